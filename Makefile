@@ -1,0 +1,34 @@
+# Every target makes .venv when it is missing. `make help` lists them.
+PYTHON ?= python3
+BIN := .venv/bin
+EXTRAS ?= test
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint docs bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-6s %s\n", $$1, $$2}'
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+.venv/installed: $(BIN)/python setup.cfg
+	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
+	@touch $@
+
+demo: .venv/installed  ## both stages on procedural images, with and without equivariance; ends with a report
+	$(BIN)/python sweep.py --config configs/sweeps/tiny-shapes.yaml
+
+test: lint  ## lint and tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: .venv/installed  ## style check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+docs: .venv/installed  ## HTML documentation in docs/_build
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
+
+clean:  ## remove runs and built documentation (never the environment)
+	rm -rf runs docs/_build

@@ -1,0 +1,72 @@
+"""Trained generators in files: what a checkpoint says of itself, and how it is rebuilt."""
+
+import dataclasses
+from pathlib import Path
+
+from torch import nn
+
+from dit.backbones import BACKBONES
+from dit.objectives import OBJECTIVES, Objective
+from eqvae.latents import LatentSpec
+from eqvae.training.checkpoints import load_checkpoint
+
+BACKBONE_PREFIX = "backbone."
+
+
+@dataclasses.dataclass
+class Generator:
+    """A trained generator, ready to sample.
+
+    Args:
+        backbone: in evaluation mode, with averaged weights.
+        objective: it was trained with.
+        spec: of the latents it makes.
+        autoencoder_source: folder or hub id of the autoencoder that decodes them.
+        num_steps: training steps behind the weights.
+    """
+
+    backbone: nn.Module
+    objective: Objective
+    spec: LatentSpec
+    autoencoder_source: str | None
+    num_steps: int
+
+    @property
+    def num_classes(self) -> int:
+        return self.backbone.config["num_classes"]
+
+
+def describe_generator(backbone: nn.Module, objective: Objective, spec: LatentSpec, autoencoder: str | None) -> dict:
+    """Plain values from which `load_generator` rebuilds it; kept in every checkpoint."""
+    return {
+        "backbone": {"name": type(backbone).__name__, "config": dict(backbone.config)},
+        "objective": {"name": type(objective).__name__, "config": dict(objective.config)},
+        "latents": spec.to_dict(),
+        "autoencoder": autoencoder,
+    }
+
+
+def load_generator(path: str | Path) -> Generator:
+    """The generator of a Lightning checkpoint, with its averaged weights where there are any.
+
+    Raises:
+        ValueError: naming the file, if it is missing, damaged or of something else.
+    """
+    checkpoint = load_checkpoint(path)
+    if "generator" not in checkpoint:
+        raise ValueError(f"checkpoint {path} is not one of stage 2: give the .ckpt of a generator")
+    about = checkpoint["generator"]
+    backbone = BACKBONES[about["backbone"]["name"]](**about["backbone"]["config"])
+    weights = {
+        name.removeprefix(BACKBONE_PREFIX): value
+        for name, value in checkpoint["state_dict"].items()
+        if name.startswith(BACKBONE_PREFIX)
+    }
+    backbone.load_state_dict(weights)
+    return Generator(
+        backbone.eval().requires_grad_(False),
+        OBJECTIVES[about["objective"]["name"]](**about["objective"]["config"]),
+        LatentSpec.from_dict(about["latents"]),
+        about["autoencoder"],
+        checkpoint["global_step"],
+    )

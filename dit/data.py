@@ -1,0 +1,84 @@
+"""The data module of stage 2: latents from a cache, in batches addressed by step."""
+
+from functools import cached_property, partial
+
+import lightning
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from eqvae.latents import LatentCache, LatentSpec
+from eqvae.training.stream import SequentialBatches, training_loader
+
+
+class LatentDataModule(lightning.LightningDataModule):
+    """Batches of fresh posterior samples from a latent cache.
+
+    Batches are dicts: `latents` [B, C, h, w] normalized, `label` [B], `index` [B], `key` [B].
+
+    Args:
+        cache: folder that `train.py predict` wrote.
+        batch_size: latents per device and step (per accumulated batch).
+        evaluation_batch_size: latents per batch of `validate`.
+        num_validation_latents: how many latents `validate` reads.
+        flip: take half of the training latents from the flipped picture.
+        verify: compare the cache with its checksums on opening.
+        num_workers: loader processes; reading is memory-mapped, so 0 is usually fastest.
+        seed: of order, flips and posterior samples.
+    """
+
+    def __init__(
+        self,
+        cache: str,
+        batch_size: int = 256,
+        evaluation_batch_size: int = 256,
+        num_validation_latents: int = 2048,
+        flip: bool = True,
+        verify: bool = True,
+        num_workers: int = 0,
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.cache_folder, self.verify = cache, verify
+        self.batch_size, self.evaluation_batch_size = batch_size, evaluation_batch_size
+        self.num_validation_latents = num_validation_latents
+        self.flip, self.num_workers, self.seed = flip, num_workers, seed
+
+    @cached_property
+    def cache(self) -> LatentCache:
+        return LatentCache(self.cache_folder, self.verify)
+
+    @property
+    def spec(self) -> LatentSpec:
+        return self.cache.spec
+
+    @property
+    def num_classes(self) -> int:
+        return self.cache.num_classes
+
+    def setup(self, stage: str) -> None:
+        assert len(self.cache) > 0
+
+    def train_dataloader(self) -> DataLoader:
+        batches = _CacheBatches(self.cache, self.flip, self.seed)
+        return training_loader(batches, self.batch_size, self.seed, self.trainer, self.num_workers)
+
+    def val_dataloader(self) -> DataLoader:
+        batches = _CacheBatches(self.cache, flip=False, seed=self.seed)
+        return SequentialBatches(batches, self.evaluation_batch_size, self.num_validation_latents).loader()
+
+    def test_dataloader(self) -> DataLoader:
+        return self.val_dataloader()
+
+
+class _CacheBatches:
+    """A cache with its reading options bound."""
+
+    def __init__(self, cache: LatentCache, flip: bool, seed: int):
+        self.cache = cache
+        self._read = partial(cache.get_batch, flip=flip, seed=seed)
+
+    def __len__(self) -> int:
+        return len(self.cache)
+
+    def get_batch(self, ids: Tensor, keys: Tensor | None) -> dict[str, Tensor]:
+        return self._read(ids, keys)

@@ -1,0 +1,99 @@
+"""Stage 2: train a generator on frozen latents."""
+
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor, nn
+
+from dit.checkpoints import describe_generator
+from dit.objectives import Objective
+from eqvae.training.randomness import keyed_normal, keyed_uniform
+from eqvae.training.schedules import Decay, learning_rate_factor, set_learning_rate
+
+
+class GeneratorModule(lightning.LightningModule):
+    """Trains a backbone with an objective; knows nothing of pictures.
+
+    Time, noise and dropped labels of a sample are functions of (seed, position in the stream), so neither resuming
+    nor the number of devices changes them. The autoencoder is only named here, for whoever samples.
+
+    Args:
+        backbone: `forward(x [B, C, h, w], t [B], y [B], drop_labels [B]) -> prediction`.
+        objective: what is learned (`dit.objectives`).
+        autoencoder: folder or hub id that made the latents; sampling decodes with it.
+        learning_rate: of AdamW.
+        betas: of AdamW.
+        weight_decay: of AdamW.
+        warmup_steps: steps of linear warm-up.
+        decay: "constant" or "cosine" to zero at max_steps.
+        seed: of times, noise and dropped labels.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        objective: Objective,
+        autoencoder: str | None = None,
+        learning_rate: float = 1e-4,
+        betas: tuple[float, float] = (0.9, 0.999),
+        weight_decay: float = 0.0,
+        warmup_steps: int = 0,
+        decay: Decay = "constant",
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.backbone = backbone
+        self.objective = objective
+        self.autoencoder_source = autoencoder
+        self.learning_rate, self.betas, self.weight_decay = learning_rate, tuple(betas), weight_decay
+        self.warmup_steps, self.decay = warmup_steps, decay
+        self.seed = seed
+
+    def setup(self, stage: str) -> None:
+        data, config = self.trainer.datamodule, self.backbone.config
+        channels, side = data.spec.shape[0], data.spec.shape[-1]
+        found = {"in_channels": channels, "input_size": side, "num_classes": data.num_classes}
+        for name, value in found.items():
+            if config[name] != value:
+                raise ValueError(f"backbone.{name} is {config[name]}, the cache {data.cache_folder} has {value}")
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(
+            self.backbone.parameters(), self.learning_rate, self.betas, weight_decay=self.weight_decay, fused=True
+        )
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        factor = learning_rate_factor(self.global_step, self.trainer.max_steps, self.warmup_steps, self.decay)
+        set_learning_rate(optimizer, self.learning_rate * factor)
+
+    def loss_terms(self, batch: dict[str, Tensor], drop_labels: bool) -> dict[str, Tensor]:
+        """Terms of the objective per sample, [B] each, for keyed time, noise and dropped labels."""
+        latents, keys = batch["latents"], batch["key"]
+        times = self.objective.sample_times(keyed_uniform(keys, seed=self.seed, stream="time"))
+        noise = keyed_normal(keys, tuple(latents.shape[1:]), seed=self.seed, stream="noise")
+        probability = self.backbone.config["class_dropout_prob"] if drop_labels else 0.0
+        dropped = keyed_uniform(keys, seed=self.seed, stream="label-dropout") < probability
+        return self.objective.loss_terms(self.backbone, latents, noise, times, y=batch["label"], drop_labels=dropped)
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        terms = {name: value.mean() for name, value in self.loss_terms(batch, drop_labels=True).items()}
+        if not torch.isfinite(terms["loss"]):
+            raise ValueError(f"the loss is not finite at step {self.global_step}: lower the learning rate or use bf16")
+        self.log("train/loss", terms["loss"].detach(), prog_bar=True)
+        self.log_dict({f"train/{name}": value.detach() for name, value in terms.items() if name != "loss"})
+        return terms["loss"]
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        for name, value in self.loss_terms(batch, drop_labels=False).items():
+            self.log(f"val/{name}", value.mean(), batch_size=len(value), sync_dist=True, prog_bar=name == "loss")
+
+    test_step = validation_step
+
+    def predict_step(self, *args: Any) -> None:
+        raise ValueError("stage 2 has no predict: images come from sample.py --checkpoint")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["generator"] = describe_generator(
+            self.backbone, self.objective, self.trainer.datamodule.spec, self.autoencoder_source
+        )

@@ -1,0 +1,187 @@
+"""Procedural pictures: one shaded shape on a gradient, in ten classes, for runs without any files.
+
+Place, size, orientation, light and colours are drawn per picture, so an autoencoder has to learn position, size and
+orientation, and a generator what the classes look like. A picture is a function of (seed, index) and is drawn from
+signed distances, so the same scene can be had at any resolution.
+"""
+
+import hashlib
+import math
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eqvae.training.randomness import keyed_uniform
+
+CLASS_NAMES = ["disc", "ring", "triangle", "square", "star", "cross", "heart", "crescent", "drop", "arrow"]
+NUM_PARAMETERS = 16
+DRAWN_AT_ONCE = 512
+
+
+def _disc(x, y, radius=1.0):
+    return np.hypot(x, y) - radius
+
+
+def _ring(x, y):
+    return np.abs(np.hypot(x, y) - 0.7) - 0.27
+
+
+def _polygon(x, y, corners, inner_radius):
+    normals = 2 * math.pi * (np.arange(corners) + 0.5) / corners + math.pi / 2
+    return np.max([x * math.cos(a) + y * math.sin(a) for a in normals], axis=0) - inner_radius
+
+
+def _box(x, y, half_width, half_height):
+    return np.maximum(np.abs(x) - half_width, np.abs(y) - half_height)
+
+
+def _star(x, y):
+    fold = math.pi / 5
+    angle = np.abs((np.arctan2(x, y) + fold) % (2 * fold) - fold)
+    radius = np.hypot(x, y)
+    u, v = radius * np.cos(angle), radius * np.sin(angle)
+    tip, notch = (1.15, 0.0), (0.48 * math.cos(fold), 0.48 * math.sin(fold))
+    edge = (notch[0] - tip[0], notch[1] - tip[1])
+    return ((v - tip[1]) * -edge[0] + (u - tip[0]) * edge[1]) / math.hypot(*edge)
+
+
+def _cross(x, y):
+    return np.minimum(_box(x, y, 1.0, 0.32), _box(x, y, 0.32, 1.0))
+
+
+def _heart(x, y):
+    side, y = 0.56, y + 0.28
+    tilted = _box((x + y) * math.sqrt(0.5), (x - y) * math.sqrt(0.5), side, side)
+    lobe = side * math.sqrt(0.5)
+    return np.minimum(tilted, _disc(np.abs(x) - lobe, y - lobe, side))
+
+
+def _crescent(x, y):
+    return np.maximum(_disc(x, y), -_disc(x - 0.5, y, 0.78))
+
+
+def _drop(x, y):
+    radius, centre, tip = 0.66, -0.34, 1.15
+    sine = radius / (tip - centre)
+    cosine = math.sqrt(1 - sine * sine)
+    wedge = np.maximum(np.abs(x) * cosine + (y - tip) * sine, centre + radius * sine - y)
+    return np.minimum(_disc(x, y - centre, radius), wedge)
+
+
+def _arrow(x, y):
+    head = np.maximum((np.abs(x) * 0.95 + (y - 1.1) * 0.85) / math.hypot(0.95, 0.85), 0.1 - y)
+    return np.minimum(head, _box(x, y + 0.45, 0.28, 0.6))
+
+
+# Signed distance of each class at unit size: negative inside, close to distance outside.
+DISTANCES = (
+    partial(_disc, radius=0.92),
+    _ring,
+    partial(_polygon, corners=3, inner_radius=0.56),
+    partial(_box, half_width=0.78, half_height=0.78),
+    _star,
+    _cross,
+    _heart,
+    _crescent,
+    _drop,
+    _arrow,
+)
+
+
+def _hsv_to_rgb(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """[N] each in [0, 1] to [N, 3]."""
+    phase = (hue[:, None] * 6 + np.array([5.0, 3.0, 1.0], np.float32)) % 6
+    wedge = np.clip(np.minimum(phase, 4 - phase), 0, 1)
+    return value[:, None] * (1 - saturation[:, None] * wedge)
+
+
+def draw_shapes(seed: int, indices: Tensor | list[int], size: int) -> Tensor:
+    """The pictures of these indices: uint8 [N, 3, size, size]. The class of a picture is its index modulo ten."""
+    indices = torch.as_tensor(indices, dtype=torch.long)
+    parameters = keyed_uniform(indices, (NUM_PARAMETERS,), seed=seed, stream="shapes").numpy()
+    grid = ((np.arange(size, dtype=np.float32) + 0.5) * 2 / size) - 1
+    x, y = np.meshgrid(grid, -grid)
+    pictures = np.empty((len(indices), 3, size, size), np.uint8)
+    for label, distance in enumerate(DISTANCES):
+        chosen = np.flatnonzero(indices.numpy() % len(DISTANCES) == label)
+        if len(chosen):
+            pictures[chosen] = _draw_class(distance, parameters[chosen], x, y)
+    return torch.from_numpy(pictures)
+
+
+def _draw_class(distance, parameters: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Pictures of one class, uint8 [N, 3, S, S], from [N, 16] uniforms."""
+    columns = iter(parameters.T[:, :, None, None])
+    radius = 0.46 + 0.24 * next(columns)
+    reach = 0.9 - radius  # keeps the shape inside the frame
+    offset_x, offset_y = reach * (2 * next(columns) - 1), reach * (2 * next(columns) - 1)
+    turn, light, slope = (2 * math.pi * next(columns) for _ in range(3))
+
+    u, v = (x - offset_x) / radius, (y - offset_y) / radius
+    signed = distance(u * np.cos(turn) - v * np.sin(turn), u * np.sin(turn) + v * np.cos(turn)) * radius
+    pixel = 2 / x.shape[-1]
+    coverage = np.clip(0.5 - signed / (1.4 * pixel), 0, 1)  # edges about 1.4 pixels soft
+    shade = 1 + 0.33 * (u * np.cos(light) + v * np.sin(light))  # lit from one side
+    shade *= 1 - 0.3 * np.exp(-np.clip(-signed, 0, None) / (0.09 * radius + 0.5 * pixel))  # darker towards the rim
+
+    hue, offset, saturation, value, back_saturation, back_value, back_hue = (next(columns)[:, 0, 0] for _ in range(7))
+    # Shape and ground differ in hue by a third of the circle or more and in brightness, so that edges carry weight.
+    colour = _hsv_to_rgb(hue, 0.65 + 0.35 * saturation, 0.8 + 0.2 * value)
+    ground_hue = hue + 0.33 + 0.34 * offset
+    ground = _hsv_to_rgb(ground_hue % 1, 0.25 + 0.35 * back_saturation, 0.28 + 0.3 * back_value)
+    far = _hsv_to_rgb((ground_hue + 0.16 * (back_hue - 0.5)) % 1, 0.2 + 0.3 * back_saturation, 0.5 + 0.3 * back_value)
+    blend = 0.5 + 0.35 * (x * np.cos(slope) + y * np.sin(slope))
+
+    ground, far, colour = (c[:, :, None, None] for c in (ground, far, colour))
+    background = ground + (far - ground) * blend[:, None]
+    picture = background + (colour * shade[:, None] - background) * coverage[:, None]
+    return np.clip(np.rint(picture * 255), 0, 255).astype(np.uint8)
+
+
+class ShapesSource:
+    """Procedural pictures as an image source; drawn at first use and kept in memory.
+
+    Args:
+        num_images: how many.
+        image_size: side in pixels.
+        seed: of the pictures; another seed gives other pictures of the same ten classes.
+        num_threads: that draw side by side; the pictures do not depend on it.
+    """
+
+    class_names = CLASS_NAMES
+    num_classes = len(CLASS_NAMES)
+
+    def __init__(self, num_images: int, image_size: int = 32, seed: int = 0, num_threads: int = 2):
+        if num_images < 1 or image_size < 8:
+            raise ValueError(f"shapes need num_images >= 1 and image_size >= 8, got {num_images} and {image_size}")
+        self.num_images, self.image_size, self.seed, self.num_threads = num_images, image_size, seed, num_threads
+        self._pictures: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.num_images
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """uint8 [3, S, S] and the class of one picture."""
+        if not 0 <= index < self.num_images:
+            raise IndexError(index)
+        return self.pictures[index], index % self.num_classes
+
+    @property
+    def pictures(self) -> Tensor:
+        """All pictures, uint8 [N, 3, S, S]."""
+        if self._pictures is None:
+            self._pictures = self._draw_all()
+        return self._pictures
+
+    def _draw_all(self) -> Tensor:
+        parts = torch.arange(self.num_images).split(DRAWN_AT_ONCE)
+        with ThreadPoolExecutor(self.num_threads) as pool:  # numpy releases the interpreter lock
+            return torch.cat(list(pool.map(lambda part: draw_shapes(self.seed, part, self.image_size), parts)))
+
+    def fingerprint(self) -> str:
+        """sha256 of what defines the pictures."""
+        about = f"shapes/2/{self.num_images}/{self.image_size}/{self.seed}"
+        return hashlib.sha256(about.encode()).hexdigest()

@@ -1,0 +1,180 @@
+"""Where pictures come from: folders and parquet files, one picture at a time."""
+
+import hashlib
+import json
+import os
+from glob import glob
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import pyarrow
+import pyarrow.parquet
+import torch
+from torch import Tensor
+
+from eqvae.data.images import center_crop, image_to_tensor, open_image
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+
+
+@runtime_checkable
+class ImageSource(Protocol):
+    """A list of labelled pictures of one size."""
+
+    num_classes: int
+    class_names: list[str] | None
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """uint8 [3, S, S] and the class of one picture."""
+
+    def fingerprint(self) -> str:
+        """sha256 of what defines the pictures: files, crop and size."""
+
+
+class FolderSource:
+    """Pictures of a folder. Its subfolders, sorted by name, are the classes; without subfolders there is one class.
+
+    Args:
+        root: the folder; read with everything below it, hidden files left out.
+        image_size: side in pixels after ADM's centre crop.
+
+    Raises:
+        ValueError: if the folder is missing, holds no pictures, or one of its classes is empty.
+    """
+
+    def __init__(self, root: str, image_size: int):
+        self.root, self.image_size = Path(root), image_size
+        if not self.root.is_dir():
+            raise ValueError(f"image folder {root} does not exist: check data.init_args.train.init_args.root")
+        folders = sorted(entry for entry in self.root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+        self.class_names = [folder.name for folder in folders] or ["all"]
+        self.num_classes = len(self.class_names)
+        self.files: list[tuple[Path, int]] = []
+        for label, folder in enumerate(folders or [self.root]):
+            found = sorted(_pictures_below(folder))
+            if not found:
+                raise ValueError(f"image folder {folder} holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))})")
+            self.files += [(path, label) for path in found]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        path, label = self.files[index]
+        return image_to_tensor(center_crop(open_image(path), self.image_size)), label
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(f"folder/{self.image_size}".encode())
+        for path, label in self.files:
+            digest.update(f"{path.relative_to(self.root)}/{label}/{path.stat().st_size}\n".encode())
+        return digest.hexdigest()
+
+
+def _pictures_below(folder: Path):
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
+                yield Path(parent) / name
+
+
+class ParquetSource:
+    """Pictures of parquet files in the layout of the hub: `image` = struct{bytes, path} (or plain bytes), `label`.
+
+    Encoded pictures are held in memory (about 1 GB per 10,000 ImageNet files); decoding happens on access.
+
+    Args:
+        files: path or glob of the files, read in sorted order.
+        image_size: side in pixels after ADM's centre crop.
+        image_column, label_column: names of the columns.
+        max_images: read only the first so many; null reads all.
+
+    Raises:
+        ValueError: naming the file or column that is missing or unreadable.
+    """
+
+    def __init__(
+        self,
+        files: str,
+        image_size: int,
+        image_column: str = "image",
+        label_column: str = "label",
+        max_images: int | None = None,
+    ):
+        self.paths, self.image_size, self.image_column = (
+            sorted(glob(os.path.expanduser(files))),
+            image_size,
+            image_column,
+        )
+        if not self.paths:
+            raise ValueError(f"no parquet file matches {files}: check the path or glob")
+        tables = [_read_columns(path, [image_column, label_column]) for path in self.paths]
+        table = pyarrow.concat_tables(tables).slice(0, max_images)
+        self.labels = torch.tensor(table[label_column].to_numpy())
+        images = table[image_column].combine_chunks()
+        is_struct = pyarrow.types.is_struct(images.type)
+        self._encoded = images.field("bytes") if is_struct else images
+        self.num_classes = int(self.labels.max()) + 1
+        self.class_names = _class_names(tables[0].schema.metadata, label_column)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        encoded = self._encoded[index].as_py()
+        image = open_image(encoded or b"", name=f"{self.paths[0]} and following, row {index}")
+        return image_to_tensor(center_crop(image, self.image_size)), int(self.labels[index])
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(f"parquet/{self.image_size}/{self.image_column}/{len(self)}".encode())
+        for path in self.paths:
+            digest.update(f"{Path(path).name}/{Path(path).stat().st_size}\n".encode())
+        return digest.hexdigest()
+
+
+def _read_columns(path: str, columns: list[str]) -> pyarrow.Table:
+    try:
+        known = pyarrow.parquet.read_schema(path).names
+        missing = [name for name in columns if name not in known]
+        if missing:
+            raise ValueError(f"parquet file {path} has no column {missing[0]!r}, only {', '.join(known)}")
+        return pyarrow.parquet.read_table(path, columns=columns, memory_map=True)
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path} is not a readable parquet file ({str(error).splitlines()[0]})") from None
+
+
+def _class_names(metadata: dict | None, label_column: str) -> list[str] | None:
+    """Names that the hub's exporter leaves in the schema, if it did."""
+    features = json.loads((metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+    return features.get(label_column, {}).get("names")
+
+
+class InMemorySource:
+    """Another source, decoded once into a uint8 array: for small pictures that are read many times.
+
+    Args:
+        source: what to decode, at first use.
+    """
+
+    def __init__(self, source: ImageSource):
+        self.source = source
+        self.num_classes, self.class_names = source.num_classes, source.class_names
+        self._pictures: Tensor | None = None
+        self._labels: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        if self._pictures is None:
+            first, _ = self.source[0]
+            self._pictures = torch.empty(len(self), *first.shape, dtype=torch.uint8)
+            for row in range(len(self)):
+                self._pictures[row], label = self.source[row]
+                self._labels.append(label)
+        return self._pictures[index], self._labels[index]
+
+    def fingerprint(self) -> str:
+        return self.source.fingerprint()

@@ -1,0 +1,194 @@
+"""Equivariance regularization: the transforms, how a step draws one, and how far an autoencoder is from obeying them.
+
+EQ-VAE (arXiv 2502.09509) asks that a transformed latent decodes to the transformed image,
+
+    loss( D(T z), T x )   with   z ~ E(x)   in place of   loss( D(z), x ),
+
+for T = scaling followed by a quarter turn. Nothing here trains: a step is drawn (`TransformDistribution.draw`), acted
+out (`reconstruct`), and handed to whatever loss the module uses. `equivariance_errors` measures the result.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+QUARTER_TURNS = (1, 2, 3)
+MEASURED_SCALES = (0.25, 0.5, 0.75)  # of the paper's equivariance error
+
+
+@dataclass(frozen=True)
+class SpatialTransform:
+    """Resize by (vertical, horizontal) factors, then `quarter_turns` clockwise quarter turns.
+
+    Acts on any [B, C, H, W], images and latents alike, by the same call: no antialiasing, corners not aligned.
+
+    Args:
+        scale: (sy, sx); the output has floor(sy * H) by floor(sx * W) pixels before it is turned.
+        quarter_turns: clockwise turns of 90 degrees, any integer.
+        interpolation: "bilinear" (as the released code) or "bicubic" (as the paper states).
+    """
+
+    scale: tuple[float, float] = (1.0, 1.0)
+    quarter_turns: int = 0
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.scale != (1.0, 1.0):
+            x = F.interpolate(x, scale_factor=self.scale, mode=self.interpolation, align_corners=False)
+        return x.rot90(self.quarter_turns % 4, dims=(-1, -2))
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """Size of the transformed picture of a height x width one."""
+        size = (int(height * self.scale[0]), int(width * self.scale[1]))
+        return size if self.quarter_turns % 2 == 0 else size[::-1]
+
+    def then(self, other: Self) -> Self:
+        """The single transform equal to this one followed by `other` (exact on the grid; scaling resamples once)."""
+        sy, sx = other.scale if self.quarter_turns % 2 == 0 else other.scale[::-1]
+        scale = (self.scale[0] * sy, self.scale[1] * sx)
+        return SpatialTransform(scale, (self.quarter_turns + other.quarter_turns) % 4, self.interpolation)
+
+    def inverse(self) -> Self:
+        """Turns back, then scales back: exact for turns, up to resampling for scales."""
+        sy, sx = self.scale if self.quarter_turns % 2 == 0 else self.scale[::-1]
+        return SpatialTransform((1 / sy, 1 / sx), -self.quarter_turns % 4, self.interpolation)
+
+
+class Draw(NamedTuple):
+    """What one training step does: transform the latent, shrink the image (prior preservation), or neither."""
+
+    kind: Literal["equivariance", "low_resolution", "plain"]
+    transform: SpatialTransform
+
+
+@dataclass(frozen=True)
+class TransformDistribution:
+    """How a training step draws its transform.
+
+    Scales lie on the latent grid, k / side with side / 4 <= k < side, so that a scaled latent and its scaled image
+    always have matching sizes (on a 32 x 32 latent: the released code's k / 32, k = 8 ... 31). A turn of an
+    equivariance step is 90, 180 or 270 degrees, never none.
+
+    Args:
+        scale: "isotropic" (the paper's main model), "anisotropic" (each axis its own factor) or "none".
+        rotation: "quarter" or "none".
+        interpolation: "bilinear" or "bicubic", the same for image and latent.
+        probability: of an equivariance step; the others preserve the prior (p_alpha of the paper is 1 - this).
+        low_resolution_probability: of shrinking the input image in a step that is no equivariance step
+            (released code: 0.25, so 12.5 % of all steps; paper: 0).
+    """
+
+    scale: Literal["none", "isotropic", "anisotropic"] = "isotropic"
+    rotation: Literal["none", "quarter"] = "quarter"
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    probability: float = 0.5
+    low_resolution_probability: float = 0.25
+
+    def __post_init__(self):
+        for name in ("probability", "low_resolution_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+
+    def draw(self, seed: int, step: int, latent_size: tuple[int, int]) -> Draw:
+        """The draw of a step: a function of (seed, step) alone, hence the same on every device and after a resume.
+
+        Args:
+            latent_size: (height, width) of the untransformed latent; scales are multiples of 1 / side.
+        """
+        rng = random.Random(f"equivariance/{seed}/{step}")
+        if rng.random() < self.probability:
+            scale = self._draw_scale(rng, latent_size)
+            quarter_turns = rng.choice(QUARTER_TURNS) if self.rotation == "quarter" else 0
+            return Draw("equivariance", SpatialTransform(scale, quarter_turns, self.interpolation))
+        if rng.random() < self.low_resolution_probability:
+            side = min(latent_size)
+            factor = rng.choice(_scale_grid(side))
+            return Draw("low_resolution", SpatialTransform((factor, factor), 0, self.interpolation))
+        return Draw("plain", SpatialTransform())
+
+    def _draw_scale(self, rng: random.Random, latent_size: tuple[int, int]) -> tuple[float, float]:
+        if self.scale == "none":
+            return (1.0, 1.0)
+        if self.scale == "anisotropic":
+            return (rng.choice(_scale_grid(latent_size[0])), rng.choice(_scale_grid(latent_size[1])))
+        if latent_size[0] != latent_size[1]:
+            raise ValueError(f"isotropic scaling needs a square latent, got {latent_size}: use square crops")
+        factor = rng.choice(_scale_grid(latent_size[0]))
+        return (factor, factor)
+
+
+def _scale_grid(side: int) -> list[float]:
+    if side < 2:
+        raise ValueError(f"a latent of side {side} cannot be scaled down: use larger images or a smaller factor")
+    return [k / side for k in range(max(1, side // 4), side)]
+
+
+class Reconstruction(NamedTuple):
+    """One autoencoder forward pass: what was decoded, what it should equal, and the posterior it came from."""
+
+    images: Tensor  # [B, 3, h, w]
+    target: Tensor  # [B, 3, h, w]
+    posterior: object
+
+
+def reconstruct(autoencoder, images: Tensor, draw: Draw, noise: Tensor | None = None) -> Reconstruction:
+    """Act a draw out in one forward pass of the autoencoder.
+
+    Args:
+        autoencoder: `encode(images)` to a posterior and `decode(latents)`.
+        images: [B, 3, H, W] in [-1, 1].
+        draw: what the step does.
+        noise: standard normal, at least [B, C, H / f, W / f], for the posterior sample (the top-left corner is used
+            when the input shrinks); None decodes the mean.
+    """
+    target = images if draw.kind == "plain" else draw.transform(images)
+    posterior = autoencoder.encode(target if draw.kind == "low_resolution" else images)
+    latents = posterior.mean
+    if noise is not None:
+        height, width = latents.shape[-2:]
+        latents = latents + posterior.std * noise[..., :height, :width]
+    if draw.kind == "equivariance":
+        latents = draw.transform(latents)
+    decoded = autoencoder.decode(latents)
+    assert decoded.shape == target.shape, f"decoded {tuple(decoded.shape)}, transformed image {tuple(target.shape)}"
+    return Reconstruction(decoded, target, posterior)
+
+
+def measured_transforms(latent_side: int, scales: Sequence[float] = MEASURED_SCALES) -> dict[str, SpatialTransform]:
+    """The paper's probes, one at a time: turns of 90, 180, 270 degrees and the scales that fit the latent grid."""
+    turns = {f"rotation {90 * k}": SpatialTransform(quarter_turns=k) for k in QUARTER_TURNS}
+    fitting = [s for s in scales if (latent_side * s).is_integer()]
+    return turns | {f"scale {s:.2f}": SpatialTransform((s, s)) for s in fitting}
+
+
+@torch.no_grad()
+def equivariance_errors(autoencoder, images: Tensor) -> dict[str, dict[str, Tensor]]:
+    """How far latents are from transforming as images do, per probe, one value per image.
+
+    latent:  |T E(x) - E(T x)|^2 / |E(T x)|^2 with E the posterior mean (EQ-VAE, section 3).
+    decoded: |D(T E(x)) - T x|^2 / |T x|^2, what the training objective drives down.
+
+    Args:
+        images: [B, 3, H, W] in [-1, 1].
+
+    Returns:
+        {"latent": {probe: [B]}, "decoded": {probe: [B]}}, probes named as by `measured_transforms`.
+    """
+    latents = autoencoder.encode(images).mean
+    errors: dict[str, dict[str, Tensor]] = {"latent": {}, "decoded": {}}
+    for name, transform in measured_transforms(latents.shape[-1]).items():
+        transformed_image, transformed_latents = transform(images), transform(latents)
+        expected = autoencoder.encode(transformed_image).mean
+        errors["latent"][name] = _relative_square(transformed_latents, expected)
+        errors["decoded"][name] = _relative_square(autoencoder.decode(transformed_latents), transformed_image)
+    return errors
+
+
+def _relative_square(actual: Tensor, expected: Tensor) -> Tensor:
+    difference = (actual.float() - expected.float()).flatten(1).square().sum(1)
+    return difference / expected.float().flatten(1).square().sum(1).clamp_min(1e-12)

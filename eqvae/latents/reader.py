@@ -1,0 +1,102 @@
+"""Reads a latent cache: memory-mapped, random access, refused where anything does not match."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from eqvae.latents.spec import LatentSpec
+from eqvae.latents.writer import FORMAT_VERSION, MANIFEST
+from eqvae.training.files import sha256_of_file
+from eqvae.training.randomness import keyed_normal, keyed_uniform
+
+
+class LatentCache:
+    """A finished cache. Shards stay memory-mapped; a batch copies only its own rows.
+
+    Args:
+        folder: of the cache.
+        verify: compare every shard with its sha256 on opening (about 1 s per GB).
+
+    Raises:
+        ValueError: naming the folder or shard that is missing, damaged or of another format.
+    """
+
+    def __init__(self, folder: str | Path, verify: bool = True):
+        self.folder = Path(folder)
+        self.manifest = _read_manifest(self.folder)
+        self.spec = LatentSpec.from_dict(self.manifest["latents"])
+        self.num_classes: int = self.manifest["dataset"]["num_classes"]
+        self._shards = [_open_shard(self.folder, entry, verify) for entry in self.manifest["shards"]]
+        counts = torch.tensor([entry["count"] for entry in self.manifest["shards"]])
+        self._starts = torch.cat((torch.zeros(1, dtype=torch.long), counts.cumsum(0)))
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def rows(self, ids: Tensor, name: str) -> Tensor:
+        """Rows `ids` [B] of one tensor of the shards, as stored."""
+        shard_of = torch.searchsorted(self._starts, ids, right=True) - 1
+        first = self._shards[0][name]
+        result = torch.empty(len(ids), *first.shape[1:], dtype=first.dtype)
+        for shard in shard_of.unique().tolist():
+            mask = shard_of == shard
+            result[mask] = self._shards[shard][name][ids[mask] - self._starts[shard]]
+        return result
+
+    def get_batch(self, ids: Tensor, keys: Tensor | None, flip: bool = True, seed: int = 0) -> dict[str, Tensor]:
+        """Fresh posterior samples of pictures, normalized, half of them of the flipped picture.
+
+        Args:
+            ids: [B] pictures.
+            keys: [B] positions in the stream, which key sample and flip; None gives unflipped posterior means.
+
+        Returns:
+            `latents` [B, C, h, w] float32 normalized, `label` [B], `index` [B].
+        """
+        latents = self.rows(ids, "mean").float()
+        if keys is not None:
+            log_std = self.rows(ids, "log_std").float()
+            if flip:
+                flipped = (keyed_uniform(keys, seed=seed, stream="flip") < 0.5).nonzero()[:, 0]
+                latents[flipped] = self.rows(ids[flipped], "mean_flip").float()
+                log_std[flipped] = self.rows(ids[flipped], "log_std_flip").float()
+            noise = keyed_normal(keys, tuple(latents.shape[1:]), seed=seed, stream="posterior")
+            latents = latents.addcmul_(log_std.exp_(), noise)
+        return {
+            "latents": self.spec.normalization.normalize(latents),
+            "label": self.rows(ids, "label"),
+            "index": ids,
+        }
+
+
+def _read_manifest(folder: Path) -> dict:
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ValueError(f"{folder} is no finished latent cache ({MANIFEST} is missing): run `train.py predict`")
+    try:
+        manifest = json.loads(path.read_text())
+        version = manifest["format_version"]
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{path} is not a latent cache manifest ({error}): write the cache again") from None
+    if version != FORMAT_VERSION:
+        raise ValueError(f"{path} has format version {version}, this release reads {FORMAT_VERSION}: cache again")
+    return manifest
+
+
+def _open_shard(folder: Path, entry: dict, verify: bool) -> dict[str, Tensor]:
+    path = folder / entry["file"]
+    if not path.is_file():
+        raise ValueError(f"latent shard {path} is missing: write the cache again")
+    if verify and sha256_of_file(path) != entry["sha256"]:
+        raise ValueError(f"latent shard {path} is damaged (expected sha256 {entry['sha256'][:12]}...): cache again")
+    try:
+        shard = load_file(path)  # memory-mapped: pages are read as rows are
+    except SafetensorError as error:
+        raise ValueError(f"latent shard {path} cannot be read ({error}): write the cache again") from None
+    if len(shard["index"]) != entry["count"]:
+        raise ValueError(f"latent shard {path} has {len(shard['index'])} rows, not {entry['count']}: cache again")
+    return shard

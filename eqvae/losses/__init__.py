@@ -1,0 +1,18 @@
+"""What stage 1 minimizes, in parts with one job each.
+
+`reconstruction` compares pixels and features, `perceptual` holds the feature distances, `adversarial` the PatchGAN
+critic and the weight that balances it. No part knows of Lightning, transforms or files.
+"""
+
+from eqvae.losses.adversarial import AdversarialLoss, PatchCritic
+from eqvae.losses.perceptual import EfficientNetDistance, LPIPSDistance, create_perceptual
+from eqvae.losses.reconstruction import ReconstructionLoss
+
+__all__ = [
+    "AdversarialLoss",
+    "EfficientNetDistance",
+    "LPIPSDistance",
+    "PatchCritic",
+    "ReconstructionLoss",
+    "create_perceptual",
+]

@@ -1,0 +1,104 @@
+"""The PatchGAN critic and the adaptive weight of its loss (Esser et al., "Taming transformers", 2021, eq. 6-7)."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+MAXIMUM_WEIGHT = 1e4
+
+
+class PatchCritic(nn.Module):
+    """PatchGAN: one realness logit per overlapping patch; keys as in taming's discriminator (`main.0.weight`, ...).
+
+    Args:
+        num_layers: stride-2 layers; 3 sees patches of 70 x 70 pixels, 2 of 34 x 34.
+        base_channels: filters of the first layer; doubled in each of the next, up to 8 times.
+        in_channels: of the pictures.
+    """
+
+    def __init__(self, num_layers: int = 3, base_channels: int = 64, in_channels: int = 3):
+        super().__init__()
+        channels = [base_channels * min(2**n, 8) for n in range(num_layers + 1)]
+        layers = [nn.Conv2d(in_channels, channels[0], 4, 2, 1), nn.LeakyReLU(0.2)]
+        for n in range(1, num_layers + 1):
+            stride = 2 if n < num_layers else 1
+            convolution = nn.Conv2d(channels[n - 1], channels[n], 4, stride, 1, bias=False)
+            layers += [convolution, nn.BatchNorm2d(channels[n]), nn.LeakyReLU(0.2)]
+        self.main = nn.Sequential(*layers, nn.Conv2d(channels[-1], 1, 4, 1, 1))
+        self.smallest_side = 2 ** (num_layers + 1) + 4
+        self.apply(_initialize)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, 3, H, W] to logits [B, 1, h, w].
+
+        Raises:
+            ValueError: for pictures smaller than the receptive field allows.
+        """
+        if min(images.shape[-2:]) < self.smallest_side:
+            raise ValueError(
+                f"the critic cannot judge {images.shape[-2]} x {images.shape[-1]} pixels, below {self.smallest_side}: "
+                "use larger images, fewer critic layers, or adversarial: null"
+            )
+        return self.main(images)
+
+
+def _initialize(layer: nn.Module) -> None:
+    if isinstance(layer, nn.Conv2d):
+        nn.init.normal_(layer.weight, 0.0, 0.02)
+    elif isinstance(layer, nn.BatchNorm2d):
+        nn.init.normal_(layer.weight, 1.0, 0.02)
+
+
+class AdversarialLoss:
+    """When and how strongly the critic takes part; both sides of its loss.
+
+    Args:
+        kind: "hinge" or "vanilla" (the critic's loss; the generator's is -mean logit in both).
+        weight: of the generator's part, on top of the adaptive weight (disc_weight of latent-diffusion).
+        start_step: first step at which the critic takes part (disc_start).
+        num_layers, base_channels: of the `PatchCritic`.
+    """
+
+    def __init__(
+        self,
+        kind: Literal["hinge", "vanilla"] = "hinge",
+        weight: float = 0.5,
+        start_step: int = 0,
+        num_layers: int = 3,
+        base_channels: int = 64,
+    ):
+        self.kind, self.weight, self.start_step = kind, weight, start_step
+        self.num_layers, self.base_channels = num_layers, base_channels
+
+    def create_critic(self) -> PatchCritic:
+        return PatchCritic(self.num_layers, self.base_channels)
+
+    def active(self, step: int) -> bool:
+        return step >= self.start_step
+
+    def generator_loss(self, fake_logits: Tensor) -> Tensor:
+        return -fake_logits.mean()
+
+    def critic_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        if self.kind == "hinge":
+            return 0.5 * (F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean())
+        return 0.5 * (F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean())
+
+    def adaptive_weight(self, images: Tensor, nll_grad: Tensor, gan_grad: Tensor, last_layer: Tensor) -> Tensor:
+        """Ratio of the two gradients' norms at the decoder's last layer, clamped, times `weight`: a scalar.
+
+        Takes the gradients at the decoded images, so neither the perceptual network nor the critic runs backward
+        again for it.
+
+        Args:
+            images: decoded images [B, 3, H, W], still attached to the decoder.
+            nll_grad, gan_grad: gradients of the two losses with respect to `images`.
+            last_layer: weight of the decoder's last convolution.
+        """
+        norms = []
+        for grad in (nll_grad, gan_grad):
+            (at_layer,) = torch.autograd.grad(images, last_layer, grad, retain_graph=True)
+            norms.append(at_layer.float().norm())
+        return (norms[0] / (norms[1] + 1e-4)).clamp(0.0, MAXIMUM_WEIGHT) * self.weight

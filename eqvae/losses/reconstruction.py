@@ -1,0 +1,49 @@
+"""Pixels plus perception as a Laplace or Gaussian likelihood (latent-diffusion's autoencoder loss)."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from eqvae.losses.perceptual import create_perceptual
+
+
+class ReconstructionLoss:
+    """nll = sum over pixels of (r / e^l + l) / batch size, with r = |x - x'| + w d(x, x').
+
+    The perceptual distance d, one number per image, is added to every pixel and channel, as in latent-diffusion;
+    the sum is divided by the batch size alone, so a picture of half the side weighs a quarter.
+
+    Args:
+        pixel: "l1" or "mse".
+        perceptual: a name of `create_perceptual`, or "none".
+        perceptual_weight: w; 1 in latent-diffusion, 0.1 in sd-vae-ft-mse.
+        perceptual_weights_file: local backbone weights for LPIPS where they cannot be downloaded.
+        log_variance: l, a constant (0): the public code declares it a parameter that no optimizer receives.
+    """
+
+    def __init__(
+        self,
+        pixel: Literal["l1", "mse"] = "l1",
+        perceptual: Literal["efficientnet_lite0", "lpips_vgg", "lpips_alex", "lpips_squeeze", "none"] = "lpips_vgg",
+        perceptual_weight: float = 1.0,
+        perceptual_weights_file: str | None = None,
+        log_variance: float = 0.0,
+    ):
+        self.pixel = pixel
+        self.perceptual_weight = perceptual_weight
+        self.distance = create_perceptual(perceptual, perceptual_weights_file) if perceptual_weight else None
+        self.log_variance = log_variance
+
+    def __call__(self, images: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Both [B, 3, H, W] float32; returns scalars `nll` (to be minimized), `pixel` (mean), `perceptual` (mean)."""
+        difference = images - target
+        pixels = difference.abs() if self.pixel == "l1" else difference.square()
+        total, terms = pixels, {"pixel": pixels.detach().mean()}
+        if self.distance is not None:
+            distance = self.distance(images, target)
+            total = pixels + self.perceptual_weight * distance[:, None, None, None]
+            terms["perceptual"] = distance.detach().mean()
+        scale = torch.tensor(-self.log_variance, device=images.device).exp()
+        terms["nll"] = (total * scale + self.log_variance).sum() / len(images)
+        return terms

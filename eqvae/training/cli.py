@@ -1,0 +1,80 @@
+"""The command line of `train.py`: LightningCLI for both stages, with an allow-list and one-line errors."""
+
+import os
+import re
+import sys
+from collections.abc import Callable
+
+import jsonargparse
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
+
+from eqvae.training.checkpoints import AtomicCheckpointIO
+
+ALLOWED_CLASSES = [
+    "eqvae",
+    "dit",
+    "lightning.pytorch.callbacks",
+    "lightning.pytorch.loggers",
+    "lightning.pytorch.profilers",
+    "lightning.pytorch.strategies",
+    "lightning.pytorch.plugins",
+    "lightning.pytorch.trainer",
+]
+
+
+def allow_only_own_classes() -> None:
+    """Make the parser refuse, before importing it, any class outside the allow-list (for this process)."""
+    jsonargparse.set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=ALLOWED_CLASSES)
+
+
+class TrainCLI(LightningCLI):
+    """Both stages by `class_path`, YAML with OmegaConf interpolation, checkpoints through `AtomicCheckpointIO`.
+
+    Args:
+        args: command line or a dict of options; None reads sys.argv.
+        run: False only builds `trainer`, `model` and `datamodule`.
+        trainer_defaults: further defaults of the trainer.
+    """
+
+    def __init__(self, args=None, run: bool = True, trainer_defaults: dict | None = None):
+        allow_only_own_classes()
+        defaults = {
+            "plugins": [{"class_path": f"{AtomicCheckpointIO.__module__}.{AtomicCheckpointIO.__name__}"}],
+            "use_distributed_sampler": False,  # our sampler addresses the global batch by position
+            "max_epochs": 1,
+            "num_sanity_val_steps": 0,
+        }
+        super().__init__(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            seed_everything_default=0,
+            save_config_callback=SaveConfigCallback if run else None,
+            save_config_kwargs={"overwrite": True},
+            parser_kwargs={"parser_mode": "omegaconf"},
+            trainer_defaults=defaults | (trainer_defaults or {}),
+            args=args,
+            run=run,
+        )
+
+
+def run_command(command: Callable[[], None]) -> None:
+    """Run a script's main; a user's error becomes one line and exit code 1. EQVAE_DEBUG=1 shows the traceback."""
+    try:
+        command()
+    except (ValueError, OSError) as error:
+        if os.environ.get("EQVAE_DEBUG"):
+            raise
+        print(f"error: {_one_line(str(error))}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _one_line(message: str) -> str:
+    """What went wrong, out of the parser's account of every type it tried when a constructor raised."""
+    message = " ".join(message.split())
+    found = re.findall(
+        r"Problem with given class_path '([\w.]+)': (.*?)(?= - Expected a <class| Given value type:|$)", message
+    )
+    return f"{found[-1][0]}: {found[-1][1]}" if found else message

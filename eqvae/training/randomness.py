@@ -1,0 +1,73 @@
+"""Random numbers as a function of (seed, stream, key): no generator state, no order, no device count.
+
+A counter-based generator in plain tensor arithmetic. Row i of a draw depends on nothing but the seed, the name of
+the stream and keys[i] (a step, a sample id, an image index, or several of them folded by `fold_keys`), so a resumed
+run, another batch size or another number of devices draws the same numbers, without a loop over the batch.
+
+The mixing function is the finalizer of SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number
+generators", OOPSLA 2014), written in wrapping signed 64-bit arithmetic.
+"""
+
+import hashlib
+import math
+
+import torch
+
+GOLDEN_GAMMA = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
+MULTIPLIERS = (-4658895280553007687, -7723592293110705685)  # 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+
+
+def _shift_right(x: torch.Tensor, bits: int) -> torch.Tensor:
+    """Logical right shift: torch's `>>` copies the sign bit."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix(x: torch.Tensor) -> torch.Tensor:
+    """SplitMix64 finalizer on int64 tensors."""
+    x = (x ^ _shift_right(x, 30)) * MULTIPLIERS[0]
+    x = (x ^ _shift_right(x, 27)) * MULTIPLIERS[1]
+    return x ^ _shift_right(x, 31)
+
+
+def _stream_origin(seed: int, stream: str) -> int:
+    digest = hashlib.blake2b(f"{seed}/{stream}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)
+
+
+def fold_keys(*keys: int | torch.Tensor) -> torch.Tensor:
+    """One int64 key of several, e.g. `fold_keys(step, sample_ids)`; scalars broadcast, order matters."""
+    folded = torch.zeros((), dtype=torch.int64)
+    for key in keys:
+        key = torch.as_tensor(key, dtype=torch.int64)
+        folded = _mix(folded.to(key.device) * 3 + key + GOLDEN_GAMMA)
+    return folded
+
+
+def _bits(keys: torch.Tensor, count: int, seed: int, stream: str) -> torch.Tensor:
+    """[B, count] int64, all 64 bits random."""
+    base = _mix(keys.to(torch.int64) * MULTIPLIERS[0] + _stream_origin(seed, stream))
+    counter = torch.arange(1, count + 1, dtype=torch.int64, device=keys.device) * GOLDEN_GAMMA
+    return _mix(_mix(base[:, None] + counter) ^ base[:, None])
+
+
+def keyed_uniform(keys: torch.Tensor, shape: tuple[int, ...] = (), *, seed: int, stream: str) -> torch.Tensor:
+    """Uniform float32 in the open interval (0, 1), [B, *shape]; row i depends on (seed, stream, keys[i]) alone."""
+    bits = _bits(keys, math.prod(shape), seed, stream)
+    return ((_shift_right(bits, 41).float() + 0.5) / (1 << 23)).view(len(keys), *shape)
+
+
+def keyed_normal(keys: torch.Tensor, shape: tuple[int, ...] = (), *, seed: int, stream: str) -> torch.Tensor:
+    """Standard normal float32, [B, *shape]; row i depends on (seed, stream, keys[i]) alone (Box-Muller)."""
+    count = math.prod(shape)
+    bits = _bits(keys, (count + 1) // 2, seed, stream)
+    radius_uniform = (_shift_right(bits, 40).float() + 0.5) / (1 << 24)
+    angle_uniform = (bits & ((1 << 24) - 1)).float() / (1 << 24)
+    radius, angle = (-2 * radius_uniform.log()).sqrt(), 2 * math.pi * angle_uniform
+    pairs = torch.stack((radius * angle.cos(), radius * angle.sin()), dim=-1)  # [B, ceil(count / 2), 2]
+    return pairs.flatten(1)[:, :count].reshape(len(keys), *shape)
+
+
+def keyed_integers(keys: torch.Tensor, high: int, *, seed: int, stream: str) -> torch.Tensor:
+    """Integers in [0, high), [B]; row i depends on (seed, stream, keys[i]) alone."""
+    uniform = _shift_right(_bits(keys, 1, seed, stream)[:, 0], 11).double() / (1 << 53)
+    return (uniform * high).long().clamp_max(high - 1)

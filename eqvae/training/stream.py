@@ -1,0 +1,154 @@
+"""The endless, shuffled stream of training samples, addressed by position.
+
+A run consumes positions 0, 1, 2, ... in order: step s of global batch size G takes s G ... (s + 1) G - 1. A position
+determines the sample (`SampleOrder`) and is the key of every random number drawn for it, so what a step sees depends
+on (seed, step) alone: not on workers, devices, accumulation or how often the run was stopped and resumed.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+
+class SampleOrder:
+    """Maps positions to sample ids: one permutation of the data set per pass over it.
+
+    Args:
+        num_samples: size of the data set.
+        seed: of the permutations.
+    """
+
+    def __init__(self, num_samples: int, seed: int):
+        self.num_samples, self.seed = num_samples, seed
+        self._permutation = lru_cache(maxsize=2)(self._draw_permutation)
+
+    def _draw_permutation(self, epoch: int) -> np.ndarray:
+        return np.random.Generator(np.random.Philox(key=[self.seed, epoch])).permutation(self.num_samples)
+
+    def __call__(self, positions: torch.Tensor) -> torch.Tensor:
+        """Sample ids [B] of positions [B]."""
+        epochs, rows = positions // self.num_samples, (positions % self.num_samples).numpy()
+        ids = np.empty(len(rows), dtype=np.int64)
+        for epoch in epochs.unique().tolist():
+            mask = (epochs == epoch).numpy()
+            ids[mask] = self._permutation(epoch)[rows[mask]]
+        return torch.from_numpy(ids)
+
+    def __getstate__(self):
+        return {"num_samples": self.num_samples, "seed": self.seed}
+
+    def __setstate__(self, state):
+        self.__init__(**state)
+
+
+class StepSampler(Sampler):
+    """Yields the positions of each batch from `first_batch` on; its length is that of the whole run.
+
+    Lightning restores how many batches are done and compares it with the length, so a resumed run's sampler keeps the
+    full length and starts later.
+
+    Args:
+        batch_size: per device and batch.
+        num_batches: of the whole run, per device.
+        first_batch: batches done before.
+        rank, num_replicas: this process and how many there are; each takes its part of every global batch.
+    """
+
+    def __init__(self, batch_size: int, num_batches: int, first_batch: int = 0, rank: int = 0, num_replicas: int = 1):
+        self.batch_size, self.num_batches, self.first_batch = batch_size, num_batches, first_batch
+        self.rank, self.num_replicas = rank, num_replicas
+
+    def __len__(self) -> int:
+        return self.num_batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in range(self.first_batch, self.num_batches):
+            start = (batch * self.num_replicas + self.rank) * self.batch_size
+            yield range(start, start + self.batch_size)
+
+
+class StreamDataset(torch.utils.data.Dataset):
+    """A data set read by positions of the stream, whole batches at a time.
+
+    Args:
+        dataset: `__len__` and `get_batch(ids [B], keys [B]) -> dict` of tensors.
+        seed: of the order.
+    """
+
+    def __init__(self, dataset, seed: int):
+        self.dataset, self.order = dataset, SampleOrder(len(dataset), seed)
+
+    def __getitems__(self, positions: range) -> dict[str, torch.Tensor]:
+        keys = torch.arange(positions.start, positions.stop)
+        return self.dataset.get_batch(self.order(keys), keys) | {"key": keys}
+
+
+def whole_batch(batch: dict) -> dict:
+    """Collate function of data sets that return whole batches."""
+    return batch
+
+
+def training_loader(dataset, batch_size: int, seed: int, trainer, num_workers: int = 0) -> DataLoader:
+    """Loader of a whole run as one epoch, starting where the trainer stands.
+
+    Args:
+        dataset: as for `StreamDataset`.
+        batch_size: per device.
+        trainer: Lightning's, with `max_steps` set; its restored progress tells the first batch.
+
+    Raises:
+        ValueError: if max_steps is missing or the data set is empty.
+    """
+    if trainer.max_steps < 1:
+        raise ValueError("trainer.max_steps must be set: training counts steps, not epochs")
+    if len(dataset) == 0:
+        raise ValueError("the training set is empty: check the data source")
+    sampler = StepSampler(
+        batch_size,
+        trainer.max_steps * batches_per_step(trainer),
+        trainer.fit_loop.epoch_loop.batch_progress.current.completed,
+        trainer.global_rank,
+        trainer.world_size,
+    )
+    return DataLoader(
+        StreamDataset(dataset, seed),
+        batch_sampler=sampler,
+        collate_fn=whole_batch,
+        num_workers=num_workers,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=num_workers > 0,
+    )
+
+
+def batches_per_step(trainer) -> int:
+    """Accumulated batches per optimizer step; modules that step by themselves say it in their own attribute."""
+    return getattr(trainer.lightning_module, "accumulate_batches", trainer.accumulate_grad_batches)
+
+
+class SequentialBatches(torch.utils.data.Dataset):
+    """A data set cut into consecutive batches, in index order, for validation and prediction.
+
+    Args:
+        dataset: `__len__` and `get_batch(ids, keys)`; keys are the ids here.
+        batch_size: of each but the last.
+        limit: read only this many samples; None reads all.
+    """
+
+    def __init__(self, dataset, batch_size: int, limit: int | None = None):
+        self.dataset, self.batch_size = dataset, batch_size
+        self.num_samples = len(dataset) if limit is None else min(limit, len(dataset))
+
+    def __len__(self) -> int:
+        return -(-self.num_samples // self.batch_size)
+
+    def __getitem__(self, batch: int) -> dict[str, torch.Tensor]:
+        if batch >= len(self):
+            raise IndexError(batch)
+        ids = torch.arange(batch * self.batch_size, min((batch + 1) * self.batch_size, self.num_samples))
+        return self.dataset.get_batch(ids, None) | {"key": ids}
+
+    def loader(self, num_workers: int = 0) -> DataLoader:
+        return DataLoader(self, batch_size=None, num_workers=num_workers, pin_memory=torch.cuda.is_available())

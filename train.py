@@ -1,0 +1,15 @@
+"""Train either stage: `train.py fit|validate|test|predict --config configs/...yaml`.
+
+Stage 1 (configs/eqvae): `fit` fine-tunes an autoencoder and leaves its folder, `predict` writes a latent cache.
+Stage 2 (configs/dit): `fit` trains a generator on a latent cache. Every key can be overridden on the command line.
+"""
+
+from eqvae.training.cli import TrainCLI, run_command
+
+
+def main() -> None:
+    run_command(TrainCLI)
+
+
+if __name__ == "__main__":
+    main()
