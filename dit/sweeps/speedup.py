@@ -6,6 +6,8 @@ than the last step" when no point is. `Reach` is that interval, and `Speedup` is
 bound stays a bound to the end of the arithmetic. Nothing is extrapolated. Lower values are better throughout.
 """
 
+# ruff: noqa: RUF001 (readers are shown the true signs: ×, −, ’)
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -187,7 +189,7 @@ class SpeedupSpread:
     """Speed-ups of all seeds together.
 
     `mean` (geometric) and a confidence interval exist only where every seed has a value or a lower bound; otherwise
-    `low` and `high` are the ratios of the slowest and the fastest seed. With a lower bound among the seeds
+    `low` and `high` are the ratios of the slowest and the fastest seed that have one. With a lower bound among the seeds
     (`has_lower_bounds`), mean and high are lower bounds too. `verdict` is "faster", "slower" or "open".
     """
 
@@ -197,8 +199,7 @@ class SpeedupSpread:
     kind: str
     verdict: str
     has_lower_bounds: bool
-    low_text: str
-    high_text: str
+    text: str
 
 
 def speedup_over_seeds(speedups: Sequence[Speedup], *, seed: int = 0) -> SpeedupSpread:
@@ -212,33 +213,39 @@ def speedup_over_seeds(speedups: Sequence[Speedup], *, seed: int = 0) -> Speedup
     """
     if not speedups:
         raise ValueError("a spread over seeds needs at least one speed-up")
-    resolved = sorted((s for s in speedups if s.ratio is not None), key=lambda s: (s.kind != "not reached", s.ratio))
-    has_lower_bounds = any(s.kind == "at least" for s in speedups)
-    has_mean = all(s.kind in ("value", "at least") for s in speedups)
-    spread = spread_over_seeds(np.log([s.ratio for s in resolved]), seed=seed) if has_mean else None
+    spread = None
+    if all(s.kind in ("value", "at least") for s in speedups):
+        spread = spread_over_seeds(np.log([s.ratio for s in speedups]), seed=seed)
     mean = math.exp(spread.mean) if spread else None
     if spread and spread.kind == "confidence interval":
-        low, high = math.exp(spread.low), math.exp(spread.high)
-        verdict = "faster" if low > 1 else "slower" if high < 1 and not has_lower_bounds else "open"
-        high_text = format_ratio(high, "at least" if has_lower_bounds else "value")
-        return SpeedupSpread(
-            mean, low, high, spread.kind, verdict, has_lower_bounds, format_ratio(low, "value"), high_text
-        )
+        return _interval(speedups, mean, math.exp(spread.low), math.exp(spread.high))
+    return _range(speedups, mean)
+
+
+def _interval(speedups: Sequence[Speedup], mean: float, low: float, high: float) -> SpeedupSpread:
+    has_lower_bounds = any(s.kind == "at least" for s in speedups)
+    verdict = "faster" if low > 1 else "slower" if high < 1 and not has_lower_bounds else "open"
+    text = f"{format_ratio(low, 'value')} to {format_ratio(high, 'at least' if has_lower_bounds else 'value')}"
+    return SpeedupSpread(mean, low, high, "confidence interval", verdict, has_lower_bounds, text)
+
+
+def _range(speedups: Sequence[Speedup], mean: float | None) -> SpeedupSpread:
     kind = "single seed" if len(speedups) == 1 else "range"
+    resolved = sorted((s for s in speedups if s.ratio is not None), key=lambda s: (s.kind != "not reached", s.ratio))
     if not resolved:
-        return SpeedupSpread(None, None, None, kind, "open", False, *["not resolved"] * 2)
+        return SpeedupSpread(None, None, None, kind, "open", False, format_ratio(None, "unresolved"))
     all_faster, all_slower = all(s.is_faster for s in speedups), all(s.is_slower for s in speedups)
     verdict = "faster" if all_faster else "slower" if all_slower else "open"
-    ends = resolved[0], resolved[-1]
-    texts = (format_ratio(s.ratio, s.kind) for s in ends)
-    return SpeedupSpread(mean, ends[0].ratio, ends[1].ratio, kind, verdict, has_lower_bounds, *texts)
+    slowest, fastest = resolved[0], resolved[-1]
+    low_text, high_text = format_ratio(slowest.ratio, slowest.kind), format_ratio(fastest.ratio, fastest.kind)
+    text = low_text if low_text == high_text else f"{low_text} to {high_text}"
+    has_lower_bounds = any(s.kind == "at least" for s in speedups)
+    return SpeedupSpread(mean, slowest.ratio, fastest.ratio, kind, verdict, has_lower_bounds, text)
 
 
 def format_ratio(ratio: float | None, kind: str) -> str:
-    """A speed-up as people write it: 1.25×, ≥ 2.00×, ≤ 0.80×, not reached (< 0.83×), not resolved."""
+    """A speed-up as people write it: 1.25×, ≥ 2.00×, ≤ 0.80×, < 0.83× (not reached), not resolved."""
     if ratio is None:
         return "not resolved"
-    prefix, suffix = {"at least": ("≥ ", ""), "at most": ("≤ ", ""), "not reached": ("not reached (< ", ")")}.get(
-        kind, ("", "")
-    )
-    return f"{prefix}{ratio:.2f}×{suffix}"
+    prefix = {"at least": "≥ ", "at most": "≤ ", "not reached": "< "}.get(kind, "")
+    return f"{prefix}{ratio:.2f}×"

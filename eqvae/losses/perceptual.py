@@ -1,108 +1,109 @@
 """Distances between pictures in the feature space of a frozen network."""
 
+import warnings
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.models import AlexNet_Weights, SqueezeNet1_1_Weights, VGG16_Weights
 
-from eqvae.efficientnet import efficientnet_lite0
+from eqvae.efficientnet import FrozenNetwork, efficientnet_lite0
+from eqvae.weights import load_weights
 
-EFFICIENTNET_STAGES = (0, 1, 2)  # features at 1/2, 1/4 and 1/8 of the side: edges and textures
-
-
-class FrozenNetwork:
-    """Keeps a network out of the module tree (checkpoints, optimizers, averages) and moves it where pictures are."""
-
-    def __init__(self, network: nn.Module):
-        self.network = network.eval().requires_grad_(False)
-
-    def on(self, device: torch.device) -> nn.Module:
-        if next(self.network.parameters()).device != device:
-            self.network.to(device)
-        return self.network
+PERCEPTUAL_NAMES = ("efficientnet_lite0", "lpips_vgg", "lpips_alex", "lpips_squeeze", "none")
+BACKBONE_URLS = {
+    "vgg": VGG16_Weights.IMAGENET1K_V1.url,
+    "alex": AlexNet_Weights.IMAGENET1K_V1.url,
+    "squeeze": SqueezeNet1_1_Weights.IMAGENET1K_V1.url,
+}
 
 
-class EfficientNetDistance:
+class EfficientNetDistance(nn.Module):
     """LPIPS' recipe on EfficientNet-Lite0: unit-normalized channels, squared difference, mean over space.
 
     Without learned channel weights, so its values compare only with each other. Source: Zhang et al., "The
     unreasonable effectiveness of deep features as a perceptual metric", 2018, eq. 1 with w = 1.
 
     Args:
-        stages: which of the network's five feature levels.
+        stages: feature levels 0 ... 4, at 1/2, 1/4, 1/8, 1/16, 1/32 of the side; the default sees edges and textures.
+        resize: side to which both pictures are resized first (bilinear); None compares them as they are.
     """
 
     name = "efficientnet_lite0"
 
-    def __init__(self, stages: tuple[int, ...] = EFFICIENTNET_STAGES):
-        self.stages = list(stages)
+    def __init__(self, stages: tuple[int, ...] = (0, 1, 2), resize: int | None = None):
+        super().__init__()
+        self.stages, self.resize = list(stages), resize
         self._frozen = FrozenNetwork(efficientnet_lite0())
 
-    def __call__(self, images: Tensor, target: Tensor) -> Tensor:
-        """Both [B, 3, H, W] in [-1, 1]; distances [B] >= 0."""
+    def forward(self, images: Tensor, target: Tensor) -> Tensor:
+        """Both [B, 3, H, W] in [-1, 1]; distances [B] >= 0. Only `images` receives a gradient."""
+        both = torch.cat((images, target.detach()))
+        if self.resize is not None:
+            both = F.interpolate(both, (self.resize, self.resize), mode="bilinear", antialias=True)
         network = self._frozen.on(images.device)
-        both = torch.cat((images, target))
         levels = network.forward_intermediates(both, indices=self.stages, intermediates_only=True)
-        total = torch.zeros(len(images), device=images.device)
-        for level in levels:
-            a, b = F.normalize(level.float(), dim=1, eps=1e-6).chunk(2)
-            total = total + (a - b).square().sum(1).mean((1, 2))
-        return total
+        return sum(_unit_difference(*level.float().chunk(2)) for level in levels)
 
 
-class LPIPSDistance:
-    """The learned distance of the `lpips` package.
+def _unit_difference(a: Tensor, b: Tensor) -> Tensor:
+    difference = F.normalize(a, dim=1, eps=1e-6) - F.normalize(b, dim=1, eps=1e-6)
+    return difference.square().sum(1).mean((1, 2))
+
+
+class LPIPSDistance(nn.Module):
+    """The learned distance of the `lpips` package (version 0.1), as published tables state it.
 
     Args:
         net: "vgg" (of all published tables), "alex" or "squeeze".
-        weights_file: state dict of the torchvision backbone, where it cannot be downloaded.
+        weights: state dict of the torchvision backbone, where it cannot be downloaded.
+
+    Raises:
+        ValueError: if the backbone's weights cannot be had or do not fit.
     """
 
-    def __init__(self, net: str = "vgg", weights_file: str | None = None):
-        import lpips
-
+    def __init__(self, net: str = "vgg", weights: str | None = None):
+        super().__init__()
         self.name = f"lpips_{net}"
-        try:
-            network = lpips.LPIPS(net=net, pnet_rand=weights_file is not None, verbose=False)
-        except OSError as error:
-            raise ValueError(
-                f"the {net} backbone of LPIPS cannot be downloaded ({error}): give a local file as "
-                "perceptual_weights_file, or use perceptual: efficientnet_lite0"
-            ) from None
-        if weights_file is not None:
-            _load_backbone(network.net, weights_file)
-        self._frozen = FrozenNetwork(network)
+        backbone = load_weights(BACKBONE_URLS[net], weights, option="perceptual_weights_file")
+        with torch.inference_mode(False):
+            self._frozen = FrozenNetwork(_lpips_network(net, backbone, weights or BACKBONE_URLS[net]))
 
-    def __call__(self, images: Tensor, target: Tensor) -> Tensor:
-        """Both [B, 3, H, W] in [-1, 1]; distances [B] >= 0."""
-        return self._frozen.on(images.device)(images, target).flatten()
+    def forward(self, images: Tensor, target: Tensor) -> Tensor:
+        """Both [B, 3, H, W] in [-1, 1]; distances [B] >= 0. Only `images` receives a gradient."""
+        return self._frozen.on(images.device)(images, target.detach()).flatten()
 
 
-def _load_backbone(slices: nn.Module, weights_file: str) -> None:
-    """torchvision numbers the layers `features.N`; lpips keeps N and sorts them into slices."""
-    try:
-        weights = torch.load(weights_file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, torch.serialization.pickle.UnpicklingError) as error:
-        raise ValueError(f"perceptual_weights_file {weights_file} cannot be read ({error})") from None
-    for name, parameter in slices.named_parameters():
-        _, layer = name.split(".", 1)
-        source = weights.get(f"features.{layer}")
-        if source is None or source.shape != parameter.shape:
-            raise ValueError(f"perceptual_weights_file {weights_file} does not fit: features.{layer} is missing")
-        parameter.data.copy_(source)
+def _lpips_network(net: str, backbone: dict[str, Tensor], source: str) -> nn.Module:
+    import lpips  # on use: slow to import, and needed by few configurations
+
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore", UserWarning)  # lpips calls torchvision in its deprecated way
+        network = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
+    # torchvision numbers the layers `features.N`; lpips keeps N and sorts them into slices.
+    for name, parameter in network.net.named_parameters():
+        key = f"features.{name.split('.', 1)[1]}"
+        if key not in backbone or backbone[key].shape != parameter.shape:
+            raise ValueError(f"{source} is not torchvision's backbone for LPIPS {net}: {key} is missing or misshaped")
+        parameter.data.copy_(backbone[key])
+    return network
 
 
-def create_perceptual(name: str, weights_file: str | None = None) -> EfficientNetDistance | LPIPSDistance | None:
-    """The distance called `name`: "efficientnet_lite0", "lpips_vgg", "lpips_alex", "lpips_squeeze", or "none".
+@cache
+def create_perceptual(name: str, weights: str | None = None) -> EfficientNetDistance | LPIPSDistance | None:
+    """The distance called `name`, one of `PERCEPTUAL_NAMES`; one instance per process, None for "none".
+
+    Args:
+        weights: local state dict of an LPIPS backbone.
 
     Raises:
         ValueError: for another name, or weights that cannot be had.
     """
+    if name not in PERCEPTUAL_NAMES:
+        raise ValueError(f"perceptual distance {name!r} is unknown: use one of {', '.join(PERCEPTUAL_NAMES)}")
     if name == "none":
         return None
     if name == "efficientnet_lite0":
         return EfficientNetDistance()
-    if name in ("lpips_vgg", "lpips_alex", "lpips_squeeze"):
-        return LPIPSDistance(name.removeprefix("lpips_"), weights_file)
-    raise ValueError(
-        f"perceptual distance {name!r} is unknown: efficientnet_lite0, lpips_vgg, lpips_alex, lpips_squeeze"
-    )
+    return LPIPSDistance(name.removeprefix("lpips_"), weights)

@@ -1,0 +1,50 @@
+"""The published sizes by their names."""
+
+from dit.backbones.transformer import DiT, SiT
+
+FAMILIES = {"DiT": DiT, "SiT": SiT}
+SIZES = {
+    "S": {"depth": 12, "hidden_size": 384, "num_heads": 6},
+    "B": {"depth": 12, "hidden_size": 768, "num_heads": 12},
+    "L": {"depth": 24, "hidden_size": 1024, "num_heads": 16},
+    "XL": {"depth": 28, "hidden_size": 1152, "num_heads": 16},
+}
+PATCHES = (1, 2, 4, 8)
+PUBLISHED = {
+    f"{family}-{size}/{patch}": (family, size, patch) for family in FAMILIES for size in SIZES for patch in PATCHES
+}
+
+
+def create_backbone(
+    name: str = "SiT-B/2",
+    input_size: int = 32,
+    in_channels: int = 4,
+    num_classes: int = 1000,
+    class_dropout_prob: float = 0.1,
+    learn_sigma: bool = True,
+) -> DiT:
+    """A backbone of a published size.
+
+    Args:
+        name: family-size/patch, e.g. "DiT-XL/2" or "SiT-B/4".
+        input_size: side of the latents.
+        in_channels: of the latents.
+        num_classes: labels are 0 ... num_classes - 1.
+        class_dropout_prob: of dropping a label in training.
+        learn_sigma: predict the variance, too (the public SiT has these outputs and leaves them unused).
+
+    Raises:
+        ValueError: naming the known ones.
+    """
+    if name not in PUBLISHED:
+        raise ValueError(f"backbone {name!r} is unknown: use {{DiT,SiT}}-{{S,B,L,XL}}/{{1,2,4,8}}")
+    family, size, patch_size = PUBLISHED[name]
+    return FAMILIES[family](
+        input_size=input_size,
+        patch_size=patch_size,
+        in_channels=in_channels,
+        num_classes=num_classes,
+        class_dropout_prob=class_dropout_prob,
+        learn_sigma=learn_sigma,
+        **SIZES[size],
+    )

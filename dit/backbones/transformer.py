@@ -1,0 +1,183 @@
+"""The diffusion transformer of DiT and SiT, in the layout of their public checkpoints."""
+
+import torch.nn.functional as F
+from timm.layers import Mlp, PatchEmbed
+from torch import Tensor, nn
+
+from dit.backbones.embeddings import FREQUENCIES, LabelEmbedder, TimestepEmbedder, position_table
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """x [B, T, D], shift and scale [B, D]."""
+    return x * (1 + scale[:, None]) + shift[:, None]
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with the keys of timm's (`qkv`, `proj`), through torch's fused kernel."""
+
+    def __init__(self, hidden_size: int, num_heads: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
+        self.proj = nn.Linear(hidden_size, hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, tokens, width = x.shape
+        qkv = self.qkv(x).view(batch, tokens, 3, self.num_heads, width // self.num_heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each [B, heads, T, D / heads]
+        attended = F.scaled_dot_product_attention(query, key, value)
+        return self.proj(attended.transpose(1, 2).reshape(batch, tokens, width))
+
+
+class Block(nn.Module):
+    """Attention and MLP, each shifted, scaled and gated by the condition (adaLN-zero)."""
+
+    def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
+        self.attn = Attention(hidden_size, num_heads)
+        self.norm2 = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
+        self.mlp = Mlp(hidden_size, int(hidden_size * mlp_ratio), act_layer=lambda: nn.GELU(approximate="tanh"))
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 6 * hidden_size))
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """x [B, T, D], condition [B, D]."""
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.adaLN_modulation(condition).chunk(6, dim=1)
+        x = x + gate_a[:, None] * self.attn(modulate(self.norm1(x), shift_a, scale_a))
+        return x + gate_m[:, None] * self.mlp(modulate(self.norm2(x), shift_m, scale_m))
+
+
+class FinalLayer(nn.Module):
+    """Modulated norm and the linear map from tokens to patches."""
+
+    def __init__(self, hidden_size: int, patch_size: int, out_channels: int):
+        super().__init__()
+        self.norm_final = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
+        self.linear = nn.Linear(hidden_size, patch_size * patch_size * out_channels)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 2 * hidden_size))
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        shift, scale = self.adaLN_modulation(condition).chunk(2, dim=1)
+        return self.linear(modulate(self.norm_final(x), shift, scale))
+
+
+class DiT(nn.Module):
+    """Diffusion transformer (Peebles and Xie, 2023, adaLN-zero).
+
+    Args:
+        input_size: side of the latents.
+        patch_size: side of a token's patch.
+        in_channels: of the latents.
+        hidden_size: width of the tokens.
+        depth: number of blocks.
+        num_heads: of each attention.
+        mlp_ratio: hidden width of the MLPs over `hidden_size`.
+        class_dropout_prob: of dropping a label in training; 0 leaves no null label.
+        num_classes: labels are 0 ... num_classes - 1, the null label is num_classes.
+        learn_sigma: predict 2 C channels, the second half for the variance.
+
+    Raises:
+        ValueError: if the patch does not divide the input, or the heads the width.
+    """
+
+    def __init__(
+        self,
+        input_size: int = 32,
+        patch_size: int = 2,
+        in_channels: int = 4,
+        hidden_size: int = 1152,
+        depth: int = 28,
+        num_heads: int = 16,
+        mlp_ratio: float = 4.0,
+        class_dropout_prob: float = 0.1,
+        num_classes: int = 1000,
+        learn_sigma: bool = True,
+    ):
+        super().__init__()
+        if input_size % patch_size:
+            raise ValueError(f"patch_size {patch_size} does not divide input_size {input_size}: choose another patch")
+        if hidden_size % num_heads or hidden_size % 4:
+            raise ValueError(f"hidden_size {hidden_size} must be divisible by num_heads {num_heads} and by 4")
+        self.config = {
+            "input_size": input_size,
+            "patch_size": patch_size,
+            "in_channels": in_channels,
+            "hidden_size": hidden_size,
+            "depth": depth,
+            "num_heads": num_heads,
+            "mlp_ratio": mlp_ratio,
+            "class_dropout_prob": class_dropout_prob,
+            "num_classes": num_classes,
+            "learn_sigma": learn_sigma,
+        }
+        self.in_channels, self.patch_size, self.side = in_channels, patch_size, input_size // patch_size
+        self.out_channels = in_channels * (2 if learn_sigma else 1)
+        self.x_embedder = PatchEmbed(input_size, patch_size, in_channels, hidden_size)
+        self.t_embedder = TimestepEmbedder(hidden_size)
+        self.y_embedder = LabelEmbedder(num_classes, hidden_size, class_dropout_prob)
+        self.pos_embed = nn.Parameter(position_table(hidden_size, self.side), requires_grad=False)
+        self.blocks = nn.ModuleList(Block(hidden_size, num_heads, mlp_ratio) for _ in range(depth))
+        self.final_layer = FinalLayer(hidden_size, patch_size, self.out_channels)
+        self._initialize()
+
+    def _initialize(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        patch = self.x_embedder.proj
+        nn.init.xavier_uniform_(patch.weight.view(patch.weight.shape[0], -1))  # as the linear map that it is
+        nn.init.zeros_(patch.bias)
+        nn.init.normal_(self.y_embedder.embedding_table.weight, std=0.02)
+        nn.init.normal_(self.t_embedder.mlp[0].weight, std=0.02)
+        nn.init.normal_(self.t_embedder.mlp[2].weight, std=0.02)
+        # Every block starts as the identity and the prediction as zero.
+        for layer in [*(block.adaLN_modulation[1] for block in self.blocks), self.final_layer.adaLN_modulation[1]]:
+            nn.init.zeros_(layer.weight)
+        nn.init.zeros_(self.final_layer.linear.weight)
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor, drop_labels: Tensor | None = None) -> Tensor:
+        """The prediction for noisy latents.
+
+        Args:
+            x: [B, C, h, w].
+            t: [B], integer timesteps (diffusion) or times in [0, 1] (flow).
+            y: [B] labels.
+            drop_labels: [B] bool, which labels to drop; None drops at random in training mode.
+
+        Returns:
+            [B, C or 2 C, h, w].
+        """
+        tokens = self.x_embedder(x) + self.pos_embed  # [B, T, D]
+        condition = self.t_embedder(t) + self.y_embedder(y, drop_labels)  # [B, D]
+        for block in self.blocks:
+            tokens = block(tokens, condition)
+        return self._to_image(self.final_layer(tokens, condition))
+
+    def _to_image(self, patches: Tensor) -> Tensor:
+        """[B, T, p * p * C] to [B, C, h, w]."""
+        batch, p, side = len(patches), self.patch_size, self.side
+        grid = patches.view(batch, side, side, p, p, self.out_channels)
+        return grid.permute(0, 5, 1, 3, 2, 4).reshape(batch, self.out_channels, side * p, side * p)
+
+
+class SiT(DiT):
+    """The transformer of SiT (Ma et al., 2024): DiT's, with the variance half of the prediction left unused."""
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor, drop_labels: Tensor | None = None) -> Tensor:
+        """As `DiT.forward`, [B, C, h, w]."""
+        return super().forward(x, t, y, drop_labels)[:, : self.in_channels]
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Trained parameters."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def count_multiply_adds(model: DiT) -> int:
+    """Multiply-adds of one forward pass of one sample: what the papers call Gflops, times 1e9."""
+    config, tokens, width = model.config, model.side**2, model.config["hidden_size"]
+    block = tokens * width * width * (4 + 2 * config["mlp_ratio"]) + 2 * tokens * tokens * width + 6 * width * width
+    patch = config["patch_size"] ** 2
+    ends = tokens * width * patch * (config["in_channels"] + model.out_channels) + 2 * width * width
+    return int(config["depth"] * block + ends + 2 * FREQUENCIES * width + width * width)

@@ -1,0 +1,111 @@
+"""Pictures from a trained generator: the same picture for the same index, whatever the batch."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dit.checkpoints import Generator
+from dit.samplers import guide, image_noise, sample, step_noise
+from eqvae.autoencoders import KLAutoencoder
+from eqvae.data.images import to_uint8
+from eqvae.training.randomness import keyed_integers
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How pictures are sampled; written into every result.
+
+    Args:
+        sampler: a name of `dit.samplers.SAMPLERS`; null takes "heun" for flow and "ddpm" for diffusion.
+        num_inference_steps: steps of the sampler.
+        guidance_scale: of classifier-free guidance; 1 is none.
+        guidance_channels: "all", or "first3" as the public DiT and SiT samplers do.
+        guidance_interval: first and last time at which guidance acts, in the objective's time.
+        seed: of starting noise, step noise and random labels.
+        uint8_rule: "round", or "truncate" as the public samplers do.
+    """
+
+    sampler: Literal["euler", "heun", "midpoint", "ddpm"] | None = None
+    num_inference_steps: int = 50
+    guidance_scale: float = 1.0
+    guidance_channels: Literal["all", "first3"] = "all"
+    guidance_interval: tuple[float, float] = (0.0, 1000.0)
+    seed: int = 0
+    uint8_rule: Literal["round", "truncate"] = "round"
+
+
+def choose_labels(indices: Tensor, num_classes: int, how: str, seed: int = 0) -> Tensor:
+    """Labels [B] of image indices [B]: "balanced" (index modulo classes), "random", or a comma-separated list.
+
+    Raises:
+        ValueError: for a list with labels that the generator does not know.
+    """
+    if how == "balanced":
+        return indices % num_classes
+    if how == "random":
+        return keyed_integers(indices, num_classes, seed=seed, stream="labels")
+    try:
+        listed = torch.tensor([int(label) for label in how.split(",")])
+    except ValueError:
+        raise ValueError(f"labels {how!r}: use balanced, random, or numbers separated by commas") from None
+    if listed.min() < 0 or listed.max() >= num_classes:
+        raise ValueError(f"labels {how}: this generator knows 0 to {num_classes - 1}")
+    return listed[indices % len(listed)]
+
+
+@torch.inference_mode()
+def generate_latents(
+    generator: Generator,
+    indices: Tensor,
+    labels: Tensor,
+    settings: SamplingSettings,
+    callback: Callable[[int, Tensor, float], None] | None = None,
+) -> Tensor:
+    """Normalized latents [B, C, h, w] of image indices [B] with labels [B]."""
+    device = next(generator.backbone.parameters()).device
+    indices, labels = indices.to(device), labels.to(device)
+    config = generator.backbone.config
+    model = guide(
+        generator.backbone,
+        labels,
+        settings.guidance_scale,
+        generator.num_classes if config["class_dropout_prob"] > 0 else None,
+        settings.guidance_channels,
+        settings.guidance_interval,
+    )
+    shape = generator.spec.shape
+    return sample(
+        generator.objective,
+        model,
+        image_noise(indices, shape, settings.seed),
+        settings.sampler or generator.default_sampler,
+        settings.num_inference_steps,
+        step_noise(indices, shape, settings.seed),
+        callback,
+    )
+
+
+@torch.inference_mode()
+def generate_images(
+    generator: Generator,
+    autoencoder: KLAutoencoder,
+    labels: Tensor,
+    settings: SamplingSettings,
+    batch_size: int = 100,
+    first_index: int = 0,
+) -> Iterator[Tensor]:
+    """Batches uint8 [B, 3, H, W] of the images first_index, first_index + 1, ... with labels [N].
+
+    Raises:
+        ValueError: if the autoencoder is not the one that made the generator's latents.
+    """
+    generator.spec.require_autoencoder(autoencoder, "the generator")
+    device = next(generator.backbone.parameters()).device
+    autoencoder = autoencoder.to(device)
+    for part in torch.arange(len(labels)).split(batch_size):
+        latents = generate_latents(generator, part + first_index, labels[part], settings)
+        images = autoencoder.decode(generator.spec.normalization.denormalize(latents.float()))
+        yield to_uint8(images, settings.uint8_rule).cpu()

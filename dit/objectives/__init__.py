@@ -1,0 +1,31 @@
+"""What a generator learns. Objectives know nothing of Lightning, autoencoders or files.
+
+Time conventions, once for the whole house: flow time runs from t = 0 (noise) to t = 1 (data); diffusion timesteps are
+integers from 0 (least noisy) to T - 1. An objective maps uniform numbers to times (`sample_times`), turns a prediction
+into loss terms per sample (`training_terms`, deterministic), and joins the two around a model (`loss_terms`).
+"""
+
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from dit.objectives.diffusion import Diffusion
+from dit.objectives.flow import Flow
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """What `GeneratorModule` needs of an objective."""
+
+    config: dict
+
+    def sample_times(self, uniform: Tensor) -> Tensor:
+        """Uniform numbers in (0, 1) [B] to times [B]."""
+
+    def loss_terms(self, model, data: Tensor, noise: Tensor, t: Tensor, **conditions) -> dict[str, Tensor]:
+        """Terms [B] of `model(x_t, t, **conditions)`; `loss` is what is minimized."""
+
+
+OBJECTIVES = {"Diffusion": Diffusion, "Flow": Flow}
+
+__all__ = ["OBJECTIVES", "Diffusion", "Flow", "Objective"]

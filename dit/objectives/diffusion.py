@@ -1,0 +1,131 @@
+"""Gaussian diffusion with learned variance, in the exact conventions of DiT (Nichol and Dhariwal, 2021)."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+NUM_TIMESTEPS = 1000
+FIRST_BETA, LAST_BETA = 1e-4, 0.02
+BIN_HALF_WIDTH = 1 / 255  # of a pixel value in [-1, 1]
+OPEN_END = 0.999  # bins beyond it reach to infinity
+
+
+class Posterior(NamedTuple):
+    """One reverse step: q(x_{t-1} | x_t, x_0) or the model's, all [B, C, h, w] (or broadcastable)."""
+
+    mean: Tensor
+    log_variance: Tensor
+    predicted_x_0: Tensor
+
+
+class Diffusion:
+    """Predicts noise and, between its two bounds, the variance of the reverse step; linear betas.
+
+    Args:
+        num_timesteps: T; betas run from 1e-4 to 0.02 whatever T is.
+        learn_sigma: the model predicts 2 C channels; without it the loss is the noise's mean squared error alone.
+    """
+
+    def __init__(self, num_timesteps: int = NUM_TIMESTEPS, learn_sigma: bool = True):
+        self.num_timesteps, self.learn_sigma = num_timesteps, learn_sigma
+        self.config = {"num_timesteps": num_timesteps, "learn_sigma": learn_sigma}
+        self._set_betas(torch.linspace(FIRST_BETA, LAST_BETA, num_timesteps, dtype=torch.float64))
+
+    def _set_betas(self, betas: Tensor) -> None:
+        self.betas = betas
+        self.alphas_cumprod = (1 - self.betas).cumprod(0)
+        before = torch.cat((torch.ones(1, dtype=torch.float64), self.alphas_cumprod[:-1]))
+        variance = self.betas * (1 - before) / (1 - self.alphas_cumprod)
+        # The first posterior variance is zero; its logarithm borrows the second's.
+        self.posterior_log_variance = torch.cat((variance[1:2], variance[1:])).log()
+        self.posterior_from_x_0 = self.betas * before.sqrt() / (1 - self.alphas_cumprod)
+        self.posterior_from_x_t = (1 - before) * (1 - self.betas).sqrt() / (1 - self.alphas_cumprod)
+
+    def respaced(self, timesteps: list[int]) -> "Diffusion":
+        """The diffusion that visits only these timesteps (ascending), its betas recomputed; t counts them from 0."""
+        kept = self.alphas_cumprod[timesteps]
+        before = torch.cat((torch.ones(1, dtype=torch.float64), kept[:-1]))
+        spaced = Diffusion(len(timesteps), self.learn_sigma)
+        spaced._set_betas(1 - kept / before)
+        return spaced
+
+    @staticmethod
+    def _at(table: Tensor, t: Tensor, like: Tensor) -> Tensor:
+        """Entries of a float64 table at timesteps [B], float32, shaped to multiply `like`."""
+        return table.to(t.device)[t].float().view(-1, *[1] * (like.ndim - 1))
+
+    def sample_times(self, uniform: Tensor) -> Tensor:
+        """Uniform numbers in (0, 1) [B] to integer timesteps [B]."""
+        return (uniform.double() * self.num_timesteps).long().clamp_max(self.num_timesteps - 1)
+
+    def q_sample(self, x_0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """Noisy latents x_t = sqrt(abar) x_0 + sqrt(1 - abar) noise, for timesteps t [B]."""
+        signal = self._at(self.alphas_cumprod.sqrt(), t, x_0)
+        return signal * x_0 + self._at((1 - self.alphas_cumprod).sqrt(), t, x_0) * noise
+
+    def q_posterior(self, x_0: Tensor, x_t: Tensor, t: Tensor) -> Posterior:
+        """The true reverse step."""
+        mean = self._at(self.posterior_from_x_0, t, x_0) * x_0 + self._at(self.posterior_from_x_t, t, x_t) * x_t
+        return Posterior(mean, self._at(self.posterior_log_variance, t, x_0), x_0)
+
+    def p_posterior(self, model_output: Tensor, x_t: Tensor, t: Tensor, clip: bool = False) -> Posterior:
+        """The model's reverse step from its output, [B, 2 C, h, w] or [B, C, h, w] without learned variance.
+
+        Args:
+            clip: clamp the predicted x_0 to [-1, 1]; public latent models do not.
+        """
+        noise, log_variance = model_output.float(), self._at(self.posterior_log_variance, t, x_t)
+        if self.learn_sigma:
+            noise, raw = noise.chunk(2, dim=1)
+            share = (raw + 1) / 2  # 1 is the upper bound beta_t, 0 the lower
+            log_variance = share * self._at(self.betas.log(), t, x_t) + (1 - share) * log_variance
+        signal = self._at(self.alphas_cumprod.rsqrt(), t, x_t)
+        x_0 = signal * x_t - self._at((1 / self.alphas_cumprod - 1).sqrt(), t, x_t) * noise
+        x_0 = x_0.clamp(-1, 1) if clip else x_0
+        return Posterior(self.q_posterior(x_0, x_t, t).mean, log_variance, x_0)
+
+    def training_terms(self, model_output: Tensor, x_0: Tensor, t: Tensor, noise: Tensor) -> dict[str, Tensor]:
+        """`mse` of the noise, `vb` of the variance in bits per dimension, and `loss`, their sum; [B] each.
+
+        The mean of the reverse step is detached in `vb`, so that it trains the variance alone.
+        """
+        x_0, noise, output = x_0.float(), noise.float(), model_output.float()
+        if not self.learn_sigma:
+            mse = (output - noise).square().flatten(1).mean(1)
+            return {"mse": mse, "loss": mse}
+        predicted, raw = output.chunk(2, dim=1)
+        mse = (predicted - noise).square().flatten(1).mean(1)
+        frozen = torch.cat((predicted.detach(), raw), dim=1)
+        vb = self._variational_bound(frozen, x_0, self.q_sample(x_0, t, noise), t)
+        return {"mse": mse, "vb": vb, "loss": mse + vb}
+
+    def _variational_bound(self, model_output: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        true, model = self.q_posterior(x_0, x_t, t), self.p_posterior(model_output, x_t, t)
+        divergence = _normal_kl(true, model).flatten(1).mean(1)
+        likelihood = _discretized_log_likelihood(x_0, model).flatten(1).mean(1)
+        return torch.where(t == 0, -likelihood, divergence) / math.log(2)
+
+    def loss_terms(self, model, data: Tensor, noise: Tensor, t: Tensor, **conditions) -> dict[str, Tensor]:
+        """Terms of `model(x_t, t, **conditions)`."""
+        return self.training_terms(model(self.q_sample(data, t, noise), t, **conditions), data, t, noise)
+
+
+def _normal_kl(p: Posterior, q: Posterior) -> Tensor:
+    difference = p.log_variance - q.log_variance
+    return 0.5 * (-1 - difference + difference.exp() + (p.mean - q.mean).square() * (-q.log_variance).exp())
+
+
+def _discretized_log_likelihood(x: Tensor, model: Posterior) -> Tensor:
+    """log probability that the model gives to the bins of 1/127.5 around x, open beyond +-0.999."""
+    inverse_std = (-0.5 * model.log_variance).exp()
+    upper = _normal_cdf(inverse_std * (x - model.mean + BIN_HALF_WIDTH))
+    lower = _normal_cdf(inverse_std * (x - model.mean - BIN_HALF_WIDTH))
+    inside = torch.where(x > OPEN_END, 1 - lower, upper - lower)
+    return torch.where(x < -OPEN_END, upper, inside).clamp_min(1e-12).log()
+
+
+def _normal_cdf(x: Tensor) -> Tensor:
+    """The tanh approximation that the public code uses, so that values agree."""
+    return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))

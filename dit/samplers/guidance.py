@@ -1,0 +1,51 @@
+"""Classifier-free guidance (Ho and Salimans, 2022)."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Model = Callable[[Tensor, Tensor], Tensor]
+GUIDED_CHANNELS = 3  # of the public DiT and SiT samplers, which guide three of four latent channels
+
+
+def guide(
+    backbone: Callable[..., Tensor],
+    labels: Tensor,
+    guidance_scale: float = 1.0,
+    null_label: int | None = None,
+    channels: Literal["all", "first3"] = "all",
+    interval: tuple[float, float] = (0.0, 1.0),
+) -> Model:
+    """A backbone with its labels bound and guided: model(x, t) = u + scale (c - u).
+
+    Conditional and unconditional halves run as one batch; where the scale is 1 or t lies outside the interval only
+    the conditional one runs.
+
+    Args:
+        backbone: `backbone(x [B, C, h, w], t [B], labels [B])`.
+        labels: [B].
+        guidance_scale: 1 is no guidance.
+        null_label: label of the unconditional half, the backbone's num_classes.
+        channels: guide all channels, or the first three alone as the public samplers do.
+        interval: first and last time at which guidance acts, in the unit of t.
+    """
+    if channels not in ("all", "first3"):
+        raise ValueError(f"guidance channels {channels!r} are unknown: use all or first3")
+    if guidance_scale != 1.0 and null_label is None:
+        raise ValueError("guidance needs a null label: train the backbone with class_dropout_prob above 0")
+    low, high = interval
+
+    def model(x: Tensor, t: Tensor) -> Tensor:
+        if guidance_scale == 1.0 or not low <= float(t[0]) <= high:
+            return backbone(x, t, labels)
+        both = torch.cat((labels, torch.full_like(labels, null_label)))
+        conditional, unconditional = backbone(torch.cat((x, x)), torch.cat((t, t)), both).chunk(2)
+        guided = slice(None, GUIDED_CHANNELS if channels == "first3" else x.shape[1])
+        result = conditional.clone()  # channels beyond those of x hold variances: they stay conditional
+        difference = conditional[:, guided] - unconditional[:, guided]
+        result[:, guided] = unconditional[:, guided] + guidance_scale * difference
+        return result
+
+    return model
