@@ -20,6 +20,7 @@ def create_backbone(
     input_size: int = 32,
     in_channels: int = 4,
     num_classes: int = 1000,
+    mlp_ratio: float = 4.0,
     class_dropout_prob: float = 0.1,
     learn_sigma: bool = True,
 ) -> DiT:
@@ -30,11 +31,12 @@ def create_backbone(
         input_size: side of the latents.
         in_channels: of the latents.
         num_classes: labels are 0 ... num_classes - 1.
+        mlp_ratio: hidden width of the MLPs over the width of the tokens.
         class_dropout_prob: of dropping a label in training.
         learn_sigma: predict the variance, too (the public SiT has these outputs and leaves them unused).
 
     Raises:
-        ValueError: naming the known ones.
+        ValueError: if the name is none of `PUBLISHED`.
     """
     if name not in PUBLISHED:
         raise ValueError(f"backbone {name!r} is unknown: use {{DiT,SiT}}-{{S,B,L,XL}}/{{1,2,4,8}}")
@@ -44,6 +46,7 @@ def create_backbone(
         patch_size=patch_size,
         in_channels=in_channels,
         num_classes=num_classes,
+        mlp_ratio=mlp_ratio,
         class_dropout_prob=class_dropout_prob,
         learn_sigma=learn_sigma,
         **SIZES[size],

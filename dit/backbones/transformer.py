@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from timm.layers import Mlp, PatchEmbed
 from torch import Tensor, nn
 
-from dit.backbones.embeddings import FREQUENCIES, LabelEmbedder, TimestepEmbedder, position_table
+from dit.backbones.embeddings import LabelEmbedder, TimestepEmbedder, position_table
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ class DiT(nn.Module):
         learn_sigma: predict 2 C channels, the second half for the variance.
 
     Raises:
-        ValueError: if the patch does not divide the input, or the heads the width.
+        ValueError: if the patch does not divide the input, or the heads the width, or a probability is none.
     """
 
     def __init__(
@@ -98,6 +98,8 @@ class DiT(nn.Module):
             raise ValueError(f"patch_size {patch_size} does not divide input_size {input_size}: choose another patch")
         if hidden_size % num_heads or hidden_size % 4:
             raise ValueError(f"hidden_size {hidden_size} must be divisible by num_heads {num_heads} and by 4")
+        if not 0 <= class_dropout_prob < 1:
+            raise ValueError(f"class_dropout_prob must lie in [0, 1), got {class_dropout_prob}")
         self.config = {
             "input_size": input_size,
             "patch_size": patch_size,
@@ -167,17 +169,3 @@ class SiT(DiT):
     def forward(self, x: Tensor, t: Tensor, y: Tensor, drop_labels: Tensor | None = None) -> Tensor:
         """As `DiT.forward`, [B, C, h, w]."""
         return super().forward(x, t, y, drop_labels)[:, : self.in_channels]
-
-
-def count_parameters(model: nn.Module) -> int:
-    """Trained parameters."""
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-
-
-def count_multiply_adds(model: DiT) -> int:
-    """Multiply-adds of one forward pass of one sample: what the papers call Gflops, times 1e9."""
-    config, tokens, width = model.config, model.side**2, model.config["hidden_size"]
-    block = tokens * width * width * (4 + 2 * config["mlp_ratio"]) + 2 * tokens * tokens * width + 6 * width * width
-    patch = config["patch_size"] ** 2
-    ends = tokens * width * patch * (config["in_channels"] + model.out_channels) + 2 * width * width
-    return int(config["depth"] * block + ends + 2 * FREQUENCIES * width + width * width)

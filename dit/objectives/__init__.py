@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from dit.objectives.diffusion import Diffusion
+from dit.objectives.diffusion import Diffusion, space_timesteps
 from dit.objectives.flow import Flow
 
 
@@ -28,4 +28,4 @@ class Objective(Protocol):
 
 OBJECTIVES = {"Diffusion": Diffusion, "Flow": Flow}
 
-__all__ = ["OBJECTIVES", "Diffusion", "Flow", "Objective"]
+__all__ = ["OBJECTIVES", "Diffusion", "Flow", "Objective", "space_timesteps"]

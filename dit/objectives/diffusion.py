@@ -1,13 +1,14 @@
 """Gaussian diffusion with learned variance, in the exact conventions of DiT (Nichol and Dhariwal, 2021)."""
 
+import copy
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-NUM_TIMESTEPS = 1000
-FIRST_BETA, LAST_BETA = 1e-4, 0.02
+FIRST_BETA_RATE, LAST_BETA_RATE = 0.1, 20.0  # betas times T
 BIN_HALF_WIDTH = 1 / 255  # of a pixel value in [-1, 1]
 OPEN_END = 0.999  # bins beyond it reach to infinity
 
@@ -20,41 +21,95 @@ class Posterior(NamedTuple):
     predicted_x_0: Tensor
 
 
+def space_timesteps(num_timesteps: int, spacing: int | str | Sequence[int]) -> list[int]:
+    """Timesteps that a shorter chain visits, ascending (Nichol and Dhariwal, 2021, section 4).
+
+    Args:
+        num_timesteps: of the full diffusion.
+        spacing: how many, evenly spaced with rounding and both ends included; or a number for each of equal
+            sections; or "ddimN" for N timesteps a whole number apart.
+
+    Raises:
+        ValueError: if there are too few timesteps for it.
+    """
+    if isinstance(spacing, str):
+        return _strided_timesteps(num_timesteps, spacing)
+    counts = [spacing] if isinstance(spacing, int) else list(spacing)
+    if sum(counts) < 2:
+        raise ValueError(f"num_inference_steps: a diffusion takes at least 2 timesteps, got {sum(counts)}")
+    size, longer = divmod(num_timesteps, len(counts))
+    timesteps, start = [], 0
+    for section, count in enumerate(counts):
+        length = size + (section < longer)
+        if not 1 <= count <= length:
+            raise ValueError(f"num_inference_steps: {count} of {length} diffusion timesteps, use 1 to {length}")
+        stride = (length - 1) / (count - 1) if count > 1 else 1
+        timesteps += [start + round(index * stride) for index in range(count)]
+        start += length
+    return timesteps
+
+
+def _strided_timesteps(num_timesteps: int, spacing: str) -> list[int]:
+    count = spacing.removeprefix("ddim")
+    for stride in range(1, num_timesteps):
+        timesteps = list(range(0, num_timesteps, stride))
+        if str(len(timesteps)) == count:
+            return timesteps
+    raise ValueError(f"timestep spacing {spacing!r}: no whole stride through {num_timesteps} timesteps gives it")
+
+
 class Diffusion:
     """Predicts noise and, between its two bounds, the variance of the reverse step; linear betas.
 
     Args:
-        num_timesteps: T; betas run from 1e-4 to 0.02 whatever T is.
+        num_timesteps: T, above 20; betas run from 0.1 / T to 20 / T, 1e-4 to 0.02 for the usual 1000.
         learn_sigma: the model predicts 2 C channels; without it the loss is the noise's mean squared error alone.
+
+    Raises:
+        ValueError: if T is so small that the last beta would reach 1.
     """
 
-    def __init__(self, num_timesteps: int = NUM_TIMESTEPS, learn_sigma: bool = True):
-        self.num_timesteps, self.learn_sigma = num_timesteps, learn_sigma
+    def __init__(self, num_timesteps: int = 1000, learn_sigma: bool = True):
+        if num_timesteps <= LAST_BETA_RATE:
+            raise ValueError(f"diffusion num_timesteps must be above {LAST_BETA_RATE:.0f}, got {num_timesteps}")
+        self.learn_sigma = learn_sigma
         self.config = {"num_timesteps": num_timesteps, "learn_sigma": learn_sigma}
-        self._set_betas(torch.linspace(FIRST_BETA, LAST_BETA, num_timesteps, dtype=torch.float64))
+        first, last = FIRST_BETA_RATE / num_timesteps, LAST_BETA_RATE / num_timesteps
+        self._set_betas(torch.linspace(first, last, num_timesteps, dtype=torch.float64))
 
     def _set_betas(self, betas: Tensor) -> None:
-        self.betas = betas
-        self.alphas_cumprod = (1 - self.betas).cumprod(0)
-        before = torch.cat((torch.ones(1, dtype=torch.float64), self.alphas_cumprod[:-1]))
-        variance = self.betas * (1 - before) / (1 - self.alphas_cumprod)
+        """All tables, in float64."""
+        alphas_cumprod = (1 - betas).cumprod(0)
+        before = torch.cat((torch.ones(1, dtype=torch.float64), alphas_cumprod[:-1]))
+        variance = betas * (1 - before) / (1 - alphas_cumprod)
         # The first posterior variance is zero; its logarithm borrows the second's.
-        self.posterior_log_variance = torch.cat((variance[1:2], variance[1:])).log()
-        self.posterior_from_x_0 = self.betas * before.sqrt() / (1 - self.alphas_cumprod)
-        self.posterior_from_x_t = (1 - before) * (1 - self.betas).sqrt() / (1 - self.alphas_cumprod)
+        log_variance = torch.cat((variance[1:2], variance[1:])).log()
+        self.num_timesteps, self.betas, self.alphas_cumprod = len(betas), betas, alphas_cumprod
+        self._tables = {
+            "signal": alphas_cumprod.sqrt(),
+            "spread": (1 - alphas_cumprod).sqrt(),
+            "x_0_from_x_t": alphas_cumprod.rsqrt(),
+            "x_0_from_noise": (1 / alphas_cumprod - 1).sqrt(),
+            "mean_from_x_0": betas * before.sqrt() / (1 - alphas_cumprod),
+            "mean_from_x_t": (1 - before) * (1 - betas).sqrt() / (1 - alphas_cumprod),
+            "lower_log_variance": log_variance,
+            "upper_log_variance": betas.log(),
+        }
+        self._device_tables: dict[torch.device, dict[str, Tensor]] = {}
 
     def respaced(self, timesteps: list[int]) -> "Diffusion":
         """The diffusion that visits only these timesteps (ascending), its betas recomputed; t counts them from 0."""
         kept = self.alphas_cumprod[timesteps]
         before = torch.cat((torch.ones(1, dtype=torch.float64), kept[:-1]))
-        spaced = Diffusion(len(timesteps), self.learn_sigma)
+        spaced = copy.copy(self)
         spaced._set_betas(1 - kept / before)
         return spaced
 
-    @staticmethod
-    def _at(table: Tensor, t: Tensor, like: Tensor) -> Tensor:
-        """Entries of a float64 table at timesteps [B], float32, shaped to multiply `like`."""
-        return table.to(t.device)[t].float().view(-1, *[1] * (like.ndim - 1))
+    def _at(self, name: str, t: Tensor, like: Tensor) -> Tensor:
+        """Entries of a table at timesteps [B], float32, shaped to multiply `like`."""
+        if t.device not in self._device_tables:
+            self._device_tables[t.device] = {key: table.float().to(t.device) for key, table in self._tables.items()}
+        return self._device_tables[t.device][name][t].view(-1, *[1] * (like.ndim - 1))
 
     def sample_times(self, uniform: Tensor) -> Tensor:
         """Uniform numbers in (0, 1) [B] to integer timesteps [B]."""
@@ -62,13 +117,12 @@ class Diffusion:
 
     def q_sample(self, x_0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """Noisy latents x_t = sqrt(abar) x_0 + sqrt(1 - abar) noise, for timesteps t [B]."""
-        signal = self._at(self.alphas_cumprod.sqrt(), t, x_0)
-        return signal * x_0 + self._at((1 - self.alphas_cumprod).sqrt(), t, x_0) * noise
+        return self._at("signal", t, x_0) * x_0 + self._at("spread", t, x_0) * noise
 
     def q_posterior(self, x_0: Tensor, x_t: Tensor, t: Tensor) -> Posterior:
         """The true reverse step."""
-        mean = self._at(self.posterior_from_x_0, t, x_0) * x_0 + self._at(self.posterior_from_x_t, t, x_t) * x_t
-        return Posterior(mean, self._at(self.posterior_log_variance, t, x_0), x_0)
+        mean = self._at("mean_from_x_0", t, x_0) * x_0 + self._at("mean_from_x_t", t, x_t) * x_t
+        return Posterior(mean, self._at("lower_log_variance", t, x_0), x_0)
 
     def p_posterior(self, model_output: Tensor, x_t: Tensor, t: Tensor, clip: bool = False) -> Posterior:
         """The model's reverse step from its output, [B, 2 C, h, w] or [B, C, h, w] without learned variance.
@@ -76,13 +130,12 @@ class Diffusion:
         Args:
             clip: clamp the predicted x_0 to [-1, 1]; public latent models do not.
         """
-        noise, log_variance = model_output.float(), self._at(self.posterior_log_variance, t, x_t)
+        noise, log_variance = model_output.float(), self._at("lower_log_variance", t, x_t)
         if self.learn_sigma:
             noise, raw = noise.chunk(2, dim=1)
             share = (raw + 1) / 2  # 1 is the upper bound beta_t, 0 the lower
-            log_variance = share * self._at(self.betas.log(), t, x_t) + (1 - share) * log_variance
-        signal = self._at(self.alphas_cumprod.rsqrt(), t, x_t)
-        x_0 = signal * x_t - self._at((1 / self.alphas_cumprod - 1).sqrt(), t, x_t) * noise
+            log_variance = share * self._at("upper_log_variance", t, x_t) + (1 - share) * log_variance
+        x_0 = self._at("x_0_from_x_t", t, x_t) * x_t - self._at("x_0_from_noise", t, x_t) * noise
         x_0 = x_0.clamp(-1, 1) if clip else x_0
         return Posterior(self.q_posterior(x_0, x_t, t).mean, log_variance, x_0)
 
@@ -109,7 +162,8 @@ class Diffusion:
 
     def loss_terms(self, model, data: Tensor, noise: Tensor, t: Tensor, **conditions) -> dict[str, Tensor]:
         """Terms of `model(x_t, t, **conditions)`."""
-        return self.training_terms(model(self.q_sample(data, t, noise), t, **conditions), data, t, noise)
+        x_t = self.q_sample(data, t, noise)
+        return self.training_terms(model(x_t, t, **conditions), data, t, noise)
 
 
 def _normal_kl(p: Posterior, q: Posterior) -> Tensor:

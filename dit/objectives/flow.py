@@ -112,11 +112,17 @@ class Flow:
         return c.alpha_ratio * x + c.score_factor * self.score(prediction, x, t)
 
     def score(self, prediction: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        """The score (gradient of the log density of x_t) that a prediction stands for."""
+        """The score (gradient of the log density of x_t) that a prediction stands for; infinite where sigma is 0."""
         if self.prediction == "score":
             return prediction
-        c = self.coefficients(t, x)
+        return -self.noise(prediction, x, t) / self.coefficients(t, x).sigma
+
+    def noise(self, prediction: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """The noise in x [B, ...] at times t [B] that a prediction stands for; finite on all of linear and gvp paths."""
         if self.prediction == "noise":
-            return -prediction / c.sigma
-        ratio = c.alpha / c.alpha_derivative
-        return (ratio * prediction - x) / (c.sigma.square() - ratio * c.sigma_derivative * c.sigma)
+            return prediction
+        c = self.coefficients(t, x)
+        if self.prediction == "score":
+            return -c.sigma * prediction
+        # Both sides of v = alpha' data + sigma' noise and x = alpha data + sigma noise, the data eliminated.
+        return (c.alpha * prediction - c.alpha_derivative * x) / c.wronskian

@@ -27,6 +27,11 @@ class Coefficients(NamedTuple):
         """G in velocity = (alpha' / alpha) x + G score."""
         return self.alpha_ratio * self.sigma.square() - self.sigma * self.sigma_derivative
 
+    @property
+    def wronskian(self) -> Tensor:
+        """alpha sigma' - alpha' sigma, nowhere zero on the paths: a velocity determines noise and data."""
+        return self.alpha * self.sigma_derivative - self.alpha_derivative * self.sigma
+
 
 def linear(t: Tensor) -> Coefficients:
     """Straight lines: alpha = t, sigma = 1 - t."""

@@ -1,7 +1,7 @@
 """Samplers: plain functions from noise to normalized latents, a key per image, a callback each step.
 
 `sample` picks one by name. `image_noise` and `step_noise` key all randomness by image index, so that a picture does
-not depend on the batch or device it is made in.
+not depend on the batch or device it is made in. `guide` binds labels and guidance to a backbone beforehand.
 """
 
 from collections.abc import Callable
@@ -9,26 +9,37 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dit.objectives import Diffusion, Flow, Objective
-from dit.samplers.ddpm import ddpm, spaced_timesteps
+from dit.objectives import Diffusion, Flow, Objective, space_timesteps
+from dit.samplers.counting import CountingModel
+from dit.samplers.ddpm import ddim, ddpm
 from dit.samplers.guidance import guide
-from dit.samplers.ode import euler, heun, midpoint
+from dit.samplers.ode import adaptive, euler, heun, midpoint
+from dit.samplers.sde import StochasticSettings, euler_maruyama, stochastic_heun
 from eqvae.training.randomness import fold_keys, keyed_normal
 
-ODE_SAMPLERS = {"euler": euler, "heun": heun, "midpoint": midpoint}
-SAMPLERS = (*ODE_SAMPLERS, "ddpm")
+ODE_SAMPLERS = {"euler": euler, "heun": heun, "midpoint": midpoint, "adaptive": adaptive}
+SDE_SAMPLERS = {"euler_maruyama": euler_maruyama, "stochastic_heun": stochastic_heun}
+SAMPLERS = {
+    **dict.fromkeys((*ODE_SAMPLERS, *SDE_SAMPLERS), Flow),
+    **dict.fromkeys(("ddpm", "ddim"), Diffusion),
+}  # and the objective that each goes with
 
 __all__ = [
     "SAMPLERS",
+    "CountingModel",
+    "StochasticSettings",
+    "adaptive",
+    "ddim",
     "ddpm",
     "euler",
+    "euler_maruyama",
     "guide",
     "heun",
     "image_noise",
     "midpoint",
     "sample",
-    "spaced_timesteps",
     "step_noise",
+    "stochastic_heun",
 ]
 
 
@@ -50,27 +61,38 @@ def sample(
     num_inference_steps: int = 50,
     step_noise: Callable[[int], Tensor] | None = None,
     callback: Callable[[int, Tensor, float], None] | None = None,
+    stochastic: StochasticSettings | None = None,
 ) -> Tensor:
     """Normalized latents [B, C, h, w] from noise of that shape.
 
     Args:
         objective: what the model was trained with.
         model: `model(x, t)`, labels and guidance bound by `guide`.
-        sampler: "euler", "heun" or "midpoint" (flow), "ddpm" (diffusion).
-        num_inference_steps: steps; Heun and midpoint evaluate the model twice in each.
-        step_noise: noise of each step, for "ddpm".
+        sampler: a key of `SAMPLERS`. Flow: "euler", "heun", "midpoint", "adaptive" (no randomness), "euler_maruyama",
+            "stochastic_heun". Diffusion: "ddpm", or "ddim" (no randomness).
+        num_inference_steps: steps; both Heuns and midpoint evaluate the model twice in each, "adaptive" as it likes.
+        step_noise: noise of each step, for the samplers with randomness.
+        callback: called with step, x and time after each step.
+        stochastic: of "euler_maruyama" and "stochastic_heun"; the published settings if None.
 
     Raises:
-        ValueError: if the sampler does not fit the objective.
+        ValueError: if the sampler is unknown, does not fit the objective or lacks its noise, or without steps.
     """
     if sampler not in SAMPLERS:
         raise ValueError(f"sampler {sampler!r} is unknown: use one of {', '.join(SAMPLERS)}")
-    if isinstance(objective, Diffusion) != (sampler == "ddpm"):
-        raise ValueError(
-            f"sampler {sampler!r} does not fit a {type(objective).__name__} model: ddpm goes with Diffusion"
-        )
-    if isinstance(objective, Diffusion):
-        return ddpm(model, noise, objective, num_inference_steps, step_noise, callback)
-    assert isinstance(objective, Flow)
-    times = torch.linspace(*objective.sampling_interval, num_inference_steps + 1, dtype=torch.float64)
-    return ODE_SAMPLERS[sampler](lambda x, t: objective.velocity(model(x, t), x, t), noise, times, callback)
+    if not isinstance(objective, SAMPLERS[sampler]):
+        fitting = ", ".join(name for name, fits in SAMPLERS.items() if isinstance(objective, fits))
+        raise ValueError(f"sampler {sampler!r} does not fit a {type(objective).__name__} model: use one of {fitting}")
+    if num_inference_steps < 1:
+        raise ValueError(f"num_inference_steps must be at least 1, got {num_inference_steps}")
+    if step_noise is None and sampler in (*SDE_SAMPLERS, "ddpm"):
+        raise ValueError(f"sampler {sampler!r} adds noise at each step: give step_noise")
+    if sampler in SDE_SAMPLERS:
+        return SDE_SAMPLERS[sampler](objective, model, noise, num_inference_steps, step_noise, stochastic, callback)
+    if sampler in ODE_SAMPLERS:
+        times = torch.linspace(*objective.sampling_interval, num_inference_steps + 1, dtype=torch.float64)
+        return ODE_SAMPLERS[sampler](lambda x, t: objective.velocity(model(x, t), x, t), noise, times, callback)
+    timesteps = space_timesteps(objective.num_timesteps, num_inference_steps)
+    if sampler == "ddim":
+        return ddim(model, noise, objective, timesteps, callback)
+    return ddpm(model, noise, objective, timesteps, step_noise, callback)

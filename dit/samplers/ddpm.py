@@ -1,7 +1,7 @@
-"""Ancestral diffusion sampling in DiT's settings: respaced timesteps, learned variance, x_0 not clipped.
+"""Diffusion sampling in DiT's settings: respaced timesteps, learned variance, x_0 not clipped.
 
-diffusers' DDPMScheduler takes the same steps, but draws its noise from a generator in the order of use; ours is keyed
-by image, so that no batch size changes a picture. A test holds the two against each other.
+diffusers' schedulers take the same steps, but DDPMScheduler draws its noise from a generator in the order of use; here
+it is keyed by image, so that no batch size changes a picture. A test holds the two against each other.
 """
 
 from collections.abc import Callable
@@ -12,42 +12,67 @@ from torch import Tensor
 from dit.objectives.diffusion import Diffusion
 
 Model = Callable[[Tensor, Tensor], Tensor]
-
-
-def spaced_timesteps(num_timesteps: int, num_inference_steps: int) -> list[int]:
-    """Evenly spaced with rounding, both ends included, ascending (the public respacing of one section)."""
-    if not 1 < num_inference_steps <= num_timesteps:
-        raise ValueError(f"num_inference_steps must lie in 2 ... {num_timesteps}, got {num_inference_steps}")
-    stride = (num_timesteps - 1) / (num_inference_steps - 1)
-    return [round(index * stride) for index in range(num_inference_steps)]
+Callback = Callable[[int, Tensor, float], None]
+Advance = Callable[[Diffusion, Tensor, Tensor, int, int], Tensor]
 
 
 def ddpm(
     model: Model,
     x: Tensor,
     objective: Diffusion,
-    num_inference_steps: int,
+    timesteps: list[int],
     step_noise: Callable[[int], Tensor],
-    callback: Callable[[int, Tensor, float], None] | None = None,
+    callback: Callback | None = None,
 ) -> Tensor:
-    """Sample by the model's reverse steps.
+    """Ancestral sampling: a draw from the model's reverse step at every timestep (Ho et al., 2020).
 
     Args:
         model: `model(x, t)` with integer timesteps t [B] of the full diffusion, predicting [B, 2 C, h, w] (C channels
             where the variance is not learned).
         x: [B, C, h, w] standard normal.
+        timesteps: ascending (`space_timesteps`).
         step_noise: noise [B, C, h, w] of step 0, 1, ...; the last step draws none.
         callback: called with step, x and timestep after each step.
     """
-    timesteps = spaced_timesteps(objective.num_timesteps, num_inference_steps)
+
+    def advance(spaced: Diffusion, output: Tensor, x: Tensor, index: int, step: int) -> Tensor:
+        reverse = spaced.p_posterior(output, x, _filled(index, x))
+        if index == 0:
+            return reverse.mean
+        return reverse.mean + (0.5 * reverse.log_variance).exp() * step_noise(step)
+
+    return _descend(model, x, objective, timesteps, advance, callback)
+
+
+def ddim(
+    model: Model, x: Tensor, objective: Diffusion, timesteps: list[int], callback: Callback | None = None
+) -> Tensor:
+    """Deterministic sampling: the predicted x_0 with the predicted noise at the next level (Song et al., 2021, eta 0).
+
+    Arguments as of `ddpm`; a learned variance goes unused.
+    """
+
+    def advance(spaced: Diffusion, output: Tensor, x: Tensor, index: int, step: int) -> Tensor:
+        x_0 = spaced.p_posterior(output, x, _filled(index, x)).predicted_x_0
+        if index == 0:
+            return x_0
+        return spaced.q_sample(x_0, _filled(index - 1, x), output[:, : x.shape[1]])
+
+    return _descend(model, x, objective, timesteps, advance, callback)
+
+
+def _descend(
+    model: Model, x: Tensor, objective: Diffusion, timesteps: list[int], advance: Advance, callback: Callback | None
+) -> Tensor:
+    """Down the timesteps, one evaluation each: the model sees the full diffusion's, `advance` the spaced one's."""
     spaced = objective.respaced(timesteps)
     for step, index in enumerate(reversed(range(len(timesteps)))):
-        timestep = timesteps[index]
-        output = model(x, torch.full((len(x),), timestep, device=x.device))
-        reverse = spaced.p_posterior(output, x, torch.full((len(x),), index, device=x.device))
-        x = reverse.mean
-        if index > 0:
-            x = x + (0.5 * reverse.log_variance).exp() * step_noise(step)
+        output = model(x, _filled(timesteps[index], x))
+        x = advance(spaced, output, x, index, step)
         if callback is not None:
-            callback(step, x, timestep)
+            callback(step, x, timesteps[index])
     return x
+
+
+def _filled(timestep: int, x: Tensor) -> Tensor:
+    return torch.full((len(x),), timestep, device=x.device)

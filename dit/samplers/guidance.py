@@ -1,5 +1,6 @@
 """Classifier-free guidance (Ho and Salimans, 2022)."""
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 
 Model = Callable[[Tensor, Tensor], Tensor]
+EDGE = 1e-6  # times at the ends of an interval belong to it, float32 or not
 GUIDED_CHANNELS = 3  # of the public DiT and SiT samplers, which guide three of four latent channels
 
 
@@ -16,7 +18,7 @@ def guide(
     guidance_scale: float = 1.0,
     null_label: int | None = None,
     channels: Literal["all", "first3"] = "all",
-    interval: tuple[float, float] = (0.0, 1.0),
+    interval: tuple[float, float] = (0.0, math.inf),
 ) -> Model:
     """A backbone with its labels bound and guided: model(x, t) = u + scale (c - u).
 
@@ -29,7 +31,10 @@ def guide(
         guidance_scale: 1 is no guidance.
         null_label: label of the unconditional half, the backbone's num_classes.
         channels: guide all channels, or the first three alone as the public samplers do.
-        interval: first and last time at which guidance acts, in the unit of t.
+        interval: first and last time at which guidance acts, in the unit of t (flow times or diffusion timesteps).
+
+    Raises:
+        ValueError: if there is guidance but no null label, or `channels` is something else.
     """
     if channels not in ("all", "first3"):
         raise ValueError(f"guidance channels {channels!r} are unknown: use all or first3")
@@ -38,7 +43,7 @@ def guide(
     low, high = interval
 
     def model(x: Tensor, t: Tensor) -> Tensor:
-        if guidance_scale == 1.0 or not low <= float(t[0]) <= high:
+        if guidance_scale == 1.0 or not low - EDGE <= float(t[0]) <= high + EDGE:
             return backbone(x, t, labels)
         both = torch.cat((labels, torch.full_like(labels, null_label)))
         conditional, unconditional = backbone(torch.cat((x, x)), torch.cat((t, t)), both).chunk(2)

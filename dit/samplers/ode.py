@@ -1,10 +1,11 @@
-"""Fixed-step solvers of dx/dt = velocity(x, t), from noise at the first time to data at the last."""
+"""Solvers of dx/dt = velocity(x, t), from noise at the first time to data at the last."""
 
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import count, pairwise
 
 import torch
 from torch import Tensor
+from torchdiffeq import odeint
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
 Callback = Callable[[int, Tensor, float], None]
@@ -38,6 +39,31 @@ def midpoint(velocity: Velocity, x: Tensor, times: Tensor, callback: Callback | 
         if callback is not None:
             callback(step, x, after)
     return x
+
+
+def adaptive(
+    velocity: Velocity,
+    x: Tensor,
+    times: Tensor,
+    callback: Callback | None = None,
+    relative_tolerance: float = 1e-3,
+    absolute_tolerance: float = 1e-6,
+) -> Tensor:
+    """Dormand and Prince's fifth order with its own steps, so that only the first and last of the times count.
+
+    The whole batch shares its steps: pictures of different batch sizes differ within the tolerance. The callback is
+    called at the start of each accepted step, and tolerances are SiT's.
+    """
+    ends = times[[0, -1]].to(x.device)
+
+    def slope(time: Tensor, state: Tensor) -> Tensor:
+        time = time.clamp_max(ends[1])  # the last step reaches beyond the end, where paths need not exist
+        return velocity(state, _filled(float(time), state))
+
+    if callback is not None:
+        steps = count()
+        slope.callback_accept_step = lambda time, state, size: callback(next(steps), state, float(time))
+    return odeint(slope, x, ends, rtol=relative_tolerance, atol=absolute_tolerance, method="dopri5")[-1]
 
 
 def _filled(time: float, x: Tensor) -> Tensor:

@@ -73,7 +73,10 @@ def write_figures(folder: Path, results: dict, summary: dict) -> list[dict]:
         One record per chart: `name`, `title`, `alternative` (text) and `files`, {"light" | "dark" | "narrow-light" |
         "narrow-dark": path relative to `folder`}.
     """
-    charts = [learning_curves(results, summary, generator) for generator in results["generators"]]
+    compared = {comparison["generator"] for comparison in summary["comparisons"]}
+    charts = [
+        learning_curves(results, generator) for generator in results["generators"] if generator["name"] in compared
+    ]
     charts.append(speedups(results, summary))
     if summary["equivariance"]["latent"]:
         charts.append(equivariance(results, summary))
@@ -119,7 +122,7 @@ def _style(theme: Theme) -> dict:
     }
 
 
-def learning_curves(results: dict, summary: dict, generator: dict) -> Chart:
+def learning_curves(results: dict, generator: dict) -> Chart:
     """A thin line per seed, the mean over seeds, and the band between the lowest and the highest seed."""
     curves = {arm["name"]: curves_by_seed(results, arm["name"], generator["name"]) for arm in results["arms"]}
     means = {arm: _mean_curve(list(by_seed.values())) for arm, by_seed in curves.items() if by_seed}
@@ -134,7 +137,9 @@ def learning_curves(results: dict, summary: dict, generator: dict) -> Chart:
             for seed_curve in curves[arm].values():
                 axes.plot(*seed_curve, color=colours[arm], linewidth=0.8, alpha=0.45)
             axes.fill_between(steps, low, high, color=colours[arm], alpha=0.13, linewidth=0)
-            axes.plot(steps, mean, color=colours[arm], linewidth=2.4, marker=marker, markersize=5, zorder=3)
+            axes.plot(
+                steps, mean, color=colours[arm], linewidth=2.4, marker=marker, markersize=5, zorder=3, label=labels[arm]
+            )
         _mark_control_level(axes, theme, means.get(results["control"]))
         _step_axis(axes, sorted({step for mean in means.values() for step in mean[0]}))
         axes.set_xlabel("training steps of the generator (log scale)")
@@ -144,7 +149,7 @@ def learning_curves(results: dict, summary: dict, generator: dict) -> Chart:
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
         axes.grid(axis="y")
         ends = {arm: (mean[0][-1], mean[1][-1]) for arm, mean in means.items()}
-        _label_lines(figure, axes, ends, labels, colours, narrow)
+        _label_lines(axes, ends, labels, colours, narrow)
 
     return Chart(
         name=f"learning-curves-{generator['name']}",
@@ -191,13 +196,10 @@ def _step_axis(axes: Axes, steps: list) -> None:
     axes.margins(x=0.03, y=0.08)
 
 
-def _label_lines(figure: Figure, axes: Axes, ends: dict, labels: dict, colours: dict, narrow: bool) -> None:
+def _label_lines(axes: Axes, ends: dict, labels: dict, colours: dict, narrow: bool) -> None:
     """Name each line where it ends; a narrow chart has no room there and names them above."""
     if narrow:
-        for row, arm in enumerate(ends):
-            marker = {"o": "●", "s": "■", "D": "◆", "^": "▲", "v": "▼"}[MARKERS[row % len(MARKERS)]]
-            axes.annotate(f"{marker}  {labels[arm]}", (0.98, 0.97 - 0.075 * row), xycoords="axes fraction", ha="right",
-                          va="top", color=colours[arm], fontweight="bold")  # fmt: skip
+        axes.legend(loc="upper right", frameon=False, labelcolor="linecolor", prop={"weight": "bold"})
         return
     low, high = axes.get_ylim()
     minimum_gap, previous = 0.075 * (high - low), -math.inf
@@ -239,37 +241,40 @@ def speedups(results: dict, summary: dict) -> Chart:
 def _speedup_rows(comparison: dict, num_generators: int) -> list[dict]:
     group = comparison["arm_label"] + (f", {comparison['generator_label']}" if num_generators > 1 else "")
     rows = [
-        {"label": f"seed {s['seed']}", "low": s["ratio"], "high": s["ratio"], "kind": s["kind"], "text": s["text"]}
+        {"label": f"seed {s['seed']}", "low": s["ratio"], "high": s["ratio"], "kinds": {s["kind"]}, "text": s["text"]}
         for s in comparison["per_seed"]
     ]
     spread = comparison["speedup"]
     if len(rows) > 1 and spread["low"]:
         name = "95% interval" if spread["kind"] == "confidence interval" else "range"
-        text = f"{spread['low_text']} to {spread['high_text']}"
-        rows.append({"label": name, "low": spread["low"], "high": spread["high"], "kind": "all", "text": text})
+        kinds = {s["kind"] for s in comparison["per_seed"]}
+        rows.append(
+            {"label": name, "low": spread["low"], "high": spread["high"], "kinds": kinds, "text": spread["text"]}
+        )
     return [row | {"arm": comparison["arm"], "group": group, "first": i == 0} for i, row in enumerate(rows)]
 
 
 def _draw_speedup_row(axes: Axes, row: dict, height: float, colour: str, theme: Theme) -> None:
-    """A dot for a value, a dot with an arrow for a bound, a bar for all seeds, each with its text to the right."""
+    """A dot for a seed, a bar for all of them, an arrow where it is a bound, and the text to the right."""
+    beside = {"textcoords": "offset points", "va": "center"}
     if row["first"]:
-        axes.annotate(row["group"], (0, height - 0.85), xycoords=("axes fraction", "data"), va="center",
-                      color=colour, fontweight="bold", bbox={"facecolor": theme.background, "linewidth": 0})  # fmt: skip
+        box = {"facecolor": theme.background, "linewidth": 0}
+        place = {"xycoords": ("axes fraction", "data"), "va": "center"}
+        axes.annotate(row["group"], (0, height - 0.85), color=colour, fontweight="bold", bbox=box, **place)
     if row["low"] is None:
-        axes.annotate(
-            row["text"], (1, height), xytext=(8, 0), textcoords="offset points", va="center", color=theme.muted
-        )
+        axes.annotate(row["text"], (1, height), xytext=(8, 0), color=theme.muted, **beside)
         return
-    if row["kind"] == "all":
-        axes.plot([row["low"], row["high"]], [height] * 2, color=colour, linewidth=6, alpha=0.45)
-    else:
+    if row["low"] == row["high"]:
         axes.plot(row["low"], height, "o", color=colour, markersize=7)
-    arrow = {"at least": 1, "at most": -1, "not reached": -1}.get(row["kind"], 0)
-    if arrow:
-        axes.annotate("", (row["low"], height), xytext=(26 * arrow, 0), textcoords="offset points",
-                      arrowprops={"arrowstyle": "<|-", "color": colour, "linewidth": 1.6})  # fmt: skip
-    axes.annotate(row["text"], (row["high"], height), xytext=(34 if arrow > 0 else 12, 0), textcoords="offset points",
-                  va="center", color=theme.text)  # fmt: skip
+    else:
+        axes.plot([row["low"], row["high"]], [height] * 2, color=colour, linewidth=6, alpha=0.45)
+    arrow = {"arrowstyle": "<|-", "color": colour, "linewidth": 1.6}
+    if row["kinds"] & {"at most", "not reached"}:
+        axes.annotate("", (row["low"], height), xytext=(-26, 0), arrowprops=arrow, **beside)
+    if "at least" in row["kinds"]:
+        axes.annotate("", (row["high"], height), xytext=(26, 0), arrowprops=arrow, **beside)
+    offset = 34 if "at least" in row["kinds"] else 12
+    axes.annotate(row["text"], (row["high"], height), xytext=(offset, 0), color=theme.text, **beside)
 
 
 def equivariance(results: dict, summary: dict) -> Chart:
@@ -281,12 +286,12 @@ def equivariance(results: dict, summary: dict) -> Chart:
 
     def draw(figure: Figure, theme: Theme, narrow: bool) -> None:
         colours, shape = theme.colours(results), (len(tables), 1) if narrow else (1, len(tables))
-        panels = figure.subplots(*shape, squeeze=False).flat
+        panels = figure.subplots(*shape, squeeze=False, sharey=True).flat
         for panel, (space, rows) in zip(panels, tables.items()):
             _draw_errors(panel, rows, arms, colours)
-            title = {"latent": "Latents: turn the latent, or encode the turned image",
-                     "decoded": "Images: decode the turned latent"}[space]  # fmt: skip
-            panel.set_title(title, loc="left", color=theme.muted, fontsize=9.5)
+            panel.set_title(
+                {"latent": "Latents", "decoded": "Decoded images"}[space], loc="left", color=theme.muted, fontsize=9.5
+            )
             panel.set_xlabel("relative squared error, lower is better", fontsize=9.5)
         for column, arm in enumerate(arms):
             marker = MARKERS[column % len(MARKERS)]

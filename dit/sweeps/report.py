@@ -81,6 +81,7 @@ def render_page(folder: Path, results: dict, summary: dict, figures: list[dict])
         "percent": signed_percent,
         "duration": format_duration,
         "json": json.dumps,
+        "setting": lambda value: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False),
         "metric_names": metric_names,
         "metric": lambda name: METRICS.get(name, (name, "")),
     }
@@ -103,10 +104,9 @@ def key_numbers(results: dict, summary: dict) -> list[dict]:
     for comparison in summary["comparisons"]:
         spread, label = comparison["speedup"], f"{comparison['arm_label']}, {comparison['generator_label']}"
         suffix = f" · {label}" if several else ""
-        ends = (
-            spread["low_text"] if spread["kind"] == "single seed" else f"{spread['low_text']} to {spread['high_text']}"
+        cards.append(
+            {"title": f"Speed-up in steps{suffix}", "value": spread["text"], "detail": _kind(spread, comparison)}
         )
-        cards.append({"title": f"Speed-up in steps{suffix}", "value": ends, "detail": _kind(spread, comparison)})
         if comparison["equal_steps"]:
             last = comparison["equal_steps"][-1]
             detail = f"{_kind(last, comparison)}: {signed_percent(last['low'])} to {signed_percent(last['high'])}"

@@ -189,7 +189,7 @@ class SpeedupSpread:
     """Speed-ups of all seeds together.
 
     `mean` (geometric) and a confidence interval exist only where every seed has a value or a lower bound; otherwise
-    `low` and `high` are the ratios of the slowest and the fastest seed that have one. With a lower bound among the seeds
+    `low` and `high` are the ratios of the slowest and the fastest seed that has one. With a lower bound among them
     (`has_lower_bounds`), mean and high are lower bounds too. `verdict` is "faster", "slower" or "open".
     """
 

@@ -1,7 +1,6 @@
 """Distances between sets of features: Fréchet, kernel, precision and recall. The first set is the real one."""
 
 import warnings
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,15 +11,8 @@ from torch_fidelity.metric_prc import prc_features_to_metric
 Matrix = Tensor | np.ndarray
 
 
-class FeatureStatistics(NamedTuple):
-    """A Gaussian fitted to features, in float64."""
-
-    mean: np.ndarray  # [D]
-    covariance: np.ndarray  # [D, D], unbiased
-
-
-def feature_statistics(features: Matrix) -> FeatureStatistics:
-    """Mean and unbiased covariance of features [N, D]; the real set's can be kept for many comparisons.
+def features_to_statistics(features: Matrix) -> dict[str, np.ndarray]:
+    """Mean `mu` [D] and unbiased covariance `sigma` [D, D] of features [N, D], float64; worth keeping for a real set.
 
     Warns where N < D: the covariance is singular and the Fréchet distance biased upward.
 
@@ -35,16 +27,16 @@ def feature_statistics(features: Matrix) -> FeatureStatistics:
             "only results with the same number of samples",
             stacklevel=2,
         )
-    return FeatureStatistics(features.mean(axis=0), np.atleast_2d(np.cov(features, rowvar=False)))
+    return {"mu": features.mean(axis=0), "sigma": np.atleast_2d(np.cov(features, rowvar=False))}
 
 
-def statistics_to_frechet_distance(real: FeatureStatistics, generated: FeatureStatistics) -> float:
+def statistics_to_frechet_distance(real: dict[str, np.ndarray], generated: dict[str, np.ndarray]) -> float:
     """|m - m'|^2 + tr(C + C' - 2 (C C')^1/2) of two Gaussians (Heusel et al., 2017, eq. 6)."""
     # With C = A A' and C' = B B' the last trace is the sum of A' B's singular values. torch-fidelity takes roots of
     # the eigenvalues of C C', which turns rounding errors of 1e-16 into 1e-8 each: wrong by 1e-2 for 300 x 1280.
-    cross = _square_root(real.covariance).T @ _square_root(generated.covariance)
-    shift = real.mean - generated.mean
-    traces = np.trace(real.covariance) + np.trace(generated.covariance)
+    cross = _square_root(real["sigma"]).T @ _square_root(generated["sigma"])
+    shift = real["mu"] - generated["mu"]
+    traces = np.trace(real["sigma"]) + np.trace(generated["sigma"])
     return float(shift @ shift + traces - 2 * np.linalg.svd(cross, compute_uv=False).sum())
 
 
@@ -61,21 +53,27 @@ def frechet_distance(real: Matrix, generated: Matrix) -> float:
         ValueError: for fewer than two samples in a set, or different D.
     """
     _same_width(real, generated)
-    return statistics_to_frechet_distance(feature_statistics(real), feature_statistics(generated))
+    return statistics_to_frechet_distance(features_to_statistics(real), features_to_statistics(generated))
 
 
 def kernel_distance(
-    real: Matrix, generated: Matrix, num_subsets: int = 100, subset_size: int = 1000, seed: int = 0
-) -> tuple[float, float]:
+    real: Matrix,
+    generated: Matrix,
+    num_subsets: int = 100,
+    subset_size: int = 1000,
+    seed: int = 0,
+    return_std: bool = False,
+) -> float | tuple[float, float]:
     """Kernel distance (KID, Binkowski et al., 2018): squared MMD, unbiased, kernel (x.y / D + 1)^3.
 
     Args:
         real, generated: [N, D] and [M, D], N, M >= 4.
         subset_size: of the random subsets; at most half of the smaller set, so that subsets differ.
         seed: of the subsets.
+        return_std: return (mean, standard deviation) over the subsets instead of the mean.
 
-    Returns:
-        Mean and standard deviation over the subsets.
+    Raises:
+        ValueError: for fewer than four samples in a set, or different D.
     """
     _same_width(real, generated)
     real, generated = _matrix(real, "real", minimum=4), _matrix(generated, "generated", minimum=4)
@@ -87,7 +85,8 @@ def kernel_distance(
         rng_seed=seed,
         verbose=False,
     )
-    return result["kernel_inception_distance_mean"], result["kernel_inception_distance_std"]
+    mean, std = result["kernel_inception_distance_mean"], result["kernel_inception_distance_std"]
+    return (mean, std) if return_std else mean
 
 
 def precision_recall(real: Matrix, generated: Matrix, k: int = 3) -> tuple[float, float]:

@@ -2,55 +2,100 @@
 
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 DISCARDED_SHARE = 0.1  # of the largest distance ratios, in the fit
 
 
-def intrinsic_dimension(points: Tensor, method: Literal["twonn", "twonn_fit"] = "twonn") -> float:
+def intrinsic_dimension(points: Tensor | np.ndarray, method: Literal["twonn", "twonn_fit"] = "twonn") -> float:
     """TwoNN intrinsic dimension (Facco et al., 2017), from the ratio of each point's two nearest distances.
 
     Args:
-        points: [N, D], N >= 3; duplicates (distance 0) are left out.
+        points: [N, ...], flattened to [N, D]; repeated points count once.
         method: "twonn" is the maximum-likelihood estimate N / sum log(r2 / r1); "twonn_fit" the line through the origin
             of -log(1 - F) against log(r2 / r1) with the largest tenth of ratios discarded.
+
+    Raises:
+        ValueError: for fewer than three different points.
     """
-    points = torch.as_tensor(points).flatten(1).double()
+    if method not in ("twonn", "twonn_fit"):
+        raise ValueError(f"method {method!r} is unknown: use twonn or twonn_fit")
+    points = torch.as_tensor(points).detach().cpu().flatten(1).double().unique(dim=0)
     if len(points) < 3:
-        raise ValueError(f"the intrinsic dimension needs at least 3 points, got {len(points)}")
+        raise ValueError(f"the intrinsic dimension needs at least 3 different points, got {len(points)}")
     nearest = torch.cat([_two_nearest(chunk, points) for chunk in points.split(1024)])
-    nearest = nearest[nearest[:, 0] > 0]
     log_ratio = (nearest[:, 1] / nearest[:, 0]).log()
     if method == "twonn":
         return float(len(log_ratio) / log_ratio.sum())
-    if method != "twonn_fit":
-        raise ValueError(f"method {method!r} is unknown: use twonn or twonn_fit")
-    log_ratio = log_ratio.sort().values
-    distribution = torch.arange(1, len(log_ratio) + 1, dtype=torch.float64) / len(log_ratio)
     kept = int(len(log_ratio) * (1 - DISCARDED_SHARE))
-    x, y = log_ratio[:kept], -torch.log1p(-distribution[:kept])
+    x = log_ratio.sort().values[:kept]
+    y = -torch.log1p(-torch.arange(1, kept + 1, dtype=torch.float64) / len(log_ratio))
     return float((x * y).sum() / x.square().sum())
 
 
 def _two_nearest(chunk: Tensor, points: Tensor) -> Tensor:
-    """Distances to the two nearest other points, [n, 2]."""
-    return torch.cdist(chunk, points, compute_mode="donot_use_mm_for_euclid_dist").topk(3, largest=False).values[:, 1:]
+    """Distances to the two nearest other points, [n, 2]; the nearest of all is the point itself."""
+    # Matrix products find the neighbours; their distances are taken again without cancellation.
+    neighbours = torch.cdist(chunk, points).topk(3, largest=False).indices
+    return (chunk[:, None] - points[neighbours]).norm(dim=-1).sort(dim=1).values[:, 1:]
 
 
-def effective_rank(latents: Tensor) -> float:
-    """exp of the entropy of the PCA spectrum of whole latents [N, C, h, w] (Roy and Vetterli, 2007)."""
-    flat = latents.flatten(1).double()
-    spectrum = torch.linalg.svdvals(flat - flat.mean(0)).square()
-    share = spectrum / spectrum.sum()
-    return float(torch.exp(-(share * share.clamp_min(1e-30).log()).sum()))
+def effective_rank(latents: Tensor, of: Literal["channels", "latents"] = "channels") -> float:
+    """exp of the entropy of the PCA spectrum (Roy and Vetterli, 2007): how many directions carry the variance.
+
+    Args:
+        latents: [N, C, h, w].
+        of: "channels" takes the vectors [C] of all positions (1 ... C), "latents" whole latents [C h w]
+            (1 ... min(N - 1, C h w)).
+    """
+    assert of in ("channels", "latents"), of
+    vectors = latents.movedim(1, -1).flatten(0, -2) if of == "channels" else latents.flatten(1)
+    vectors = vectors.detach().cpu().double()
+    spectrum = torch.linalg.svdvals(vectors - vectors.mean(0)).square()
+    share = spectrum / spectrum.sum().clamp_min(1e-300)
+    return float(torch.special.entr(share).sum().exp())
 
 
 def high_frequency_share(latents: Tensor) -> float:
-    """Share of the 2-D spectrum's energy above half the Nyquist frequency, channels normalized; 0 is smooth."""
-    normalized = latents.double() - latents.double().mean((0, 2, 3), keepdim=True)
-    normalized = normalized / normalized.std((0, 2, 3), keepdim=True).clamp_min(1e-12)
-    energy = torch.fft.fft2(normalized).abs().square().mean((0, 1))
-    vertical, horizontal = (torch.fft.fftfreq(side, dtype=torch.float64) for side in energy.shape)
-    high = torch.maximum(vertical.abs()[:, None], horizontal.abs()[None, :]) > 0.25
+    """Share of the 2-D spectrum's energy above half the Nyquist frequency along either axis, in [0, 1].
+
+    Args:
+        latents: [N, C, h, w]; each channel is normalized to mean 0 and std 1 over all latents.
+    """
+    energy = _normalized_energy(latents)
+    vertical, horizontal = _frequencies(energy)
+    high = torch.maximum(vertical, horizontal) > 0.25
     return float(energy[high].sum() / energy.sum())
+
+
+def radial_power_spectrum(latents: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean power of channel-normalized latents [N, C, h, w] by radial frequency; white noise gives 1 everywhere.
+
+    Returns:
+        Frequencies in cycles per latent pixel, up to Nyquist (0.5), and power in each ring, both [min(h, w) // 2 + 1].
+    """
+    energy = _normalized_energy(latents)
+    vertical, horizontal = _frequencies(energy)
+    side = min(energy.shape)
+    ring = (torch.hypot(*torch.broadcast_tensors(vertical, horizontal)) * side).round().long().flatten()
+    num_rings = side // 2 + 1  # the corners beyond Nyquist are left out
+    inside = ring < num_rings
+    count = torch.bincount(ring[inside], minlength=num_rings)
+    power = torch.bincount(ring[inside], energy.flatten()[inside], minlength=num_rings) / count
+    return torch.arange(num_rings, dtype=torch.float64) / side, power
+
+
+def _normalized_energy(latents: Tensor) -> Tensor:
+    """Mean squared magnitude of the orthonormal 2-D transform, [h, w] float64."""
+    latents = latents.detach().cpu().double()
+    centred = latents - latents.mean((0, 2, 3), keepdim=True)
+    normalized = centred / centred.std((0, 2, 3), keepdim=True).clamp_min(1e-12)
+    return torch.fft.fft2(normalized, norm="ortho").abs().square().mean((0, 1))
+
+
+def _frequencies(energy: Tensor) -> tuple[Tensor, Tensor]:
+    """Magnitudes of vertical [h, 1] and horizontal [1, w] frequency, in cycles per pixel."""
+    vertical, horizontal = (torch.fft.fftfreq(side, dtype=torch.float64).abs() for side in energy.shape)
+    return vertical[:, None], horizontal[None, :]

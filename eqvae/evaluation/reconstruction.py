@@ -1,8 +1,17 @@
-"""How well pictures are reconstructed: PSNR and SSIM per picture."""
+"""How well pictures are reconstructed: PSNR, SSIM, perceptual distance, and features of both sides."""
+
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
+
+from eqvae.data.images import to_float, to_uint8
+from eqvae.evaluation.distances import frechet_distance
+from eqvae.evaluation.features import METRIC_NAMES, create_extractor, images_to_features
+from eqvae.losses.perceptual import create_perceptual
+
+SSIM_WINDOW = 11  # pixels, the smallest picture SSIM is defined for
 
 
 def images_to_psnr(images: Tensor, target: Tensor) -> Tensor:
@@ -12,7 +21,78 @@ def images_to_psnr(images: Tensor, target: Tensor) -> Tensor:
 
 
 def images_to_ssim(images: Tensor, target: Tensor) -> Tensor:
-    """SSIM per picture [B] of uint8 pictures: Gaussian window 11 x 11, sigma 1.5, K .01 and .03, data range 255."""
-    return structural_similarity_index_measure(
-        images.float(), target.float(), data_range=255.0, sigma=1.5, kernel_size=11, reduction="none"
+    """SSIM per picture [B] of uint8 pictures: Gaussian window 11 x 11, sigma 1.5, K .01 and .03, data range 255.
+
+    Raises:
+        ValueError: for pictures below 11 x 11.
+    """
+    if min(images.shape[-2:]) < SSIM_WINDOW:
+        raise ValueError(f"SSIM needs pictures of at least 11 x 11 pixels, got {tuple(images.shape[-2:])}")
+    values = structural_similarity_index_measure(
+        images.float(), target.float(), data_range=255.0, sigma=1.5, kernel_size=SSIM_WINDOW, reduction="none"
     )
+    return values.reshape(len(images))
+
+
+class ReconstructionMetrics:
+    """Accumulates pairs of pictures and reconstructions, then reports means and standard deviations.
+
+    Both sides are rounded to uint8 first, as if written to files. Quantities: `psnr` (per picture, then the mean),
+    `ssim`, `perceptual_<name>`; the Fréchet distance between pictures and reconstructions as `rfid` or
+    `rfd_<extractor>`.
+
+    Args:
+        extractor: features of the Fréchet distance, a name of `create_extractor`; None leaves the distance out.
+        extractor_weights: local weights of Inception-v3.
+        perceptual: a name of `create_perceptual`; "none" leaves it out.
+        perceptual_weights_file: local backbone of LPIPS.
+        uint8_rule: "round" or "truncate".
+    """
+
+    def __init__(
+        self,
+        extractor: str | None = "efficientnet_lite0",
+        extractor_weights: str | None = None,
+        perceptual: str = "efficientnet_lite0",
+        perceptual_weights_file: str | None = None,
+        uint8_rule: Literal["round", "truncate"] = "round",
+    ):
+        self.extractor, self.extractor_weights = extractor, extractor_weights
+        self.perceptual, self.perceptual_weights_file = perceptual, perceptual_weights_file
+        self.uint8_rule = uint8_rule
+        self._values: dict[str, list[Tensor]] = {}
+        self._features: dict[str, list[Tensor]] = {"real": [], "generated": []}
+
+    @torch.no_grad()
+    def update(self, images: Tensor, reconstructions: Tensor) -> None:
+        """Add pictures and their reconstructions, both float [B, 3, H, W], nominally in [-1, 1]."""
+        real, generated = to_uint8(images, self.uint8_rule), to_uint8(reconstructions, self.uint8_rule)
+        self._add("psnr", images_to_psnr(generated, real))
+        self._add("ssim", images_to_ssim(generated, real))
+        distance = create_perceptual(self.perceptual, self.perceptual_weights_file)
+        if distance is not None:
+            self._add(f"perceptual_{distance.name}", distance(to_float(generated), to_float(real)))
+        if self.extractor is not None:
+            extractor = create_extractor(self.extractor, self.extractor_weights, images.device)
+            self._features["real"].append(images_to_features(real, extractor))
+            self._features["generated"].append(images_to_features(generated, extractor))
+
+    def _add(self, name: str, values: Tensor) -> None:
+        self._values.setdefault(name, []).append(values.double().cpu())
+
+    def features(self) -> dict[str, Tensor]:
+        """Features [N, D] of the pictures ("real") and of their reconstructions ("generated")."""
+        return {name: torch.cat(parts) for name, parts in self._features.items()}
+
+    def compute(self) -> dict[str, float | str]:
+        """The report: means, `num_images`, and the `uint8_rule` they hold for."""
+        assert self._values, "nothing was accumulated"
+        report: dict[str, float | str] = {name: float(torch.cat(parts).mean()) for name, parts in self._values.items()}
+        if self.extractor is not None:
+            report[f"r{METRIC_NAMES[self.extractor]}"] = frechet_distance(**self.features())
+        num_images = sum(len(part) for part in self._values["psnr"])
+        return report | {"num_images": float(num_images), "uint8_rule": self.uint8_rule}
+
+    def standard_deviations(self) -> dict[str, float]:
+        """Spread over pictures of each quantity that is a mean of them."""
+        return {name: float(torch.cat(parts).std(correction=0)) for name, parts in self._values.items()}

@@ -39,16 +39,19 @@ class EfficientNetDistance(nn.Module):
 
     def forward(self, images: Tensor, target: Tensor) -> Tensor:
         """Both [B, 3, H, W] in [-1, 1]; distances [B] >= 0. Only `images` receives a gradient."""
-        both = torch.cat((images, target.detach()))
+        with torch.no_grad():
+            expected = self._levels(target)
+        return sum(_unit_difference(a, b) for a, b in zip(self._levels(images), expected))
+
+    def _levels(self, images: Tensor) -> list[Tensor]:
         if self.resize is not None:
-            both = F.interpolate(both, (self.resize, self.resize), mode="bilinear", antialias=True)
+            images = F.interpolate(images, (self.resize, self.resize), mode="bilinear", antialias=True)
         network = self._frozen.on(images.device)
-        levels = network.forward_intermediates(both, indices=self.stages, intermediates_only=True)
-        return sum(_unit_difference(*level.float().chunk(2)) for level in levels)
+        return network.forward_intermediates(images, indices=self.stages, intermediates_only=True)
 
 
 def _unit_difference(a: Tensor, b: Tensor) -> Tensor:
-    difference = F.normalize(a, dim=1, eps=1e-6) - F.normalize(b, dim=1, eps=1e-6)
+    difference = F.normalize(a.float(), dim=1, eps=1e-6) - F.normalize(b.float(), dim=1, eps=1e-6)
     return difference.square().sum(1).mean((1, 2))
 
 

@@ -67,14 +67,12 @@ def run_command(command: Callable[[], None]) -> None:
     except (ValueError, OSError) as error:
         if os.environ.get("EQVAE_DEBUG"):
             raise
-        print(f"error: {_one_line(str(error))}", file=sys.stderr)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
         sys.exit(1)
 
 
-def _one_line(message: str) -> str:
+def one_line(message: str) -> str:
     """What went wrong, out of the parser's account of every type it tried when a constructor raised."""
     message = " ".join(message.split())
-    found = re.findall(
-        r"Problem with given class_path '([\w.]+)': (.*?)(?= - Expected a <class| Given value type:|$)", message
-    )
-    return f"{found[-1][0]}: {found[-1][1]}" if found else message
+    found = re.findall(r"Errors: - (?:Problem with given class_path )?(.*?)(?: - Expected a <class| Given value)", message)
+    return found[-1] if found else message

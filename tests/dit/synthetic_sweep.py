@@ -42,7 +42,7 @@ def synthetic_results(num_seeds: int = 2, factors: tuple[float, ...] = FACTORS, 
                 "label": "Equivariant fine-tuning",
                 "description": "Half the batches decode turned latents.",
             },
-        ],  # fmt: skip
+        ],
         "generators": [{"name": "sit", "label": "SiT-tiny"}],
         "seeds": seeds,
         "metric": "fd_efficientnet_lite0",

@@ -1,0 +1,177 @@
+"""Stochastic sampling of flows: dx = (velocity + w score) dt + sqrt(2 w) dW (SiT, arXiv 2401.08740, section 2.4).
+
+Any w >= 0 leaves the densities along the path as they are; the paper writes 2 w where its code and this one write w.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dit.objectives.flow import SINGULAR_MARGIN, Flow
+
+Model = Callable[[Tensor, Tensor], Tensor]
+Noise = Callable[[int], Tensor]
+Callback = Callable[[int, Tensor, float], None]
+
+DIFFUSIONS = ("constant", "sbdm", "sigma", "linear", "decreasing", "increasing-decreasing")
+LAST_STEPS = ("mean", "euler", "tweedie", "none")
+
+
+@dataclass(frozen=True)
+class StochasticSettings:
+    """How much noise a stochastic sampler adds on its way; the defaults are those of SiT's published numbers.
+
+    Args:
+        diffusion: the form of w: constant, sbdm (the path's own reverse diffusion), sigma, linear (1 - t),
+            decreasing or increasing-decreasing.
+        diffusion_norm: its factor.
+        last_step: without noise, from 1 - last_step_size to 1: mean (drift and score), euler (drift alone), tweedie
+            (the expected data), or none, which takes noisy steps to the end.
+        last_step_size: in time.
+
+    Raises:
+        ValueError: for a form or last step of another name, or a step that is no part of [0, 1].
+    """
+
+    diffusion: Literal["constant", "sbdm", "sigma", "linear", "decreasing", "increasing-decreasing"] = "sigma"
+    diffusion_norm: float = 1.0
+    last_step: Literal["mean", "euler", "tweedie", "none"] = "mean"
+    last_step_size: float = 0.04
+
+    def __post_init__(self):
+        if self.diffusion not in DIFFUSIONS:
+            raise ValueError(f"diffusion {self.diffusion!r} is unknown: use one of {', '.join(DIFFUSIONS)}")
+        if self.last_step not in LAST_STEPS:
+            raise ValueError(f"last_step {self.last_step!r} is unknown: use one of {', '.join(LAST_STEPS)}")
+        if not 0 < self.last_step_size < 1:
+            raise ValueError(f"last_step_size must lie between 0 and 1, got {self.last_step_size}")
+
+    def coefficient(self, flow: Flow, x: Tensor, t: Tensor) -> Tensor:
+        """w at times t [B], shaped to multiply x [B, ...]."""
+        c, norm = flow.coefficients(t, x), self.diffusion_norm
+        t = t.to(x.dtype).view_as(c.sigma)
+        match self.diffusion:
+            case "constant":
+                return torch.full_like(t, norm)
+            case "sbdm":
+                return norm * c.score_factor
+            case "sigma":
+                return norm * c.sigma
+            case "linear":
+                return norm * (1 - t)
+            case "decreasing":
+                return 0.25 * (norm * torch.cos(math.pi * t) + 1).square()
+        return norm * torch.sin(math.pi * t).square()
+
+
+def stochastic_times(flow: Flow, settings: StochasticSettings, num_inference_steps: int) -> Tensor:
+    """Where the noisy steps start and end, float64: with the last step they make `num_inference_steps`."""
+    first, last = flow.sampling_interval
+    if settings.diffusion == "sbdm" and flow.path != "vp":
+        first = SINGULAR_MARGIN  # alpha' / alpha is infinite at t = 0
+    if settings.last_step == "none":
+        return torch.linspace(first, last, num_inference_steps + 1, dtype=torch.float64)
+    return torch.linspace(first, 1 - settings.last_step_size, num_inference_steps, dtype=torch.float64)
+
+
+def euler_maruyama(
+    flow: Flow,
+    model: Model,
+    x: Tensor,
+    num_inference_steps: int,
+    step_noise: Noise,
+    settings: StochasticSettings | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """First order, one evaluation per step.
+
+    Args:
+        flow: what the model was trained with.
+        model: `model(x, t)`, labels and guidance bound.
+        x: [B, C, h, w] standard normal.
+        num_inference_steps: N - 1 noisy steps and the last one (N noisy steps if that is "none").
+        step_noise: noise [B, C, h, w] of step 0, 1, ...
+        settings: the published ones if None.
+        callback: called with step, x and time after each step.
+    """
+    settings = settings or StochasticSettings()
+
+    def advance(x: Tensor, now: float, after: float, noise: Tensor) -> Tensor:
+        drift, w = _drift(flow, model, settings, x, now)
+        return x + (after - now) * drift + (2 * w * (after - now)).sqrt() * noise
+
+    times = stochastic_times(flow, settings, num_inference_steps)
+    return _integrate(flow, model, x, times, advance, step_noise, settings, callback)
+
+
+def stochastic_heun(
+    flow: Flow,
+    model: Model,
+    x: Tensor,
+    num_inference_steps: int,
+    step_noise: Noise,
+    settings: StochasticSettings | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """The noise first, then a Heun step of the drift: two evaluations per noisy step. Arguments as `euler_maruyama`."""
+    settings = settings or StochasticSettings()
+
+    def advance(x: Tensor, now: float, after: float, noise: Tensor) -> Tensor:
+        w = settings.coefficient(flow, x, _filled(now, x))
+        x = x + (2 * w * (after - now)).sqrt() * noise
+        slope, _ = _drift(flow, model, settings, x, now)
+        end_slope, _ = _drift(flow, model, settings, x + (after - now) * slope, after)
+        return x + (after - now) / 2 * (slope + end_slope)
+
+    times = stochastic_times(flow, settings, num_inference_steps)
+    times = times.clamp_max(1 - SINGULAR_MARGIN)  # it evaluates the score at the end, too
+    return _integrate(flow, model, x, times, advance, step_noise, settings, callback)
+
+
+def _integrate(
+    flow: Flow,
+    model: Model,
+    x: Tensor,
+    times: Tensor,
+    advance: Callable[[Tensor, float, float, Tensor], Tensor],
+    step_noise: Noise,
+    settings: StochasticSettings,
+    callback: Callback | None,
+) -> Tensor:
+    for step, (now, after) in enumerate(pairwise(times.tolist())):
+        x = advance(x, now, after, step_noise(step))
+        if callback is not None:
+            callback(step, x, after)
+    if settings.last_step == "none":
+        return x
+    x = _last_step(flow, model, settings, x, float(times[-1]))
+    if callback is not None:
+        callback(len(times) - 1, x, 1.0)
+    return x
+
+
+def _last_step(flow: Flow, model: Model, settings: StochasticSettings, x: Tensor, now: float) -> Tensor:
+    if settings.last_step == "mean":
+        return x + settings.last_step_size * _drift(flow, model, settings, x, now)[0]
+    t = _filled(now, x)
+    prediction = model(x, t)
+    if settings.last_step == "euler":
+        return x + settings.last_step_size * flow.velocity(prediction, x, t)
+    c = flow.coefficients(t, x)  # Tweedie's formula for the expected data
+    return (x - c.sigma * flow.noise(prediction, x, t)) / c.alpha
+
+
+def _drift(flow: Flow, model: Model, settings: StochasticSettings, x: Tensor, time: float) -> tuple[Tensor, Tensor]:
+    """velocity + w score, and w."""
+    t = _filled(time, x)
+    prediction, w = model(x, t), settings.coefficient(flow, x, t)
+    return flow.velocity(prediction, x, t) + w * flow.score(prediction, x, t), w
+
+
+def _filled(time: float, x: Tensor) -> Tensor:
+    return torch.full((len(x),), time, dtype=x.dtype, device=x.device)

@@ -1,0 +1,110 @@
+"""Pictures for people: grids, latents as colours, and an autoencoder under transformation."""
+
+import io
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from eqvae.data.images import to_uint8
+from eqvae.equivariance import SpatialTransform
+from eqvae.training.files import write_atomically
+
+GRID_COLUMNS = 10
+SMALLEST_TILE = 64  # pixels; smaller pictures are enlarged by whole factors
+PANEL_TRANSFORMS = {
+    "half size": SpatialTransform((0.5, 0.5)),
+    "turned 90°": SpatialTransform(quarter_turns=1),
+}
+
+
+def image_grid(pictures: Tensor, columns: int = GRID_COLUMNS) -> Tensor:
+    """uint8 pictures [N, 3, H, W] side by side, uint8 [3, H', W']; small ones enlarged without smoothing."""
+    tiles = _enlarged(pictures, max(1, SMALLEST_TILE // pictures.shape[-1]))
+    return make_grid(tiles, nrow=columns, padding=2, pad_value=255)
+
+
+def save_png(picture: Tensor, path: Path) -> None:
+    """Write a uint8 picture [3, H, W] as PNG, whole or not at all."""
+    image = Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
+    write_atomically(path, lambda file: image.save(file, format="PNG"))
+
+
+class LatentColours:
+    """The three main directions of a set of latents as red, green and blue, with one range for all.
+
+    Args:
+        latents: [N, C, h, w] from which directions and range are taken.
+    """
+
+    def __init__(self, latents: Tensor):
+        points = latents.float().movedim(1, -1).flatten(0, -2)
+        self.mean = points.mean(0)
+        self.basis = torch.linalg.svd(points - self.mean, full_matrices=False).Vh[:3].T
+        self.span = ((points - self.mean) @ self.basis).abs().quantile(0.98, dim=0).clamp_min(1e-6)
+
+    def __call__(self, latents: Tensor) -> Tensor:
+        """uint8 [N, 3, h, w]."""
+        colours = (latents.float().movedim(1, -1) - self.mean) @ self.basis / self.span
+        return to_uint8(colours.clamp(-1, 1).movedim(-1, 1))
+
+
+@torch.no_grad()
+def autoencoder_panel(autoencoder, images: Tensor) -> Tensor:
+    """One row per picture: it, its latents, its reconstruction; then for each probe the latents of the transformed
+    picture beside its transformed latents (equal where the autoencoder is equivariant), and what those decode to.
+
+    Args:
+        images: [N, 3, H, W] in [-1, 1].
+
+    Returns:
+        uint8 [3, H', W'] with headings.
+    """
+    latents = autoencoder.encode(images).mean
+    colours, factor = LatentColours(latents), autoencoder.downsampling_factor
+    columns = {
+        "picture": to_uint8(images),
+        "latents\n(PCA)": _enlarged(colours(latents), factor),
+        "recon-\nstruction": to_uint8(autoencoder.decode(latents)),
+    }
+    for name, transform in PANEL_TRANSFORMS.items():
+        transformed = transform(latents)
+        columns[f"E(T x)\n{name}"] = _enlarged(colours(autoencoder.encode(transform(images)).mean), factor)
+        columns[f"T E(x)\n{name}"] = _enlarged(colours(transformed), factor)
+        columns[f"D(T E(x))\n{name}"] = to_uint8(autoencoder.decode(transformed))
+    return _draw_columns(columns, images.shape[-1])
+
+
+def _draw_columns(columns: dict[str, Tensor], side: int) -> Tensor:
+    rows = len(next(iter(columns.values())))
+    with matplotlib.rc_context({"font.size": 8, "figure.dpi": 110}):
+        figure, axes = plt.subplots(
+            rows, len(columns), figsize=(len(columns) * 1.05, rows * 1.05 + 0.45), squeeze=False
+        )
+        for column, (heading, pictures) in enumerate(columns.items()):
+            axes[0, column].set_title(heading, fontsize=8)
+            for row in range(rows):
+                axes[row, column].imshow(_framed(pictures[row], side).permute(1, 2, 0).numpy())
+                axes[row, column].axis("off")
+        figure.subplots_adjust(0.005, 0.005, 0.995, 1 - 0.42 / (rows * 1.05 + 0.45), 0.05, 0.05)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+        plt.close(figure)
+    return torch.from_numpy(np.array(Image.open(buffer).convert("RGB"))).permute(2, 0, 1)
+
+
+def _framed(picture: Tensor, side: int) -> Tensor:
+    """Centred on white, to full size."""
+    missing = side - picture.shape[-1]
+    return F.pad(picture, (missing // 2, missing - missing // 2) * 2, value=255)
+
+
+def _enlarged(pictures: Tensor, factor: int) -> Tensor:
+    """By a whole factor, without smoothing."""
+    return pictures.repeat_interleave(factor, -1).repeat_interleave(factor, -2)

@@ -1,0 +1,167 @@
+"""The transformer: sizes, costs, labels, precision, gradients."""
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from dit.backbones import BACKBONES, PUBLISHED, DiT, SiT, create_backbone, num_multiply_adds, num_parameters
+
+TINY = {"input_size": 8, "hidden_size": 32, "depth": 2, "num_heads": 2, "num_classes": 5}
+# DiT paper, table 1: Gflops, which are multiply-adds, and millions of trained parameters
+PAPER_GFLOPS = {
+    "DiT-S/8": 0.36,
+    "DiT-S/4": 1.41,
+    "DiT-S/2": 6.06,
+    "DiT-B/8": 1.42,
+    "DiT-B/4": 5.56,
+    "DiT-B/2": 23.01,
+    "DiT-L/8": 5.01,
+    "DiT-L/4": 19.70,
+    "DiT-L/2": 80.71,
+    "DiT-XL/8": 7.39,
+    "DiT-XL/4": 29.05,
+    "DiT-XL/2": 118.64,
+}
+MILLIONS = {"DiT-XL/2": 674.835, "DiT-L/4": 457.988, "SiT-B/2": 130.316, "SiT-XL/8": 675.665}
+
+
+def randomized(model):
+    """As training leaves it: nothing is zero any more."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data.normal_(std=0.1, generator=generator)
+    return model
+
+
+def inputs(batch=3, channels=4, side=8):
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(batch, channels, side, side, generator=generator)
+    return x, torch.rand(batch, generator=generator), torch.arange(batch) % 5
+
+
+@pytest.mark.parametrize("name", PAPER_GFLOPS)
+def test_multiply_adds_are_the_papers(name):
+    with torch.device("meta"):
+        model = create_backbone(name)
+    assert num_multiply_adds(model) / 1e9 == pytest.approx(PAPER_GFLOPS[name], abs=0.015 + 4e-4 * PAPER_GFLOPS[name])
+
+
+def test_multiply_adds_of_the_largest():
+    with torch.device("meta"):
+        model = create_backbone("DiT-XL/2")
+    assert num_multiply_adds(model) / 1e9 == pytest.approx(118.6, abs=0.03)
+
+
+@pytest.mark.parametrize("patch_size", [1, 2])
+def test_multiply_adds_are_those_that_run(patch_size):
+    model = DiT(patch_size=patch_size, **TINY).eval()
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        model(*inputs(batch=1))
+    assert counter.get_total_flops() == 2 * num_multiply_adds(model)
+
+
+@pytest.mark.parametrize("name", MILLIONS)
+def test_parameters_of_published_sizes(name):
+    with torch.device("meta"):
+        assert num_parameters(create_backbone(name)) / 1e6 == pytest.approx(MILLIONS[name], abs=6e-4)
+
+
+def test_registry():
+    assert len(PUBLISHED) == 32
+    model = create_backbone("SiT-S/8", input_size=16, in_channels=3, num_classes=7, mlp_ratio=2.0, learn_sigma=False)
+    assert isinstance(model, SiT)
+    assert model.config["mlp_ratio"] == 2.0
+    assert model(torch.randn(1, 3, 16, 16), torch.rand(1), torch.tensor([7])).shape == (1, 3, 16, 16)
+    with pytest.raises(ValueError, match=r"'SiT-H/2' is unknown: use .*DiT,SiT"):
+        create_backbone("SiT-H/2")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"patch_size": 3}, "patch_size 3 does not divide input_size 8"),
+        ({"num_heads": 3}, "num_heads 3"),
+        ({"class_dropout_prob": 1.5}, "class_dropout_prob"),
+    ],
+)
+def test_wrong_arguments(wrong, message):
+    with pytest.raises(ValueError, match=message) as error:
+        DiT(**{**TINY, **wrong})
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("family", BACKBONES)
+def test_config_rebuilds_the_model(family):
+    model = randomized(BACKBONES[family](patch_size=1, mlp_ratio=2.0, class_dropout_prob=0.0, **TINY)).eval()
+    copy = BACKBONES[family](**model.config).eval()
+    copy.load_state_dict(model.state_dict())
+    assert torch.equal(copy(*inputs()), model(*inputs()))
+
+
+def test_channels():
+    """DiT has twice the channels with learned variance; SiT keeps the first half of the same weights."""
+    dit, sit = randomized(DiT(**TINY)).eval(), SiT(**TINY).eval()
+    sit.load_state_dict(dit.state_dict())
+    assert dit(*inputs()).shape == (3, 8, 8, 8)
+    assert torch.equal(sit(*inputs()), dit(*inputs())[:, :4])
+    assert DiT(learn_sigma=False, **TINY)(*inputs()).shape == (3, 4, 8, 8)
+
+
+def test_starts_at_zero():
+    assert (DiT(**TINY)(*inputs()) == 0).all()
+
+
+def test_dropped_labels_are_null_labels():
+    model = randomized(DiT(**TINY))
+    x, t, y = inputs()
+    drop, null = torch.tensor([True, False, True]), torch.full_like(y, TINY["num_classes"])
+    for mode in (model.train(), model.eval()):
+        assert torch.equal(mode(x, t, y, drop_labels=drop), mode(x, t, torch.where(drop, null, y)))
+    assert torch.equal(model.eval()(x, t, y), model(x, t, y, drop_labels=torch.zeros(3, dtype=torch.bool)))
+
+
+def test_training_drops_labels_at_the_stated_rate():
+    torch.manual_seed(0)
+    embedder = DiT(class_dropout_prob=0.3, **TINY).y_embedder.train()
+    labels = torch.zeros(4000, dtype=torch.long)
+    dropped = (embedder(labels) == embedder.embedding_table.weight[5]).all(1)
+    assert float(dropped.float().mean()) == pytest.approx(0.3, abs=0.03)
+    assert not (embedder.eval()(labels) == embedder.embedding_table.weight[5]).all(1).any()
+
+
+def test_gradient_reaches_every_parameter():
+    """Gates and head start at zero, so that the innermost weights learn from the third step on."""
+    torch.manual_seed(0)
+    model = DiT(**TINY)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    x, t, y = inputs(6)
+    drop = torch.arange(6) == 5
+    for _ in range(3):
+        optimizer.zero_grad()
+        (model(x, t, y, drop_labels=drop) - 1).square().mean().backward()
+        optimizer.step()
+    untouched = [name for name, p in model.named_parameters() if p.requires_grad and not p.grad.abs().sum() > 0]
+    assert untouched == []
+    assert model.pos_embed.grad is None
+    assert (model.y_embedder.embedding_table.weight.grad.abs().sum(1) > 0).all()  # the null row, too
+
+
+def test_bfloat16_is_close():
+    model = randomized(SiT(**TINY)).eval()
+    with torch.no_grad():
+        full = model(*inputs())
+        with torch.autocast("cpu", torch.bfloat16):
+            half = model(*inputs())
+    assert half.dtype == torch.bfloat16
+    assert float((half.float() - full).norm() / full.norm()) < 2e-2
+
+
+def test_compiles_as_one_graph():
+    model = randomized(SiT(**TINY)).train()
+    x, t, y = inputs()
+    drop = torch.tensor([True, False, False])
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    assert torch.equal(compiled(x, t, y, drop_labels=drop), model(x, t, y, drop_labels=drop))
+    compiled(x, t, y)  # the random drop stays in the graph

@@ -1,0 +1,258 @@
+"""Samplers on problems with a known answer; pictures independent of their batch; guidance and its cost."""
+
+import itertools
+
+import pytest
+import torch
+
+from dit.backbones import DiT, SiT
+from dit.objectives import Diffusion, Flow
+from dit.samplers import (
+    SAMPLERS,
+    CountingModel,
+    StochasticSettings,
+    adaptive,
+    euler,
+    euler_maruyama,
+    guide,
+    heun,
+    image_noise,
+    midpoint,
+    sample,
+    step_noise,
+    stochastic_heun,
+)
+from dit.samplers.sde import DIFFUSIONS, LAST_STEPS, stochastic_times
+
+TINY = {"input_size": 8, "patch_size": 2, "hidden_size": 32, "depth": 2, "num_heads": 2, "num_classes": 5}
+MEAN, STD = 0.8, 0.3  # of the Gaussian data whose velocity, score and noise are known
+
+
+def objective_of(sampler):
+    return SAMPLERS[sampler]()
+
+
+def gaussian_velocity(flow):
+    """The exact velocity towards data N(MEAN, STD^2) along any path."""
+
+    def model(x, t):
+        c = flow.coefficients(t, x)
+        variance = (c.alpha * STD).square() + c.sigma.square()
+        slope = (c.alpha * c.alpha_derivative * STD**2 + c.sigma * c.sigma_derivative) / variance
+        return c.alpha_derivative * MEAN + slope * (x - c.alpha * MEAN)
+
+    return model
+
+
+def gaussian_noise(diffusion):
+    """The exact noise prediction for data N(MEAN, STD^2), with the variance's upper bound."""
+
+    def model(x, t):
+        product = diffusion.alphas_cumprod[t].float().view(-1, 1, 1, 1)
+        variance = product * STD**2 + 1 - product
+        return torch.cat(((1 - product).sqrt() * (x - product.sqrt() * MEAN) / variance, torch.ones_like(x)), dim=1)
+
+    return model
+
+
+def noises(num, shape=(1, 1, 1), seed=0):
+    indices = torch.arange(num)
+    return image_noise(indices, shape, seed), step_noise(indices, shape, seed)
+
+
+def tiny_backbone(kind):
+    model = kind(**TINY).eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        parameter.normal_(std=0.15, generator=generator)
+    return model
+
+
+@pytest.mark.parametrize(("solver", "order"), [(euler, 1), (heun, 2), (midpoint, 2)])
+def test_order_of_convergence(solver, order):
+    """dx/dt = (1 + t) x: x(1) = e^1.5. Twice the steps, 2^order less error."""
+    x = torch.ones(1, 1, 1, 1, dtype=torch.float64)
+
+    def error(num_steps):
+        times = torch.linspace(0, 1, num_steps + 1, dtype=torch.float64)
+        return abs(float(solver(lambda x, t: (1 + t.view(-1, 1, 1, 1)) * x, x, times)) - torch.e**1.5)
+
+    assert error(64) / error(128) == pytest.approx(2**order, rel=0.05)
+
+
+def test_adaptive_meets_its_tolerance():
+    x, times = torch.ones(2, 1, 1, 1, dtype=torch.float64), torch.tensor([0.0, 1.0], dtype=torch.float64)
+    seen = []
+    final = adaptive(lambda x, t: (1 + t.view(-1, 1, 1, 1)) * x, x, times, lambda *call: seen.append(call), 1e-8, 1e-8)
+    torch.testing.assert_close(final, torch.full_like(x, torch.e**1.5), rtol=1e-6, atol=0)
+    assert [step for step, _, _ in seen] == list(range(len(seen)))
+    assert seen[0][2] == 0.0
+
+
+@pytest.mark.parametrize("path", ["linear", "gvp", "vp"])
+@pytest.mark.parametrize("sampler", ["euler", "heun", "midpoint", "adaptive"])
+def test_ode_carries_noise_to_gaussian_data(path, sampler):
+    """The flow of a Gaussian is affine: x_1 = MEAN + STD x_0."""
+    flow, (noise, _) = Flow(path), noises(64)
+    latents = sample(flow, gaussian_velocity(flow), noise, sampler, 200)
+    torch.testing.assert_close(latents, MEAN + STD * noise, rtol=0, atol=0.03)
+
+
+@pytest.mark.parametrize("sampler", ["euler_maruyama", "stochastic_heun"])
+@pytest.mark.parametrize("diffusion", DIFFUSIONS)
+def test_sde_draws_gaussian_data(sampler, diffusion):
+    """Whatever the noise on the way, the end has the data's mean and deviation."""
+    flow, (noise, each_step) = Flow(), noises(8000)
+    settings = StochasticSettings(diffusion, last_step="tweedie", last_step_size=0.01)
+    latents = sample(flow, gaussian_velocity(flow), noise, sampler, 200, each_step, stochastic=settings)
+    assert float(latents.mean()) == pytest.approx(MEAN, abs=0.02)
+    assert float(latents.std()) == pytest.approx(STD, rel=0.05)
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
+def test_diffusion_draws_gaussian_data(sampler):
+    diffusion, (noise, each_step) = Diffusion(), noises(8000)
+    latents = sample(diffusion, gaussian_noise(diffusion), noise, sampler, 250, each_step)
+    assert float(latents.mean()) == pytest.approx(MEAN, abs=0.02)
+    assert float(latents.std()) == pytest.approx(STD, rel=0.05)
+
+
+def test_without_noise_the_sde_is_the_ode():
+    flow, (noise, each_step) = Flow("gvp"), noises(8)
+    model = gaussian_velocity(flow)
+    settings = StochasticSettings("constant", diffusion_norm=0.0, last_step="euler")
+    times = torch.cat((stochastic_times(flow, settings, 10), torch.ones(1, dtype=torch.float64)))
+    by_euler = euler(model, noise, times)
+    torch.testing.assert_close(euler_maruyama(flow, model, noise, 10, each_step, settings), by_euler)
+    by_heun = euler(model, heun(model, noise, times[:-1]), times[-2:])
+    torch.testing.assert_close(stochastic_heun(flow, model, noise, 10, each_step, settings), by_heun)
+
+
+@pytest.mark.parametrize(
+    ("path", "prediction"), itertools.product(["linear", "gvp", "vp"], ["velocity", "noise", "score"])
+)
+def test_no_option_ends_in_nan(path, prediction):
+    flow, (noise, each_step) = Flow(path, prediction), noises(2)
+
+    def model(x, t):
+        return (1.3 * x).sin()
+
+    for sampler in ("euler", "heun", "midpoint", "adaptive"):
+        assert sample(flow, model, noise, sampler, 8).isfinite().all(), sampler
+    for sampler, diffusion, last_step in itertools.product(
+        ("euler_maruyama", "stochastic_heun"), DIFFUSIONS, LAST_STEPS
+    ):
+        settings = StochasticSettings(diffusion, last_step=last_step)
+        latents = sample(flow, model, noise, sampler, 8, each_step, stochastic=settings)
+        assert latents.isfinite().all(), (sampler, diffusion, last_step)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_batches_do_not_change_pictures(sampler):
+    objective = objective_of(sampler)
+    backbone = tiny_backbone(DiT if isinstance(objective, Diffusion) else SiT)
+
+    def pictures(indices):
+        noise, each_step = image_noise(indices, (4, 8, 8), seed=3), step_noise(indices, (4, 8, 8), seed=3)
+        return sample(objective, guide(backbone, indices % 5, 2.0, 5), noise, sampler, 6, each_step)
+
+    together = pictures(torch.arange(8))
+    alone = torch.cat([pictures(torch.tensor([index])) for index in range(8)])
+    tolerance = 1e-2 if sampler == "adaptive" else 1e-4  # the batch shares the adaptive solver's steps
+    torch.testing.assert_close(alone, together, rtol=0, atol=tolerance * float(together.abs().max()))
+    assert not torch.allclose(together[0], together[5])  # same label, another picture
+
+
+COSTS = {"euler": 10, "heun": 20, "midpoint": 20, "euler_maruyama": 10, "stochastic_heun": 19, "ddpm": 10, "ddim": 10}
+
+
+@pytest.mark.parametrize("sampler", COSTS)
+def test_evaluations_and_callback(sampler):
+    objective, (noise, each_step) = objective_of(sampler), noises(2)
+    channels = 2 if isinstance(objective, Diffusion) else 1
+    model, seen = CountingModel(lambda x, t: 0.1 * x.repeat(1, channels, 1, 1)), []
+    latents = sample(objective, model, noise, sampler, 10, each_step, lambda step, x, t: seen.append((step, x, t)))
+    assert model.num_evaluations == COSTS[sampler]
+    assert model.num_samples == 2 * COSTS[sampler]
+    assert [step for step, _, _ in seen] == list(range(10))
+    assert torch.equal(seen[-1][1], latents)
+    assert seen[-1][2] == (0 if isinstance(objective, Diffusion) else 1)
+
+
+def label_model(x, t, y):
+    """Predicts its label in every channel, so that guidance is plain to see."""
+    return torch.ones_like(x) * y.view(-1, 1, 1, 1)
+
+
+def test_guidance_extrapolates():
+    x, t, labels = torch.randn(2, 4, 2, 2), torch.full((2,), 0.5), torch.tensor([1, 2])
+    everywhere = guide(label_model, labels, 3.0, null_label=5)(x, t)
+    assert everywhere[:, :, 0, 0].tolist() == [[-7.0] * 4, [-4.0] * 4]  # 5 + 3 (y - 5)
+    first = guide(label_model, labels, 3.0, null_label=5, channels="first3")(x, t)
+    assert first[:, :, 0, 0].tolist() == [[-7.0, -7.0, -7.0, 1.0], [-4.0, -4.0, -4.0, 2.0]]
+
+
+def test_guidance_leaves_the_variance():
+    doubled = guide(lambda x, t, y: label_model(x, t, y).repeat(1, 2, 1, 1), torch.tensor([1]), 3.0, null_label=5)
+    assert doubled(torch.zeros(1, 4, 1, 1), torch.zeros(1)).flatten().tolist() == [-7.0] * 4 + [1.0] * 4
+
+
+@pytest.mark.parametrize(
+    ("scale", "interval", "num_samples"),
+    [(1.0, (0.0, 1.0), 20), (2.0, (0.0, 1.0), 40), (2.0, (0.3, 0.6), 28), (2.0, (2.0, 3.0), 20)],
+)
+def test_guidance_costs_only_where_it_acts(scale, interval, num_samples):
+    """Ten Euler steps of two pictures at t = 0, 0.1, ... 0.9; four of them lie in the narrower interval."""
+    backbone, (noise, _) = CountingModel(label_model), noises(2, (4, 2, 2))
+    sample(Flow(), guide(backbone, torch.tensor([1, 2]), scale, 5, interval=interval), noise, "euler", 10)
+    assert backbone.num_evaluations == 10
+    assert backbone.num_samples == num_samples
+
+
+def test_guidance_acts_on_timesteps_by_default():
+    guided = guide(label_model, torch.tensor([1]), 2.0, 5)
+    assert float(guided(torch.zeros(1, 1, 1, 1), torch.tensor([999]))) == -3.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"guidance_scale": 2.0}, "null label"),
+        ({"guidance_scale": 2.0, "null_label": 5, "channels": "three"}, "channels 'three' are unknown"),
+    ],
+)
+def test_impossible_guidance(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        guide(label_model, torch.tensor([1]), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("objective", "sampler", "num_steps", "message"),
+    [
+        (Flow(), "ddpm", 10, "'ddpm' does not fit a Flow model: use one of euler, heun"),
+        (Diffusion(), "heun", 10, "'heun' does not fit a Diffusion model: use one of ddpm, ddim$"),
+        (Flow(), "dpm++", 10, "'dpm\\+\\+' is unknown: use one of euler"),
+        (Flow(), "euler", 0, "num_inference_steps must be at least 1"),
+        (Diffusion(), "ddim", 1001, "1001 of 1000 diffusion timesteps"),
+        (Flow(), "euler_maruyama", 10, "give step_noise"),
+    ],
+)
+def test_impossible_sampling(objective, sampler, num_steps, message):
+    with pytest.raises(ValueError, match=message) as error:
+        sample(objective, lambda x, t: x, torch.zeros(1, 1, 1, 1), sampler, num_steps)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("wrong", [{"diffusion": "none"}, {"last_step": "heun"}, {"last_step_size": 1.0}])
+def test_impossible_stochastic_settings(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        StochasticSettings(**wrong)
+
+
+def test_noise_is_keyed():
+    indices = torch.tensor([4, 9])
+    assert torch.equal(image_noise(indices, (4, 2, 2), 0)[1:], image_noise(indices[1:], (4, 2, 2), 0))
+    each_step = step_noise(indices, (4, 2, 2), 0)
+    assert torch.equal(each_step(3), each_step(3))
+    drawn = [image_noise(indices, (4, 2, 2), 0), image_noise(indices, (4, 2, 2), 1), each_step(0), each_step(1)]
+    assert all(not torch.equal(a, b) for a, b in itertools.combinations(drawn, 2))

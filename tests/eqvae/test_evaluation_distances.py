@@ -1,0 +1,112 @@
+"""Distances between feature sets: closed forms, conventions, what is refused."""
+
+import numpy as np
+import pytest
+import torch
+
+from eqvae.evaluation import (
+    features_to_statistics,
+    frechet_distance,
+    kernel_distance,
+    precision_recall,
+    statistics_to_frechet_distance,
+)
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def with_statistics(mean: torch.Tensor, root: torch.Tensor, seed: int) -> torch.Tensor:
+    """Samples whose mean is exactly `mean` and whose unbiased covariance is exactly root' root."""
+    samples = normal(500, len(mean), seed=seed)
+    samples -= samples.mean(0)
+    whitened = samples @ torch.linalg.inv(torch.linalg.cholesky(samples.T @ samples / 499)).T
+    return whitened @ root + mean
+
+
+def test_frechet_distance_of_gaussians_in_closed_form():
+    # Commuting covariances: sum of (m - m')^2 + (s - s')^2 along common axes, here turned by an orthogonal matrix.
+    axes = torch.linalg.qr(normal(6, 6)).Q
+    means, spreads = normal(2, 6, seed=1), normal(2, 6, seed=2).abs() + 0.1
+    real, generated = (
+        with_statistics(mean, torch.diag(spread) @ axes, seed)
+        for seed, mean, spread in zip((3, 4), means, spreads, strict=True)
+    )
+    expected = (means[0] - means[1]).square().sum() + (spreads[0] - spreads[1]).square().sum()
+    assert frechet_distance(real, generated) == pytest.approx(float(expected), rel=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:.*biased upward")
+def test_frechet_distance_of_singular_covariances():
+    """Fewer samples than features: the trace of the root is the nuclear norm of the centred samples' products."""
+    real, generated = normal(40, 200), 3 * normal(50, 200, seed=1)
+    centred = [features - features.mean(0) for features in (real, generated)]
+    cross = torch.linalg.svdvals(centred[0] @ centred[1].T).sum() / (39 * 49) ** 0.5
+    traces = sum(features.square().sum() / (len(features) - 1) for features in centred)
+    expected = (real.mean(0) - generated.mean(0)).square().sum() + traces - 2 * cross
+    assert frechet_distance(real, generated) == pytest.approx(float(expected), rel=1e-9)
+    assert frechet_distance(real, real) == pytest.approx(0, abs=1e-9)
+
+
+def test_frechet_distance_is_float64_throughout():
+    """A mean far from zero loses the covariance in float32."""
+    real, generated = normal(2000, 4), 2 * normal(2000, 4, seed=1)
+    near, far = frechet_distance(real, generated), frechet_distance(real + 1e5, generated + 1e5)
+    assert far == pytest.approx(near, rel=1e-6)
+    assert frechet_distance(real.numpy(), generated.numpy()) == near
+
+
+def test_kept_statistics_give_the_same_distance():
+    real, generated = normal(100, 5), normal(80, 5, seed=1)
+    kept = features_to_statistics(real)
+    assert kept["mu"].dtype == kept["sigma"].dtype == np.float64
+    assert statistics_to_frechet_distance(kept, features_to_statistics(generated)) == frechet_distance(real, generated)
+
+
+def test_first_argument_is_real():
+    """Generated samples that cover half of the real modes: all precise, half recalled."""
+    modes = torch.tensor([[0.0, 0.0], [100.0, 0.0]], dtype=torch.float64)
+    real = (modes[:, None] + normal(2, 100, 2)).flatten(0, 1)
+    generated = modes[0] + 0.5 * normal(200, 2, seed=1)
+    precision, recall = precision_recall(real, generated, k=5)
+    assert precision > 0.95
+    assert 0.2 < recall <= 0.5
+    assert precision_recall(generated, real, k=5) == (recall, precision)
+
+
+def test_kernel_distance():
+    real, same, shifted = normal(600, 16), normal(600, 16, seed=1), normal(600, 16, seed=2) + 1
+    mean, std = kernel_distance(real, same, subset_size=200, return_std=True)
+    assert abs(mean) < 3 * std / 100**0.5 + 0.02
+    # E k(x, y) in closed form for shift 1 in each of 16 dimensions: k = (x.y / 16 + 1)^3, x.y / 16 having variance v.
+    within, across = 1 + 3 / 16, 1 + 3 * 2 / 16
+    moved = (8 + 3 * 2 * (3 / 16)) + within - 2 * across
+    assert kernel_distance(real, shifted, subset_size=200) == pytest.approx(moved, rel=0.35)
+    assert kernel_distance(real, shifted, seed=3) == kernel_distance(real, shifted, seed=3)
+    assert kernel_distance(real, shifted, seed=3) != kernel_distance(real, shifted, seed=4)
+
+
+def test_too_few_samples_are_refused():
+    few, many = normal(3, 4), normal(20, 4)
+    with pytest.raises(ValueError, match="at least 2 samples"):
+        frechet_distance(many, few[:1])
+    with pytest.raises(ValueError, match="real: needs a matrix .* at least 4 samples"):
+        precision_recall(few, many, k=3)
+    with pytest.raises(ValueError, match="generated: needs"):
+        kernel_distance(many, few)
+
+
+@pytest.mark.parametrize("distance", [frechet_distance, precision_recall, kernel_distance])
+def test_different_features_are_refused(distance):
+    with pytest.raises(ValueError, match="do not match"):
+        distance(normal(20, 4), normal(20, 5))
+    broken = normal(20, 4)
+    broken[3, 2] = float("nan")
+    with pytest.raises(ValueError, match="not finite"):
+        distance(broken, normal(20, 4))
+
+
+def test_fewer_samples_than_features_warn():
+    with pytest.warns(UserWarning, match="10 samples for 12 features"):
+        features_to_statistics(normal(10, 12))
