@@ -5,10 +5,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dit.objectives.paths import PATHS, Coefficients
+from dit.objectives.paths import PATHS, VP_MARGIN, Coefficients
 
 SINGULAR_MARGIN = 1e-3  # how far noise and score predictions stay from the ends of linear and gvp paths
-VP_MARGIN = 1e-5  # how far variance-preserving paths stay from t = 1, where sigma vanishes, in training
 
 
 class Flow:
@@ -118,7 +117,7 @@ class Flow:
         return -self.noise(prediction, x, t) / self.coefficients(t, x).sigma
 
     def noise(self, prediction: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        """The noise in x [B, ...] at times t [B] that a prediction stands for; finite on all of linear and gvp paths."""
+        """The noise in x [B, ...] at times t [B] that a prediction stands for; finite at both ends of every path."""
         if self.prediction == "noise":
             return prediction
         c = self.coefficients(t, x)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 VP_BETA_MIN, VP_BETA_MAX = 0.1, 20.0
+VP_MARGIN = 1e-5  # how far variance-preserving paths stay from t = 1, where the slope of sigma is infinite
 
 
 class Coefficients(NamedTuple):
@@ -46,8 +47,11 @@ def gvp(t: Tensor) -> Coefficients:
 
 
 def vp(t: Tensor) -> Coefficients:
-    """Variance preserving diffusion with linear beta, its time turned: noise at t = 0."""
-    left, spread = 1 - t, VP_BETA_MAX - VP_BETA_MIN
+    """Variance preserving diffusion with linear beta, its time turned: noise at t = 0.
+
+    Later times than 1 - VP_MARGIN, where adaptive solvers may step, count as that one.
+    """
+    left, spread = (1 - t).clamp_min(VP_MARGIN), VP_BETA_MAX - VP_BETA_MIN
     log_alpha = -0.25 * left.square() * spread - 0.5 * left * VP_BETA_MIN
     log_alpha_derivative = 0.5 * left * spread + 0.5 * VP_BETA_MIN
     alpha, sigma = log_alpha.exp(), (-torch.expm1(2 * log_alpha)).sqrt()

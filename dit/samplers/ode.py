@@ -51,18 +51,18 @@ def adaptive(
 ) -> Tensor:
     """Dormand and Prince's fifth order with its own steps, so that only the first and last of the times count.
 
+    As in the public code, the last step may reach a little beyond the end and is interpolated; tolerances are SiT's.
     The whole batch shares its steps: pictures of different batch sizes differ within the tolerance. The callback is
-    called at the start of each accepted step, and tolerances are SiT's.
+    called at the start of each accepted step.
     """
-    ends = times[[0, -1]].to(x.device)
 
     def slope(time: Tensor, state: Tensor) -> Tensor:
-        time = time.clamp_max(ends[1])  # the last step reaches beyond the end, where paths need not exist
         return velocity(state, _filled(float(time), state))
 
     if callback is not None:
         steps = count()
         slope.callback_accept_step = lambda time, state, size: callback(next(steps), state, float(time))
+    ends = times[[0, -1]].to(x.device)
     return odeint(slope, x, ends, rtol=relative_tolerance, atol=absolute_tolerance, method="dopri5")[-1]
 
 

@@ -30,7 +30,7 @@ def test_path_derivatives(path):
 def test_paths_run_from_noise_to_data(path):
     ends = PATHS[path](torch.tensor([0.0, 1.0], dtype=torch.float64))
     torch.testing.assert_close(ends.alpha.tolist(), [0.0, 1.0], atol=0.007, rtol=0)  # vp keeps 0.00657 of the data
-    torch.testing.assert_close(ends.sigma.tolist(), [1.0, 0.0], atol=1e-4, rtol=0)
+    torch.testing.assert_close(ends.sigma.tolist(), [1.0, 0.0], atol=0.002, rtol=0)  # and 0.001 of the noise
 
 
 def test_variance_preserving_values():
@@ -54,12 +54,12 @@ def test_conversions_recover_the_truth(path, prediction):
     torch.testing.assert_close(flow.score(given, x_t, t), score, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("path", ["linear", "gvp"])
-def test_noise_is_finite_at_the_ends(path):
-    noise, data = draws(2)
-    flow, t = Flow(path), torch.tensor([0.0, 1.0])
+@pytest.mark.parametrize("path", PATHS)
+def test_noise_is_known_at_the_ends(path):
+    noise, data = draws(2, torch.float64)
+    flow, t = Flow(path), torch.tensor([0.0, 1.0], dtype=torch.float64)
     x_t, velocity = flow.interpolate(noise, data, t)
-    torch.testing.assert_close(flow.noise(velocity, x_t, t), noise, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(flow.noise(velocity, x_t, t), noise)
 
 
 @pytest.mark.parametrize(("path", "prediction"), itertools.product(PATHS, PREDICTIONS))

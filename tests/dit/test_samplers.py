@@ -95,7 +95,8 @@ def test_ode_carries_noise_to_gaussian_data(path, sampler):
     """The flow of a Gaussian is affine: x_1 = MEAN + STD x_0."""
     flow, (noise, _) = Flow(path), noises(64)
     latents = sample(flow, gaussian_velocity(flow), noise, sampler, 200)
-    torch.testing.assert_close(latents, MEAN + STD * noise, rtol=0, atol=0.03)
+    tolerance = 0.06 if sampler == "adaptive" else 0.03  # its last step interpolates over the singular end of vp
+    torch.testing.assert_close(latents, MEAN + STD * noise, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("sampler", ["euler_maruyama", "stochastic_heun"])
