@@ -28,7 +28,7 @@ class SamplingSettings:
         uint8_rule: "round", or "truncate" as the public samplers do.
     """
 
-    sampler: Literal["euler", "heun", "midpoint", "ddpm"] | None = None
+    sampler: str | None = None
     num_inference_steps: int = 50
     guidance_scale: float = 1.0
     guidance_channels: Literal["all", "first3"] = "all"

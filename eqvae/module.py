@@ -66,7 +66,7 @@ class AutoencoderModule(lightning.LightningModule):
     ):
         super().__init__()
         self.automatic_optimization = False
-        self.autoencoder = load_autoencoder(autoencoder, seed)
+        self.autoencoder = load_autoencoder(autoencoder, seed).train()
         self.transforms = transforms or TransformDistribution(probability=0.0, low_resolution_probability=0.0)
         self.reconstruction = reconstruction or ReconstructionLoss()
         self.adversarial = adversarial

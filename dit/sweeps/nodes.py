@@ -14,13 +14,8 @@ from dit.generation import SamplingSettings, choose_labels, generate_images
 from eqvae.autoencoders import load_autoencoder
 from eqvae.data.images import to_uint8
 from eqvae.evaluation import create_extractor, images_to_features
-from eqvae.evaluation.distances import (
-    features_to_statistics,
-    kernel_distance,
-    precision_recall,
-    statistics_to_frechet_distance,
-)
-from eqvae.evaluation.features import METRIC_NAMES
+from eqvae.evaluation.distances import features_to_statistics
+from eqvae.evaluation.generation import features_to_generation_metrics
 from eqvae.evaluation.pictures import autoencoder_panel, image_grid, save_png
 from eqvae.training.cli import TrainCLI
 from eqvae.training.files import write_atomically
@@ -98,6 +93,7 @@ def _evaluation(folder: Path, settings: dict[str, Any], inputs: dict[str, Path],
     autoencoder = load_autoencoder(inputs["autoencoder"] / "autoencoder").freeze()
     with np.load(inputs["reference"] / "reference.npz", allow_pickle=False) as arrays:
         reference = {name: arrays[name] for name in arrays.files}
+    real = torch.from_numpy(reference.pop("features"))
     extractor = create_extractor(settings["extractor"], settings["extractor_weights"])
     sampling = SamplingSettings(settings["sampler"], settings["num_inference_steps"], seed=settings["seed"])
     guided = SamplingSettings(
@@ -114,21 +110,11 @@ def _evaluation(folder: Path, settings: dict[str, Any], inputs: dict[str, Path],
         total = -(-len(labels) // BATCH_SIZE)
         shifted = _shifted(progress, number * total, len(steps) * total)
         features = images_to_features(_reporting(batches, shifted, total), extractor)
-        points.append({"num_steps": step} | _compare(reference, features, settings["extractor"]))
+        metrics = features_to_generation_metrics(real, features, settings["extractor"], reference)
+        points.append({"num_steps": step} | metrics)
         grid = torch.cat(list(generate_images(generator, autoencoder, labels[: settings["grid_images"]], guided)))
         save_png(image_grid(grid), folder / f"grid-{step:07d}.png")
     _write_json(folder / "points.json", points)
-
-
-def _compare(reference: dict[str, np.ndarray], features: torch.Tensor, extractor: str) -> dict[str, float]:
-    real = torch.from_numpy(reference["features"])
-    precision, recall = precision_recall(real, features)
-    return {
-        METRIC_NAMES[extractor]: statistics_to_frechet_distance(reference, features_to_statistics(features)),
-        "kid": kernel_distance(real, features),
-        "precision": precision,
-        "recall": recall,
-    }
 
 
 KINDS = {

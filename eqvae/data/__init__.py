@@ -6,6 +6,7 @@ pictures; `module` cuts batches addressed by step.
 
 from eqvae.data.images import center_crop, open_image, to_float, to_uint8
 from eqvae.data.module import ImageDataModule
+from eqvae.data.opening import open_source, read_pictures
 from eqvae.data.shapes import ShapesSource
 from eqvae.data.sources import FolderSource, ImageSource, InMemorySource, ParquetSource
 
@@ -18,6 +19,8 @@ __all__ = [
     "ShapesSource",
     "center_crop",
     "open_image",
+    "open_source",
+    "read_pictures",
     "to_float",
     "to_uint8",
 ]

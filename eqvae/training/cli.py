@@ -22,6 +22,8 @@ ALLOWED_CLASSES = [
     "lightning.pytorch.trainer",
 ]
 
+CONSTRUCTOR_ERROR = r"Errors: - (?:Problem with given class_path )?(.*?)(?: - Expected a <class| Given value)"
+
 
 def allow_only_own_classes() -> None:
     """Make the parser refuse, before importing it, any class outside the allow-list (for this process)."""
@@ -74,5 +76,5 @@ def run_command(command: Callable[[], None]) -> None:
 def one_line(message: str) -> str:
     """What went wrong, out of the parser's account of every type it tried when a constructor raised."""
     message = " ".join(message.split())
-    found = re.findall(r"Errors: - (?:Problem with given class_path )?(.*?)(?: - Expected a <class| Given value)", message)
+    found = re.findall(CONSTRUCTOR_ERROR, message)
     return found[-1] if found else message

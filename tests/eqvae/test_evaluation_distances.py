@@ -91,7 +91,7 @@ def test_too_few_samples_are_refused():
     few, many = normal(3, 4), normal(20, 4)
     with pytest.raises(ValueError, match="at least 2 samples"):
         frechet_distance(many, few[:1])
-    with pytest.raises(ValueError, match="real: needs a matrix .* at least 4 samples"):
+    with pytest.raises(ValueError, match=r"real: needs a matrix .* at least 4 samples"):
         precision_recall(few, many, k=3)
     with pytest.raises(ValueError, match="generated: needs"):
         kernel_distance(many, few)

@@ -1,0 +1,174 @@
+"""Autoencoders: folders that diffusers reads, normalization, fingerprints, errors, the packaged one."""
+
+import json
+
+import diffusers
+import pytest
+import torch
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+
+from eqvae.autoencoders import LatentStatistics, Normalization, load_autoencoder
+from eqvae.data import ShapesSource, to_float
+from tests.eqvae.tiny import smooth_images, tiny_autoencoder
+
+
+@pytest.fixture
+def exported(tmp_path):
+    autoencoder = tiny_autoencoder()
+    autoencoder.normalization = Normalization((0.1, 0.2, 0.3, 0.4), (1.0, 2.0, 3.0, 4.0), "test", 5)
+    autoencoder.save_pretrained(tmp_path / "autoencoder")
+    return autoencoder, tmp_path / "autoencoder"
+
+
+def assert_one_line(error):
+    assert "\n" not in str(error.value)
+
+
+@torch.no_grad()
+def test_diffusers_reads_the_exported_folder(exported):
+    autoencoder, folder = exported
+    model = diffusers.AutoencoderKL.from_pretrained(folder).eval()
+    images = smooth_images(16)
+    posterior = model.encode(images).latent_dist
+    assert torch.equal(posterior.mean, autoencoder.encode(images).mean)
+    assert torch.equal(model.decode(posterior.mean).sample, autoencoder.decode(posterior.mean))
+
+
+def test_export_and_load_round_trip(exported):
+    autoencoder, folder = exported
+    loaded = load_autoencoder(folder)
+    assert loaded.fingerprint() == autoencoder.fingerprint()
+    assert loaded.normalization == autoencoder.normalization
+    assert (loaded.normalization.method, loaded.normalization.num_images) == ("test", 5)
+    assert (loaded.latent_channels, loaded.downsampling_factor) == (4, 4)
+    assert [entry.name for entry in folder.parent.iterdir()] == ["autoencoder"]
+
+
+def test_export_replaces_an_older_one_whole(exported):
+    _, folder = exported
+    (folder / "stale").touch()
+    other = tiny_autoencoder(seed=1)
+    other.save_pretrained(folder)
+    assert load_autoencoder(folder).fingerprint() == other.fingerprint()
+    assert not (folder / "stale").exists()
+
+
+def test_posterior_and_decoded_shapes():
+    for factor in (4, 8):
+        autoencoder = tiny_autoencoder(factor)
+        posterior = autoencoder.encode(smooth_images(32))
+        assert isinstance(posterior, DiagonalGaussianDistribution)
+        assert posterior.mean.shape == (2, 4, 32 // factor, 32 // factor)
+        assert posterior.kl().shape == (2,)
+        assert autoencoder.decode(posterior.sample()).shape == (2, 3, 32, 32)
+        assert posterior.std.mean() < 0.2, "a random autoencoder starts with a narrow posterior"
+
+
+def test_random_weights_follow_the_seed():
+    assert tiny_autoencoder(seed=1).fingerprint() == tiny_autoencoder(seed=1).fingerprint()
+    assert tiny_autoencoder(seed=1).fingerprint() != tiny_autoencoder(seed=2).fingerprint()
+
+
+def test_fingerprint_follows_the_weights_alone():
+    autoencoder = tiny_autoencoder()
+    before = autoencoder.fingerprint()
+    autoencoder.normalization = Normalization((1.0,), (2.0,))
+    assert autoencoder.fingerprint() == before
+    with torch.no_grad():
+        autoencoder.last_layer.view(-1)[0] += 1e-3
+    assert autoencoder.fingerprint() != before
+
+
+def test_normalization_round_trip(tmp_path):
+    normalization = Normalization((0.5, -1.0), (2.0, 0.25), "test", 3)
+    raw = torch.randn(4, 2, 3, 3)
+    torch.testing.assert_close(normalization.denormalize(normalization.normalize(raw)), raw)
+    torch.testing.assert_close(normalization.normalize(raw)[:, 0], (raw[:, 0] - 0.5) * 2)
+    normalization.save(tmp_path)
+    assert Normalization.load(tmp_path) == normalization
+    assert Normalization.from_dict(json.loads(json.dumps(normalization.to_dict()))) == normalization
+
+
+def test_normalization_missing_or_damaged(tmp_path):
+    assert Normalization.load(tmp_path) is None
+    for content in ("{", '{"shifts": [0]}', '{"shift": ["a"], "scale": [1]}'):
+        (tmp_path / "normalization.json").write_text(content)
+        with pytest.raises(ValueError, match=r"normalization\.json is not a latent normalization") as error:
+            Normalization.load(tmp_path)
+        assert_one_line(error)
+
+
+def test_statistics_are_those_of_posterior_samples():
+    generator = torch.Generator().manual_seed(0)
+    mean = torch.randn(400, 2, 8, 8, generator=generator) * torch.tensor([3.0, 0.1])[:, None, None] + 5
+    std = torch.rand(400, 2, 8, 8, generator=generator)
+    statistics = LatentStatistics()
+    for part in range(0, 400, 130):
+        statistics.update(mean[part : part + 130], std[part : part + 130])
+    normalization = statistics.normalization()
+    assert normalization.num_images == 400
+    normalized = normalization.normalize(mean + std * torch.randn(mean.shape, generator=generator))
+    torch.testing.assert_close(normalized.mean((0, 2, 3)), torch.zeros(2), rtol=0, atol=0.03)
+    torch.testing.assert_close(normalized.std((0, 2, 3)), torch.ones(2), rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("source", ["no/such/folder", "/absent", "./absent", ""])
+def test_unknown_source(source):
+    with pytest.raises(ValueError, match="shapes-f4c8") as error:
+        load_autoencoder(source)
+    assert_one_line(error)
+
+
+def test_source_that_is_a_file(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    path.touch()
+    with pytest.raises(ValueError, match="is a file") as error:
+        load_autoencoder(path)
+    assert_one_line(error)
+
+
+def test_folder_without_config(tmp_path):
+    with pytest.raises(ValueError, match=r"has no config\.json") as error:
+        load_autoencoder(tmp_path)
+    assert str(tmp_path) in str(error.value)
+    assert_one_line(error)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing", "config"])
+def test_damaged_folder(exported, damage):
+    _, folder = exported
+    weights = folder / "diffusion_pytorch_model.safetensors"
+    if damage == "truncated":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    elif damage == "missing":
+        weights.unlink()
+    else:
+        (folder / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="cannot be read") as error:
+        load_autoencoder(folder)
+    assert str(folder) in str(error.value)
+    assert_one_line(error)
+
+
+def test_unknown_config_key():
+    with pytest.raises(ValueError, match=r"unknown keys \['latent_chanels'\]") as error:
+        load_autoencoder({"latent_chanels": 4})
+    assert_one_line(error)
+
+
+def test_published_constant_is_the_default_normalization():
+    normalization = tiny_autoencoder().normalization
+    assert (normalization.shift, normalization.scale) == ((0.0,), (0.18215,))
+
+
+@torch.no_grad()
+def test_packaged_autoencoder_reconstructs_shapes():
+    autoencoder = load_autoencoder("shapes-f4c8").freeze()
+    images = to_float(ShapesSource(64, 32, seed=1).pictures)
+    posterior = autoencoder.encode(images)
+    error = (autoencoder.decode(posterior.mean).clamp(-1, 1) - images).square().mean((1, 2, 3))
+    psnr = 10 * torch.log10(4 / error).mean()
+    assert psnr > 30
+    normalized = autoencoder.normalization.normalize(posterior.sample(torch.Generator().manual_seed(0)))
+    assert (autoencoder.latent_channels, autoencoder.downsampling_factor) == (8, 4)
+    assert 0.85 < normalized.std() < 1.15

@@ -1,0 +1,251 @@
+"""Latent caches: written, resumed, read, sampled, and refused where anything does not match."""
+
+import json
+
+import pytest
+import torch
+
+from eqvae.autoencoders import LatentStatistics, Normalization
+from eqvae.data import ImageDataModule, ShapesSource
+from eqvae.latents import LatentCache, LatentCacheWriter, LatentSpec
+from tests.eqvae.tiny import tiny_autoencoder
+
+NUM_IMAGES, SHARD_ROWS = 24, 10
+
+
+def data_module(num_images=NUM_IMAGES, seed=0):
+    return ImageDataModule(ShapesSource(num_images, 16, seed), evaluation_batch_size=7)
+
+
+def open_writer(folder, autoencoder, data=None, dtype="float32", shard_rows=SHARD_ROWS):
+    return LatentCacheWriter(folder, autoencoder, (data or data_module()).description(), dtype, shard_rows)
+
+
+def write(folder, autoencoder, **options):
+    writer = open_writer(folder, autoencoder, **options)
+    for batch in (options.get("data") or data_module()).predict_dataloader():
+        writer.add(batch)
+    writer.finish()
+    return folder
+
+
+def abandon(writer):
+    """What the system does for a killed process: its lock goes, nothing else happens."""
+    writer._lock.release()
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.endswith(".lock")}
+
+
+@pytest.fixture(scope="module")
+def autoencoder():
+    result, statistics = tiny_autoencoder(), LatentStatistics()
+    for batch in data_module().predict_dataloader():
+        posterior = result.encode(batch["image"])
+        statistics.update(posterior.mean, posterior.std)
+    result.normalization = statistics.normalization()
+    return result
+
+
+@pytest.fixture(scope="module")
+def finished(autoencoder, tmp_path_factory):
+    """A cache that no test changes."""
+    return write(tmp_path_factory.mktemp("cache"), autoencoder)
+
+
+@pytest.fixture
+def own(autoencoder, tmp_path):
+    """A cache that a test may damage."""
+    return write(tmp_path / "cache", autoencoder)
+
+
+def test_moments_of_pictures_and_flips(finished, autoencoder):
+    cache, source = LatentCache(finished), ShapesSource(NUM_IMAGES, 16)
+    images = data_module().sequential_loader("train").dataset.dataset.get_batch(torch.arange(NUM_IMAGES), None)["image"]
+    ids = torch.tensor([23, 0, 9, 10, 19, 20])
+    for suffix, pictures in (("", images), ("_flip", images.flip(-1))):
+        posterior = autoencoder.encode(pictures[ids])
+        torch.testing.assert_close(cache.rows(ids, f"mean{suffix}"), posterior.mean, rtol=0, atol=1e-5)
+        torch.testing.assert_close(cache.rows(ids, f"log_std{suffix}").exp(), posterior.std, rtol=0, atol=1e-5)
+    assert torch.equal(cache.rows(ids, "index"), ids)
+    assert cache.rows(ids, "label").tolist() == [source[i][1] for i in ids.tolist()]
+
+
+def test_manifest_describes_the_cache(finished, autoencoder):
+    cache = LatentCache(finished)
+    assert len(cache) == NUM_IMAGES
+    assert cache.num_classes == 10
+    assert [shard["count"] for shard in cache.manifest["shards"]] == [10, 10, 4]
+    assert cache.spec == LatentSpec.of(autoencoder, (4, 4, 4))
+    assert cache.manifest["rounding_error"] == 0.0
+    assert not list(finished.glob(".incomplete-*"))
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [("float16", 1e-3), ("bfloat16", 1e-2)])
+def test_rounding_is_recorded(tmp_path, autoencoder, finished, dtype, bound):
+    cache = LatentCache(write(tmp_path, autoencoder, dtype=dtype))
+    ids = torch.arange(NUM_IMAGES)
+    exact, rounded = LatentCache(finished).rows(ids, "mean"), cache.rows(ids, "mean")
+    assert rounded.dtype == getattr(torch, dtype)
+    error = float((rounded.float() - exact).norm() / exact.norm())
+    assert 0 < error <= cache.manifest["rounding_error"] * 1.01
+    assert cache.manifest["rounding_error"] < bound
+
+
+def test_latents_of_flips_are_not_flipped_latents(finished):
+    cache, ids = LatentCache(finished), torch.arange(NUM_IMAGES)
+    mean, flipped = cache.rows(ids, "mean"), cache.rows(ids, "mean_flip")
+    assert (flipped - mean.flip(-1)).norm() / mean.norm() > 0.01
+
+
+def test_keyed_samples_do_not_depend_on_the_batch(finished):
+    cache, ids, keys = LatentCache(finished), torch.randperm(NUM_IMAGES), torch.arange(100, 100 + NUM_IMAGES)
+    whole = cache.get_batch(ids, keys, seed=3)
+    for size in (1, 5):
+        parts = [cache.get_batch(i, k, seed=3) for i, k in zip(ids.split(size), keys.split(size))]
+        for name in whole:
+            assert torch.equal(torch.cat([part[name] for part in parts]), whole[name]), name
+    assert not torch.equal(cache.get_batch(ids, keys + 1, seed=3)["latents"], whole["latents"])
+    assert not torch.equal(cache.get_batch(ids, keys, seed=4)["latents"], whole["latents"])
+
+
+def test_samples_are_of_the_picture_or_its_flip(finished):
+    cache, keys = LatentCache(finished), torch.arange(4000)
+    ids = torch.full((4000,), 12)
+    normalize = cache.spec.normalization.normalize
+    mean, flipped = (normalize(cache.rows(ids[:1], name)) for name in ("mean", "mean_flip"))
+    latents = cache.get_batch(ids, keys)["latents"]
+    distance = [(latents - centre).square().sum((1, 2, 3)) for centre in (mean, flipped)]
+    is_flipped = distance[1] < distance[0]
+    assert abs(int(is_flipped.sum()) - 2000) < 5 * 4000**0.5 / 2
+
+    std = cache.rows(ids[:1], "log_std").exp() * torch.tensor(cache.spec.normalization.scale)[:, None, None]
+    unflipped = cache.get_batch(ids, keys, flip=False)["latents"]
+    torch.testing.assert_close(unflipped.mean(0), mean[0], rtol=0, atol=float(5 * std.max() / 4000**0.5))
+    torch.testing.assert_close(unflipped.std(0), std[0], rtol=0.08, atol=0)
+
+
+def test_without_keys_come_unflipped_means(finished):
+    cache, ids = LatentCache(finished), torch.tensor([3, 22])
+    expected = cache.spec.normalization.normalize(cache.rows(ids, "mean"))
+    batch = cache.get_batch(ids, None)
+    assert torch.equal(batch["latents"], expected)
+    assert torch.equal(batch["index"], ids)
+
+
+def test_normalized_samples_have_unit_deviation(finished):
+    ids = torch.arange(NUM_IMAGES)
+    latents = LatentCache(finished).get_batch(ids, ids, flip=False)["latents"]
+    torch.testing.assert_close(latents.std((0, 2, 3)), torch.ones(4), rtol=0, atol=0.05)
+    torch.testing.assert_close(latents.mean((0, 2, 3)), torch.zeros(4), rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("done", [1, 2, 3])
+def test_resumed_cache_is_byte_identical(tmp_path, autoencoder, finished, done):
+    writer = open_writer(tmp_path, autoencoder)
+    batches = list(data_module().predict_dataloader())
+    for batch in batches[:done]:
+        writer.add(batch)
+    abandon(writer)
+    (tmp_path / ".incomplete-shard-00001.safetensors-abc").write_bytes(b"half")
+    with pytest.raises(ValueError, match="no finished latent cache"):
+        LatentCache(tmp_path)
+
+    resumed = open_writer(tmp_path, autoencoder)
+    assert resumed.num_written == 7 * done // SHARD_ROWS * SHARD_ROWS
+    for batch in batches:
+        resumed.add(batch)
+    resumed.finish()
+    assert contents(tmp_path) == contents(finished)
+
+
+def test_finished_cache_is_written_again_unchanged(own, autoencoder):
+    before = contents(own)
+    write(own, autoencoder)
+    assert contents(own) == before
+
+
+@pytest.mark.parametrize("change", ["autoencoder", "pictures", "dtype", "shard_rows"])
+def test_folder_of_another_cache_is_refused(own, autoencoder, change):
+    options = {
+        "autoencoder": {"autoencoder": tiny_autoencoder(seed=1)},
+        "pictures": {"data": data_module(seed=1)},
+        "dtype": {"dtype": "float16"},
+        "shard_rows": {"shard_rows": 5},
+    }[change]
+    before = contents(own)
+    for _ in range(2):  # a refusal leaves no lock behind
+        with pytest.raises(ValueError, match=r"holds a cache with another .*: remove it") as error:
+            open_writer(own, **({"autoencoder": autoencoder} | options))
+        assert "\n" not in str(error.value)
+    assert contents(own) == before
+
+
+def test_second_writer_is_refused(tmp_path, autoencoder):
+    first = open_writer(tmp_path, autoencoder)
+    with pytest.raises(ValueError, match=r"^another process is writing .*: wait for it$"):
+        open_writer(tmp_path, autoencoder)
+    abandon(first)
+    abandon(open_writer(tmp_path, autoencoder))
+
+
+def test_incomplete_cache_cannot_be_finished(tmp_path, autoencoder):
+    writer = open_writer(tmp_path, autoencoder)
+    writer.add(next(iter(data_module().predict_dataloader())))
+    with pytest.raises(ValueError, match="cached 7 of 24 pictures"):
+        writer.finish()
+    assert not (tmp_path / "manifest.json").exists()
+    abandon(writer)
+
+
+def test_unknown_dtype(tmp_path, autoencoder):
+    with pytest.raises(ValueError, match="cache dtype 'float8' is unknown"):
+        open_writer(tmp_path, autoencoder, dtype="float8")
+
+
+def refuse(folder, pattern):
+    with pytest.raises(ValueError, match=pattern) as error:
+        LatentCache(folder)
+    assert "\n" not in str(error.value)
+    assert str(folder) in str(error.value)
+
+
+def test_damaged_shard_is_refused(own):
+    path = own / "shard-00001.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    refuse(own, r"shard-00001\.safetensors is damaged")
+    path.unlink()
+    refuse(own, r"shard-00001\.safetensors is missing")
+
+
+def test_truncated_shard_is_refused_even_unverified(own):
+    path = own / "shard-00002.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"shard-00002\.safetensors cannot be read"):
+        LatentCache(own, verify=False)
+
+
+def test_manifest_missing_damaged_or_of_another_format(own):
+    path = own / "manifest.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps(manifest | {"format_version": 99}))
+    refuse(own, "format version 99")
+    path.write_text("{")
+    refuse(own, "is not a latent cache manifest")
+    path.unlink()
+    refuse(own, r"manifest\.json is missing")
+
+
+def test_spec_refuses_another_autoencoder_or_normalization(finished, autoencoder):
+    spec = LatentCache(finished).spec
+    spec.require_autoencoder(autoencoder, "the cache")
+    with pytest.raises(ValueError, match="the cache belongs to autoencoder") as error:
+        spec.require_autoencoder(tiny_autoencoder(seed=1), "the cache")
+    assert "\n" not in str(error.value)
+    renormalized = tiny_autoencoder()
+    renormalized.normalization = Normalization((0.0,), (2.0,))
+    with pytest.raises(ValueError, match="disagree on the latent normalization"):
+        spec.require_autoencoder(renormalized, "the cache")

@@ -1,0 +1,110 @@
+"""The loss of stage 1 against latent-diffusion's, before and after the critic's start."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+
+from eqvae.equivariance import Reconstruction
+from eqvae.losses import AdversarialLoss, ReconstructionLoss
+from eqvae.module import AutoencoderModule
+from tests.eqvae.tiny import tiny_autoencoder
+from tests.fixtures import load_fixture, model_weights
+
+STEPS = (4, 5)
+
+
+class ModuleAtStep(AutoencoderModule):
+    """The module without a trainer, at a step of the test's choice."""
+
+    global_step = 0
+
+    def manual_backward(self, loss, *args, **kwargs):
+        loss.backward()
+
+
+def mean_squared_distance(images, target):
+    """The distance that the fixture's note puts in the place of LPIPS."""
+    return (images - target).square().mean((1, 2, 3))
+
+
+@pytest.fixture(params=["hinge", "vanilla"])
+def case(request, monkeypatch):
+    """Module, reconstruction, last layer and the fixture's tensors."""
+    tensors, config = load_fixture(f"ldm_loss_{request.param}")
+    reconstruction = ReconstructionLoss("l1", "none", config["perceptual_weight"], log_variance=config["logvar_init"])
+    reconstruction.distance = mean_squared_distance
+    adversarial = AdversarialLoss(
+        config["disc_loss"], config["disc_weight"], config["disc_start"], num_layers=config["disc_layers"]
+    )
+    monkeypatch.setattr("eqvae.module.load_autoencoder", lambda source, seed: tiny_autoencoder())
+    module = ModuleAtStep({}, None, reconstruction, adversarial, kl_weight=config["kl_weight"])
+    module.critic.load_state_dict(model_weights(tensors, "discriminator/"))
+
+    last_layer = tensors["last_weight"].clone().requires_grad_()
+    module.autoencoder = SimpleNamespace(last_layer=last_layer)  # only the last layer takes part
+    decoded = F.conv2d(tensors["hidden"], last_layer, tensors["last_bias"], padding=1)
+    result = Reconstruction(decoded, tensors["inputs"], DiagonalGaussianDistribution(tensors["moments"]))
+    return module, result, last_layer, tensors
+
+
+def set_step(monkeypatch, step):
+    monkeypatch.setattr(ModuleAtStep, "global_step", step)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_terms_and_gradient_at_the_last_layer(case, step, monkeypatch):
+    module, result, last_layer, tensors = case
+    set_step(monkeypatch, step)
+    terms = module._backward(result)
+
+    expected = {name: tensors[f"generator/step={step}/{name}"][0] for name in ("nll_loss", "kl_loss", "total")}
+    total = terms["nll"] + module.kl_weight * terms["kl"]
+    if step >= module.adversarial.start_step:
+        for ours, theirs in (("generator_loss", "g_loss"), ("adaptive_weight", "d_weight")):
+            reference = tensors[f"generator/step={step}/{theirs}"][0]
+            torch.testing.assert_close(terms[ours], reference, rtol=1e-5, atol=1e-6)
+        total = total + terms["adaptive_weight"] * terms["generator_loss"]
+    else:
+        assert not {"generator_loss", "adaptive_weight"} & set(terms)
+    torch.testing.assert_close(terms["nll"], expected["nll_loss"], rtol=1e-5, atol=0)
+    torch.testing.assert_close(terms["kl"], expected["kl_loss"], rtol=1e-5, atol=0)
+    torch.testing.assert_close(total, expected["total"], rtol=1e-5, atol=0)
+    rec_loss = terms["pixel"] + module.reconstruction.perceptual_weight * terms["perceptual"]
+    torch.testing.assert_close(rec_loss, tensors[f"generator/step={step}/rec_loss"][0], rtol=1e-5, atol=0)
+
+    gradient = tensors[f"generator/step={step}/grad_last_weight"]
+    error = (last_layer.grad - gradient).norm() / gradient.norm()
+    assert error < 1e-4, f"gradient differs by {error:.1e}"
+    assert all(parameter.grad is None for parameter in module.critic.parameters())
+
+
+def test_kl_of_each_sample(case):
+    _, result, _, tensors = case
+    torch.testing.assert_close(result.posterior.kl(), tensors["kl"], rtol=1e-5, atol=0)
+
+
+def test_critic_loss_and_start(case, monkeypatch):
+    module, result, last_layer, tensors = case
+    for step in STEPS:
+        set_step(monkeypatch, step)
+        loss = module._backward_critic(result) if module._critic_active() else torch.zeros(())
+        torch.testing.assert_close(loss, tensors[f"discriminator_loss/step={step}"][0], rtol=1e-5, atol=1e-6)
+    assert last_layer.grad is None, "the critic's loss must not reach the autoencoder"
+    assert all(parameter.grad is not None for parameter in module.critic.parameters())
+
+
+def test_adaptive_weight_where_it_is_not_clamped(case):
+    """The fixtures clamp; here the ratio itself is compared with autograd through both whole losses."""
+    module, result, last_layer, _ = case
+    target, decoded = result.target, result.images
+    nll = 1e-6 * module.reconstruction(decoded, target)["nll"]
+    gan = module.adversarial.generator_loss(module.critic(decoded))
+    norms = [torch.autograd.grad(loss, last_layer, retain_graph=True)[0].norm() for loss in (nll, gan)]
+    at_image = [torch.autograd.grad(loss, decoded, retain_graph=True)[0] for loss in (nll, gan)]
+    weight = module.adversarial.adaptive_weight(decoded, *at_image, last_layer)
+    expected = norms[0] / (norms[1] + 1e-4) * module.adversarial.weight
+    assert 0 < expected < 1e4 * module.adversarial.weight
+    torch.testing.assert_close(weight, expected, rtol=1e-4, atol=0)

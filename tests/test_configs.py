@@ -1,0 +1,90 @@
+"""Every shipped config is explained, complete, and read by the program it is for."""
+
+import re
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from dit.sweeps import load_sweep, plan
+from eqvae.training.cli import TrainCLI
+
+ROOT = Path(__file__).parents[1]
+TRAINING = sorted([*ROOT.glob("configs/eqvae/*.yaml"), *ROOT.glob("configs/dit/*.yaml")])
+SWEEPS = sorted(ROOT.glob("configs/sweeps/*.yaml"))
+SELF_EXPLAINING = {"init_args", "class_path"}
+
+
+def unexplained(path: Path) -> list[str]:
+    """Keys with a value but no comment behind it."""
+    lines = [line for line in path.read_text().splitlines() if re.match(r"\s*(- )?[\w.]+:\s*[^\s#]", line)]
+    keys = [(re.match(r"\s*(?:- )?([\w.]+):", line)[1], line) for line in lines]
+    return [line for key, line in keys if key not in SELF_EXPLAINING and "#" not in line]
+
+
+@pytest.mark.parametrize("path", TRAINING, ids=lambda path: path.stem)
+def test_every_key_of_a_training_config_is_explained(path):
+    assert not unexplained(path)
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_sweep_files_are_read_and_planned(path):
+    sweep = load_sweep(path, [])
+    nodes = plan(sweep)
+    runs = len(sweep.seeds) * len(sweep.autoencoders)
+    trained_start = sweep.start.config is not None
+    assert len(nodes) == 2 + trained_start + runs * (2 + 2 * len(sweep.generators))
+    assert len({node.address for node in nodes}) == len(nodes)
+
+
+def test_addresses_follow_what_they_depend_on():
+    before = {node.name: node.address for node in plan(load_sweep(SWEEPS[-1], []))}
+    changed = {
+        node.name: node.address
+        for node in plan(load_sweep(SWEEPS[-1], ["autoencoders.equivariant.overrides={trainer.max_steps: 7}"]))
+    }
+    redone = {name for name in before if before[name] != changed[name]}
+    assert redone == {name for name in before if "equivariant" in name}
+
+
+def test_sweep_errors_name_file_and_key(tmp_path):
+    broken = tmp_path / "broken.yaml"
+    for text, expected in (
+        ("nam: x", "nam"),
+        ("name: x", "lacks"),
+        (SWEEPS[-1].read_text().replace("control: control", "control: nobody"), "control"),
+        (SWEEPS[-1].read_text().replace("tiny-sit.yaml", "missing.yaml"), "missing.yaml"),
+    ):
+        broken.write_text(text)
+        with pytest.raises(ValueError, match=expected) as error:
+            load_sweep(broken, [])
+        assert "\n" not in str(error.value)
+        assert "broken.yaml" in str(error.value)
+
+
+def test_interpolation_works():
+    config = OmegaConf.load(ROOT / "configs/eqvae/tiny-shapes.yaml")
+    assert config.trainer.logger.init_args.save_dir == config.trainer.default_root_dir
+
+
+def test_a_foreign_class_is_refused_before_its_import(tmp_path, monkeypatch, capsys):
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w')\nclass Evil: pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config = tmp_path / "evil.yaml"
+    config.write_text("model:\n  class_path: evil.Evil\n")
+    with pytest.raises(SystemExit):
+        TrainCLI(["--config", str(config)], run=False)
+    assert not (tmp_path / "imported").exists()
+    assert "evil.Evil" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("script", ["train", "sample", "evaluate", "sweep"])
+def test_help_explains(script, monkeypatch, capsys):
+    import importlib
+    import sys
+
+    monkeypatch.setattr(sys, "argv", [f"{script}.py", "--help"])
+    with pytest.raises(SystemExit) as stop:
+        importlib.import_module(script).main()
+    assert stop.value.code == 0
+    assert "usage" in capsys.readouterr().out

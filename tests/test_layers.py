@@ -1,0 +1,43 @@
+"""Who may import whom."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NO_LIGHTNING = ("dit/backbones", "dit/objectives", "dit/samplers", "eqvae/losses", "eqvae/equivariance.py")
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Top-level packages and dotted modules that a file names in import statements."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or ".")
+    return found
+
+
+def files(where: str) -> list[Path]:
+    path = ROOT / where
+    return [path] if path.is_file() else sorted(path.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", files("eqvae"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_stage_one_never_imports_stage_two(path):
+    assert not {name for name in imported_modules(path) if name.split(".")[0] == "dit"}
+
+
+@pytest.mark.parametrize("where", NO_LIGHTNING)
+def test_mathematics_imports_no_lightning(where):
+    assert files(where)
+    for path in files(where):
+        assert not {name for name in imported_modules(path) if name.split(".")[0] in ("lightning", "pytorch_lightning")}
+
+
+def test_scripts_define_no_class():
+    for script in ("train.py", "sample.py", "evaluate.py", "sweep.py"):
+        tree = ast.parse((ROOT / script).read_text())
+        assert not [node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]

@@ -1,0 +1,76 @@
+"""Every command of the README runs, in order, at reduced size, and leaves what the README says."""
+
+import json
+import re
+import shlex
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import STAGE_ONE, STAGE_TWO, options
+
+README = Path(__file__).parents[1] / "README.md"
+SMALL_SWEEP = [
+    "seeds=[0]",
+    "evaluation.at_steps=[2,4]",
+    "evaluation.num_images=20",
+    "evaluation.num_inference_steps=2",
+    "evaluation.grid_images=10",
+]
+
+
+def commands() -> list[str]:
+    """Lines of the README's bash blocks that call Python."""
+    blocks = re.findall(r"```bash\n(.*?)```", README.read_text(), re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.startswith("python ")]
+
+
+def reduced(words: list[str], runs: Path) -> list[str]:
+    """The same command with its files below `runs` and small sizes."""
+    words = [word.replace("runs/", f"{runs}/") if word.startswith("runs/") else word for word in words]
+    if words[0] == "train.py" and "configs/eqvae/tiny-shapes.yaml" in words:
+        return words + options(STAGE_ONE | {"trainer.default_root_dir": runs / "tiny-shapes-eq"})
+    if words[0] == "train.py":
+        folders = {
+            "trainer.default_root_dir": runs / "tiny-sit",
+            "data.init_args.cache": runs / "tiny-shapes-eq/latents",
+        }
+        return words + options(STAGE_TWO | folders | {"trainer.max_steps": 200})
+    if words[0] == "sweep.py":
+        stage_one = json.dumps(STAGE_ONE).replace('"', "")
+        control = json.dumps(STAGE_ONE | {"model.init_args.transforms": None}).replace('"', "")
+        parts = {"autoencoders.control": control, "autoencoders.equivariant": stage_one}
+        parts["generators.sit"] = json.dumps(STAGE_TWO).replace('"', "")
+        return words + SMALL_SWEEP + [f"root={runs}"] + [f"{part}.overrides={value}" for part, value in parts.items()]
+    return [word.replace("200", "20").replace("500", "20") for word in words]
+
+
+def run(words: list[str], monkeypatch) -> None:
+    monkeypatch.setattr(sys, "argv", words)
+    import_module(words[0].removesuffix(".py")).main()
+
+
+@pytest.mark.slow
+def test_every_command_runs(tmp_path, monkeypatch, capsys):
+    found = commands()
+    assert len(found) >= 8, "the README lost its examples"
+    for command in found:
+        run(reduced(shlex.split(command)[1:], tmp_path), monkeypatch)
+
+    assert (tmp_path / "tiny-shapes-eq/autoencoder/normalization.json").is_file()
+    assert (tmp_path / "latents.png").stat().st_size > 10_000
+    assert json.loads((tmp_path / "samples/samples.json").read_text())["num_steps"] == 200
+    report = tmp_path / "tiny-shapes/report/report.html"
+    assert str(report) in capsys.readouterr().out
+    finished = {path: path.stat().st_mtime_ns for path in (tmp_path / "tiny-shapes").glob("*/done.json")}
+    assert len(finished) == 10
+
+    run(reduced(shlex.split(found[-1])[1:], tmp_path), monkeypatch)
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished, "a second start did finished parts again"
+    results = json.loads((report.parent / "report.json").read_text())
+    assert {row["arm"] for row in results["curves"]} == {"control", "equivariant"}
+    keys = {row["key"] for row in results["differences"]}
+    assert all(key.startswith("model.init_args.transforms") for key in keys)
+    assert keys

@@ -1,0 +1,54 @@
+"""Runs that take seconds: command lines of both stages, reduced by overrides."""
+
+from pathlib import Path
+
+from eqvae.training.cli import TrainCLI
+
+TINY_AUTOENCODER = {
+    "sample_size": 16,
+    "down_block_types": ["DownEncoderBlock2D"] * 2,
+    "up_block_types": ["UpDecoderBlock2D"] * 2,
+    "block_out_channels": [8, 8],
+    "latent_channels": 4,
+    "norm_num_groups": 4,
+}
+STAGE_ONE = {
+    "trainer.max_steps": 6,
+    "trainer.limit_val_batches": 1,
+    "model.init_args.num_normalization_images": 32,
+    "model.init_args.evaluation.num_equivariance_images": 4,
+    "data.init_args.train.init_args.num_images": 48,
+    "data.init_args.validation.init_args.num_images": 32,
+    "data.init_args.batch_size": 4,
+    "data.init_args.evaluation_batch_size": 16,
+}
+STAGE_TWO = {
+    "trainer.max_steps": 6,
+    "model.init_args.backbone.init_args.hidden_size": 16,
+    "model.init_args.backbone.init_args.depth": 1,
+    "model.init_args.backbone.init_args.num_heads": 2,
+    "data.init_args.batch_size": 4,
+}
+
+
+def options(overrides: dict) -> list[str]:
+    """Overrides as command-line options."""
+    return [f"--{key}={value}" for key, value in overrides.items()]
+
+
+def stage_one(folder: Path, overrides: dict | None = None, **defaults) -> TrainCLI:
+    """Command line of a small fine-tuning of the packaged autoencoder."""
+    folders = {"trainer.default_root_dir": folder}
+    settings = STAGE_ONE | folders | (overrides or {})
+    return _cli("configs/eqvae/tiny-shapes.yaml", settings, defaults)
+
+
+def stage_two(folder: Path, cache: Path, overrides: dict | None = None, **defaults) -> TrainCLI:
+    """Command line of a small generator on a latent cache."""
+    folders = {"trainer.default_root_dir": folder, "data.init_args.cache": cache}
+    return _cli("configs/dit/tiny-sit.yaml", STAGE_TWO | folders | (overrides or {}), defaults)
+
+
+def _cli(config: str, overrides: dict, defaults: dict) -> TrainCLI:
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False}
+    return TrainCLI(["--config", config, *options(overrides)], run=False, trainer_defaults=quiet | defaults)
