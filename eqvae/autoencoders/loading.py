@@ -26,11 +26,13 @@ def load_autoencoder(source: str | Path | Mapping, seed: int = 0) -> KLAutoencod
     """
     if isinstance(source, Mapping):
         return random_kl_autoencoder(dict(source), seed)
+    if not str(source):
+        return _load_hub("")  # which refuses it; as a path it would be the current folder
     path = Path(str(source))
     packaged = Path(str(PACKAGED / str(source)))
     if path.is_dir():
         return _load_folder(path)
-    if packaged.is_dir() and str(source):
+    if packaged.is_dir():
         return _load_folder(packaged)
     if path.exists():
         raise ValueError(f"autoencoder {source} is a file: give the diffusers folder that holds config.json")

@@ -97,7 +97,7 @@ class LatentCacheWriter:
         keep = index >= self.num_written + self._num_waiting
         if not keep.any():
             return
-        images = images[keep]
+        # The whole batch, also where a resumed run keeps only part of it: its size decides the last bits.
         posterior, flipped = self.autoencoder.encode(images), self.autoencoder.encode(images.flip(-1))
         moments = {
             "mean": posterior.mean,
@@ -105,7 +105,7 @@ class LatentCacheWriter:
             "mean_flip": flipped.mean,
             "log_std_flip": 0.5 * flipped.logvar,
         }
-        rows = {name: value.float().cpu() for name, value in moments.items()}
+        rows = {name: value[keep].float().cpu() for name, value in moments.items()}
         self._rows.append(rows | {"label": batch["label"][keep].cpu(), "index": index[keep].cpu()})
         while self._num_waiting >= self.shard_rows:
             self._write_shard(self.shard_rows)

@@ -97,7 +97,7 @@ def training_loader(dataset, batch_size: int, seed: int, trainer, num_workers: i
     Args:
         dataset: as for `StreamDataset`.
         batch_size: per device.
-        trainer: Lightning's, with `max_steps` set; its restored progress tells the first batch.
+        trainer: Lightning's, with `max_steps` set; its restored `global_step` tells the first batch.
 
     Raises:
         ValueError: if max_steps is missing or the data set is empty.
@@ -109,7 +109,7 @@ def training_loader(dataset, batch_size: int, seed: int, trainer, num_workers: i
     sampler = StepSampler(
         batch_size,
         trainer.max_steps * batches_per_step(trainer),
-        trainer.fit_loop.epoch_loop.batch_progress.current.completed,
+        trainer.global_step * batches_per_step(trainer),  # checkpoints are saved at step boundaries alone
         trainer.global_rank,
         trainer.world_size,
     )

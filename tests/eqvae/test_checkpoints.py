@@ -116,7 +116,7 @@ def test_payload_is_not_executed(tmp_path, writer):
     if writer == "torch":
         torch.save({"state_dict": Payload(marker)}, path)
     else:
-        path.write_bytes(pickle.dumps({"state_dict": Payload(marker)}))
+        path.write_bytes(pickle.dumps({"state_dict": Payload(marker)}, protocol=2))
     with pytest.raises(ValueError, match=r"evil\.ckpt cannot be read safely") as error:
         AtomicCheckpointIO().load_checkpoint(path, weights_only=False)
     assert "\n" not in str(error.value)

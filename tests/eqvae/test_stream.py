@@ -22,11 +22,10 @@ class Numbers:
         return {"index": ids, "value": ids.float() * 10}
 
 
-def stub_trainer(max_steps=6, completed=0, rank=0, world_size=1, accumulate_batches=1):
-    progress = SimpleNamespace(current=SimpleNamespace(completed=completed))
+def stub_trainer(max_steps=6, global_step=0, rank=0, world_size=1, accumulate_batches=1):
     return SimpleNamespace(
         max_steps=max_steps,
-        fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress)),
+        global_step=global_step,
         global_rank=rank,
         world_size=world_size,
         accumulate_grad_batches=1,
@@ -81,7 +80,9 @@ def test_workers_do_not_change_the_stream():
 
 
 def test_resumed_loader_continues_the_stream():
-    assert_same_batches(stream_of(completed=4), stream_of()[4:])
+    assert_same_batches(stream_of(global_step=4), stream_of()[4:])
+    accumulated = {"max_steps": 4, "accumulate_batches": 3}
+    assert_same_batches(stream_of(global_step=2, **accumulated), stream_of(**accumulated)[6:])
 
 
 def test_replicas_and_accumulation_share_one_stream():

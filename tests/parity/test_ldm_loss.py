@@ -1,7 +1,5 @@
 """The loss of stage 1 against latent-diffusion's, before and after the critic's start."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,7 +8,6 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from eqvae.equivariance import Reconstruction
 from eqvae.losses import AdversarialLoss, ReconstructionLoss
 from eqvae.module import AutoencoderModule
-from tests.eqvae.tiny import tiny_autoencoder
 from tests.fixtures import load_fixture, model_weights
 
 STEPS = (4, 5)
@@ -39,15 +36,15 @@ def case(request, monkeypatch):
     adversarial = AdversarialLoss(
         config["disc_loss"], config["disc_weight"], config["disc_start"], num_layers=config["disc_layers"]
     )
-    monkeypatch.setattr("eqvae.module.load_autoencoder", lambda source, seed: tiny_autoencoder())
+    autoencoder = torch.nn.Module()  # only its last layer takes part
+    autoencoder.last_layer = torch.nn.Parameter(tensors["last_weight"].clone())
+    monkeypatch.setattr("eqvae.module.load_autoencoder", lambda source, seed: autoencoder)
     module = ModuleAtStep({}, None, reconstruction, adversarial, kl_weight=config["kl_weight"])
     module.critic.load_state_dict(model_weights(tensors, "discriminator/"))
 
-    last_layer = tensors["last_weight"].clone().requires_grad_()
-    module.autoencoder = SimpleNamespace(last_layer=last_layer)  # only the last layer takes part
-    decoded = F.conv2d(tensors["hidden"], last_layer, tensors["last_bias"], padding=1)
+    decoded = F.conv2d(tensors["hidden"], autoencoder.last_layer, tensors["last_bias"], padding=1)
     result = Reconstruction(decoded, tensors["inputs"], DiagonalGaussianDistribution(tensors["moments"]))
-    return module, result, last_layer, tensors
+    return module, result, autoencoder.last_layer, tensors
 
 
 def set_step(monkeypatch, step):
