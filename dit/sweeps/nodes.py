@@ -75,7 +75,7 @@ def _generator(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], 
 
 def _reference(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progress: Progress) -> None:
     """Features of held-out real pictures: reference.npz, and a grid of them."""
-    cli = _cli(folder, settings["config"], settings["overrides"], [])
+    cli = _stage_one(folder, settings, inputs, progress)
     loader = cli.datamodule.sequential_loader("validation", settings["num_images"])
     pictures = torch.cat([to_uint8(batch["image"]) for batch in loader])
     if len(pictures) < settings["num_images"]:

@@ -165,7 +165,8 @@ def plan(sweep: Sweep) -> list[Node]:
     packaged = None if isinstance(start, Node) else start
     first = next(iter(sweep.autoencoders.values()))
     nodes.append(Node("start-measured", "measure", _train(first) | {"autoencoder": packaged}, source))
-    reference = Node("reference", "reference", _train(first) | _measured(sweep.evaluation))
+    settings = _train(first) | {"autoencoder": packaged} | _measured(sweep.evaluation)
+    reference = Node("reference", "reference", settings, source)
     nodes.append(reference)
     for seed in sweep.seeds:
         for arm, part in sweep.autoencoders.items():

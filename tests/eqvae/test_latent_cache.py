@@ -8,6 +8,7 @@ import torch
 from eqvae.autoencoders import LatentStatistics, Normalization
 from eqvae.data import ImageDataModule, ShapesSource
 from eqvae.latents import LatentCache, LatentCacheWriter, LatentSpec
+from eqvae.training.randomness import keyed_normal, keyed_uniform
 from tests.eqvae.tiny import tiny_autoencoder
 
 NUM_IMAGES, SHARD_ROWS = 24, 10
@@ -124,6 +125,15 @@ def test_samples_are_of_the_picture_or_its_flip(finished):
     unflipped = cache.get_batch(ids, keys, flip=False)["latents"]
     torch.testing.assert_close(unflipped.mean(0), mean[0], rtol=0, atol=float(5 * std.max() / 4000**0.5))
     torch.testing.assert_close(unflipped.std(0), std[0], rtol=0.08, atol=0)
+
+
+def test_sample_uses_the_moments_of_its_side(finished):
+    cache, ids = LatentCache(finished), torch.arange(NUM_IMAGES)
+    noise = keyed_normal(ids, (4, 4, 4), seed=0, stream="posterior")
+    flipped = keyed_uniform(ids, seed=0, stream="flip") < 0.5
+    sides = [cache.rows(ids, f"mean{s}") + cache.rows(ids, f"log_std{s}").exp() * noise for s in ("", "_flip")]
+    expected = cache.spec.normalization.normalize(torch.where(flipped[:, None, None, None], sides[1], sides[0]))
+    torch.testing.assert_close(cache.get_batch(ids, ids)["latents"], expected, rtol=0, atol=1e-6)
 
 
 def test_without_keys_come_unflipped_means(finished):
