@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
 from dit.sweeps import load_sweep, plan
 from eqvae.training.cli import TrainCLI
@@ -62,9 +61,15 @@ def test_sweep_errors_name_file_and_key(tmp_path):
         assert "broken.yaml" in str(error.value)
 
 
-def test_interpolation_works():
-    config = OmegaConf.load(ROOT / "configs/eqvae/tiny-shapes.yaml")
-    assert config.trainer.logger.init_args.save_dir == config.trainer.default_root_dir
+@pytest.mark.parametrize("subcommand", [False, True])
+def test_interpolation_follows_overrides(subcommand, tmp_path, monkeypatch, capsys):
+    args = ["--config", "configs/eqvae/tiny-shapes.yaml", f"--trainer.default_root_dir={tmp_path}"]
+    if subcommand:
+        with pytest.raises(SystemExit):
+            TrainCLI(["fit", *args, "--print_config"])
+        assert f"save_dir: {tmp_path}\n" in capsys.readouterr().out
+    else:
+        assert TrainCLI(args, run=False).trainer.logger.save_dir == str(tmp_path)
 
 
 def test_a_foreign_class_is_refused_before_its_import(tmp_path, monkeypatch, capsys):

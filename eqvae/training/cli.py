@@ -27,7 +27,11 @@ CONSTRUCTOR_ERROR = r"Errors: - (?:Problem with given class_path )?(.*?)(?: - Ex
 
 def allow_only_own_classes() -> None:
     """Make the parser refuse, before importing it, any class outside the allow-list (for this process)."""
-    jsonargparse.set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=ALLOWED_CLASSES)
+    jsonargparse.set_parsing_settings(
+        import_path_denylist=["*"],
+        import_path_allowlist=ALLOWED_CLASSES,
+        omegaconf_absolute_to_relative_paths=True,  # interpolation also works below a subcommand
+    )
 
 
 class TrainCLI(LightningCLI):
@@ -55,7 +59,7 @@ class TrainCLI(LightningCLI):
             seed_everything_default=0,
             save_config_callback=SaveConfigCallback if run else None,
             save_config_kwargs={"overwrite": True},
-            parser_kwargs={"parser_mode": "omegaconf"},
+            parser_kwargs={"parser_mode": "omegaconf+"},
             trainer_defaults=defaults | (trainer_defaults or {}),
             args=args,
             run=run,
