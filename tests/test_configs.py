@@ -26,6 +26,13 @@ def test_every_key_of_a_training_config_is_explained(path):
     assert not unexplained(path)
 
 
+@pytest.mark.parametrize("path", TRAINING, ids=lambda path: path.stem)
+def test_every_training_config_is_read(path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        TrainCLI(["fit", "--config", str(path), "--print_config"])
+    assert stop.value.code == 0, capsys.readouterr().err
+
+
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_sweep_files_are_read_and_planned(path):
     sweep = load_sweep(path, [])
