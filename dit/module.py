@@ -67,6 +67,15 @@ class GeneratorModule(lightning.LightningModule):
         factor = learning_rate_factor(self.global_step, self.trainer.max_steps, self.warmup_steps, self.decay)
         set_learning_rate(optimizer, self.learning_rate * factor)
 
+    def configure_gradient_clipping(
+        self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None, gradient_clip_algorithm: str | None
+    ) -> None:
+        """Clip the norm. Not Lightning's way: its mixed precision refuses a fused optimizer."""
+        if gradient_clip_algorithm not in (None, "norm"):
+            raise ValueError(f"trainer.gradient_clip_algorithm {gradient_clip_algorithm!r}: only norm is supported")
+        if gradient_clip_val is not None:
+            torch.nn.utils.clip_grad_norm_(self.backbone.parameters(), gradient_clip_val)
+
     def loss_terms(self, batch: dict[str, Tensor], drop_labels: bool) -> dict[str, Tensor]:
         """Terms of the objective per sample, [B] each, for keyed time, noise and dropped labels."""
         latents, keys = batch["latents"], batch["key"]
