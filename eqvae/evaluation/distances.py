@@ -43,7 +43,8 @@ def statistics_to_frechet_distance(real: dict[str, np.ndarray], generated: dict[
 def _square_root(covariance: np.ndarray) -> np.ndarray:
     """A with A A' = covariance."""
     eigenvalues, eigenvectors = np.linalg.eigh(covariance)
-    return eigenvectors * np.sqrt(eigenvalues.clip(0))
+    rounding = eigenvalues.max() * len(eigenvalues) * np.finfo(np.float64).eps
+    return eigenvectors * np.sqrt(np.where(eigenvalues > rounding, eigenvalues, 0))
 
 
 def frechet_distance(real: Matrix, generated: Matrix) -> float:
