@@ -170,8 +170,8 @@ def measured_transforms(latent_side: int, scales: Sequence[float] = MEASURED_SCA
 def equivariance_errors(autoencoder, images: Tensor) -> dict[str, dict[str, Tensor]]:
     """How far latents are from transforming as images do, per probe, one value per image.
 
-    latent:  |T E(x) - E(T x)|^2 / |E(T x)|^2 with E the posterior mean (EQ-VAE, section 3).
-    decoded: |D(T E(x)) - T x|^2 / |T x|^2, what the training objective drives down.
+    Squared norms, with E the posterior mean (EQ-VAE, section 3): the latent error is
+    ``(T E(x) - E(T x))^2 / E(T x)^2``, the decoded one ``(D(T E(x)) - T x)^2 / (T x)^2``, which training drives down.
 
     Args:
         images: [B, 3, H, W] in [-1, 1].
