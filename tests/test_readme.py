@@ -37,7 +37,7 @@ def reduced(words: list[str], runs: Path) -> list[str]:
             "trainer.default_root_dir": runs / "tiny-sit",
             "data.init_args.cache": runs / "tiny-shapes-eq/latents",
         }
-        return words + options(STAGE_TWO | folders | {"trainer.max_steps": 60})
+        return words + options(STAGE_TWO | folders | {"trainer.max_steps": 50})
     if words[0] == "sweep.py":
         stage_one = json.dumps(STAGE_ONE).replace('"', "")
         control = json.dumps(STAGE_ONE | {"model.init_args.transforms": None}).replace('"', "")
@@ -61,7 +61,7 @@ def test_every_command_runs(tmp_path, monkeypatch, capsys):
 
     assert (tmp_path / "tiny-shapes-eq/autoencoder/normalization.json").is_file()
     assert (tmp_path / "latents.png").stat().st_size > 10_000
-    assert json.loads((tmp_path / "samples/samples.json").read_text())["num_steps"] == 60
+    assert json.loads((tmp_path / "samples/samples.json").read_text())["num_steps"] == 50
     report = tmp_path / "tiny-shapes/report/report.html"
     assert str(report) in capsys.readouterr().out
     finished = {path: path.stat().st_mtime_ns for path in (tmp_path / "tiny-shapes").glob("*/done.json")}
