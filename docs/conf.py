@@ -14,4 +14,3 @@ html_title = "eqvae"
 myst_enable_extensions = ["dollarmath"]
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
-suppress_warnings = ["myst.xref_missing"]
