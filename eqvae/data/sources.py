@@ -111,12 +111,13 @@ class ParquetSource:
         if not self.paths:
             raise ValueError(f"no parquet file matches {files}: check the path or glob")
         tables = [_read_columns(path, [image_column, label_column]) for path in self.paths]
-        table = pyarrow.concat_tables(tables).slice(0, max_images)
+        whole = pyarrow.concat_tables(tables)
+        self.num_classes = int(whole[label_column].to_numpy().max()) + 1  # a prefix must not lose classes
+        table = whole.slice(0, max_images)
         self.labels = torch.tensor(table[label_column].to_numpy())
         images = table[image_column].combine_chunks()
         is_struct = pyarrow.types.is_struct(images.type)
         self._encoded = images.field("bytes") if is_struct else images
-        self.num_classes = int(self.labels.max()) + 1
         self.class_names = _class_names(tables[0].schema.metadata, label_column)
 
     def __len__(self) -> int:

@@ -1,0 +1,157 @@
+"""Pictures in: modes and orientation, the centre crop, uint8 rules, procedural shapes, folders and parquet files."""
+
+import io
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+import torch
+from PIL import Image
+
+from eqvae.data import (
+    FolderSource,
+    InMemorySource,
+    ParquetSource,
+    ShapesSource,
+    center_crop,
+    open_image,
+    open_source,
+    read_pictures,
+    to_float,
+    to_uint8,
+)
+from eqvae.data.shapes import draw_shapes
+from tests.fixtures import shared_data
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def mean_colour(source) -> list[float]:
+    return np.asarray(open_image(source), np.float64).mean((0, 1)).tolist()
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        (Image.new("L", (4, 4), 100), [100, 100, 100]),
+        (Image.new("1", (4, 4), 1), [255, 255, 255]),
+        (Image.new("RGBA", (4, 4), (200, 0, 0, 0)), [255, 255, 255]),
+        (Image.new("LA", (4, 4), (10, 255)), [10, 10, 10]),
+        (Image.fromarray(np.full((4, 4), 32768, np.uint16)), [127, 127, 127]),
+    ],
+    ids=["grey", "one bit", "transparent", "grey and alpha", "16 bit"],
+)
+def test_every_mode_becomes_right_rgb(image, expected):
+    assert mean_colour(encoded(image)) == pytest.approx(expected, abs=1)
+
+
+def test_exif_orientation_is_applied():
+    image = Image.new("RGB", (8, 4), (0, 0, 0))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    assert open_image(encoded(image, "JPEG", exif=exif)).size == (4, 8)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", encoded(Image.new("RGB", (64, 64)), "JPEG")[:300]])
+def test_unreadable_pictures_are_named_in_one_line(tmp_path, content):
+    path = tmp_path / "broken.jpg"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"broken\.jpg") as error:
+        open_image(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (65, 40), (33, 100), (128, 97), (32, 32)])
+def test_center_crop_has_the_size_and_the_centre(size):
+    gradient = np.tile(np.linspace(0, 255, size[0]), (size[1], 1)).astype(np.uint8)
+    cropped = np.asarray(center_crop(Image.fromarray(gradient).convert("RGB"), 32), np.float64)
+    assert cropped.shape == (32, 32, 3)
+    assert cropped.mean() == pytest.approx(127.5, abs=4)
+
+
+def test_uint8_rules():
+    levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    assert torch.equal(to_uint8(to_float(levels)), levels)
+    x = torch.tensor([-2.0, -1.0, 0.0, 0.001, 1.0, 2.0])
+    assert to_uint8(x, "truncate").tolist() == [0, 0, 128, 128, 255, 255]
+    with pytest.raises(ValueError, match="unknown"):
+        to_uint8(x, "floor")
+
+
+def test_shapes_depend_on_seed_and_index_alone():
+    together = draw_shapes(3, list(range(40)), 32)
+    assert torch.equal(together[17:18], draw_shapes(3, [17], 32))
+    assert not torch.equal(together, draw_shapes(4, list(range(40)), 32))
+    assert torch.equal(ShapesSource(40, 32, seed=3, num_threads=3).pictures, together)
+    large = draw_shapes(3, list(range(40)), 64).float()
+    shrunk = torch.nn.functional.avg_pool2d(large, 2)
+    assert (shrunk - together.float()).abs().mean() < 4, "another resolution shows another scene"
+
+
+def test_shapes_have_ten_classes_that_can_be_told_apart():
+    """Nearest neighbour by silhouette, turned and moved by no one, beats chance (0.1) by far."""
+    source = ShapesSource(1200, 32)
+    assert [source[i][1] for i in range(12)] == [*range(10), 0, 1]
+    pictures = to_float(source.pictures)
+    edges = (pictures - pictures[:, :, :1, :1]).abs().mean(1)
+    spectrum = torch.fft.fft2(edges).abs().log1p().flatten(1)  # forgets the place
+    labels = torch.arange(1200) % 10
+    distances = torch.cdist(spectrum[1000:], spectrum[:1000])
+    votes = labels[distances.topk(7, largest=False).indices].mode().values
+    assert (votes == labels[1000:]).float().mean() > 0.25
+
+
+def test_folder_source(tmp_path):
+    for name, colour in (("b", 10), ("a", 200)):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (40, 36), (colour,) * 3).save(tmp_path / name / "x.png")
+    (tmp_path / ".hidden").mkdir()
+    source = FolderSource(str(tmp_path), 16)
+    assert source.class_names == ["a", "b"]
+    assert [(int(picture.float().mean()), label) for picture, label in (source[0], source[1])] == [(200, 0), (10, 1)]
+    before = source.fingerprint()
+    Image.new("RGB", (40, 36)).save(tmp_path / "a" / "y.png")
+    assert FolderSource(str(tmp_path), 16).fingerprint() != before
+    (tmp_path / "c").mkdir()
+    for root in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(ValueError, match=root.name):
+            FolderSource(str(root), 16)
+
+
+def test_parquet_source(tmp_path):
+    rows = [{"bytes": encoded(Image.new("RGB", (20, 20), (i, 0, 0))), "path": f"{i}.png"} for i in range(4)]
+    table = pyarrow.table({"image": rows, "label": [0, 1, 2, 1]})
+    pyarrow.parquet.write_table(table, tmp_path / "part-0.parquet")
+    pyarrow.parquet.write_table(table, tmp_path / "part-1.parquet")
+    source = ParquetSource(str(tmp_path / "part-*.parquet"), 16, max_images=6)
+    assert (len(source), source.num_classes) == (6, 3)
+    picture, label = InMemorySource(source)[5]
+    assert (picture.shape, int(picture[0, 0, 0]), label) == ((3, 16, 16), 1, 1)
+    (tmp_path / "text.parquet").write_text("not parquet")
+    for files, expected in (("none-*.parquet", "no parquet file"), ("text.parquet", "text.parquet")):
+        with pytest.raises(ValueError, match=expected):
+            ParquetSource(str(tmp_path / files), 16)
+    with pytest.raises(ValueError, match="only image, label"):
+        ParquetSource(str(tmp_path / "part-0.parquet"), 16, label_column="class")
+
+
+def test_real_cifar10_is_read():
+    source = ParquetSource(str(shared_data("cifar10-test-*.parquet")), 32, max_images=20)
+    assert source[0][0].shape == (3, 32, 32)
+    assert source.num_classes == 10
+
+
+def test_pictures_named_on_a_command_line(tmp_path):
+    assert torch.equal(read_pictures("shapes:5:1", 16), ShapesSource(5, 16, seed=1).pictures)
+    np.savez(tmp_path / "samples.npz", arr_0=np.zeros((2, 8, 8, 3), np.uint8))
+    assert read_pictures(str(tmp_path / "samples.npz"), 8).shape == (2, 3, 8, 8)
+    np.savez(tmp_path / "statistics.npz", mu=np.zeros(3))
+    with pytest.raises(ValueError, match="holds no pictures"):
+        read_pictures(str(tmp_path / "statistics.npz"), 8)
+    with pytest.raises(ValueError, match="shapes:COUNT"):
+        open_source("shapes:many", 16)
