@@ -30,8 +30,9 @@ def efficientnet_lite0() -> nn.Module:
             network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
         packaged = torch.load(_weights_file(), map_location="cpu", weights_only=True)
         network.load_state_dict(_renamed(packaged, network.state_dict()), assign=True)
-    # channels-last: 1.5 times as fast on an AVX2 core (0.43 -> 0.29 s for 100 pictures of 64 x 64)
-    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        # channels-last: 1.5 times as fast on an AVX2 core (0.43 -> 0.29 s for 100 pictures of 64 x 64)
+        network.to(memory_format=torch.channels_last)
+    return network.eval().requires_grad_(False)
 
 
 def _renamed(packaged: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -46,7 +46,10 @@ class LatentColours:
     def __init__(self, latents: Tensor):
         points = latents.float().movedim(1, -1).flatten(0, -2)
         self.mean = points.mean(0)
-        self.basis = torch.linalg.svd(points - self.mean, full_matrices=False).Vh[:3].T
+        basis = torch.linalg.svd(points - self.mean, full_matrices=False).Vh[:3].T
+        largest = basis.gather(0, basis.abs().argmax(0, keepdim=True))
+        basis = basis * largest.sign()  # the library leaves signs open: the largest entry points up
+        self.basis = F.pad(basis, (0, 3 - basis.shape[1]))  # [C, 3], also for one or two channels
         self.span = ((points - self.mean) @ self.basis).abs().quantile(0.98, dim=0).clamp_min(1e-6)
 
     def __call__(self, latents: Tensor) -> Tensor:

@@ -23,6 +23,9 @@ def images_to_psnr(images: Tensor, target: Tensor) -> Tensor:
 def images_to_ssim(images: Tensor, target: Tensor) -> Tensor:
     """SSIM per picture [B] of uint8 pictures: Gaussian window 11 x 11, sigma 1.5, K .01 and .03, data range 255.
 
+    As torchmetrics takes it: the mean over all pixels and channels, borders reflected. Wang et al., 2004, leave out
+    the border; values on small pictures differ.
+
     Raises:
         ValueError: for pictures below 11 x 11.
     """

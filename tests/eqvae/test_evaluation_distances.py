@@ -77,14 +77,18 @@ def test_first_argument_is_real():
 
 def test_kernel_distance():
     real, same, shifted = normal(600, 16), normal(600, 16, seed=1), normal(600, 16, seed=2) + 1
-    mean, std = kernel_distance(real, same, subset_size=200, return_std=True)
-    assert abs(mean) < 3 * std / 100**0.5 + 0.02
+    mean, std = kernel_distance(real, same, num_subsets=20, subset_size=200, return_std=True)
+    assert abs(mean) < 3 * std
+
+    def seeded(seed):
+        return kernel_distance(real, shifted, num_subsets=5, subset_size=100, seed=seed)
+
     # E k(x, y) in closed form for shift 1 in each of 16 dimensions: k = (x.y / 16 + 1)^3, x.y / 16 having variance v.
     within, across = 1 + 3 / 16, 1 + 3 * 2 / 16
     moved = (8 + 3 * 2 * (3 / 16)) + within - 2 * across
-    assert kernel_distance(real, shifted, subset_size=200) == pytest.approx(moved, rel=0.35)
-    assert kernel_distance(real, shifted, seed=3) == kernel_distance(real, shifted, seed=3)
-    assert kernel_distance(real, shifted, seed=3) != kernel_distance(real, shifted, seed=4)
+    assert kernel_distance(real, shifted, num_subsets=20, subset_size=200) == pytest.approx(moved, rel=0.35)
+    assert seeded(3) == seeded(3)
+    assert seeded(3) != seeded(4)
 
 
 def test_too_few_samples_are_refused():

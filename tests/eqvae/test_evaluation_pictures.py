@@ -1,0 +1,43 @@
+"""Grids, PNG files and latents as colours."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from eqvae.evaluation.pictures import LatentColours, autoencoder_panel, image_grid, save_png
+from tests.eqvae.tiny import smooth_images, tiny_autoencoder
+
+
+def test_grid_keeps_order_and_pixels(tmp_path):
+    pictures = torch.arange(5, dtype=torch.uint8)[:, None, None, None].expand(5, 3, 64, 64) * 10
+    grid = image_grid(pictures, columns=3)
+    assert grid.shape == (3, 2 * 64 + 3 * 2, 3 * 64 + 4 * 2)
+    corners = [grid[0, 2 + 66 * (i // 3), 2 + 66 * (i % 3)].item() for i in range(6)]
+    assert corners[:5] == [0, 10, 20, 30, 40]
+    assert grid[0, 0, 0] == 255
+    save_png(grid, tmp_path / "deep" / "grid.png")
+    with Image.open(tmp_path / "deep" / "grid.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), grid.permute(1, 2, 0).numpy())
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 16])
+def test_latent_colours_share_basis_and_range(channels):
+    latents = torch.randn(6, channels, 8, 8, generator=torch.Generator().manual_seed(0))
+    latents = latents * torch.arange(1.0, channels + 1)[None, :, None, None] + 5
+    colours = LatentColours(latents)
+    together = colours(latents)
+    assert together.shape == (6, 3, 8, 8)
+    assert together.dtype == torch.uint8
+    assert torch.equal(colours(latents[2:4]), together[2:4])
+    assert torch.equal(LatentColours(latents.flip(0))(latents), together)
+    strongest = latents[:, -1].flatten() - latents[:, -1].mean()
+    assert torch.corrcoef(torch.stack((together[:, 0].flatten().float(), strongest)))[0, 1] > 0.9
+
+
+def test_panel():
+    panel = autoencoder_panel(tiny_autoencoder(), smooth_images(32))
+    assert panel.dtype == torch.uint8
+    assert panel.shape[0] == 3
+    assert panel.float().std() > 10
+    assert torch.equal(panel, autoencoder_panel(tiny_autoencoder(), smooth_images(32)))

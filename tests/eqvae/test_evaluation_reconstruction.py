@@ -1,0 +1,102 @@
+"""PSNR and SSIM of known differences, and what accumulates over batches."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+from eqvae.data.images import to_float
+from eqvae.evaluation import ReconstructionMetrics, images_to_psnr, images_to_ssim
+from eqvae.evaluation.autoencoder import AutoencoderEvaluation
+from tests.eqvae.tiny import MixingAutoencoder, smooth_images
+
+IDENTICAL_PSNR = 100.0
+
+
+def pictures(count, side=32, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 250, (count, 3, side, side), generator=generator, dtype=torch.uint8)
+
+
+def test_psnr_per_picture():
+    target = pictures(3)
+    images = target.clone()
+    images[1] += 5
+    images[2, 0] += 3
+    expected = [IDENTICAL_PSNR, 20 * math.log10(255 / 5), 20 * math.log10(255 / math.sqrt(3))]
+    assert images_to_psnr(images, target).tolist() == pytest.approx(expected)
+
+
+def test_ssim_by_its_definition():
+    target, images = pictures(2, 16), (pictures(2, 16).float() * 0.8 + 0.2 * pictures(2, 16, seed=1)).byte()
+    window = torch.exp(-((torch.arange(11.0, dtype=torch.float64) - 5) ** 2) / (2 * 1.5**2))
+    window = (window[:, None] * window / window.sum() ** 2).flatten()
+
+    def patches(pictures):
+        return functional.unfold(functional.pad(pictures.double(), (5,) * 4, "reflect"), 11).view(2, 3, 121, 256)
+
+    def mean(values):
+        return torch.einsum("bcwp,w->bcp", values, window)
+
+    x, y = patches(images), patches(target)
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    covariance = mean(x * y) - mean(x) * mean(y)
+    variances = mean(x * x) - mean(x) ** 2 + mean(y * y) - mean(y) ** 2
+    ssim = (2 * mean(x) * mean(y) + c1) * (2 * covariance + c2)
+    ssim = ssim / ((mean(x) ** 2 + mean(y) ** 2 + c1) * (variances + c2))
+    torch.testing.assert_close(images_to_ssim(images, target).double(), ssim.mean((1, 2)), rtol=1e-4, atol=1e-5)
+    assert images_to_ssim(pictures(3), pictures(3)).tolist() == pytest.approx([1, 1, 1])
+    with pytest.raises(ValueError, match="at least 11 x 11"):
+        images_to_ssim(pictures(1, 8), pictures(1, 8))
+
+
+@pytest.mark.filterwarnings("ignore:.*biased upward")
+def test_metrics_do_not_depend_on_batches():
+    images = to_float(pictures(7))
+    reconstructions = images + 0.2 * to_float(pictures(7, seed=1))
+    reports = []
+    for batch_size in (7, 3):
+        metrics = ReconstructionMetrics()
+        for pair in zip(images.split(batch_size), reconstructions.split(batch_size), strict=True):
+            metrics.update(*pair)
+        reports.append(metrics.compute())
+    assert set(reports[0]) == {
+        "psnr", "ssim", "perceptual_efficientnet_lite0", "rfd_efficientnet_lite0", "num_images", "uint8_rule"
+    }  # fmt: skip
+    assert (reports[0]["num_images"], reports[0]["uint8_rule"]) == (7, "round")
+    for name in ("psnr", "ssim", "perceptual_efficientnet_lite0", "rfd_efficientnet_lite0"):
+        assert reports[1][name] == pytest.approx(reports[0][name], rel=1e-4)
+        assert reports[0][name] > 0
+    assert metrics.features()["real"].shape == (7, 1280)
+
+
+@pytest.mark.parametrize("rule", ["round", "truncate"])
+def test_metrics_are_of_bytes_and_report_the_spread(rule):
+    """Both rules map the float of a level to that level, so less than half a level is no difference."""
+    images = to_float(pictures(4))
+    metrics = ReconstructionMetrics(extractor=None, perceptual="none", uint8_rule=rule)
+    metrics.update(images + 0.1 / 127.5, images - 0.4 / 127.5)
+    assert metrics.compute() == {"psnr": IDENTICAL_PSNR, "ssim": 1, "num_images": 4, "uint8_rule": rule}
+    metrics.update(images[:1], images[:1] + 5 / 127.5)
+    values = torch.tensor([IDENTICAL_PSNR] * 4 + [20 * math.log10(255 / 5)])
+    assert metrics.compute()["psnr"] == pytest.approx(float(values.mean()), rel=1e-5)
+    assert metrics.standard_deviations()["psnr"] == pytest.approx(float(values.std(correction=0)), rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*biased upward")
+def test_autoencoder_evaluation():
+    """A lossless autoencoder that commutes with every transform; two pictures are too few for a dimension."""
+    evaluation = AutoencoderEvaluation(num_equivariance_images=3)
+    for _ in range(2):
+        evaluation.update(MixingAutoencoder(), smooth_images(32))
+    report = evaluation.compute()
+    assert report["psnr"] == IDENTICAL_PSNR
+    assert report["num_images"] == 4
+    assert report["rfd_efficientnet_lite0"] == pytest.approx(0, abs=1e-3)
+    assert all(value < 1e-6 for name, value in report.items() if name.startswith("equivariance/"))
+    assert "intrinsic_dimension" not in report
+    assert all(isinstance(value, float) for value in report.values())
+    evaluation.reset()
+    evaluation.update(MixingAutoencoder(), torch.cat((smooth_images(32), -smooth_images(32).flip(-1))))
+    assert evaluation.compute()["intrinsic_dimension"] > 0
