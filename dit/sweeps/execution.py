@@ -39,7 +39,7 @@ def run_nodes(nodes: list[Node], root: Path, num_workers: int, console: Console)
         return
     context = multiprocessing.get_context("spawn")
     threads = max(1, (os.cpu_count() or 1) // num_workers)
-    with context.Manager() as manager, _bars(console) as bars:
+    with _thread_limit(threads), context.Manager() as manager, _bars(console) as bars:
         reports = manager.Queue()
         with ProcessPoolExecutor(num_workers, context, _start_worker, (threads,)) as pool:
             try:
@@ -105,6 +105,19 @@ def _bars(console: Console) -> Progress:
         console=console,
         refresh_per_second=4,
     )
+
+
+@contextmanager
+def _thread_limit(threads: int) -> Iterator[None]:
+    """Limit numpy's linear algebra, too, in processes started meanwhile: it reads the environment when it is loaded."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, str(threads)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def _start_worker(threads: int) -> None:
