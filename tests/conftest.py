@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.tiny import stage_one
+
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 
@@ -16,3 +18,12 @@ def _at_the_root(monkeypatch):
 
 def pytest_configure():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory) -> Path:
+    """A small latent cache of the packaged autoencoder."""
+    folder = tmp_path_factory.mktemp("cache")
+    cli = stage_one(folder)
+    cli.trainer.predict(cli.model, cli.datamodule, return_predictions=False)
+    return folder / "latents"

@@ -74,3 +74,21 @@ def test_every_command_runs(tmp_path, monkeypatch, capsys):
     keys = {row["key"] for row in results["differences"]}
     assert all(key.startswith("model.init_args.transforms") for key in keys)
     assert keys
+
+
+def documented() -> list[str]:
+    """Commands of the documentation, too long to run whole."""
+    pages = sorted(README.parent.glob("docs/*.md"))
+    return [line for page in pages for line in page.read_text().splitlines() if line.startswith("python ")]
+
+
+@pytest.mark.parametrize("command", documented())
+def test_documented_commands_are_read(command, monkeypatch, capsys):
+    words = shlex.split(command)[1:]
+    if words[0] == "sweep.py":
+        run([*words, "--dry-run"], monkeypatch)
+        assert "metrics-sit-equivariant-seed0" in capsys.readouterr().out
+        return
+    with pytest.raises(SystemExit) as stop:
+        run([*words, "--print_config"], monkeypatch)
+    assert stop.value.code == 0

@@ -43,7 +43,7 @@ def run_nodes(nodes: list[Node], root: Path, num_workers: int, console: Console)
         reports = manager.Queue()
         with ProcessPoolExecutor(num_workers, context, _start_worker, (threads,)) as pool:
             try:
-                _drain(waiting, root, pool, reports, bars)
+                _drain(waiting, root, num_workers, pool, reports, bars)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 for process in multiprocessing.active_children():
@@ -60,14 +60,16 @@ def seconds_of(node: Node, root: Path) -> float:
     return json.loads((node.folder(root) / DONE).read_text())["seconds"]
 
 
-def _drain(waiting: list[Node], root: Path, pool: ProcessPoolExecutor, reports: Any, bars: Progress) -> None:
+def _drain(
+    waiting: list[Node], root: Path, num_workers: int, pool: ProcessPoolExecutor, reports: Any, bars: Progress
+) -> None:
     total = bars.add_task("[bold]whole sweep", total=len(waiting))
     tasks: dict[str, TaskID] = {}
     running: dict[Future, Node] = {}
     waiting = list(waiting)
     while waiting or running:
         ready = [node for node in waiting if all(is_done(other, root) for other in node.inputs.values())]
-        for node in ready[: max(0, pool._max_workers - len(running))]:
+        for node in ready[: max(0, num_workers - len(running))]:
             waiting.remove(node)
             tasks[node.address] = bars.add_task(node.name, total=None)
             inputs = {role: str(other.folder(root)) for role, other in node.inputs.items()}
@@ -96,7 +98,7 @@ def _received(reports: Any) -> Iterator[tuple[str, int, int]]:
 
 def _bars(console: Console) -> Progress:
     return Progress(
-        TextColumn("{task.description}", table_column=None),
+        TextColumn("{task.description}"),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -1,5 +1,6 @@
 """What each kind of node does. Runs in a worker process; training goes through the command line of `train.py`."""
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from eqvae.evaluation import create_extractor, images_to_features
 from eqvae.evaluation.distances import features_to_statistics
 from eqvae.evaluation.generation import features_to_generation_metrics
 from eqvae.evaluation.pictures import autoencoder_panel, image_grid, save_png
+from eqvae.training.checkpoints import load_checkpoint
 from eqvae.training.cli import TrainCLI
 from eqvae.training.files import write_atomically
 
@@ -31,21 +33,22 @@ def run_node(kind: str, folder: Path, settings: dict[str, Any], inputs: dict[str
 
 
 def _autoencoder(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progress: Progress) -> None:
-    """Fit an autoencoder (and measure it): folder/autoencoder, metrics.json, panel.png."""
+    """Fit an autoencoder, then measure what was exported: folder/autoencoder, metrics.json, panel.png."""
     cli = _stage_one(folder, settings, inputs, progress)
-    cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=_last_checkpoint(folder))
-    _measure_autoencoder(folder, cli)
+    if not (folder / "autoencoder").is_dir():
+        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=_unfinished_checkpoint(folder, cli.trainer.max_steps))
+    _measure_autoencoder(folder, _stage_one(folder, settings, {"start": folder}, progress), cli.trainer.max_steps)
 
 
 def _measure(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progress: Progress) -> None:
     """Measure an autoencoder as it is."""
-    _measure_autoencoder(folder, _stage_one(folder, settings, inputs, progress))
+    _measure_autoencoder(folder, _stage_one(folder, settings, inputs, progress), num_steps=0)
 
 
-def _measure_autoencoder(folder: Path, cli: TrainCLI) -> None:
+def _measure_autoencoder(folder: Path, cli: TrainCLI, num_steps: int) -> None:
     (metrics,) = cli.trainer.validate(cli.model, cli.datamodule, verbose=False)
     plain = {name.removeprefix("val/"): value for name, value in metrics.items()}
-    _write_json(folder / "metrics.json", plain | {"num_steps": cli.trainer.global_step})
+    _write_json(folder / "metrics.json", plain | {"num_steps": num_steps})
     autoencoder = cli.model.autoencoder.cpu()
     images = next(iter(cli.datamodule.sequential_loader("validation", NUM_PANEL_IMAGES)))["image"]
     save_png(autoencoder_panel(autoencoder, images), folder / "panel.png")
@@ -96,12 +99,7 @@ def _evaluation(folder: Path, settings: dict[str, Any], inputs: dict[str, Path],
     real = torch.from_numpy(reference.pop("features"))
     extractor = create_extractor(settings["extractor"], settings["extractor_weights"])
     sampling = SamplingSettings(settings["sampler"], settings["num_inference_steps"], seed=settings["seed"])
-    guided = SamplingSettings(
-        settings["sampler"],
-        settings["num_inference_steps"],
-        settings["grid_guidance_scale"],
-        seed=settings["seed"],
-    )
+    guided = dataclasses.replace(sampling, guidance_scale=settings["grid_guidance_scale"])
     points, steps = [], settings["at_steps"]
     for number, step in enumerate(steps):
         generator = load_generator(checkpoint_at(inputs["generator"], step))
@@ -161,6 +159,12 @@ def _last_checkpoint(folder: Path) -> str | None:
     return str(found[-1]) if found else None
 
 
+def _unfinished_checkpoint(folder: Path, max_steps: int) -> str | None:
+    """As `_last_checkpoint`, but none of a finished training: Lightning would skip it, and its export with it."""
+    last = _last_checkpoint(folder)
+    return last if last and load_checkpoint(last)["global_step"] < max_steps else None
+
+
 class SaveAtSteps(Callback):
     """Saves a checkpoint right after each of these steps."""
 
@@ -180,6 +184,12 @@ class ReportProgress(Callback):
 
     def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
         self.progress(trainer.global_step, trainer.max_steps)
+
+    def on_validation_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int, loader: int = 0
+    ) -> None:
+        if trainer.state.fn == "validate":
+            self.progress(batch_idx + 1, int(trainer.num_val_batches[0]))
 
     def on_predict_batch_end(
         self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int, loader: int = 0

@@ -45,7 +45,7 @@ class Evaluation:
     Args:
         at_steps: training steps whose averaged weights are sampled, ascending; the last one ends the training.
         num_images: generated pictures of each measurement, and real ones they are compared with.
-        sampler, num_inference_steps: as in `sample.py`, without guidance.
+        sampler, num_inference_steps: as in `sample.py`, without guidance; null takes the objective's own sampler.
         grid_images: pictures of the sample grids.
         grid_guidance_scale: guidance of the grids, for people; measurements are unguided.
         extractor: features of the distances.
@@ -54,7 +54,7 @@ class Evaluation:
 
     at_steps: list[int] = MISSING
     num_images: int = 1000
-    sampler: str = "heun"
+    sampler: str | None = None
     num_inference_steps: int = 25
     grid_images: int = 40
     grid_guidance_scale: float = 1.0
@@ -101,12 +101,14 @@ class Node:
         kind: a function of `dit.sweeps.nodes`.
         settings: plain values that determine the result, with the text of config files.
         inputs: nodes by the role they play.
+        arm: that it belongs to, for the report alone; None where all arms share it.
     """
 
     name: str
     kind: str
     settings: dict[str, Any]
     inputs: dict[str, "Node"] = field(default_factory=dict)
+    arm: str | None = None
 
     @property
     def address(self) -> str:
@@ -172,16 +174,16 @@ def plan(sweep: Sweep) -> list[Node]:
         for arm, part in sweep.autoencoders.items():
             where = f"{arm}-seed{seed}"
             settings = _train(part) | {"seed": seed, "autoencoder": packaged}
-            tuned = Node(f"autoencoder-{where}", "autoencoder", settings, source)
-            cache = Node(f"latents-{where}", "latents", settings, {"autoencoder": tuned})
+            tuned = Node(f"autoencoder-{where}", "autoencoder", settings, source, arm)
+            cache = Node(f"latents-{where}", "latents", settings, {"autoencoder": tuned}, arm)
             nodes += [tuned, cache]
             for name, generator in sweep.generators.items():
                 settings_g = _train(generator) | {"seed": seed, "at_steps": sweep.evaluation.at_steps}
                 inputs = {"autoencoder": tuned, "latents": cache}
-                trained = Node(f"{name}-{where}", "generator", settings_g, inputs)
+                trained = Node(f"{name}-{where}", "generator", settings_g, inputs, arm)
                 inputs = {"autoencoder": tuned, "generator": trained, "reference": reference}
                 settings_e = {"seed": seed, "at_steps": sweep.evaluation.at_steps} | _measured(sweep.evaluation)
-                nodes += [trained, Node(f"metrics-{name}-{where}", "evaluation", settings_e, inputs)]
+                nodes += [trained, Node(f"metrics-{name}-{where}", "evaluation", settings_e, inputs, arm)]
     return nodes
 
 

@@ -1,6 +1,7 @@
 """Gathers what the nodes of a finished sweep left into the results that the report is made of."""
 
 import json
+import os
 import platform
 import shutil
 from datetime import UTC, datetime
@@ -8,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import OmegaConf
 
 from dit.sweeps.execution import seconds_of
@@ -152,26 +154,18 @@ def _flatten(value: Any, prefix: str = ""):
 
 
 def _cost(nodes: list[Node], root: Path) -> list[dict]:
-    rows = []
-    for node in nodes:
-        stage, _, rest = node.name.partition("-")
-        arm, _, seed = rest.rpartition("-seed")
-        rows.append(
-            {
-                "stage": stage if arm else node.name,
-                "arm": arm or None,
-                "seed": int(seed) if arm else None,
-                "seconds": seconds_of(node, root),
-            }
-        )
-    return rows
+    return [
+        {
+            "stage": node.kind if node.arm else node.name,
+            "arm": node.arm,
+            "seed": node.settings.get("seed") if node.arm else None,
+            "seconds": seconds_of(node, root),
+        }
+        for node in nodes
+    ]
 
 
 def _hardware() -> str:
-    import os
-
-    import torch
-
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return f"{os.cpu_count()} cores, {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"

@@ -8,15 +8,7 @@ import torch
 from dit.checkpoints import load_generator
 from dit.generation import SamplingSettings, choose_labels, generate_images, generate_latents
 from eqvae.autoencoders import load_autoencoder
-from tests.tiny import STAGE_TWO, options, stage_one, stage_two
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("cache")
-    cli = stage_one(folder)
-    cli.trainer.predict(cli.model, cli.datamodule, return_predictions=False)
-    return folder / "latents"
+from tests.tiny import STAGE_TWO, options, stage_two
 
 
 @pytest.fixture(scope="module")

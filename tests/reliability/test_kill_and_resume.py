@@ -4,14 +4,12 @@ import random
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 from eqvae.training.checkpoints import load_checkpoint
 from tests.reliability.runs import MAX_STEPS, create_run
-from tests.tiny import stage_one
 
 
 def same(a, b) -> bool:
@@ -23,15 +21,6 @@ def same(a, b) -> bool:
     if isinstance(a, (list, tuple)):
         return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
     return a == b
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory) -> Path:
-    """A small latent cache of the packaged autoencoder."""
-    folder = tmp_path_factory.mktemp("cache")
-    cli = stage_one(folder)
-    cli.trainer.predict(cli.model, cli.datamodule, return_predictions=False)
-    return folder / "latents"
 
 
 @pytest.mark.slow
