@@ -1,0 +1,165 @@
+"""Sweeps of synthetic nodes: killed and continued, edited, failing, side by side, on submitit's local executor."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from dit.sweeps import plan
+from dit.sweeps.execution import run_nodes
+from dit.sweeps.plan import unique
+from dit.sweeps.report import write_report
+from dit.sweeps.results import collect
+from dit.sweeps.schema import Executor, load_sweep
+from dit.sweeps.store import is_done
+from tests.dit import synthetic_nodes
+
+ROOT = Path(__file__).parents[2]
+SMALL = ["seeds=[0]", "evaluation.at_steps=[2,4]"]
+FAILING = "autoencoders.equivariant.overrides={model.init_args.betas: [0, 0]}"
+INLINE = Executor(num_workers=0)
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from rich.console import Console
+from dit.sweeps import load_sweep, plan
+from dit.sweeps.execution import run_nodes
+from dit.sweeps.schema import Executor
+from tests.dit.synthetic_nodes import run_node
+if __name__ == "__main__":
+    sweep = load_sweep("configs/sweeps/tiny-shapes.yaml", sys.argv[2:])
+    run_nodes(plan(sweep), Path(sys.argv[1]), Executor(num_workers=2), Console(), work=run_node)
+"""
+
+
+def small_sweep(*overrides):
+    return load_sweep(ROOT / "configs/sweeps/tiny-shapes.yaml", [*SMALL, *overrides])
+
+
+def run(sweep, root, executor=INLINE, **options):
+    nodes = plan(sweep)
+    run_nodes(nodes, root, executor, Console(quiet=True), work=synthetic_nodes.run_node, **options)
+    return nodes
+
+
+def starts(root):
+    """How often each node was begun, by its folder."""
+    return {path.parent.name: len(path.read_text().splitlines()) for path in (root / "store").glob("*/starts.txt")}
+
+
+def start_process(root, *overrides, seconds_per_step="0.02"):
+    """A sweep in its own process, workers and all."""
+    environment = os.environ | {"SYNTHETIC_SECONDS_PER_STEP": seconds_per_step, "PYTHONPATH": str(ROOT)}
+    script = root.parent / "run_synthetic_sweep.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, str(script), str(root), *SMALL, *overrides]
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def finished_report(sweep, root, monkeypatch):
+    """report.json without what differs between any two runs: dates and seconds."""
+    from dit.sweeps import figures
+
+    monkeypatch.setattr(figures, "RESOLUTION", 20)
+    folder = root / "report"
+    write_report(folder, collect(sweep, plan(sweep), root, folder, "python sweep.py"))
+    results = json.loads((folder / "report.json").read_text())
+    for name in ("created", "seconds"):
+        del results[name]
+    for row in results["cost"]:
+        row.pop("seconds") if row.get("num_steps") is None else None
+    pictures = {path.name: path.read_bytes() for path in (folder / "pictures").iterdir()}
+    return results, pictures
+
+
+@pytest.mark.slow
+def test_a_sweep_killed_five_times_gives_the_report_of_an_undisturbed_one(tmp_path, monkeypatch):
+    sweep, draw, kills = small_sweep(), random.Random(0), 0
+    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
+    run(sweep, undisturbed)
+    total = len(unique(plan(sweep)))
+    while kills < 5:
+        process = start_process(disturbed, seconds_per_step="0.06")
+        done = target = sum(1 for node in unique(plan(sweep)) if is_done(node, disturbed))
+        target = done + draw.randint(1, max(1, (total - done) // (6 - kills)))
+        while sum(1 for _ in disturbed.glob("store/*/done.json")) < target and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0, 0.2))
+        assert process.poll() is None, process.stdout.read().decode()
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        kills += 1
+    assert start_process(disturbed).wait(60) == 0
+    assert finished_report(sweep, disturbed, monkeypatch) == finished_report(sweep, undisturbed, monkeypatch)
+    assert sum(starts(disturbed).values()) > total, "no kill hit a running node"
+
+
+def test_an_edited_config_redoes_exactly_what_depends_on_it(tmp_path):
+    before = {node.address: node.name for node in run(small_sweep(), tmp_path)}
+    edited = run(small_sweep("evaluation.num_images=77"), tmp_path)
+    redone = {node.name for node in edited if node.address not in before}
+    assert redone == {"reference"} | {node.name for node in edited if node.kind == "evaluation"}
+    assert set(starts(tmp_path).values()) == {1}
+    edited = run(small_sweep("autoencoders.equivariant.overrides={model.init_args.learning_rate: 0.5}"), tmp_path)
+    redone = {node.name for node in edited if node.address not in before}
+    assert redone == {node.name for node in edited if node.arm == "equivariant"}
+    assert set(starts(tmp_path).values()) == {1}
+
+
+def test_a_comment_in_a_config_redoes_nothing(tmp_path, monkeypatch):
+    config = tmp_path / "copy.yaml"
+    config.write_text((ROOT / "configs/eqvae/tiny-shapes.yaml").read_text())
+    change = f"autoencoders.equivariant.config={config}"
+    before = [node.address for node in plan(small_sweep(change))]
+    config.write_text("# said differently\n" + config.read_text())
+    assert [node.address for node in plan(small_sweep(change))] == before
+    assert before == [node.address for node in plan(small_sweep())], "the file's name is no part of the work"
+
+
+def test_a_failing_node_leaves_others_running_and_is_done_again_on_request(tmp_path):
+    sweep = small_sweep(FAILING)
+    for _ in range(2):  # the second run does not try again what failed
+        with pytest.raises(
+            ValueError, match=r"1 of 15 parts failed; 5 more need them: autoencoder-equivariant"
+        ) as error:
+            run(sweep, tmp_path)
+        assert "--retry" in str(error.value)
+        assert "log.txt" in str(error.value)
+    done = {node.name for node in plan(sweep) if is_done(node, tmp_path)}
+    assert "metrics-sit-control-seed0-step4" in done
+    assert not any("equivariant" in name for name in done)
+    failed = next(name for name, _ in starts(tmp_path).items() if (tmp_path / "store" / name / "failed.json").is_file())
+    assert starts(tmp_path)[failed] == 1
+    with pytest.raises(ValueError, match="betas of zero"):
+        run(sweep, tmp_path, retry=True)
+    assert starts(tmp_path)[failed] == 2
+
+
+def test_the_log_of_a_failure_is_shown(tmp_path):
+    console = Console(record=True, width=200, file=open(os.devnull, "w"))
+    with pytest.raises(ValueError, match="betas of zero"):
+        run_nodes(plan(small_sweep(FAILING)), tmp_path, INLINE, console, work=synthetic_nodes.run_node)
+    shown = console.export_text()
+    assert "failed autoencoder-equivariant-seed0: betas of zero do not train" in shown
+    assert "the last words of a node" in shown
+    assert "log.txt" in shown
+
+
+@pytest.mark.slow
+def test_two_sweeps_at_once_do_shared_work_once(tmp_path):
+    root = tmp_path / "runs"
+    both = [start_process(root), start_process(root, "evaluation.num_images=50", "name=other")]
+    assert [process.wait(60) for process in both] == [0, 0]
+    assert set(starts(root).values()) == {1}
+    names = {name.split("-")[0] for name in starts(root)}
+    assert names == {"ready", "autoencoder", "diagnostics", "latents", "generator", "reference", "evaluation"}
+    assert sum(name.startswith("generator") for name in starts(root)) == 2
+    assert sum(name.startswith("reference") for name in starts(root)) == 2
