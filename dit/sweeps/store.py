@@ -5,7 +5,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,7 +116,7 @@ def last_lines(task: Task) -> list[str]:
 def logged(path: Path) -> Iterator[None]:
     """Send what this process prints, libraries included, into a file."""
     saved = os.dup(1), os.dup(2)
-    with open(path, "ab") as log:
+    with open(path, "a", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
         try:

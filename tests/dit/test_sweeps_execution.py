@@ -1,5 +1,6 @@
 """Sweeps of synthetic nodes: killed and continued, edited, failing, side by side, on submitit's local executor."""
 
+import io
 import json
 import os
 import random
@@ -144,7 +145,7 @@ def test_a_failing_node_leaves_others_running_and_is_done_again_on_request(tmp_p
 
 
 def test_the_log_of_a_failure_is_shown(tmp_path):
-    console = Console(record=True, width=200, file=open(os.devnull, "w"))
+    console = Console(record=True, width=200, file=io.StringIO())
     with pytest.raises(ValueError, match="betas of zero"):
         run_nodes(plan(small_sweep(FAILING)), tmp_path, INLINE, console, work=synthetic_nodes.run_node)
     shown = console.export_text()
@@ -163,3 +164,32 @@ def test_two_sweeps_at_once_do_shared_work_once(tmp_path):
     assert names == {"ready", "autoencoder", "diagnostics", "latents", "generator", "reference", "evaluation"}
     assert sum(name.startswith("generator") for name in starts(root)) == 2
     assert sum(name.startswith("reference") for name in starts(root)) == 2
+
+
+@pytest.mark.slow
+def test_submitit_runs_the_same_nodes(tmp_path):
+    pytest.importorskip("submitit", reason="submitit is not installed (extra `cluster`)")
+    executor = Executor(kind="submitit", cluster="local", parameters={"timeout_min": 5})
+    sweep = small_sweep("evaluation.at_steps=[2]", FAILING)
+    with pytest.raises(ValueError, match=r"1 of 13 parts failed.*betas of zero do not train"):
+        run(sweep, tmp_path, executor)
+    done = {node.name for node in plan(sweep) if is_done(node, tmp_path)}
+    assert done == {node.name for node in plan(sweep) if node.arm != "equivariant"}
+    assert set(starts(tmp_path).values()) == {1}
+
+
+def test_slurm_jobs_wait_for_the_jobs_of_their_inputs(tmp_path):
+    submitit = pytest.importorskip("submitit", reason="submitit is not installed (extra `cluster`)")
+    from dit.sweeps.cluster import SubmititExecutor
+    from dit.sweeps.store import Task
+
+    assert submitit
+    settings = Executor(kind="submitit", parameters={"cpus_per_task": 2}, training_parameters={"tasks_per_node": 8})
+    executor = SubmititExecutor(synthetic_nodes.run_node, settings)
+    tasks = {node.name: Task.of(node, tmp_path) for node in plan(small_sweep())}
+    for number, name in enumerate(("autoencoder-control-seed0", "latents-control-seed0")):
+        executor.job_ids[tasks[name].folder] = str(10 + number)
+    parameters = executor._parameters(tasks["sit-control-seed0"])
+    assert parameters["tasks_per_node"] == 8
+    assert parameters["slurm_additional_parameters"]["dependency"] == "afterok:10:11"
+    assert "tasks_per_node" not in executor._parameters(tasks["latents-control-seed0"])
