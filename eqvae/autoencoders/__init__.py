@@ -1,4 +1,4 @@
-"""Autoencoders behind one small interface: encode to a posterior, decode latents, save as diffusers reads it.
+"""Autoencoders behind one small interface: encode to a posterior or to codes, decode latents, save for diffusers.
 
 `load_autoencoder` is the one way in: a hub id, a diffusers folder, the name of a packaged autoencoder, or a
 configuration (random weights). What comes out carries its latent normalization and its fingerprint, so that caches
@@ -8,5 +8,6 @@ and generators can tell whether they belong to it.
 from eqvae.autoencoders.kl import KLAutoencoder
 from eqvae.autoencoders.loading import load_autoencoder
 from eqvae.autoencoders.normalization import LatentStatistics, Normalization
+from eqvae.autoencoders.vq import Codes, VQAutoencoder
 
-__all__ = ["KLAutoencoder", "LatentStatistics", "Normalization", "load_autoencoder"]
+__all__ = ["Codes", "KLAutoencoder", "LatentStatistics", "Normalization", "VQAutoencoder", "load_autoencoder"]
