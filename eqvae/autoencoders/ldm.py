@@ -139,8 +139,8 @@ def _select(path: Path, weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _respell(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Weights by LDM name, and for each LDM name that of the file."""
-    levels = {match[1] for match in (re.match(r"decoder\.up_blocks\.(\d+)\.", key) for key in weights) if match}
-    spellings = {ldm_name(key, len(levels)): key for key in weights}
+    levels = [int(level) for key in weights for level in re.findall(r"^\w+\.(?:down|up)_blocks\.(\d+)\.", key)]
+    spellings = {ldm_name(key, 1 + max(levels, default=0)): key for key in weights}
     return {spelled: weights[key] for spelled, key in spellings.items()}, spellings
 
 
