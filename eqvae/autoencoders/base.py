@@ -40,7 +40,7 @@ class Autoencoder(nn.Module):
 
     @property
     def padding_mode(self) -> str:
-        """ "zeros" or "reflect", see `eqvae.autoencoders.padding`."""
+        """How convolutions pad: "zeros" or "reflect", see `eqvae.autoencoders.padding`."""
         return padding_mode(self.model)
 
     def fingerprint(self) -> str:

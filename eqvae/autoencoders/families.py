@@ -38,8 +38,6 @@ FAMILIES: dict[str, dict] = {
     "taming-16384": VQ_F16 | {"num_vq_embeddings": 16384, "scaling_factor": 1.0},
 }
 LATENT_CONSTANTS = ("scaling_factor", "shift_factor", "sample_size")
-
-
 MODEL_CLASSES = {"AutoencoderKL": AutoencoderKL, "VQModel": VQModel}
 
 

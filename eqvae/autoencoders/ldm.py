@@ -57,7 +57,7 @@ def load_single_file(path: Path, config: Mapping) -> tuple[AutoencoderKL | VQMod
 
     Args:
         path: of a file in any layout, the autoencoder alone or among the weights of other models.
-        config: diffusers config entries, or a `family`, that override what the shapes and the published constants say.
+        config: diffusers config entries, or a `family`, that override what shapes and published constants say.
 
     Raises:
         ValueError: one line with the file, the first five missing and unexpected keys, and the layouts tried.
@@ -66,14 +66,8 @@ def load_single_file(path: Path, config: Mapping) -> tuple[AutoencoderKL | VQMod
     if FIRST_BLOCK not in weights:
         raise ValueError(_mismatch(path, [FIRST_BLOCK], list(spellings.values())))
     stored, normalization = _read_metadata(path)
-    architecture = infer_architecture(weights)
-    with torch.device("meta"):
-        model = create_model(published_constants(architecture) | architecture | stored | expand_family(config))
-    num_levels = len(model.config.block_out_channels)
-    expected = {ldm_name(name, num_levels): name for name in model.state_dict()}
-    _require_same_keys(path, expected, spellings)
-    state = {name: _shaped_like(model, name, weights[spelled], path) for spelled, name in expected.items()}
-    model.load_state_dict(state, assign=True)
+    model = _empty_model(path, weights, stored | expand_family(config))
+    _copy_weights(path, model, weights, spellings)
     return model.eval(), normalization
 
 
@@ -160,12 +154,35 @@ def _read_metadata(path: Path) -> tuple[dict, Normalization | None]:
         raise ValueError(f"file {path} has damaged metadata ({error}): export it again") from None
 
 
-def _require_same_keys(path: Path, expected: Mapping[str, str], spellings: Mapping[str, str]) -> None:
+def _empty_model(path: Path, weights: Mapping[str, Tensor], config: Mapping) -> AutoencoderKL | VQModel:
+    """A model on the meta device, of the weights' architecture where the config does not say otherwise."""
+    try:
+        architecture = infer_architecture(weights)
+        with torch.device("meta"):
+            return create_model(published_constants(architecture) | architecture | config)
+    except (ValueError, IndexError) as error:
+        raise ValueError(f"file {path} does not tell its architecture ({error}): give a config") from None
+
+
+def _copy_weights(
+    path: Path, model: AutoencoderKL | VQModel, weights: Mapping[str, Tensor], spellings: Mapping[str, str]
+) -> None:
+    """Into the model in float32; attention weights may be 1x1 convolutions [C, C, 1, 1] or linear [C, C]."""
+    num_levels = len(model.config.block_out_channels)
+    expected = {ldm_name(name, num_levels): name for name in model.state_dict()}
     as_diffusers = any("_blocks." in key for key in spellings.values())
     missing = [expected[name] if as_diffusers else name for name in expected if name not in spellings]
     unexpected = [key for name, key in spellings.items() if name not in expected]
     if missing or unexpected:
         raise ValueError(_mismatch(path, missing, unexpected))
+    state = {}
+    for spelled, name in expected.items():
+        value, shape = weights[spelled], model.get_parameter(name).shape
+        if value.shape not in (shape, (*shape, 1, 1)):
+            key, got, wanted = spellings[spelled], list(value.shape), list(shape)
+            raise ValueError(f"file {path}: {key} has shape {got} instead of {wanted}: is its architecture another?")
+        state[name] = value.to(torch.float32, copy=True).reshape(shape)
+    model.load_state_dict(state, assign=True)
 
 
 def _mismatch(path: Path, missing: list[str], unexpected: list[str]) -> str:
@@ -179,11 +196,3 @@ def _mismatch(path: Path, missing: list[str], unexpected: list[str]) -> str:
 def _first_five(keys: list[str]) -> str:
     more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
     return (", ".join(keys[:5]) or "none") + more
-
-
-def _shaped_like(model: AutoencoderKL | VQModel, name: str, value: Tensor, path: Path) -> Tensor:
-    """The value in float32; attention weights may be 1x1 convolutions [C, C, 1, 1] or linear [C, C]."""
-    shape = model.get_parameter(name).shape
-    if value.shape not in (shape, (*shape, 1, 1)):
-        raise ValueError(f"file {path}: {name} has shape {list(value.shape)} instead of {list(shape)}: give its config")
-    return value.to(torch.float32, copy=True).reshape(shape)

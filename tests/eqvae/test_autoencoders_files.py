@@ -185,6 +185,21 @@ def wrong_files(folder: Path, autoencoder):
     yield "shape.safetensors", ["quant_conv.weight has shape [6, 8, 1, 1] instead of [8, 8, 1, 1]"]
 
 
+@pytest.mark.parametrize("spelling", [dict, old_names])
+def test_folder_with_attention_in_every_spelling(autoencoder, spelling, tmp_path):
+    """The published SD-VAE folders have the old names."""
+    autoencoder.save_pretrained(tmp_path / "folder")
+    save_file(spelling(autoencoder.model.state_dict()), tmp_path / "folder" / "diffusion_pytorch_model.safetensors")
+    assert load_autoencoder(tmp_path / "folder").fingerprint() == autoencoder.fingerprint()
+
+
+def test_narrow_file_without_a_config(autoencoder, tmp_path):
+    save_file(autoencoder.model.state_dict(), tmp_path / "narrow.safetensors")
+    with pytest.raises(ValueError, match="give a config") as error:
+        load_autoencoder(tmp_path / "narrow.safetensors")
+    assert_one_line_naming(error, tmp_path / "narrow.safetensors", "divisible")
+
+
 def test_wrong_files_are_named_in_one_line(autoencoder, tmp_path):
     for name, parts in wrong_files(tmp_path, autoencoder):
         with pytest.raises(ValueError, match="file") as error:
