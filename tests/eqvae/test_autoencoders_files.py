@@ -90,6 +90,7 @@ def test_half_precision_files_become_float32(autoencoder, tmp_path):
     save_file(state, tmp_path / "half.safetensors")
     loaded = load_autoencoder(tmp_path / "half.safetensors", config=GROUPS)
     assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
+    assert all(parameter.requires_grad for parameter in loaded.parameters()), "a loaded file can be trained"
     assert torch.equal(loaded.last_layer, autoencoder.last_layer.half().float())
 
 
