@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
@@ -58,10 +57,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
         with open(path, "rb") as file:
             start = file.read(64)
         content = load_file(path) if start[8:9] == b"{" else _read_torch(path, start)
-    except (*TORCH_ERRORS, AttributeError, TypeError, KeyError, SafetensorError) as error:
+    except Exception as error:  # a damaged pickle can raise anything
         raise ValueError(f"file {path} cannot be read ({_first_line(error)}): is the download complete?") from None
     weights = content.get("state_dict", content) if isinstance(content, dict) else None
-    tensors = {key: value for key, value in (weights or {}).items() if isinstance(value, Tensor)}
+    named = weights.items() if isinstance(weights, dict) else ()
+    tensors = {name: value for name, value in named if isinstance(value, Tensor)}
     if not tensors:
         raise ValueError(f"file {path} holds no state dict: a mapping of names to tensors, or one under 'state_dict'")
     return tensors
@@ -70,13 +70,13 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
 def _read_torch(path: Path, start: bytes) -> object:
     if start.startswith(b"PK"):  # a zip archive, torch's format since 1.6
         if not zipfile.is_zipfile(path):
-            raise EOFError("the end of the archive is missing")
+            raise ValueError("the end of the archive is missing")
         placeholders = [(_Placeholder, name) for name in get_unsafe_globals_in_checkpoint(path)]
         with safe_globals(placeholders):
             return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     if start.startswith(b"\x80"):  # a bare pickle, torch's format before
         return torch.load(path, map_location="cpu", weights_only=True)
-    raise EOFError(f"neither safetensors nor a torch checkpoint: it starts with {start[:40]!r}")
+    raise ValueError(f"neither safetensors nor a torch checkpoint: it starts with {start[:40]!r}")
 
 
 class _Placeholder:

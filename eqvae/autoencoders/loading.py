@@ -17,6 +17,7 @@ from eqvae.autoencoders.padding import known_to_config, set_padding_mode
 from eqvae.autoencoders.vq import VQAutoencoder
 
 PACKAGED = files("eqvae.autoencoders") / "pretrained"
+FILE_SUFFIXES = (".safetensors", ".ckpt", ".pt")  # of files; no hub id ends so
 SOURCE_KEYS = {"source", "config", "padding_mode"}
 
 
@@ -94,7 +95,7 @@ def _load_folder(folder: Path) -> KLAutoencoder | VQAutoencoder:
 def _load_hub(name: str) -> KLAutoencoder | VQAutoencoder:
     known = ", ".join(sorted(entry.name for entry in PACKAGED.iterdir() if entry.is_dir()))
     hint = f"give a folder, a file, a hub id (owner/name or owner/name/subfolder) or a packaged one ({known})"
-    if name.startswith((".", "/", "~")) or not name:
+    if name.startswith((".", "/", "~")) or name.endswith(FILE_SUFFIXES) or not name:
         raise ValueError(f"no autoencoder at {name!r}: {hint}")
     repository, subfolder = "/".join(name.split("/")[:2]), "/".join(name.split("/")[2:]) or None
     model = _from_pretrained(repository, f"autoencoder {name!r} cannot be had, {hint}", subfolder=subfolder)

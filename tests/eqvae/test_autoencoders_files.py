@@ -2,6 +2,7 @@
 
 import json
 import sys
+import zipfile
 from pathlib import Path
 from types import ModuleType
 
@@ -168,6 +169,13 @@ def wrong_files(folder: Path, autoencoder):
     content = (folder / "old.ckpt").read_bytes()
     (folder / "old.ckpt").write_bytes(content[: len(content) // 2])
     yield "old.ckpt", ["download complete"]
+    with zipfile.ZipFile(folder / "archive.pt", "w") as archive:
+        archive.writestr("readme.txt", "no weights")
+    yield "archive.pt", ["cannot be read"]
+    (folder / "garbage.pt").write_bytes(b"\x80\x02" + bytes(range(256)))
+    yield "garbage.pt", ["cannot be read"]
+    torch.save({"state_dict": [1, 2]}, folder / "inner.pt")
+    yield "inner.pt", ["holds no state dict"]
     torch.save([1, 2], folder / "list.pt")
     yield "list.pt", ["holds no state dict"]
     save_file(
@@ -208,7 +216,9 @@ def test_wrong_files_are_named_in_one_line(autoencoder, tmp_path):
         assert_one_line_naming(error, tmp_path / name, *parts)
 
 
-def test_checkpoint_in_a_folder_that_is_not_there(tmp_path):
+def test_checkpoint_that_is_not_there(tmp_path):
+    with pytest.raises(ValueError, match=r"no autoencoder at 'weights/last\.ckpt': give a folder, a file"):
+        load_autoencoder("weights/last.ckpt")
     with pytest.raises(ValueError, match="cannot be read"):
         read_checkpoint(tmp_path / "absent.ckpt")
 
