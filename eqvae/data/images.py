@@ -1,6 +1,7 @@
 """The one door for pictures: open, orient, convert, crop, to [-1, 1] and back."""
 
 import io
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +11,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 UINT8_RULES = ("round", "truncate")
+PREPROCESSING_VERSION = 1  # to be raised when the same file becomes another picture
+RANDOM_CROP_SHARES = (0.8, 1.0)  # of the short side that ADM's random crop keeps
 
 
 def open_image(source: str | Path | bytes, name: str | None = None) -> Image.Image:
@@ -51,12 +54,29 @@ def center_crop(image: Image.Image, size: int) -> Image.Image:
     """
     if image.size == (size, size):
         return image
-    while min(image.size) >= 2 * size:
-        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
-    scale = size / min(image.size)
-    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+    image = _resize_short_side(image, size)
     left, top = (image.width - size) // 2, (image.height - size) // 2
     return image.crop((left, top, left + size, top + size))
+
+
+def random_crop(image: Image.Image, size: int, draw: Tensor) -> Image.Image:
+    """ADM's random crop: the short side to between `size` and `size` / 0.8, then a square of `size` anywhere in it.
+
+    Args:
+        draw: three numbers in (0, 1): of the short side, the top and the left edge.
+    """
+    smallest, largest = (math.ceil(size / share) for share in reversed(RANDOM_CROP_SHARES))
+    side, top, left = draw.tolist()
+    image = _resize_short_side(image, smallest + int(side * (largest - smallest + 1)))
+    top, left = int(top * (image.height - size + 1)), int(left * (image.width - size + 1))
+    return image.crop((left, top, left + size, top + size))
+
+
+def _resize_short_side(image: Image.Image, side: int) -> Image.Image:
+    while min(image.size) >= 2 * side:
+        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+    scale = side / min(image.size)
+    return image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
 
 
 def image_to_tensor(image: Image.Image) -> Tensor:

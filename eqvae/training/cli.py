@@ -71,7 +71,7 @@ class TrainCLI(LightningCLI):
             parser_kwargs={"parser_mode": "omegaconf+"},
             trainer_defaults=defaults
             | trainer_defaults
-            | {"callbacks": [SaveOnSignal(), *trainer_defaults.get("callbacks", [])]},
+            | {"callbacks": [*trainer_defaults.get("callbacks", []), SaveOnSignal()]},
             args=args,
             run=run,
         )

@@ -7,7 +7,7 @@ from types import FrameType
 from typing import Any
 
 import torch
-from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from eqvae.training.stream import batches_per_step
@@ -16,7 +16,7 @@ SIGNALS = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)  # a later one takes p
 AGREEMENT_STEPS = 10
 
 
-class SaveOnSignal(Checkpoint):
+class SaveOnSignal(Callback):
     """SIGTERM and SIGINT save `last.ckpt` and end the process with 143 or 130; SIGUSR1 saves it and goes on.
 
     The handler only sets a flag: a checkpoint written inside a step would lose that step. The file lies where the
@@ -24,7 +24,7 @@ class SaveOnSignal(Checkpoint):
     for bit. A second SIGINT stops at once, without saving. Several processes compare their flags every
     `AGREEMENT_STEPS` steps, so that one signal to any of them stops all at the same step.
 
-    A subclass of `Checkpoint` only to run after every other callback of a step, the moving average included.
+    Belongs behind callbacks that act at the end of a step, such as the moving average: `TrainCLI` appends it.
     """
 
     def __init__(self):
