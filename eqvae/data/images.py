@@ -18,7 +18,8 @@ RANDOM_CROP_SHARES = (0.8, 1.0)  # of the short side that ADM's random crop keep
 def open_image(source: str | Path | bytes, name: str | None = None) -> Image.Image:
     """An upright RGB picture from a path or encoded bytes.
 
-    Applies the EXIF orientation, scales 16-bit values instead of clipping them, and lays transparency on white.
+    Applies the EXIF orientation, scales 16-bit and float values instead of clipping them, lays transparency on white,
+    and takes the first picture of an animation.
 
     Args:
         name: what to call the picture in an error; the path by default.
@@ -40,11 +41,21 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray((np.asarray(image).astype(np.uint32) // 257).astype(np.uint8)).convert("RGB")
     if image.mode == "I":  # how Pillow opens 16-bit PNG files of older writers
         return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        return _from_float(np.asarray(image))
     if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, image).convert("RGB")
     return image.convert("RGB")
+
+
+def _from_float(values: np.ndarray) -> Image.Image:
+    """Grey values in [0, 1], or in [0, 255] where any exceeds 1."""
+    if not np.isfinite(values).all() or values.min() < 0 or values.max() > 255:
+        raise ValueError("its float values are neither in [0, 1] nor in [0, 255]")
+    levels = values * 255 if values.max() <= 1 else values
+    return Image.fromarray(levels.round().astype(np.uint8)).convert("RGB")
 
 
 def center_crop(image: Image.Image, size: int) -> Image.Image:
