@@ -58,7 +58,7 @@ def fit(stage: int, folder, cache, num_processes: int, callbacks=(), overrides=N
     return torch.load(path, weights_only=True)
 
 
-@pytest.mark.parametrize("stage", [1, 2])
+@pytest.mark.parametrize("stage", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_two_processes_equal_one(stage, cache, tmp_path):
     gentle = {"model.init_args.learning_rate": 1e-4}
     one = fit(stage, tmp_path / "one", cache, 1, overrides=gentle)

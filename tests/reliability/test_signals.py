@@ -1,5 +1,6 @@
 """Real signals inside forward, backward, validation and save: a checkpoint at a step boundary, and an exact resume."""
 
+import functools
 import os
 import signal
 import subprocess
@@ -41,20 +42,22 @@ class SignalInside(Callback):
 
 @pytest.fixture(scope="module")
 def undisturbed(cache, tmp_path_factory):
-    """Last checkpoint of each stage's run that nothing interrupts."""
-    results = {}
-    for stage in (1, 2):
+    """Function from a stage to the last checkpoint of a run that nothing interrupts."""
+
+    @functools.cache
+    def checkpoint_of(stage: int) -> dict:
         run = create_run(stage, tmp_path_factory.mktemp("whole"), cache, validate_at=4)
         run.trainer.fit(run.model, run.datamodule)
-        results[stage] = load_checkpoint(run.trainer.checkpoint_callback.last_model_path)
-    return results
+        return load_checkpoint(run.trainer.checkpoint_callback.last_model_path)
+
+    return checkpoint_of
 
 
 @pytest.mark.parametrize(
     ("stage", "number", "place"),
     [
-        (1, signal.SIGTERM, "forward"),
-        (1, signal.SIGINT, "backward"),
+        pytest.param(1, signal.SIGTERM, "forward", marks=pytest.mark.slow),
+        pytest.param(1, signal.SIGINT, "backward", marks=pytest.mark.slow),
         (2, signal.SIGINT, "forward"),
         (2, signal.SIGTERM, "backward"),
         (2, signal.SIGINT, "validation"),
@@ -79,9 +82,10 @@ def test_signal_saves_at_a_step_boundary_and_resumes_exactly(undisturbed, stage,
     assert run.trainer.global_step == MAX_STEPS
     result = load_checkpoint(tmp_path / "checkpoints" / "last.ckpt")
     for part in PARTS:
-        assert same(undisturbed[stage][part], result[part]), part
+        assert same(undisturbed(stage)[part], result[part]), part
 
 
+@pytest.mark.slow
 def test_exit_code_of_the_process(cache, tmp_path):
     command = [sys.executable, "-m", "tests.reliability.killed_fit", "2", str(tmp_path), str(cache)]
     command += [str(STEP), str(int(signal.SIGTERM))]
