@@ -84,6 +84,14 @@ class Autoencoder(nn.Module):
         """Evaluation mode, no gradients: for caches, sampling and metrics."""
         return self.eval().requires_grad_(False)
 
+    def freeze_latents(self) -> Self:
+        """No gradients for all that decides on latents: encoder, quant convolution, codebook. The decoder trains."""
+        for name in ("encoder", "quant_conv", "quantize"):
+            part = getattr(self.model, name, None)
+            if part is not None:
+                part.requires_grad_(False)
+        return self
+
 
 def _published_normalization(model: AutoencoderKL | VQModel) -> Normalization:
     shift = getattr(model.config, "shift_factor", None) or 0.0

@@ -6,6 +6,7 @@ from diffusers import VQModel
 from safetensors.torch import load_file
 
 from eqvae.autoencoders import VQAutoencoder, load_autoencoder
+from eqvae.losses import CodebookLoss
 from tests.fixtures import load_fixture, model_weights, relative_error
 
 
@@ -37,6 +38,14 @@ def test_codes_and_reconstruction(fixture, checkpoint):
     assert relative_error(codes.latents, tensors["quantized"]) < 1e-5
     assert torch.equal(autoencoder.lookup(tensors["indices"]), codes.latents)
     assert relative_error(autoencoder.decode(codes.latents), tensors["reconstruction"]) < 1e-5
+
+
+@torch.no_grad()
+def test_codebook_loss(fixture, checkpoint):
+    tensors, config = fixture
+    codes = load_autoencoder(checkpoint).encode(tensors["x"])
+    loss = CodebookLoss(beta=config["beta"], legacy=config["legacy_beta"])(codes)
+    torch.testing.assert_close(loss, tensors["codebook_loss"].reshape(()), rtol=1e-5, atol=0)
 
 
 def test_round_trip_is_exact(fixture, checkpoint, tmp_path):
