@@ -10,7 +10,7 @@ from torch import Tensor
 from eqvae.autoencoders import LatentStatistics, load_autoencoder
 from eqvae.equivariance import Reconstruction, TransformDistribution, reconstruct
 from eqvae.evaluation.autoencoder import AutoencoderEvaluation
-from eqvae.latents.writer import LatentCacheWriter
+from eqvae.latents import create_cache_writer
 from eqvae.losses import AdversarialLoss, ReconstructionLoss
 from eqvae.training.randomness import keyed_normal
 from eqvae.training.schedules import Decay, learning_rate_factor, set_learning_rate
@@ -188,7 +188,7 @@ class AutoencoderModule(lightning.LightningModule):
     def on_predict_start(self) -> None:
         folder = self._output_folder(self.cache_folder, "latents")
         dataset = self.trainer.datamodule.description()
-        self._writer = LatentCacheWriter(folder, self.autoencoder, dataset, self.cache_dtype)
+        self._writer = create_cache_writer(folder, self.autoencoder, dataset, self.cache_dtype)
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         self._writer.add(batch)

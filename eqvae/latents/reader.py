@@ -25,10 +25,14 @@ class LatentCache:
         ValueError: naming the folder or shard that is missing, damaged or of another format.
     """
 
+    kind = LatentSpec.kind
+
     def __init__(self, folder: str | Path, verify: bool = True):
         self.folder = Path(folder)
-        self.manifest = _read_manifest(self.folder)
+        self.manifest = read_manifest(self.folder)
         self.spec = LatentSpec.from_dict(self.manifest["latents"])
+        if self.spec.kind != self.kind:
+            raise ValueError(f"{self.folder} is a cache of {self.spec.kind}, not of {self.kind}: give another cache")
         self.num_classes: int = self.manifest["dataset"]["num_classes"]
         self._shards = [_open_shard(self.folder, entry, verify) for entry in self.manifest["shards"]]
         counts = torch.tensor([entry["count"] for entry in self.manifest["shards"]])
@@ -73,7 +77,8 @@ class LatentCache:
         }
 
 
-def _read_manifest(folder: Path) -> dict:
+def read_manifest(folder: Path) -> dict:
+    """The manifest of a finished cache; ValueError, naming the file, where there is none of this format."""
     path = folder / MANIFEST
     if not path.is_file():
         raise ValueError(f"{folder} is no finished latent cache ({MANIFEST} is missing): run `train.py predict`")

@@ -37,6 +37,8 @@ class LatentCacheWriter:
         ValueError: if another process writes there, or the folder holds another cache.
     """
 
+    dtypes = DTYPES
+
     def __init__(
         self,
         folder: Path,
@@ -45,8 +47,8 @@ class LatentCacheWriter:
         dtype: str = "float16",
         shard_rows: int = SHARD_ROWS,
     ):
-        if dtype not in DTYPES:
-            raise ValueError(f"cache dtype {dtype!r} is unknown: use one of {', '.join(DTYPES)}")
+        if dtype not in self.dtypes:
+            raise ValueError(f"cache dtype {dtype!r} is unknown: use one of {', '.join(self.dtypes)}")
         self.folder, self.dataset, self.dtype, self.shard_rows = Path(folder), dataset, dtype, shard_rows
         self.autoencoder = autoencoder
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -98,6 +100,13 @@ class LatentCacheWriter:
         if not keep.any():
             return
         # The whole batch, also where a resumed run keeps only part of it: its size decides the last bits.
+        rows = {name: value[keep].cpu() for name, value in self._encode(images).items()}
+        self._rows.append(rows | {"label": batch["label"][keep].cpu(), "index": index[keep].cpu()})
+        while self._num_waiting >= self.shard_rows:
+            self._write_shard(self.shard_rows)
+
+    def _encode(self, images: Tensor) -> dict[str, Tensor]:
+        """What is kept of pictures [B, 3, H, W] and their flips."""
         posterior, flipped = self.autoencoder.encode(images), self.autoencoder.encode(images.flip(-1))
         moments = {
             "mean": posterior.mean,
@@ -105,24 +114,22 @@ class LatentCacheWriter:
             "mean_flip": flipped.mean,
             "log_std_flip": 0.5 * flipped.logvar,
         }
-        rows = {name: value[keep].float().cpu() for name, value in moments.items()}
-        self._rows.append(rows | {"label": batch["label"][keep].cpu(), "index": index[keep].cpu()})
-        while self._num_waiting >= self.shard_rows:
-            self._write_shard(self.shard_rows)
+        return {name: value.float() for name, value in moments.items()}
+
+    def _store(self, rows: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict]:
+        """Rows as they are stored, and what the manifest says of their rounding."""
+        dtype = self.dtypes[self.dtype]
+        stored = {name: value.to(dtype) if value.is_floating_point() else value for name, value in rows.items()}
+        rounding = (stored["mean"].float() - rows["mean"]).norm() / rows["mean"].norm().clamp_min(1e-12)
+        return stored, {"rounding_error": float(rounding)}
 
     def _write_shard(self, count: int) -> None:
         rows = {name: torch.cat([part[name] for part in self._rows]) for name in self._rows[0]}
         self._rows = [{name: value[count:] for name, value in rows.items()}]
-        shard = {name: value[:count] for name, value in rows.items()}
-        stored = {
-            name: (value.to(DTYPES[self.dtype]) if value.is_floating_point() else value).contiguous()
-            for name, value in shard.items()
-        }
-        rounding = (stored["mean"].float() - shard["mean"]).norm() / shard["mean"].norm().clamp_min(1e-12)
+        stored, rounding = self._store({name: value[:count].contiguous() for name, value in rows.items()})
         path = self.folder / f"shard-{len(self.shards):05d}.safetensors"
         write_atomically(path, save(stored))
-        entry = {"file": path.name, "count": count, "sha256": sha256_of_file(path), "rounding_error": float(rounding)}
-        self.shards.append(entry)
+        self.shards.append({"file": path.name, "count": count, "sha256": sha256_of_file(path)} | rounding)
         journal = {"identity": self._identity, "shards": self.shards}
         write_atomically(self.folder / ".journal.json", json.dumps(journal).encode())
 
@@ -136,16 +143,21 @@ class LatentCacheWriter:
             self._write_shard(self._num_waiting)
         if self.num_written != self.dataset["num_images"]:
             raise ValueError(f"cached {self.num_written} of {self.dataset['num_images']} pictures: run predict again")
-        manifest = self._identity | {
-            "latents": LatentSpec.of(self.autoencoder, self._shape()).to_dict(),
+        manifest = self._identity | self._contents()
+        write_atomically(self.folder / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
+        self._lock.release()
+
+    def _contents(self) -> dict:
+        """What the manifest says of the finished shards."""
+        return {
+            "latents": LatentSpec.of(self.autoencoder, self._shape("mean")).to_dict(),
             "moments": True,
             "flips": True,
             "shards": self.shards,
             "rounding_error": max(shard["rounding_error"] for shard in self.shards),
         }
-        write_atomically(self.folder / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
-        self._lock.release()
 
-    def _shape(self) -> tuple[int, ...]:
+    def _shape(self, name: str) -> tuple[int, ...]:
+        """Of one row of a tensor in the shards."""
         with safe_open(self.folder / self.shards[0]["file"], "pt") as shard:
-            return tuple(shard.get_slice("mean").get_shape()[1:])
+            return tuple(shard.get_slice(name).get_shape()[1:])
