@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from dit.backbones import HaltonMaskGIT, MaskGIT, create_token_backbone
+from dit.backbones import BACKBONES, HaltonMaskGIT, MaskGIT, create_token_backbone
 from dit.backbones.maskgit import MASKED
 from dit.objectives import Flow, MaskedTokens, Objective
 from dit.samplers import TokenSettings, guide, image_noise, sample, step_noise
@@ -278,3 +278,11 @@ def test_bad_sampling_is_refused_in_one_line():
         with pytest.raises(ValueError, match=message) as error:
             call()
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", [MaskGIT, HaltonMaskGIT])
+def test_config_rebuilds_the_model(kind):
+    model, inputs = backbone(kind, class_dropout_prob=0.0), (tokens(), torch.zeros(3), torch.tensor([0, 1, 4]))
+    copy = BACKBONES[kind.__name__](**model.config).eval()
+    copy.load_state_dict(model.state_dict())
+    assert torch.equal(copy(*inputs), model(*inputs))
