@@ -6,6 +6,7 @@ import lightning
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from eqvae.data.sources import ImageSource, describe_pictures
 from eqvae.latents import LatentCache, LatentSpec, open_cache
 from eqvae.training.stream import SequentialBatches, training_loader
 
@@ -24,6 +25,7 @@ class LatentDataModule(lightning.LightningDataModule):
         verify: compare the cache with its checksums on opening.
         num_workers: loader processes; reading is memory-mapped, so 0 is usually fastest.
         seed: of order, flips and posterior samples.
+        pictures: of which the cache was made, if they are at hand; a cache of others is refused. Null does not look.
     """
 
     def __init__(
@@ -36,12 +38,14 @@ class LatentDataModule(lightning.LightningDataModule):
         verify: bool = True,
         num_workers: int = 0,
         seed: int = 0,
+        pictures: ImageSource | None = None,
     ):
         super().__init__()
         self.cache_folder, self.verify = cache, verify
         self.batch_size, self.evaluation_batch_size = batch_size, evaluation_batch_size
         self.num_validation_latents = num_validation_latents
         self.flip, self.num_workers, self.seed = flip, num_workers, seed
+        self.pictures = pictures
 
     @cached_property
     def cache(self) -> LatentCache:
@@ -57,6 +61,8 @@ class LatentDataModule(lightning.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         assert len(self.cache) > 0
+        if self.pictures is not None:
+            self.cache.require_pictures(describe_pictures(self.pictures))
 
     def train_dataloader(self) -> DataLoader:
         batches = _CacheBatches(self.cache, self.flip, self.seed)

@@ -6,8 +6,11 @@ import lightning
 import torch
 from torch import Tensor, nn
 
+from dit.backbones.flops import num_multiply_adds
+from dit.backbones.transformer import DiT
 from dit.checkpoints import describe_generator
 from dit.objectives import Objective
+from eqvae.training.nonfinite import FiniteGuard, OnNonFinite
 from eqvae.training.randomness import fold_keys, keyed_normal, keyed_uniform
 from eqvae.training.schedules import Decay, learning_rate_factor, set_learning_rate
 
@@ -28,6 +31,7 @@ class GeneratorModule(lightning.LightningModule):
         warmup_steps: steps of linear warm-up.
         decay: "constant" or "cosine" to zero at max_steps.
         seed: of times, noise and dropped labels.
+        on_nonfinite: "stop" or "skip" the update where a loss or gradient is not finite; see `FiniteGuard`.
     """
 
     def __init__(
@@ -41,6 +45,7 @@ class GeneratorModule(lightning.LightningModule):
         warmup_steps: int = 0,
         decay: Decay = "constant",
         seed: int = 0,
+        on_nonfinite: OnNonFinite = "stop",
     ):
         super().__init__()
         self.backbone = backbone
@@ -49,6 +54,7 @@ class GeneratorModule(lightning.LightningModule):
         self.learning_rate, self.betas, self.weight_decay = learning_rate, tuple(betas), weight_decay
         self.warmup_steps, self.decay = warmup_steps, decay
         self.seed = seed
+        self.guard = FiniteGuard(on_nonfinite)
 
     def setup(self, stage: str) -> None:
         data, config = self.trainer.datamodule, self.backbone.config
@@ -71,7 +77,14 @@ class GeneratorModule(lightning.LightningModule):
             self.backbone.parameters(), self.learning_rate, self.betas, weight_decay=self.weight_decay, fused=True
         )
 
+    @property
+    def flops_per_image(self) -> int | None:
+        """Floating-point operations of one forward pass of one image, where they are known."""
+        return 2 * num_multiply_adds(self.backbone) if isinstance(self.backbone, DiT) else None
+
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        if not self.guard.accepts(self, self.parameters()):
+            optimizer.zero_grad()  # without gradients the step changes nothing but is counted
         factor = learning_rate_factor(self.global_step, self.trainer.max_steps, self.warmup_steps, self.decay)
         set_learning_rate(optimizer, self.learning_rate * factor)
 
@@ -96,12 +109,11 @@ class GeneratorModule(lightning.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         # Dropout draws from torch's own generator: seeded anew, it does not depend on how often a run was resumed.
         torch.manual_seed(int(fold_keys(self.seed, batch["key"][0])))
-        terms = {name: value.mean() for name, value in self.loss_terms(batch, drop_labels=True).items()}
-        if not torch.isfinite(terms["loss"]):
-            raise ValueError(f"the loss is not finite at step {self.global_step}: lower the learning rate or use bf16")
-        self.log("train/loss", terms["loss"].detach(), prog_bar=True)
-        self.log_dict({f"train/{name}": value.detach() for name, value in terms.items() if name != "loss"})
-        return terms["loss"]
+        terms = self.loss_terms(batch, drop_labels=True)
+        self.guard.watch(batch, {"loss": terms["loss"]})
+        for name, value in terms.items():
+            self.log(f"train/{name}", value.detach().mean(), prog_bar=name == "loss", sync_dist=True)
+        return terms["loss"].mean()
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         for name, value in self.loss_terms(batch, drop_labels=False).items():

@@ -12,6 +12,7 @@ from eqvae.equivariance import Reconstruction, TransformDistribution, reconstruc
 from eqvae.evaluation.autoencoder import AutoencoderEvaluation
 from eqvae.latents import create_cache_writer
 from eqvae.losses import AdversarialLoss, ReconstructionLoss
+from eqvae.training.nonfinite import FiniteGuard, OnNonFinite
 from eqvae.training.randomness import keyed_normal
 from eqvae.training.schedules import Decay, learning_rate_factor, set_learning_rate
 
@@ -41,7 +42,9 @@ class AutoencoderModule(lightning.LightningModule):
         num_normalization_images: training images on which the latent normalization is estimated.
         evaluation: what `validate` measures.
         cache_folder: where `predict` writes the latent cache; null: `latents` in the trainer's root folder.
-        cache_dtype: "float16", "bfloat16" or "float32" of the stored moments.
+        cache_dtype: "float16", "bfloat16" or "float32" of the stored latents.
+        cache_content: "moments", of which every read draws a fresh sample, or one "sample" of half the size.
+        on_nonfinite: "stop" or "skip" the update where a loss or gradient is not finite; see `FiniteGuard`.
     """
 
     def __init__(
@@ -63,6 +66,8 @@ class AutoencoderModule(lightning.LightningModule):
         evaluation: AutoencoderEvaluation | None = None,
         cache_folder: str | None = None,
         cache_dtype: str = "float16",
+        cache_content: str = "moments",
+        on_nonfinite: OnNonFinite = "stop",
     ):
         super().__init__()
         self.automatic_optimization = False
@@ -81,7 +86,8 @@ class AutoencoderModule(lightning.LightningModule):
         self.seed = seed
         self.export_folder, self.num_normalization_images = export_folder, num_normalization_images
         self.evaluation = evaluation or AutoencoderEvaluation()
-        self.cache_folder, self.cache_dtype = cache_folder, cache_dtype
+        self.cache_folder, self.cache_dtype, self.cache_content = cache_folder, cache_dtype, cache_content
+        self.guard = FiniteGuard(on_nonfinite)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         networks = [self.autoencoder] if self.critic is None else [self.autoencoder, self.critic]
@@ -98,12 +104,13 @@ class AutoencoderModule(lightning.LightningModule):
         with torch.autocast(self.device.type, enabled=False):
             terms = self._backward(result)
             critic_loss = self._backward_critic(result) if self._critic_active() else None
-        if (batch_idx + 1) % self.accumulate_batches == 0:
-            self._step()
         if critic_loss is not None:
             terms["critic_loss"] = critic_loss
-        self.log_dict({f"train/{name}": value for name, value in terms.items()})
-        self.log("train/loss", terms["nll"], prog_bar=True)
+        self.guard.watch(batch, terms)
+        if (batch_idx + 1) % self.accumulate_batches == 0:
+            self._step()
+        self.log_dict({f"train/{name}": value for name, value in terms.items()}, sync_dist=True)
+        self.log("train/loss", terms["nll"], prog_bar=True, sync_dist=True)
 
     def _critic_active(self) -> bool:
         return self.adversarial is not None and self.adversarial.active(self.global_step)
@@ -123,7 +130,6 @@ class AutoencoderModule(lightning.LightningModule):
             image_grad = image_grad + weight * gan_grad
             terms |= {"generator_loss": loss.detach(), "adaptive_weight": weight}
         terms["kl"] = result.posterior.kl().float().mean()
-        self._check_finite(terms)
         # A scalar with these very gradients: Lightning's strategies hook into the backward pass of a scalar.
         surrogate = (decoded * image_grad).sum() + self.kl_weight * terms["kl"]
         self.manual_backward(surrogate / self.accumulate_batches)
@@ -143,6 +149,9 @@ class AutoencoderModule(lightning.LightningModule):
         optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
         for optimizer in optimizers:
             set_learning_rate(optimizer, self.learning_rate * factor)
+        if not self.guard.accepts(self, self.parameters()):
+            for optimizer in optimizers:
+                optimizer.zero_grad()  # without gradients a step changes nothing but is counted
         # The critic's raw optimizer: through Lightning's wrapper its steps would count as global steps, too.
         if self._critic_active():
             optimizers[1].optimizer.step()
@@ -151,11 +160,6 @@ class AutoencoderModule(lightning.LightningModule):
             torch.nn.utils.clip_grad_norm_(self.autoencoder.parameters(), self.gradient_clip_norm)
         optimizers[0].step()
         optimizers[0].zero_grad()
-
-    def _check_finite(self, terms: dict[str, Tensor]) -> None:
-        bad = [name for name, value in terms.items() if not torch.isfinite(value)]
-        if bad:
-            raise ValueError(f"{', '.join(bad)} not finite at step {self.global_step}: lower the learning rate")
 
     def on_train_end(self) -> None:
         """Estimate the normalization of the final (averaged) weights and write the autoencoder folder."""
@@ -187,14 +191,24 @@ class AutoencoderModule(lightning.LightningModule):
 
     def on_predict_start(self) -> None:
         folder = self._output_folder(self.cache_folder, "latents")
-        dataset = self.trainer.datamodule.description()
-        self._writer = create_cache_writer(folder, self.autoencoder, dataset, self.cache_dtype)
+        options = {
+            "dataset": self.trainer.datamodule.description(),
+            "dtype": self.cache_dtype,
+            "content": self.cache_content,
+            "rank": self.global_rank,
+            "num_replicas": self.trainer.world_size,
+        }
+        if not self.trainer.is_global_zero:
+            self.trainer.strategy.barrier("cache opened")
+        self._writer = create_cache_writer(folder, self.autoencoder, **options)
+        if self.trainer.is_global_zero:
+            self.trainer.strategy.barrier("cache opened")
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         self._writer.add(batch)
 
     def on_predict_end(self) -> None:
-        self._writer.finish()
+        self._writer.finish(wait=self.trainer.strategy.barrier)
 
     def _output_folder(self, folder: str | None, name: str) -> Path:
         return Path(folder) if folder else Path(self.trainer.default_root_dir) / name

@@ -8,10 +8,11 @@ from torch import Tensor
 
 from eqvae.data.shapes import ShapesSource
 from eqvae.data.sources import FolderSource, ImageSource, ParquetSource
+from eqvae.data.tars import TarSource
 
 
 def open_source(where: str, image_size: int) -> ImageSource:
-    """`shapes:COUNT[:SEED]`, a parquet file or glob, or a folder, as an image source.
+    """`shapes:COUNT[:SEED]`, a parquet or tar file or glob, or a folder, as an image source.
 
     Raises:
         ValueError: if it is none of these.
@@ -23,6 +24,8 @@ def open_source(where: str, image_size: int) -> ImageSource:
         return ShapesSource(int(numbers[0]), image_size, seed=int(numbers[1]) if len(numbers) == 2 else 0)
     if where.endswith(".parquet"):
         return ParquetSource(where, image_size)
+    if where.endswith(".tar"):
+        return TarSource(where, image_size)
     return FolderSource(where, image_size)
 
 

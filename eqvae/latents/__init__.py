@@ -32,9 +32,14 @@ def open_cache(folder: str | Path, verify: bool = True) -> LatentCache:
 
 
 def create_cache_writer(
-    folder: Path, autoencoder: KLAutoencoder | VQAutoencoder, dataset: dict, dtype: str = "float16"
+    folder: Path,
+    autoencoder: KLAutoencoder | VQAutoencoder,
+    dataset: dict,
+    dtype: str = "float16",
+    content: str = "moments",
+    **options,
 ) -> LatentCacheWriter:
-    """The writer that fits an autoencoder; the dtype is that of moments."""
+    """The writer that fits an autoencoder; dtype and content are those of latents, tokens have their own."""
     if isinstance(autoencoder, VQAutoencoder):
-        return TokenCacheWriter(folder, autoencoder, dataset)
-    return LatentCacheWriter(folder, autoencoder, dataset, dtype)
+        return TokenCacheWriter(folder, autoencoder, dataset, **options)
+    return LatentCacheWriter(folder, autoencoder, dataset, dtype, content=content, **options)

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from eqvae.latents.spec import LatentSpec
-from eqvae.latents.writer import FORMAT_VERSION, MANIFEST
+from eqvae.latents.writer import FORMAT_VERSION, MANIFEST, dataset_changes
 from eqvae.training.files import sha256_of_file
 from eqvae.training.randomness import keyed_normal, keyed_uniform
 
@@ -34,12 +34,27 @@ class LatentCache:
         if self.spec.kind != self.kind:
             raise ValueError(f"{self.folder} is a cache of {self.spec.kind}, not of {self.kind}: give another cache")
         self.num_classes: int = self.manifest["dataset"]["num_classes"]
-        self._shards = [_open_shard(self.folder, entry, verify) for entry in self.manifest["shards"]]
+        self.has_moments: bool = self.manifest["moments"]
+        self._shards = [_open_shard(self.folder, self.manifest, entry, verify) for entry in self.manifest["shards"]]
         counts = torch.tensor([entry["count"] for entry in self.manifest["shards"]])
         self._starts = torch.cat((torch.zeros(1, dtype=torch.long), counts.cumsum(0)))
 
     def __len__(self) -> int:
         return int(self._starts[-1])
+
+    def require_pictures(self, dataset: dict) -> None:
+        """Refuse pictures other than those that were cached.
+
+        Args:
+            dataset: description of a data module (`ImageDataModule.description`).
+
+        Raises:
+            ValueError: naming what changed: files, number, size, crop, or the code that prepares them.
+        """
+        recorded = self.manifest["dataset"]
+        if dataset != recorded:
+            changed = ", ".join(dataset_changes(recorded, dataset))
+            raise ValueError(f"latent cache {self.folder} was made of other pictures ({changed}): write it again")
 
     def rows(self, ids: Tensor, name: str) -> Tensor:
         """Rows `ids` [B] of one tensor of the shards, as stored."""
@@ -54,20 +69,25 @@ class LatentCache:
     def get_batch(self, ids: Tensor, keys: Tensor | None, flip: bool = True, seed: int = 0) -> dict[str, Tensor]:
         """Fresh posterior samples of pictures, normalized, half of them of the flipped picture.
 
+        A cache of single samples gives those.
+
         Args:
             ids: [B] pictures.
-            keys: [B] positions in the stream, which key sample and flip; None gives unflipped posterior means.
+            keys: [B] positions in the stream, which key sample and flip; None gives unflipped posterior means (or
+                the stored samples).
 
         Returns:
             `latents` [B, C, h, w] float32 normalized, `label` [B], `index` [B].
         """
-        latents = self.rows(ids, "mean").float()
-        if keys is not None:
+        name = "mean" if self.has_moments else "sample"
+        latents = self.rows(ids, name).float()
+        flipped = torch.zeros(0, dtype=torch.long)
+        if keys is not None and flip:
+            flipped = (keyed_uniform(keys, seed=seed, stream="flip") < 0.5).nonzero()[:, 0]
+            latents[flipped] = self.rows(ids[flipped], f"{name}_flip").float()
+        if keys is not None and self.has_moments:
             log_std = self.rows(ids, "log_std").float()
-            if flip:
-                flipped = (keyed_uniform(keys, seed=seed, stream="flip") < 0.5).nonzero()[:, 0]
-                latents[flipped] = self.rows(ids[flipped], "mean_flip").float()
-                log_std[flipped] = self.rows(ids[flipped], "log_std_flip").float()
+            log_std[flipped] = self.rows(ids[flipped], "log_std_flip").float()
             noise = keyed_normal(keys, tuple(latents.shape[1:]), seed=seed, stream="posterior")
             latents = latents.addcmul_(log_std.exp_(), noise)
         return {
@@ -89,10 +109,13 @@ def read_manifest(folder: Path) -> dict:
         raise ValueError(f"{path} is not a latent cache manifest ({error}): write the cache again") from None
     if version != FORMAT_VERSION:
         raise ValueError(f"{path} has format version {version}, this release reads {FORMAT_VERSION}: cache again")
+    listed, files = {entry["file"] for entry in manifest["shards"]}, {file.name for file in folder.glob("shard-*")}
+    if extra := sorted(files - listed):
+        raise ValueError(f"latent shard {folder / extra[0]} is not in the manifest: remove it or write the cache again")
     return manifest
 
 
-def _open_shard(folder: Path, entry: dict, verify: bool) -> dict[str, Tensor]:
+def _open_shard(folder: Path, manifest: dict, entry: dict, verify: bool) -> dict[str, Tensor]:
     path = folder / entry["file"]
     if not path.is_file():
         raise ValueError(f"latent shard {path} is missing: write the cache again")
@@ -102,6 +125,14 @@ def _open_shard(folder: Path, entry: dict, verify: bool) -> dict[str, Tensor]:
         shard = load_file(path)  # memory-mapped: pages are read as rows are
     except SafetensorError as error:
         raise ValueError(f"latent shard {path} cannot be read ({error}): write the cache again") from None
-    if len(shard["index"]) != entry["count"]:
-        raise ValueError(f"latent shard {path} has {len(shard['index'])} rows, not {entry['count']}: cache again")
+    names = ("mean", "log_std") if manifest["moments"] else ("sample",)
+    names = ("tokens",) if "num_codes" in manifest["latents"] else names
+    shape = (entry["count"], *manifest["latents"]["shape"])
+    for name in [name + suffix for name in names for suffix in ("", "_flip")]:
+        expected = f"{manifest['dtype']} {shape}"
+        found = (
+            f"{str(shard[name].dtype).removeprefix('torch.')} {tuple(shard[name].shape)}" if name in shard else "none"
+        )
+        if found != expected:
+            raise ValueError(f"latent shard {path}: {name} is {found}, the manifest says {expected}: cache again")
     return shard

@@ -8,34 +8,35 @@ from torch import Tensor
 from eqvae.autoencoders import VQAutoencoder
 from eqvae.latents.reader import LatentCache
 from eqvae.latents.spec import TokenSpec
-from eqvae.latents.writer import SHARD_ROWS, LatentCacheWriter
+from eqvae.latents.writer import LatentCacheWriter
 from eqvae.training.randomness import keyed_uniform
 
 MAX_CODES = 1 << 16  # what uint16 can tell apart
 TOKENS = ("tokens", "tokens_flip")
 DTYPES = {"uint16": torch.uint16}
+CONTENTS = {"tokens": "tokens"}
 
 
 class TokenCacheWriter(LatentCacheWriter):
     """Collects tokens in index order; shards hold `tokens`, `tokens_flip` [N, h, w] uint16 and `label`, `index` [N].
 
-    Args: as of `LatentCacheWriter`; tokens have one dtype.
+    Args: as of `LatentCacheWriter`, without dtype and content, which tokens have one of.
 
     Raises:
         ValueError: if another process writes there, the folder holds another cache, or the codebook is too large.
     """
 
-    dtypes = DTYPES
+    dtypes, contents = DTYPES, CONTENTS
 
-    def __init__(self, folder: Path, autoencoder: VQAutoencoder, dataset: dict, shard_rows: int = SHARD_ROWS):
+    def __init__(self, folder: Path, autoencoder: VQAutoencoder, dataset: dict, **options):
         if autoencoder.num_codes > MAX_CODES:
             raise ValueError(
                 f"the autoencoder has {autoencoder.num_codes} codes, token caches hold at most {MAX_CODES}: "
                 "use a smaller codebook"
             )
-        super().__init__(folder, autoencoder, dataset, "uint16", shard_rows)
+        super().__init__(folder, autoencoder, dataset, dtype="uint16", content="tokens", **options)
 
-    def _encode(self, images: Tensor) -> dict[str, Tensor]:
+    def _encode(self, images: Tensor, index: Tensor) -> dict[str, Tensor]:
         pictures = (images, images.flip(-1))
         return {name: self.autoencoder.encode(picture).indices for name, picture in zip(TOKENS, pictures)}
 
@@ -43,7 +44,7 @@ class TokenCacheWriter(LatentCacheWriter):
         return {name: value.to(torch.uint16) if name in TOKENS else value for name, value in rows.items()}, {}
 
     def _contents(self) -> dict:
-        spec = TokenSpec.of(self.autoencoder, self._shape("tokens"))
+        spec = TokenSpec.of(self.autoencoder, self._shape())
         return {"latents": spec.to_dict(), "flips": True, "shards": self.shards}
 
 
