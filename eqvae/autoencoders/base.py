@@ -9,7 +9,9 @@ from typing import Self
 from diffusers import AutoencoderKL, VQModel
 from torch import Tensor, nn
 
+from eqvae.autoencoders.ldm import save_ldm
 from eqvae.autoencoders.normalization import Normalization
+from eqvae.autoencoders.padding import padding_mode, set_padding_mode
 
 
 class Autoencoder(nn.Module):
@@ -24,6 +26,7 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.model = model
         self.normalization = normalization or _published_normalization(model)
+        set_padding_mode(model, None)
 
     @property
     def downsampling_factor(self) -> int:
@@ -35,9 +38,19 @@ class Autoencoder(nn.Module):
         """Weight of the decoder's last convolution, where the adaptive weight compares gradients."""
         return self.model.decoder.conv_out.weight
 
+    @property
+    def padding_mode(self) -> str:
+        """How convolutions pad: "zeros" or "reflect", see `eqvae.autoencoders.padding`."""
+        return padding_mode(self.model)
+
     def fingerprint(self) -> str:
-        """sha256 over names, shapes and float32 values of all weights; the normalization is compared on its own."""
+        """sha256 over names, shapes and float32 values of all weights; the normalization is compared on its own.
+
+        A padding other than by zeros counts, too, since it changes the latents.
+        """
         digest = hashlib.sha256()
+        if self.padding_mode != "zeros":
+            digest.update(f"padding_mode {self.padding_mode}".encode())
         for name, value in sorted(self.model.state_dict().items()):
             digest.update(f"{name}{tuple(value.shape)}".encode())
             digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
@@ -46,7 +59,8 @@ class Autoencoder(nn.Module):
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a folder that diffusers' `from_pretrained` reads, with `normalization.json` beside the weights.
 
-        The config keeps the base model's scaling constant. The folder appears whole or not at all; one that is there
+        The config keeps the base model's scaling constant. diffusers alone pads with zeros, whatever `padding_mode` the
+        config names; `load_autoencoder` heeds it. The folder appears whole or not at all; one that is there
         already is replaced.
         """
         folder = Path(folder)
@@ -61,6 +75,10 @@ class Autoencoder(nn.Module):
             staging.replace(folder)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+
+    def save_ldm(self, path: str | Path) -> None:
+        """Write one safetensors file in the key layout of latent-diffusion and taming-transformers."""
+        save_ldm(self.model, self.normalization, Path(path))
 
     def freeze(self) -> Self:
         """Evaluation mode, no gradients: for caches, sampling and metrics."""

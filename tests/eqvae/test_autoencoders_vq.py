@@ -108,6 +108,6 @@ def test_folder_of_another_class(tmp_path):
     tiny_vq().save_pretrained(tmp_path / "vq")
     path = tmp_path / "vq" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"_class_name": "UNet2DModel"}))
-    with pytest.raises(ValueError, match="'UNet2DModel': only AutoencoderKL and VQModel") as error:
+    with pytest.raises(ValueError, match="it is of class 'UNet2DModel': only AutoencoderKL and VQModel") as error:
         load_autoencoder(tmp_path / "vq")
     assert "\n" not in str(error.value)
