@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from dit.backbones import BACKBONES
-from dit.objectives import OBJECTIVES, Diffusion, Objective
+from dit.objectives import OBJECTIVES, Objective
 from eqvae.latents import LatentSpec
 from eqvae.training.averaging import averaged_weights
 from eqvae.training.checkpoints import load_checkpoint
@@ -38,7 +38,7 @@ class Generator:
 
     @property
     def default_sampler(self) -> str:
-        return "ddpm" if isinstance(self.objective, Diffusion) else "heun"
+        return self.objective.default_sampler
 
 
 def describe_generator(backbone: nn.Module, objective: Objective, spec: LatentSpec, autoencoder: str | None) -> dict:

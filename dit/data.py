@@ -7,14 +7,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from eqvae.data.sources import ImageSource, describe_pictures
-from eqvae.latents import LatentCache, LatentSpec
+from eqvae.latents import LatentCache, LatentSpec, open_cache
 from eqvae.training.stream import SequentialBatches, training_loader
 
 
 class LatentDataModule(lightning.LightningDataModule):
-    """Batches of fresh posterior samples from a latent cache.
+    """Batches of fresh posterior samples from a latent cache, or of tokens from a token cache.
 
-    Batches are dicts: `latents` [B, C, h, w] normalized, `label` [B], `index` [B], `key` [B].
+    Batches are dicts: `latents` [B, C, h, w] normalized or tokens [B, h, w], `label` [B], `index` [B], `key` [B].
 
     Args:
         cache: folder that `train.py predict` wrote.
@@ -49,7 +49,7 @@ class LatentDataModule(lightning.LightningDataModule):
 
     @cached_property
     def cache(self) -> LatentCache:
-        return LatentCache(self.cache_folder, self.verify)
+        return open_cache(self.cache_folder, self.verify)
 
     @property
     def spec(self) -> LatentSpec:

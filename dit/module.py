@@ -11,7 +11,7 @@ from dit.backbones.transformer import DiT
 from dit.checkpoints import describe_generator
 from dit.objectives import Objective
 from eqvae.training.nonfinite import FiniteGuard, OnNonFinite
-from eqvae.training.randomness import keyed_normal, keyed_uniform
+from eqvae.training.randomness import fold_keys, keyed_normal, keyed_uniform
 from eqvae.training.schedules import Decay, learning_rate_factor, set_learning_rate
 
 
@@ -22,7 +22,7 @@ class GeneratorModule(lightning.LightningModule):
     nor the number of devices changes them. The autoencoder is only named here, for whoever samples.
 
     Args:
-        backbone: `forward(x [B, C, h, w], t [B], y [B], drop_labels [B]) -> prediction`.
+        backbone: `forward(x [B, C, h, w] (tokens: [B, h, w]), t [B], y [B], drop_labels [B]) -> prediction`.
         objective: what is learned (`dit.objectives`).
         autoencoder: folder or hub id that made the latents; sampling decodes with it.
         learning_rate: of AdamW.
@@ -58,8 +58,16 @@ class GeneratorModule(lightning.LightningModule):
 
     def setup(self, stage: str) -> None:
         data, config = self.trainer.datamodule, self.backbone.config
-        channels, side = data.spec.shape[0], data.spec.shape[-1]
-        found = {"in_channels": channels, "input_size": side, "num_classes": data.num_classes}
+        found = data.spec.backbone_config | {"num_classes": data.num_classes}
+        for part, fits in (
+            (self.objective, self.objective.learns == data.spec.kind),
+            (self.backbone, set(found) <= set(config)),
+        ):
+            if not fits:
+                raise ValueError(
+                    f"{type(part).__name__} does not learn {data.spec.kind}, but the cache {data.cache_folder} holds "
+                    "them: choose another cache, or another backbone and objective"
+                )
         for name, value in found.items():
             if config[name] != value:
                 raise ValueError(f"backbone.{name} is {config[name]}, the cache {data.cache_folder} has {value}")
@@ -99,6 +107,8 @@ class GeneratorModule(lightning.LightningModule):
         return self.objective.loss_terms(self.backbone, latents, noise, times, y=batch["label"], drop_labels=dropped)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        # Dropout draws from torch's own generator: seeded anew, it does not depend on how often a run was resumed.
+        torch.manual_seed(int(fold_keys(self.seed, batch["key"][0])))
         terms = self.loss_terms(batch, drop_labels=True)
         self.guard.watch(batch, {"loss": terms["loss"]})
         for name, value in terms.items():

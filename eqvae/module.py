@@ -19,7 +19,7 @@ from eqvae.equivariance import (
     reconstruct,
 )
 from eqvae.evaluation.autoencoder import AutoencoderEvaluation
-from eqvae.latents.writer import LatentCacheWriter
+from eqvae.latents import create_cache_writer
 from eqvae.losses import AdversarialLoss, CodebookLoss, ExplicitLatentLoss, ReconstructionLoss, codebook_usage
 from eqvae.training.nonfinite import FiniteGuard, OnNonFinite
 from eqvae.training.randomness import keyed_normal
@@ -277,7 +277,7 @@ class AutoencoderModule(lightning.LightningModule):
         }
         if not self.trainer.is_global_zero:
             self.trainer.strategy.barrier("cache opened")
-        self._writer = LatentCacheWriter(folder, self.autoencoder, **options)
+        self._writer = create_cache_writer(folder, self.autoencoder, **options)
         if self.trainer.is_global_zero:
             self.trainer.strategy.barrier("cache opened")
 

@@ -25,10 +25,14 @@ class LatentCache:
         ValueError: naming the folder or shard that is missing, damaged or of another format.
     """
 
+    kind = LatentSpec.kind
+
     def __init__(self, folder: str | Path, verify: bool = True):
         self.folder = Path(folder)
-        self.manifest = _read_manifest(self.folder)
+        self.manifest = read_manifest(self.folder)
         self.spec = LatentSpec.from_dict(self.manifest["latents"])
+        if self.spec.kind != self.kind:
+            raise ValueError(f"{self.folder} is a cache of {self.spec.kind}, not of {self.kind}: give another cache")
         self.num_classes: int = self.manifest["dataset"]["num_classes"]
         self.has_moments: bool = self.manifest["moments"]
         self._shards = [_open_shard(self.folder, self.manifest, entry, verify) for entry in self.manifest["shards"]]
@@ -93,7 +97,8 @@ class LatentCache:
         }
 
 
-def _read_manifest(folder: Path) -> dict:
+def read_manifest(folder: Path) -> dict:
+    """The manifest of a finished cache; ValueError, naming the file, where there is none of this format."""
     path = folder / MANIFEST
     if not path.is_file():
         raise ValueError(f"{folder} is no finished latent cache ({MANIFEST} is missing): run `train.py predict`")
@@ -121,6 +126,7 @@ def _open_shard(folder: Path, manifest: dict, entry: dict, verify: bool) -> dict
     except SafetensorError as error:
         raise ValueError(f"latent shard {path} cannot be read ({error}): write the cache again") from None
     names = ("mean", "log_std") if manifest["moments"] else ("sample",)
+    names = ("tokens",) if "num_codes" in manifest["latents"] else names
     shape = (entry["count"], *manifest["latents"]["shape"])
     for name in [name + suffix for name in names for suffix in ("", "_flip")]:
         expected = f"{manifest['dtype']} {shape}"

@@ -20,7 +20,7 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 SHARD_ROWS = 10_000
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
-CONTENTS = ("moments", "sample")
+CONTENTS = {"moments": "mean", "sample": "sample"}  # and the tensor that tells the shape
 
 
 def shards_of_process(num_images: int, shard_rows: int, rank: int, num_replicas: int) -> range:
@@ -52,6 +52,8 @@ class LatentCacheWriter:
         ValueError: if another process writes there, or the folder holds another cache.
     """
 
+    dtypes, contents = DTYPES, CONTENTS
+
     def __init__(
         self,
         folder: Path,
@@ -63,10 +65,10 @@ class LatentCacheWriter:
         rank: int = 0,
         num_replicas: int = 1,
     ):
-        if dtype not in DTYPES:
-            raise ValueError(f"cache dtype {dtype!r} is unknown: use one of {', '.join(DTYPES)}")
-        if content not in CONTENTS:
-            raise ValueError(f"cache content {content!r} is unknown: use one of {', '.join(CONTENTS)}")
+        if dtype not in self.dtypes:
+            raise ValueError(f"cache dtype {dtype!r} is unknown: use one of {', '.join(self.dtypes)}")
+        if content not in self.contents:
+            raise ValueError(f"cache content {content!r} is unknown: use one of {', '.join(self.contents)}")
         self.folder, self.dataset, self.dtype, self.shard_rows = Path(folder), dataset, dtype, shard_rows
         self.autoencoder, self.content, self.rank = autoencoder, content, rank
         self._numbers = shards_of_process(dataset["num_images"], shard_rows, rank, num_replicas)
@@ -148,44 +150,46 @@ class LatentCacheWriter:
         if not keep.any():
             return
         # The whole batch, also where a process keeps only part of it: its size decides the last bits.
-        latents = self._encode(batch["image"]) if self.content == "moments" else self._sample(batch["image"], index)
-        rows = {name: value[keep].float().cpu() for name, value in latents.items()}
+        rows = {name: value[keep].cpu() for name, value in self._encode(batch["image"], index).items()}
         self._rows.append(rows | {"label": batch["label"][keep].cpu(), "index": index[keep].cpu()})
         while self._num_waiting >= self.shard_rows:
             self._write_shard(self.shard_rows)
 
-    def _encode(self, images: Tensor) -> dict[str, Tensor]:
+    def _encode(self, images: Tensor, index: Tensor) -> dict[str, Tensor]:
+        """What is kept of pictures [B, 3, H, W] and their flips."""
         posterior, flipped = self.autoencoder.encode(images), self.autoencoder.encode(images.flip(-1))
-        return {
+        moments = {
             "mean": posterior.mean,
             "log_std": 0.5 * posterior.logvar,
             "mean_flip": flipped.mean,
             "log_std_flip": 0.5 * flipped.logvar,
         }
+        moments = {name: value.float() for name, value in moments.items()}
+        return moments if self.content == "moments" else self._sample(moments, index)
 
-    def _sample(self, images: Tensor, index: Tensor) -> dict[str, Tensor]:
+    def _sample(self, moments: dict[str, Tensor], index: Tensor) -> dict[str, Tensor]:
         """One sample of each posterior, keyed by the picture."""
-        moments, samples = self._encode(images), {}
+        samples = {}
         for suffix in ("", "_flip"):
             mean, log_std = moments[f"mean{suffix}"], moments[f"log_std{suffix}"]
             noise = keyed_normal(index.to(mean.device), tuple(mean.shape[1:]), seed=0, stream=f"cached{suffix}")
             samples[f"sample{suffix}"] = mean + log_std.exp() * noise
         return samples
 
+    def _store(self, rows: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict]:
+        """Rows as they are stored, and what the manifest says of their rounding."""
+        dtype, name = self.dtypes[self.dtype], self.contents[self.content]
+        stored = {name: value.to(dtype) if value.is_floating_point() else value for name, value in rows.items()}
+        rounding = (stored[name].float() - rows[name]).norm() / rows[name].norm().clamp_min(1e-12)
+        return stored, {"rounding_error": float(rounding)}
+
     def _write_shard(self, count: int) -> None:
         rows = {name: torch.cat([part[name] for part in self._rows]) for name in self._rows[0]}
         self._rows = [{name: value[count:] for name, value in rows.items()}]
-        shard = {name: value[:count] for name, value in rows.items()}
-        stored = {
-            name: (value.to(DTYPES[self.dtype]) if value.is_floating_point() else value).contiguous()
-            for name, value in shard.items()
-        }
-        exact, rounded = (part["mean" if self.content == "moments" else "sample"] for part in (shard, stored))
-        rounding = (rounded.float() - exact).norm() / exact.norm().clamp_min(1e-12)
+        stored, rounding = self._store({name: value[:count].contiguous() for name, value in rows.items()})
         path = self.folder / f"shard-{self._numbers.start + len(self.shards):05d}.safetensors"
         self._write(path, save(stored))
-        entry = {"file": path.name, "count": count, "sha256": sha256_of_file(path), "rounding_error": float(rounding)}
-        self.shards.append(entry)
+        self.shards.append({"file": path.name, "count": count, "sha256": sha256_of_file(path)} | rounding)
         self._write_journal()
 
     def finish(self, wait: Callable[[], object] = lambda: None) -> None:
@@ -206,15 +210,19 @@ class LatentCacheWriter:
             self._write_manifest()
         self._lock.release()
 
-    def _write_manifest(self) -> None:
-        finished = self._recover()
-        self.shards = [finished[number] for number in sorted(finished)]
-        manifest = self._identity | {
+    def _contents(self) -> dict:
+        """What the manifest says of the finished shards."""
+        return {
             "latents": LatentSpec.of(self.autoencoder, self._shape()).to_dict(),
             "flips": True,
             "shards": self.shards,
             "rounding_error": max(shard["rounding_error"] for shard in self.shards),
         }
+
+    def _write_manifest(self) -> None:
+        finished = self._recover()
+        self.shards = [finished[number] for number in sorted(finished)]
+        manifest = self._identity | self._contents()
         self._write(self.folder / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
         self._write_journal()
         for journal in self.folder.glob(".journal-*.json"):
@@ -222,7 +230,7 @@ class LatentCacheWriter:
 
     def _shape(self) -> tuple[int, ...]:
         with safe_open(self.folder / self.shards[0]["file"], "pt") as shard:
-            return tuple(shard.get_slice("mean" if self.content == "moments" else "sample").get_shape()[1:])
+            return tuple(shard.get_slice(self.contents[self.content]).get_shape()[1:])
 
 
 def _changes(recorded: dict, wanted: dict) -> list[str]:
