@@ -4,8 +4,9 @@ A cache is a folder of safetensors shards and a manifest that is written last: a
 It stores raw posterior moments of each picture and of its flip, so that every read can draw a fresh sample.
 """
 
+from eqvae.latents.features import FeatureCache, FeatureCacheWriter
 from eqvae.latents.reader import LatentCache
 from eqvae.latents.spec import LatentSpec
 from eqvae.latents.writer import LatentCacheWriter
 
-__all__ = ["LatentCache", "LatentCacheWriter", "LatentSpec"]
+__all__ = ["FeatureCache", "FeatureCacheWriter", "LatentCache", "LatentCacheWriter", "LatentSpec"]
