@@ -6,6 +6,7 @@ import lightning
 import torch
 from torch import Tensor, nn
 
+from dit.alignment import Alignment, cosine_alignment, tokens_after
 from dit.backbones.flops import num_multiply_adds
 from dit.backbones.transformer import DiT
 from dit.checkpoints import describe_generator
@@ -32,6 +33,7 @@ class GeneratorModule(lightning.LightningModule):
         decay: "constant" or "cosine" to zero at max_steps.
         seed: of times, noise and dropped labels.
         on_nonfinite: "stop" or "skip" the update where a loss or gradient is not finite; see `FiniteGuard`.
+        alignment: pull tokens of a block towards features of a frozen encoder (REPA); null does not.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class GeneratorModule(lightning.LightningModule):
         decay: Decay = "constant",
         seed: int = 0,
         on_nonfinite: OnNonFinite = "stop",
+        alignment: Alignment | None = None,
     ):
         super().__init__()
         self.backbone = backbone
@@ -55,6 +58,8 @@ class GeneratorModule(lightning.LightningModule):
         self.warmup_steps, self.decay = warmup_steps, decay
         self.seed = seed
         self.guard = FiniteGuard(on_nonfinite)
+        self.alignment = alignment
+        self.projector = alignment.create_projector(backbone, seed) if alignment else None
 
     def setup(self, stage: str) -> None:
         data, config = self.trainer.datamodule, self.backbone.config
@@ -71,10 +76,12 @@ class GeneratorModule(lightning.LightningModule):
         for name, value in found.items():
             if config[name] != value:
                 raise ValueError(f"backbone.{name} is {config[name]}, the cache {data.cache_folder} has {value}")
+        if self.alignment is not None:
+            self.alignment.connect(data, self.backbone.side)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(
-            self.backbone.parameters(), self.learning_rate, self.betas, weight_decay=self.weight_decay, fused=True
+            self.parameters(), self.learning_rate, self.betas, weight_decay=self.weight_decay, fused=True
         )
 
     @property
@@ -95,7 +102,7 @@ class GeneratorModule(lightning.LightningModule):
         if gradient_clip_algorithm not in (None, "norm"):
             raise ValueError(f"trainer.gradient_clip_algorithm {gradient_clip_algorithm!r}: only norm is supported")
         if gradient_clip_val is not None:
-            torch.nn.utils.clip_grad_norm_(self.backbone.parameters(), gradient_clip_val)
+            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 
     def loss_terms(self, batch: dict[str, Tensor], drop_labels: bool) -> dict[str, Tensor]:
         """Terms of the objective per sample, [B] each, for keyed time, noise and dropped labels."""
@@ -104,7 +111,16 @@ class GeneratorModule(lightning.LightningModule):
         noise = keyed_normal(keys, tuple(latents.shape[1:]), seed=self.seed, stream="noise")
         probability = self.backbone.config["class_dropout_prob"] if drop_labels else 0.0
         dropped = keyed_uniform(keys, seed=self.seed, stream="label-dropout") < probability
-        return self.objective.loss_terms(self.backbone, latents, noise, times, y=batch["label"], drop_labels=dropped)
+        conditions = {"y": batch["label"], "drop_labels": dropped}
+        if self.alignment is None:
+            return self.objective.loss_terms(self.backbone, latents, noise, times, **conditions)
+        depth = self.alignment.depth
+        with tokens_after(self.backbone, [depth]) as tokens:
+            terms = self.objective.loss_terms(self.backbone, latents, noise, times, **conditions)
+        targets = self.alignment.targets(batch, self.backbone.side)
+        cosine = cosine_alignment(self.projector(tokens[depth]), targets)
+        loss = terms["loss"] - self.alignment.coefficient * cosine
+        return terms | {"loss": loss, "denoising_loss": terms["loss"], "alignment": cosine}
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         # Dropout draws from torch's own generator: seeded anew, it does not depend on how often a run was resumed.

@@ -14,11 +14,11 @@ from dit.samplers.counting import CountingModel
 from dit.samplers.ddpm import ddim, ddpm
 from dit.samplers.guidance import guide
 from dit.samplers.masked import TokenSettings, confidence, halton
-from dit.samplers.ode import adaptive, euler, heun, midpoint
+from dit.samplers.ode import adaptive, euler, heun, midpoint, repa_heun
 from dit.samplers.sde import StochasticSettings, euler_maruyama, stochastic_heun
 from eqvae.training.randomness import fold_keys, keyed_normal
 
-ODE_SAMPLERS = {"euler": euler, "heun": heun, "midpoint": midpoint, "adaptive": adaptive}
+ODE_SAMPLERS = {"euler": euler, "heun": heun, "midpoint": midpoint, "adaptive": adaptive, "repa_heun": repa_heun}
 SDE_SAMPLERS = {"euler_maruyama": euler_maruyama, "stochastic_heun": stochastic_heun}
 TOKEN_SAMPLERS = {"confidence": confidence, "halton": halton}
 SAMPLERS = {
@@ -43,6 +43,7 @@ __all__ = [
     "heun",
     "image_noise",
     "midpoint",
+    "repa_heun",
     "sample",
     "step_noise",
     "stochastic_heun",
@@ -75,9 +76,10 @@ def sample(
     Args:
         objective: what the model was trained with.
         model: `model(x, t)`, labels and guidance bound by `guide`.
-        sampler: a key of `SAMPLERS`. Flow: "euler", "heun", "midpoint", "adaptive" (no randomness), "euler_maruyama",
-            "stochastic_heun". Diffusion: "ddpm", or "ddim" (no randomness). Tokens: "confidence", "halton".
-        num_inference_steps: steps; both Heuns and midpoint evaluate the model twice in each, "adaptive" as it likes.
+        sampler: a key of `SAMPLERS`. Flow: "euler", "heun", "midpoint", "adaptive", "repa_heun" (no randomness),
+            "euler_maruyama", "stochastic_heun". Diffusion: "ddpm", or "ddim" (no randomness). Tokens: "confidence",
+            "halton".
+        num_inference_steps: steps; Heuns and midpoint evaluate the model twice in each, "adaptive" as it likes.
         step_noise: noise of each step, for the samplers with randomness.
         callback: called with step, x and time after each step.
         stochastic: of "euler_maruyama" and "stochastic_heun"; the published settings if None.

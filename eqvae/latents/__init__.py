@@ -8,12 +8,15 @@ fresh sample; of a VQ autoencoder it stores their tokens (`tokens`). `open_cache
 from pathlib import Path
 
 from eqvae.autoencoders import KLAutoencoder, VQAutoencoder
+from eqvae.latents.features import FeatureCache, FeatureCacheWriter
 from eqvae.latents.reader import LatentCache, read_manifest
 from eqvae.latents.spec import LatentSpec, TokenSpec
 from eqvae.latents.tokens import TokenCache, TokenCacheWriter
 from eqvae.latents.writer import LatentCacheWriter
 
 __all__ = [
+    "FeatureCache",
+    "FeatureCacheWriter",
     "LatentCache",
     "LatentCacheWriter",
     "LatentSpec",

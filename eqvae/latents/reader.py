@@ -14,8 +14,39 @@ from eqvae.training.files import sha256_of_file
 from eqvae.training.randomness import keyed_normal, keyed_uniform
 
 
-class LatentCache:
-    """A finished cache. Shards stay memory-mapped; a batch copies only its own rows.
+class ShardedRows:
+    """Rows of the shards that a manifest lists. Shards stay memory-mapped; a batch copies only its own rows.
+
+    Args:
+        folder: of the cache.
+        shapes: of one row of each tensor that shards must have in the manifest's dtype.
+        verify: compare every shard with its sha256 on opening.
+
+    Raises:
+        ValueError: naming the shard that is missing, damaged or of another shape.
+    """
+
+    def __init__(self, folder: Path, manifest: dict, shapes: dict[str, tuple[int, ...]], verify: bool):
+        self._shards = [_open_shard(folder, manifest["dtype"], shapes, entry, verify) for entry in manifest["shards"]]
+        counts = torch.tensor([entry["count"] for entry in manifest["shards"]])
+        self._starts = torch.cat((torch.zeros(1, dtype=torch.long), counts.cumsum(0)))
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def rows(self, ids: Tensor, name: str) -> Tensor:
+        """Rows `ids` [B] of one tensor of the shards, as stored."""
+        shard_of = torch.searchsorted(self._starts, ids, right=True) - 1
+        first = self._shards[0][name]
+        result = torch.empty(len(ids), *first.shape[1:], dtype=first.dtype)
+        for shard in shard_of.unique().tolist():
+            mask = shard_of == shard
+            result[mask] = self._shards[shard][name][ids[mask] - self._starts[shard]]
+        return result
+
+
+class LatentCache(ShardedRows):
+    """A finished cache of latents.
 
     Args:
         folder: of the cache.
@@ -34,13 +65,16 @@ class LatentCache:
         if self.spec.kind != self.kind:
             raise ValueError(f"{self.folder} is a cache of {self.spec.kind}, not of {self.kind}: give another cache")
         self.num_classes: int = self.manifest["dataset"]["num_classes"]
-        self.has_moments: bool = self.manifest["moments"]
-        self._shards = [_open_shard(self.folder, self.manifest, entry, verify) for entry in self.manifest["shards"]]
-        counts = torch.tensor([entry["count"] for entry in self.manifest["shards"]])
-        self._starts = torch.cat((torch.zeros(1, dtype=torch.long), counts.cumsum(0)))
+        shapes = {name + suffix: self.spec.shape for name in self._stored_names() for suffix in ("", "_flip")}
+        super().__init__(self.folder, self.manifest, shapes, verify)
 
-    def __len__(self) -> int:
-        return int(self._starts[-1])
+    @property
+    def has_moments(self) -> bool:
+        """Whether every read draws a fresh sample; otherwise one was stored."""
+        return self.manifest["moments"]
+
+    def _stored_names(self) -> tuple[str, ...]:
+        return ("mean", "log_std") if self.has_moments else ("sample",)
 
     def require_pictures(self, dataset: dict) -> None:
         """Refuse pictures other than those that were cached.
@@ -56,16 +90,6 @@ class LatentCache:
             changed = ", ".join(dataset_changes(recorded, dataset))
             raise ValueError(f"latent cache {self.folder} was made of other pictures ({changed}): write it again")
 
-    def rows(self, ids: Tensor, name: str) -> Tensor:
-        """Rows `ids` [B] of one tensor of the shards, as stored."""
-        shard_of = torch.searchsorted(self._starts, ids, right=True) - 1
-        first = self._shards[0][name]
-        result = torch.empty(len(ids), *first.shape[1:], dtype=first.dtype)
-        for shard in shard_of.unique().tolist():
-            mask = shard_of == shard
-            result[mask] = self._shards[shard][name][ids[mask] - self._starts[shard]]
-        return result
-
     def get_batch(self, ids: Tensor, keys: Tensor | None, flip: bool = True, seed: int = 0) -> dict[str, Tensor]:
         """Fresh posterior samples of pictures, normalized, half of them of the flipped picture.
 
@@ -77,13 +101,15 @@ class LatentCache:
                 the stored samples).
 
         Returns:
-            `latents` [B, C, h, w] float32 normalized, `label` [B], `index` [B].
+            `latents` [B, C, h, w] float32 normalized, `label` [B], `index` [B], `flipped` [B] bool.
         """
         name = "mean" if self.has_moments else "sample"
         latents = self.rows(ids, name).float()
-        flipped = torch.zeros(0, dtype=torch.long)
+        is_flipped = torch.zeros(len(ids), dtype=torch.bool)
         if keys is not None and flip:
-            flipped = (keyed_uniform(keys, seed=seed, stream="flip") < 0.5).nonzero()[:, 0]
+            is_flipped = keyed_uniform(keys, seed=seed, stream="flip") < 0.5
+        flipped = is_flipped.nonzero()[:, 0]
+        if len(flipped):
             latents[flipped] = self.rows(ids[flipped], f"{name}_flip").float()
         if keys is not None and self.has_moments:
             log_std = self.rows(ids, "log_std").float()
@@ -94,11 +120,16 @@ class LatentCache:
             "latents": self.spec.normalization.normalize(latents),
             "label": self.rows(ids, "label"),
             "index": ids,
+            "flipped": is_flipped,
         }
 
 
 def read_manifest(folder: Path) -> dict:
-    """The manifest of a finished cache; ValueError, naming the file, where there is none of this format."""
+    """The manifest of a cache.
+
+    Raises:
+        ValueError: if there is none, or one of another format, or the folder has shards that it does not list.
+    """
     path = folder / MANIFEST
     if not path.is_file():
         raise ValueError(f"{folder} is no finished latent cache ({MANIFEST} is missing): run `train.py predict`")
@@ -115,7 +146,9 @@ def read_manifest(folder: Path) -> dict:
     return manifest
 
 
-def _open_shard(folder: Path, manifest: dict, entry: dict, verify: bool) -> dict[str, Tensor]:
+def _open_shard(
+    folder: Path, dtype: str, shapes: dict[str, tuple[int, ...]], entry: dict, verify: bool
+) -> dict[str, Tensor]:
     path = folder / entry["file"]
     if not path.is_file():
         raise ValueError(f"latent shard {path} is missing: write the cache again")
@@ -125,11 +158,8 @@ def _open_shard(folder: Path, manifest: dict, entry: dict, verify: bool) -> dict
         shard = load_file(path)  # memory-mapped: pages are read as rows are
     except SafetensorError as error:
         raise ValueError(f"latent shard {path} cannot be read ({error}): write the cache again") from None
-    names = ("mean", "log_std") if manifest["moments"] else ("sample",)
-    names = ("tokens",) if "num_codes" in manifest["latents"] else names
-    shape = (entry["count"], *manifest["latents"]["shape"])
-    for name in [name + suffix for name in names for suffix in ("", "_flip")]:
-        expected = f"{manifest['dtype']} {shape}"
+    for name, shape in shapes.items():
+        expected = f"{dtype} {(entry['count'], *shape)}"
         found = (
             f"{str(shard[name].dtype).removeprefix('torch.')} {tuple(shard[name].shape)}" if name in shard else "none"
         )

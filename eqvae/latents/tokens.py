@@ -59,6 +59,9 @@ class TokenCache(LatentCache):
         for shard in self._shards:  # the same memory, in a type that torch can index
             shard.update({name: shard[name].view(torch.int16) for name in TOKENS})
 
+    def _stored_names(self) -> tuple[str, ...]:
+        return ("tokens",)
+
     def rows(self, ids: Tensor, name: str) -> Tensor:
         """Rows `ids` [B] of one tensor of the shards, tokens as int64.
 
@@ -85,10 +88,10 @@ class TokenCache(LatentCache):
             keys: [B] positions in the stream, which key the flip; None gives unflipped tokens.
 
         Returns:
-            `latents` [B, h, w] int64 tokens, `label` [B], `index` [B].
+            `latents` [B, h, w] int64 tokens, `label` [B], `index` [B], `flipped` [B] bool.
         """
-        tokens = self.rows(ids, "tokens")
+        tokens, flipped = self.rows(ids, "tokens"), torch.zeros(len(ids), dtype=torch.bool)
         if keys is not None and flip:
-            flipped = (keyed_uniform(keys, seed=seed, stream="flip") < 0.5).nonzero()[:, 0]
+            flipped = keyed_uniform(keys, seed=seed, stream="flip") < 0.5
             tokens[flipped] = self.rows(ids[flipped], "tokens_flip")
-        return {"latents": tokens, "label": self.rows(ids, "label"), "index": ids}
+        return {"latents": tokens, "label": self.rows(ids, "label"), "index": ids, "flipped": flipped}
