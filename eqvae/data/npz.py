@@ -46,7 +46,7 @@ class NpzSource:
         if not 0 <= index < self.num_images:
             raise IndexError(index)
         if self._process != os.getpid():  # a forked loader must not share the position in the file
-            self._stream = zipfile.ZipFile(self.file).open(f"{PICTURES}.npy")
+            self._stream = zipfile.ZipFile(self.file).open(f"{PICTURES}.npy")  # noqa: SIM115 (read for its whole life)
             _read_header(self._stream)
             self._start, self._process = self._stream.tell(), os.getpid()
         try:
