@@ -45,7 +45,7 @@ def comparison_table(first: dict, second: dict, headings: tuple[str, str]) -> Ta
     for name in _quantities(first | second):
         texts = [_text(each, name) if name in each else "" for each in (first, second)]
         change = difference(first, second, name)
-        mark = {True: "[green]better[/]", False: "[red]worse[/]", None: ""}[change and is_better(name, change)]
+        mark = {True: "[green]better[/]", False: "[red]worse[/]", None: ""}[is_better(name, change or 0.0)]
         table.add_row(name, *texts, "" if change is None else f"{change:+.4g}", mark)
     return table
 
