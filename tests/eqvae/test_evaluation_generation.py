@@ -80,7 +80,7 @@ def test_an_npz_is_read_row_by_row(tmp_path):
     with pytest.raises(ValueError, match="pictures of side 16, not 32"):
         NpzSource(tmp_path / "stored.npz", 32)
     (tmp_path / "broken.npz").write_bytes(b"PK nothing")
-    with pytest.raises(ValueError, match="broken.npz is not a readable"):
+    with pytest.raises(ValueError, match=r"broken\.npz is not a readable"):
         NpzSource(tmp_path / "broken.npz")
 
 
