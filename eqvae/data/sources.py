@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import warnings
+from collections.abc import Collection
 from glob import glob
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
@@ -108,12 +109,15 @@ class FolderSource(EncodedSource):
     Args:
         root: the folder; read with everything below it, hidden files left out.
         image_size, on_error: see `EncodedSource`.
+        exclude: file names that are left out.
 
     Raises:
         ValueError: if the folder is missing, holds no pictures, or one of its classes is empty.
     """
 
-    def __init__(self, root: str, image_size: int, on_error: Literal["stop", "skip"] = "stop"):
+    def __init__(
+        self, root: str, image_size: int, on_error: Literal["stop", "skip"] = "stop", exclude: Collection[str] = ()
+    ):
         self.root = Path(root)
         if not self.root.is_dir():
             raise ValueError(f"image folder {root} does not exist: check data.init_args.train.init_args.root")
@@ -122,7 +126,7 @@ class FolderSource(EncodedSource):
         self.num_classes = len(self.class_names)
         self.files: list[tuple[Path, int]] = []
         for label, folder in enumerate(folders or [self.root]):
-            found = sorted(_pictures_below(folder))
+            found = sorted(path for path in _pictures_below(folder) if path.name not in exclude)
             if not found:
                 raise ValueError(f"image folder {folder} holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))})")
             self.files += [(path, label) for path in found]
