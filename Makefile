@@ -4,7 +4,7 @@ BIN := .venv/bin
 EXTRAS ?= test
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs clean
+.PHONY: help demo test lint docs bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-6s %s\n", $$1, $$2}'
@@ -29,6 +29,11 @@ lint: .venv/installed  ## style check
 
 docs: .venv/installed  ## HTML documentation in docs/_build
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
+
+bench: .venv/installed  ## speed of every part, one JSON object each; several minutes
+	@for name in autoencoder_step encoding train_step sampling latent_loading; do \
+		$(BIN)/python benchmarks/$$name.py || exit 1; \
+	done
 
 clean:  ## remove runs and built documentation (never the environment)
 	rm -rf runs docs/_build

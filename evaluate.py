@@ -1,97 +1,192 @@
 """Metrics: `evaluate.py reconstruction|latents|generation ...`; prints a table and can save it as JSON.
 
-Pictures are given as `shapes:COUNT[:SEED]` (procedural), a folder, a parquet file or glob, or (generation) an .npz of
-the ADM layout with arr_0 [N, H, W, 3].
+Pictures are given as `shapes:COUNT[:SEED]` (procedural), a folder, a parquet file or glob, an .npz of the ADM layout
+(arr_0 [N, H, W, 3]; as a reference also mu, sigma, mu_s, sigma_s), or (generation) the output folder of sample.py.
 """
 
 import argparse
 import json
+import warnings
 from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from eqvae.autoencoders import load_autoencoder
-from eqvae.data import open_source, read_pictures
+from eqvae.data import ImageSource, open_source
 from eqvae.data.module import ImageBatches
-from eqvae.evaluation import create_extractor, images_to_features
-from eqvae.evaluation.autoencoder import AutoencoderEvaluation
-from eqvae.evaluation.generation import features_to_generation_metrics
-from eqvae.evaluation.pictures import autoencoder_panel, save_png
+from eqvae.evaluation import METRIC_NAMES, ReconstructionMetrics, create_extractor
+from eqvae.evaluation.autoencoder import LatentMetrics
+from eqvae.evaluation.feature_sets import images_to_feature_set
+from eqvae.evaluation.generation import feature_sets_to_generation_metrics
+from eqvae.evaluation.inputs import first_images, open_samples, picture_batches, reference_to_feature_set
+from eqvae.evaluation.pictures import autoencoder_panels, save_png
+from eqvae.evaluation.quantization import images_to_latents
+from eqvae.evaluation.tables import (
+    CENTER_CROP,
+    backend_versions,
+    comparison_table,
+    differences,
+    load_result,
+    result_table,
+    warn_of_different_conditions,
+)
+from eqvae.losses.perceptual import PERCEPTUAL_NAMES
 from eqvae.training.cli import run_command
 from eqvae.training.files import write_atomically
 from eqvae.training.stream import SequentialBatches
 
-RECONSTRUCTION = ("psnr", "ssim", "perceptual", "rf", "num_images")
+BATCH_SIZE = 100
 NUM_PANEL_IMAGES = 6
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, dest="command")
-    for name, text in (
-        ("reconstruction", "PSNR, SSIM, perceptual distance and Fréchet distance of reconstructions"),
-        ("latents", "equivariance errors, intrinsic dimension, effective rank, spectrum of a latent space"),
-    ):
-        sub = commands.add_parser(name, help=text, description=text)
-        sub.add_argument("--autoencoder", required=True, help="folder, hub id or packaged name (shapes-f4c8)")
-        sub.add_argument("--data", required=True, help="pictures: shapes:COUNT[:SEED], folder, or parquet glob")
+    reconstruction = _add(commands, "reconstruction", "PSNR, SSIM, perceptual and Fréchet distance of reconstructions")
+    latents = _add(commands, "latents", "equivariance errors, dimension, rank, spectrum, scale of a latent space")
+    generation = _add(commands, "generation", "FID (FD), sFID, Inception score, KID, precision and recall of samples")
+    for sub in (reconstruction, latents):
+        sub.add_argument("--autoencoder", required=True, action="append", help="folder, hub id or packaged name "
+                         "(shapes-f4c8); given twice, two are compared side by side")  # fmt: skip
+        sub.add_argument("--data", required=True, help="pictures: shapes:COUNT[:SEED], folder, parquet glob, .npz")
         sub.add_argument("--image-size", type=int, default=32, help="side after the centre crop (default 32)")
-        sub.add_argument("--num-images", type=int, help="read only the first so many (default all)")
-        sub.add_argument("--uint8-rule", choices=["round", "truncate"], default="round", help="default round")
-        _common(sub)
         sub.add_argument("--picture", help="where to save a PNG of latents and their transforms (default: not saved)")
-        sub.set_defaults(run=_autoencoder)
-    sub = commands.add_parser("generation", help="FD (FID), KID, precision and recall of samples")
-    sub.add_argument("--generated", required=True, help="samples: .npz, folder, or parquet glob")
-    sub.add_argument("--reference", required=True, help="real pictures: the same, or shapes:COUNT[:SEED]")
-    sub.add_argument("--image-size", type=int, default=32, help="side after the centre crop (default 32)")
-    _common(sub)
-    sub.set_defaults(run=_generation)
-    arguments = parser.parse_args()
-    run_command(lambda: _show(arguments, arguments.run(arguments)))
-
-
-def _common(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--extractor", default="efficientnet_lite0", help="or inception_v3 (default efficientnet_lite0)")
-    sub.add_argument("--extractor-weights", help="local weights of Inception-v3 (default: downloaded)")
-    sub.add_argument("--output", help="JSON file for the numbers (default: printed only)")
-
-
-def _autoencoder(arguments: argparse.Namespace) -> dict:
-    autoencoder = load_autoencoder(arguments.autoencoder).freeze()
-    source = ImageBatches(open_source(arguments.data, arguments.image_size))
-    evaluation = AutoencoderEvaluation(
-        arguments.extractor, arguments.extractor_weights, uint8_rule=arguments.uint8_rule
+        sub.set_defaults(run=_autoencoders)
+    reconstruction.add_argument("--uint8-rule", choices=["round", "truncate"], default="round", help="default round")
+    reconstruction.add_argument("--perceptual", choices=PERCEPTUAL_NAMES, default="efficientnet_lite0",
+                                help="lpips_vgg in published tables (default %(default)s)")  # fmt: skip
+    reconstruction.add_argument("--lpips-weights", help="local torchvision backbone of LPIPS (default: downloaded)")
+    _add_extractor(reconstruction, several=True)
+    generation.add_argument(
+        "--generated", required=True, help="samples: .npz, folder, parquet glob, sample.py's output"
     )
-    batches = SequentialBatches(source, 100, arguments.num_images)
-    for batch in batches.loader():
-        evaluation.update(autoencoder, batch["image"])
+    generation.add_argument("--reference", required=True, help="real pictures: the same, shapes:COUNT[:SEED], or an "
+                            ".npz of statistics")  # fmt: skip
+    generation.add_argument("--image-size", type=int, help="side after the centre crop (default: that of the samples)")
+    generation.add_argument("--statistics-cache", type=Path, help="folder of reference statistics, kept once computed "
+                            "(default: eqvae/statistics in the user's cache folder)")  # fmt: skip
+    generation.add_argument("--compare-with", help="saved result of --output to set beside this one")
+    _add_extractor(generation, several=False)
+    generation.set_defaults(run=_generation)
+    arguments = parser.parse_args()
+    run_command(lambda: _run(arguments))
+
+
+def _add(commands, name: str, text: str) -> argparse.ArgumentParser:
+    sub = commands.add_parser(name, help=text, description=text)
+    sub.add_argument("--num-images", type=int, help="read only the first so many (default all)")
+    sub.add_argument("--num-workers", type=int, default=0, help="processes that decode pictures (default 0)")
+    sub.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default %(default)s")
+    sub.add_argument("--output", help="JSON file for the numbers (default: printed only)")
+    return sub
+
+
+def _add_extractor(sub: argparse.ArgumentParser, several: bool) -> None:
+    text = "features of the Fréchet distance (default efficientnet_lite0)" + (
+        "; several may be named" if several else ""
+    )
+    names = {"nargs": "+", "default": ["efficientnet_lite0"]} if several else {"default": "efficientnet_lite0"}
+    sub.add_argument("--extractor", choices=METRIC_NAMES, help=text, **names)
+    sub.add_argument("--extractor-weights", help="local weights of Inception-v3 (default: downloaded)")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *about: Console(stderr=True).print(f"[yellow]warning:[/] {message}")
+        report = arguments.run(arguments)
+    if arguments.output:
+        write_atomically(Path(arguments.output), (json.dumps(report, indent=2) + "\n").encode())
+
+
+def _autoencoders(arguments: argparse.Namespace) -> dict:
+    if len(arguments.autoencoder) > 2:
+        raise ValueError(f"--autoencoder may be given once or twice, got {len(arguments.autoencoder)}")
+    measure = _reconstruction if arguments.command == "reconstruction" else _latents
+    source = open_source(arguments.data, arguments.image_size)
+    autoencoders = {name: load_autoencoder(name).freeze().to(arguments.device) for name in arguments.autoencoder}
+    results = [measure(autoencoder, source, arguments) for autoencoder in autoencoders.values()]
+    results = [{"autoencoder": name} | each for name, each in zip(autoencoders, results, strict=True)]
     if arguments.picture:
-        images = torch.stack([source.get_batch(torch.tensor([i]), None)["image"][0] for i in range(NUM_PANEL_IMAGES)])
-        save_png(autoencoder_panel(autoencoder, images), Path(arguments.picture))
-    report = evaluation.compute()
-    wanted = arguments.command == "reconstruction"
-    kept = {k: v for k, v in report.items() if k.startswith(RECONSTRUCTION) == wanted or k == "num_images"}
-    return kept | {"uint8_rule": arguments.uint8_rule, "extractor": arguments.extractor, "data": arguments.data}
+        images = first_images(source, NUM_PANEL_IMAGES).to(arguments.device)
+        save_png(autoencoder_panels(autoencoders, images), Path(arguments.picture))
+    if len(results) == 1:
+        Console().print(result_table(results[0]))
+        return results[0]
+    Console().print(comparison_table(*results, headings=("first", "second")))
+    return {"first": results[0], "second": results[1], "differences": differences(*results)}
+
+
+def _reconstruction(autoencoder, source: ImageSource, arguments: argparse.Namespace) -> dict:
+    settings = (arguments.extractor, arguments.extractor_weights, arguments.perceptual, arguments.lpips_weights)
+    metrics = ReconstructionMetrics(*settings, uint8_rule=arguments.uint8_rule)
+    for images in _images(source, arguments):
+        with torch.no_grad():
+            latents, _ = images_to_latents(autoencoder, images)
+            metrics.update(images, autoencoder.decode(latents).float())
+    report = _with_spread(metrics.compute(), metrics.standard_deviations())
+    about = {"extractor": ", ".join(arguments.extractor), "perceptual": arguments.perceptual}
+    about["num_images"] = int(report["num_images"])
+    return report | about | _conditions(arguments)
+
+
+def _latents(autoencoder, source: ImageSource, arguments: argparse.Namespace) -> dict:
+    metrics = LatentMetrics()
+    for images in _images(source, arguments):
+        metrics.update(autoencoder, images)
+    report = _with_spread(metrics.compute(), metrics.standard_deviations())
+    carried = autoencoder.normalization.to_dict()
+    about = {"num_images": metrics.num_images, "normalization_method": carried["method"]}
+    about |= {f"normalization_{name}": list(carried[name]) for name in ("shift", "scale")}
+    return report | metrics.curves() | about | _conditions(arguments)
+
+
+def _images(source: ImageSource, arguments: argparse.Namespace):
+    batches = SequentialBatches(ImageBatches(source), BATCH_SIZE, arguments.num_images)
+    return (batch["image"].to(arguments.device) for batch in batches.loader(arguments.num_workers))
+
+
+def _with_spread(means: dict, deviations: dict[str, float]) -> dict:
+    return means | {f"{name}_std": value for name, value in deviations.items()}
+
+
+def _conditions(arguments: argparse.Namespace) -> dict:
+    size = {"image_size": arguments.image_size, "crop": CENTER_CROP}
+    return size | {"data": arguments.data, "versions": backend_versions()}
 
 
 def _generation(arguments: argparse.Namespace) -> dict:
-    extractor = create_extractor(arguments.extractor, arguments.extractor_weights)
-    sets = [read_pictures(where, arguments.image_size) for where in (arguments.reference, arguments.generated)]
-    real, generated = (images_to_features(pictures.split(100), extractor) for pictures in sets)
-    report = features_to_generation_metrics(real, generated, arguments.extractor)
-    return report | {"num_reference": len(real), "num_generated": len(generated), "extractor": arguments.extractor}
-
-
-def _show(arguments: argparse.Namespace, report: dict) -> None:
-    table = Table("quantity", "value")
-    for name, value in report.items():
-        table.add_row(name, f"{value:.5g}" if isinstance(value, float) else str(value))
-    Console().print(table)
-    if arguments.output:
-        write_atomically(Path(arguments.output), (json.dumps(report, indent=2) + "\n").encode())
+    source, uint8_rule = open_samples(arguments.generated, arguments.image_size)
+    size, device, name = source.image_size, arguments.device, arguments.extractor
+    earlier = load_result(arguments.compare_with) if arguments.compare_with else None
+    real, about = reference_to_feature_set(
+        arguments.reference,
+        size,
+        name,
+        arguments.extractor_weights,
+        device,
+        num_workers=arguments.num_workers,
+        cache=arguments.statistics_cache,
+    )
+    extractor = create_extractor(name, arguments.extractor_weights, device)
+    generated = images_to_feature_set(picture_batches(source, arguments.num_images, arguments.num_workers), extractor)
+    report = feature_sets_to_generation_metrics(real, generated, name) | {
+        "num_reference": real.num_images,
+        "num_generated": generated.num_images,
+        "image_size": size,
+        "crop": CENTER_CROP,
+        "uint8_rule": uint8_rule,
+        "extractor": name,
+        "generated": arguments.generated,
+        "reference": {"pictures": arguments.reference} | about,
+        "versions": backend_versions(),
+    }
+    if earlier is None:
+        Console().print(result_table(report))
+    else:
+        warn_of_different_conditions(earlier, report)
+        Console().print(comparison_table(earlier, report, headings=(arguments.compare_with, "this")))
+    return report
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from rich.progress import track
 from dit.checkpoints import load_generator
 from dit.generation import SamplingSettings, choose_labels, generate_images
 from dit.samplers import SAMPLERS
+from dit.samplers.masked import KNOWN
 from eqvae.autoencoders import load_autoencoder
 from eqvae.evaluation.pictures import image_grid, save_png
 from eqvae.training.cli import run_command
@@ -34,12 +35,21 @@ def main() -> None:
     add("--num-images", type=int, default=100, help="how many images")
     add("--batch-size", type=int, default=100, help="images at a time; changes no image")
     add("--labels", default="balanced", help="balanced, random, or class numbers separated by commas")
-    add("--sampler", choices=list(SAMPLERS), help="heun for flow models, ddpm for diffusion models")
+    add("--sampler", choices=list(SAMPLERS), help="heun for flows, ddpm for diffusion, halton for tokens")
     add("--num-inference-steps", type=int, default=50, help="steps of the sampler")
     add("--guidance-scale", type=float, default=1.0, help="classifier-free guidance; 1 is none")
     add("--guidance-channels", choices=["all", "first3"], default="all", help="first3 as the public DiT and SiT")
+    add("--guidance-schedule", choices=["constant", "linear"], default="constant", help="linear: from 1 at t = 0 on")
     add("--uint8-rule", choices=["round", "truncate"], default="round", help="truncate as the public samplers")
     add("--seed", type=int, default=0, help="of starting noise, step noise and random labels")
+    tokens = parser.add_argument_group("token models").add_argument
+    tokens("--schedule", choices=list(KNOWN), default="arccos", help="how the number of known tokens grows")
+    tokens("--counts", choices=["proportional", "cumulative"], default="proportional", help="of confidence: v1 or v2")
+    tokens("--gumbel-temperature", type=float, default=4.5, help="of confidence: its noise at the first step")
+    tokens("--inverse-temperature", type=float, default=1.0, help="multiplies the logits; above 1 sharpens")
+    tokens("--warmup-steps", type=int, default=0, help="first steps with half of the inverse temperature")
+    tokens("--top-k", type=int, help="draw from so many likeliest codes; all")
+    tokens("--halton-shift", action="store_true", help="of halton: start the order elsewhere in each picture")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where to sample")
     add("--png", action="store_true", help="write every image as a PNG, too")
     add("--npz", action="store_true", help="write samples.npz (arr_0 uint8 [N, H, W, 3]) for the ADM evaluation suite")
@@ -52,8 +62,7 @@ def _run(arguments: argparse.Namespace) -> None:
     source = arguments.autoencoder or generator.autoencoder_source
     if source is None:
         raise ValueError(f"checkpoint {arguments.checkpoint} names no autoencoder: give --autoencoder")
-    names = {field.name for field in dataclasses.fields(SamplingSettings)}
-    settings = SamplingSettings(**{name: value for name, value in vars(arguments).items() if name in names})
+    settings = SamplingSettings.from_options(vars(arguments))
     generator.backbone.to(arguments.device)
     autoencoder = load_autoencoder(source).freeze()
     labels = choose_labels(torch.arange(arguments.num_images), generator.num_classes, arguments.labels, settings.seed)

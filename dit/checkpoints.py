@@ -6,8 +6,9 @@ from pathlib import Path
 from torch import nn
 
 from dit.backbones import BACKBONES
-from dit.objectives import OBJECTIVES, Diffusion, Objective
+from dit.objectives import OBJECTIVES, Objective
 from eqvae.latents import LatentSpec
+from eqvae.training.averaging import averaged_weights
 from eqvae.training.checkpoints import load_checkpoint
 
 BACKBONE_PREFIX = "backbone."
@@ -37,7 +38,7 @@ class Generator:
 
     @property
     def default_sampler(self) -> str:
-        return "ddpm" if isinstance(self.objective, Diffusion) else "heun"
+        return self.objective.default_sampler
 
 
 def describe_generator(backbone: nn.Module, objective: Objective, spec: LatentSpec, autoencoder: str | None) -> dict:
@@ -50,21 +51,26 @@ def describe_generator(backbone: nn.Module, objective: Objective, spec: LatentSp
     }
 
 
-def load_generator(path: str | Path) -> Generator:
+def load_generator(path: str | Path, ema_decay: float | None = None) -> Generator:
     """The generator of a Lightning checkpoint, with its averaged weights where there are any.
 
+    Args:
+        ema_decay: which moving average, where the run kept several; None: the first.
+
     Raises:
-        ValueError: naming the file, if it is missing, damaged or of something else.
+        ValueError: naming the file, if it is missing, damaged or of something else, or holds no such average.
     """
     checkpoint = load_checkpoint(path)
     if "generator" not in checkpoint:
         raise ValueError(f"checkpoint {path} is not one of stage 2: give the .ckpt of a generator")
+    try:
+        state = averaged_weights(checkpoint, ema_decay)
+    except ValueError as error:
+        raise ValueError(f"checkpoint {path}: {error}") from None
     about = checkpoint["generator"]
     backbone = BACKBONES[about["backbone"]["name"]](**about["backbone"]["config"])
     weights = {
-        name.removeprefix(BACKBONE_PREFIX): value
-        for name, value in checkpoint["state_dict"].items()
-        if name.startswith(BACKBONE_PREFIX)
+        name.removeprefix(BACKBONE_PREFIX): value for name, value in state.items() if name.startswith(BACKBONE_PREFIX)
     }
     backbone.load_state_dict(weights)
     return Generator(

@@ -1,15 +1,15 @@
 """Pictures from a trained generator: the same picture for the same index, whatever the batch."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
 
 from dit.checkpoints import Generator
-from dit.samplers import guide, image_noise, sample, step_noise
-from eqvae.autoencoders import KLAutoencoder
+from dit.samplers import TokenSettings, guide, image_noise, sample, step_noise
+from eqvae.autoencoders import KLAutoencoder, VQAutoencoder
 from eqvae.data.images import to_uint8
 from eqvae.training.randomness import keyed_integers
 
@@ -19,13 +19,15 @@ class SamplingSettings:
     """How pictures are sampled; written into every result.
 
     Args:
-        sampler: a name of `dit.samplers.SAMPLERS`; null takes "heun" for flow and "ddpm" for diffusion.
+        sampler: a name of `dit.samplers.SAMPLERS`; null takes the objective's own ("heun", "ddpm", "halton").
         num_inference_steps: steps of the sampler.
         guidance_scale: of classifier-free guidance; 1 is none.
         guidance_channels: "all", or "first3" as the public DiT and SiT samplers do.
         guidance_interval: first and last time at which guidance acts, in the objective's time.
         seed: of starting noise, step noise and random labels.
         uint8_rule: "round", or "truncate" as the public samplers do.
+        guidance_schedule: "constant", or "linear": the scale grows from 1 at t = 0 to guidance_scale at t = 1.
+        tokens: of the samplers of masked tokens.
     """
 
     sampler: str | None = None
@@ -35,6 +37,17 @@ class SamplingSettings:
     guidance_interval: tuple[float, float] = (0.0, 1000.0)
     seed: int = 0
     uint8_rule: Literal["round", "truncate"] = "round"
+    guidance_schedule: Literal["constant", "linear"] = "constant"
+    tokens: TokenSettings = field(default_factory=TokenSettings)
+
+    @classmethod
+    def from_options(cls, options: dict[str, Any]) -> Self:
+        """The settings among options of a command line, those of tokens by their own names; others are ignored."""
+        own, tokens = (
+            {each.name: options[each.name] for each in fields(kind) if each.name in options}
+            for kind in (cls, TokenSettings)
+        )
+        return cls(**own, tokens=TokenSettings(**tokens))
 
 
 def choose_labels(indices: Tensor, num_classes: int, how: str, seed: int = 0) -> Tensor:
@@ -64,7 +77,7 @@ def generate_latents(
     settings: SamplingSettings,
     callback: Callable[[int, Tensor, float], None] | None = None,
 ) -> Tensor:
-    """Normalized latents [B, C, h, w] of image indices [B] with labels [B]."""
+    """Normalized latents [B, C, h, w], or tokens [B, h, w], of image indices [B] with labels [B]."""
     device = next(generator.backbone.parameters()).device
     indices, labels = indices.to(device), labels.to(device)
     config = generator.backbone.config
@@ -75,6 +88,7 @@ def generate_latents(
         generator.num_classes if config["class_dropout_prob"] > 0 else None,
         settings.guidance_channels,
         settings.guidance_interval,
+        settings.guidance_schedule,
     )
     shape = generator.spec.shape
     return sample(
@@ -85,13 +99,14 @@ def generate_latents(
         settings.num_inference_steps,
         step_noise(indices, shape, settings.seed),
         callback,
+        tokens=settings.tokens,
     )
 
 
 @torch.inference_mode()
 def generate_images(
     generator: Generator,
-    autoencoder: KLAutoencoder,
+    autoencoder: KLAutoencoder | VQAutoencoder,
     labels: Tensor,
     settings: SamplingSettings,
     batch_size: int = 100,
@@ -107,5 +122,5 @@ def generate_images(
     autoencoder = autoencoder.to(device)
     for part in torch.arange(len(labels)).split(batch_size):
         latents = generate_latents(generator, part + first_index, labels[part], settings)
-        images = autoencoder.decode(generator.spec.normalization.denormalize(latents.float()))
+        images = generator.spec.decode(autoencoder, latents)
         yield to_uint8(images, settings.uint8_rule).cpu()

@@ -6,9 +6,13 @@ import lightning
 import torch
 from torch import Tensor, nn
 
+from dit.alignment import Alignment, cosine_alignment, tokens_after
+from dit.backbones.flops import num_multiply_adds
+from dit.backbones.transformer import DiT
 from dit.checkpoints import describe_generator
 from dit.objectives import Objective
-from eqvae.training.randomness import keyed_normal, keyed_uniform
+from eqvae.training.nonfinite import FiniteGuard, OnNonFinite
+from eqvae.training.randomness import fold_keys, keyed_normal, keyed_uniform
 from eqvae.training.schedules import Decay, learning_rate_factor, set_learning_rate
 
 
@@ -19,7 +23,7 @@ class GeneratorModule(lightning.LightningModule):
     nor the number of devices changes them. The autoencoder is only named here, for whoever samples.
 
     Args:
-        backbone: `forward(x [B, C, h, w], t [B], y [B], drop_labels [B]) -> prediction`.
+        backbone: `forward(x [B, C, h, w] (tokens: [B, h, w]), t [B], y [B], drop_labels [B]) -> prediction`.
         objective: what is learned (`dit.objectives`).
         autoencoder: folder or hub id that made the latents; sampling decodes with it.
         learning_rate: of AdamW.
@@ -28,6 +32,8 @@ class GeneratorModule(lightning.LightningModule):
         warmup_steps: steps of linear warm-up.
         decay: "constant" or "cosine" to zero at max_steps.
         seed: of times, noise and dropped labels.
+        on_nonfinite: "stop" or "skip" the update where a loss or gradient is not finite; see `FiniteGuard`.
+        alignment: pull tokens of a block towards features of a frozen encoder (REPA); null does not.
     """
 
     def __init__(
@@ -41,6 +47,8 @@ class GeneratorModule(lightning.LightningModule):
         warmup_steps: int = 0,
         decay: Decay = "constant",
         seed: int = 0,
+        on_nonfinite: OnNonFinite = "stop",
+        alignment: Alignment | None = None,
     ):
         super().__init__()
         self.backbone = backbone
@@ -49,21 +57,41 @@ class GeneratorModule(lightning.LightningModule):
         self.learning_rate, self.betas, self.weight_decay = learning_rate, tuple(betas), weight_decay
         self.warmup_steps, self.decay = warmup_steps, decay
         self.seed = seed
+        self.guard = FiniteGuard(on_nonfinite)
+        self.alignment = alignment
+        self.projector = alignment.create_projector(backbone, seed) if alignment else None
 
     def setup(self, stage: str) -> None:
         data, config = self.trainer.datamodule, self.backbone.config
-        channels, side = data.spec.shape[0], data.spec.shape[-1]
-        found = {"in_channels": channels, "input_size": side, "num_classes": data.num_classes}
+        found = data.spec.backbone_config | {"num_classes": data.num_classes}
+        for part, fits in (
+            (self.objective, self.objective.learns == data.spec.kind),
+            (self.backbone, set(found) <= set(config)),
+        ):
+            if not fits:
+                raise ValueError(
+                    f"{type(part).__name__} does not learn {data.spec.kind}, but the cache {data.cache_folder} holds "
+                    "them: choose another cache, or another backbone and objective"
+                )
         for name, value in found.items():
             if config[name] != value:
                 raise ValueError(f"backbone.{name} is {config[name]}, the cache {data.cache_folder} has {value}")
+        if self.alignment is not None:
+            self.alignment.connect(data, self.backbone.side)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(
-            self.backbone.parameters(), self.learning_rate, self.betas, weight_decay=self.weight_decay, fused=True
+            self.parameters(), self.learning_rate, self.betas, weight_decay=self.weight_decay, fused=True
         )
 
+    @property
+    def flops_per_image(self) -> int | None:
+        """Floating-point operations of one forward pass of one image, where they are known."""
+        return 2 * num_multiply_adds(self.backbone) if isinstance(self.backbone, DiT) else None
+
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        if not self.guard.accepts(self, self.parameters()):
+            optimizer.zero_grad()  # without gradients the step changes nothing but is counted
         factor = learning_rate_factor(self.global_step, self.trainer.max_steps, self.warmup_steps, self.decay)
         set_learning_rate(optimizer, self.learning_rate * factor)
 
@@ -74,7 +102,7 @@ class GeneratorModule(lightning.LightningModule):
         if gradient_clip_algorithm not in (None, "norm"):
             raise ValueError(f"trainer.gradient_clip_algorithm {gradient_clip_algorithm!r}: only norm is supported")
         if gradient_clip_val is not None:
-            torch.nn.utils.clip_grad_norm_(self.backbone.parameters(), gradient_clip_val)
+            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 
     def loss_terms(self, batch: dict[str, Tensor], drop_labels: bool) -> dict[str, Tensor]:
         """Terms of the objective per sample, [B] each, for keyed time, noise and dropped labels."""
@@ -83,15 +111,25 @@ class GeneratorModule(lightning.LightningModule):
         noise = keyed_normal(keys, tuple(latents.shape[1:]), seed=self.seed, stream="noise")
         probability = self.backbone.config["class_dropout_prob"] if drop_labels else 0.0
         dropped = keyed_uniform(keys, seed=self.seed, stream="label-dropout") < probability
-        return self.objective.loss_terms(self.backbone, latents, noise, times, y=batch["label"], drop_labels=dropped)
+        conditions = {"y": batch["label"], "drop_labels": dropped}
+        if self.alignment is None:
+            return self.objective.loss_terms(self.backbone, latents, noise, times, **conditions)
+        depth = self.alignment.depth
+        with tokens_after(self.backbone, [depth]) as tokens:
+            terms = self.objective.loss_terms(self.backbone, latents, noise, times, **conditions)
+        targets = self.alignment.targets(batch, self.backbone.side)
+        cosine = cosine_alignment(self.projector(tokens[depth]), targets)
+        loss = terms["loss"] - self.alignment.coefficient * cosine
+        return terms | {"loss": loss, "denoising_loss": terms["loss"], "alignment": cosine}
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        terms = {name: value.mean() for name, value in self.loss_terms(batch, drop_labels=True).items()}
-        if not torch.isfinite(terms["loss"]):
-            raise ValueError(f"the loss is not finite at step {self.global_step}: lower the learning rate or use bf16")
-        self.log("train/loss", terms["loss"].detach(), prog_bar=True)
-        self.log_dict({f"train/{name}": value.detach() for name, value in terms.items() if name != "loss"})
-        return terms["loss"]
+        # Dropout draws from torch's own generator: seeded anew, it does not depend on how often a run was resumed.
+        torch.manual_seed(int(fold_keys(self.seed, batch["key"][0])))
+        terms = self.loss_terms(batch, drop_labels=True)
+        self.guard.watch(batch, {"loss": terms["loss"]})
+        for name, value in terms.items():
+            self.log(f"train/{name}", value.detach().mean(), prog_bar=name == "loss", sync_dist=True)
+        return terms["loss"].mean()
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         for name, value in self.loss_terms(batch, drop_labels=False).items():

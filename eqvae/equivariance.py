@@ -23,7 +23,7 @@ MEASURED_SCALES = (0.25, 0.5, 0.75)  # of the paper's equivariance error
 
 @dataclass(frozen=True)
 class SpatialTransform:
-    """Resize by (vertical, horizontal) factors, then `quarter_turns` clockwise quarter turns.
+    """Resize by (vertical, horizontal) factors, flip left to right if asked, then turn clockwise.
 
     Acts on any [B, C, H, W], images and latents alike, by the same call: no antialiasing, corners not aligned.
 
@@ -31,15 +31,19 @@ class SpatialTransform:
         scale: (sy, sx); the output has floor(sy * H) by floor(sx * W) pixels before it is turned.
         quarter_turns: clockwise turns of 90 degrees, any integer.
         interpolation: "bilinear" (as the released code) or "bicubic" (as the paper states).
+        flip: left to right, before the turns.
     """
 
     scale: tuple[float, float] = (1.0, 1.0)
     quarter_turns: int = 0
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    flip: bool = False
 
     def __call__(self, x: Tensor) -> Tensor:
         if self.scale != (1.0, 1.0):
             x = F.interpolate(x, scale_factor=self.scale, mode=self.interpolation, align_corners=False)
+        if self.flip:
+            x = x.flip(-1)
         return x.rot90(self.quarter_turns % 4, dims=(-1, -2))
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
@@ -51,12 +55,16 @@ class SpatialTransform:
         """The single transform equal to this one followed by `other` (exact on the grid; scaling resamples once)."""
         sy, sx = other.scale if self.quarter_turns % 2 == 0 else other.scale[::-1]
         scale = (self.scale[0] * sy, self.scale[1] * sx)
-        return SpatialTransform(scale, (self.quarter_turns + other.quarter_turns) % 4, self.interpolation)
+        # A flip after k turns is the flip followed by -k turns.
+        turns = -self.quarter_turns if other.flip else self.quarter_turns
+        quarter_turns = (turns + other.quarter_turns) % 4
+        return SpatialTransform(scale, quarter_turns, self.interpolation, self.flip != other.flip)
 
     def inverse(self) -> Self:
-        """Turns back, then scales back: exact for turns, up to resampling for scales."""
+        """Turns and flips back, then scales back: exact for turns and flips, up to resampling for scales."""
         sy, sx = self.scale if self.quarter_turns % 2 == 0 else self.scale[::-1]
-        return SpatialTransform((1 / sy, 1 / sx), -self.quarter_turns % 4, self.interpolation)
+        turns = self.quarter_turns if self.flip else -self.quarter_turns  # a flipped turn is its own inverse
+        return SpatialTransform((1 / sy, 1 / sx), turns % 4, self.interpolation, self.flip)
 
 
 class Draw(NamedTuple):
@@ -77,10 +85,14 @@ class TransformDistribution:
     Args:
         scale: "isotropic" (the paper's main model), "anisotropic" (each axis its own factor) or "none".
         rotation: "quarter" or "none".
+        flip: flip every other equivariance step, too (in neither paper nor released code).
         interpolation: "bilinear" or "bicubic", the same for image and latent.
         probability: of an equivariance step; the others preserve the prior (p_alpha of the paper is 1 - this).
         low_resolution_probability: of shrinking the input image in a step that is no equivariance step
             (released code: 0.25, so 12.5 % of all steps; paper: 0).
+        critic: "same" shows the critic the transformed pictures of the autoencoder's own pass; "fresh" draws another
+            transform for it, as the released code does in its second pass, and decodes a second time.
+        same_on_all_devices: false lets every device draw its own transforms; the result then depends on their number.
     """
 
     scale: Literal["none", "isotropic", "anisotropic"] = "isotropic"
@@ -88,23 +100,32 @@ class TransformDistribution:
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     probability: float = 0.5
     low_resolution_probability: float = 0.25
+    flip: bool = False
+    critic: Literal["same", "fresh"] = "same"
+    same_on_all_devices: bool = True
 
     def __post_init__(self):
         for name in ("probability", "low_resolution_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
 
-    def draw(self, seed: int, step: int, latent_size: tuple[int, int]) -> Draw:
+    def draw(
+        self, seed: int, step: int, latent_size: tuple[int, int], rank: int = 0, stream: str = "equivariance"
+    ) -> Draw:
         """The draw of a step: a function of (seed, step) alone, hence the same on every device and after a resume.
 
         Args:
             latent_size: (height, width) of the untransformed latent; scales are multiples of 1 / side.
+            rank: of the device; matters only where devices draw their own.
+            stream: name of the draws, another one for the critic's.
         """
-        rng = random.Random(f"equivariance/{seed}/{step}")
+        device = "" if self.same_on_all_devices or rank == 0 else f"/{rank}"
+        rng = random.Random(f"{stream}/{seed}/{step}{device}")
         if rng.random() < self.probability:
             scale = self._draw_scale(rng, latent_size)
             quarter_turns = rng.choice(QUARTER_TURNS) if self.rotation == "quarter" else 0
-            return Draw("equivariance", SpatialTransform(scale, quarter_turns, self.interpolation))
+            flip = self.flip and rng.random() < 0.5
+            return Draw("equivariance", SpatialTransform(scale, quarter_turns, self.interpolation, flip))
         if rng.random() < self.low_resolution_probability:
             side = min(latent_size)
             factor = rng.choice(_scale_grid(side))
@@ -122,6 +143,27 @@ class TransformDistribution:
         return (factor, factor)
 
 
+PRESETS = {
+    "paper": TransformDistribution(interpolation="bicubic", low_resolution_probability=0.0),
+    "released": TransformDistribution(interpolation="bilinear", low_resolution_probability=0.25, critic="fresh"),
+}  # EQ-VAE, section 3 and its released code, which differ
+
+
+def choose_transforms(transforms: TransformDistribution | str | None) -> TransformDistribution:
+    """A distribution as it is, a preset by its name, or for None the ordinary loss: no transforms at all.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    if transforms is None:
+        return TransformDistribution(probability=0.0, low_resolution_probability=0.0)
+    if isinstance(transforms, str):
+        if transforms not in PRESETS:
+            raise ValueError(f"transforms {transforms!r} are no preset: use {', '.join(PRESETS)}, or their settings")
+        return PRESETS[transforms]
+    return transforms
+
+
 def _scale_grid(side: int) -> list[float]:
     if side < 2:
         raise ValueError(f"a latent of side {side} cannot be scaled down: use larger images or a smaller factor")
@@ -129,34 +171,62 @@ def _scale_grid(side: int) -> list[float]:
 
 
 class Reconstruction(NamedTuple):
-    """One autoencoder forward pass: what was decoded, what it should equal, and the posterior it came from."""
+    """One autoencoder forward pass: what was decoded, what it should equal, and what it came from."""
 
     images: Tensor  # [B, 3, h, w]
     target: Tensor  # [B, 3, h, w]
-    posterior: object
+    latents: Tensor  # [B, C, h, w]: posterior sample or features, as encoded, untransformed
+    posterior: object | None  # of a KL autoencoder
+    codes: object | None  # of a VQ autoencoder, after the transform
 
 
 def reconstruct(autoencoder, images: Tensor, draw: Draw, noise: Tensor | None = None) -> Reconstruction:
     """Act a draw out in one forward pass of the autoencoder.
 
+    A VQ autoencoder's features are transformed before they are quantized (EQ-VAE, section 3), and the decoder's
+    gradient passes straight through the quantizer.
+
     Args:
-        autoencoder: `encode(images)` to a posterior and `decode(latents)`.
+        autoencoder: KL: `encode(images)` to a posterior; VQ: `features(images)` and `quantize(features)`. Both:
+            `decode(latents)`.
         images: [B, 3, H, W] in [-1, 1].
         draw: what the step does.
         noise: standard normal, at least [B, C, H / f, W / f], for the posterior sample (the top-left corner is used
-            when the input shrinks); None decodes the mean.
+            when the input shrinks); None decodes the mean. A VQ autoencoder takes none.
     """
     target = images if draw.kind == "plain" else draw.transform(images)
-    posterior = autoencoder.encode(target if draw.kind == "low_resolution" else images)
-    latents = posterior.mean
-    if noise is not None:
-        height, width = latents.shape[-2:]
-        latents = latents + posterior.std * noise[..., :height, :width]
+    source = target if draw.kind == "low_resolution" else images
+    if is_quantized(autoencoder):
+        posterior, latents = None, autoencoder.features(source)
+    else:
+        posterior = autoencoder.encode(source)
+        latents = posterior.mean
+        if noise is not None:
+            height, width = latents.shape[-2:]
+            latents = latents + posterior.std * noise[..., :height, :width]
+    decoded, codes = decode_transformed(autoencoder, latents, draw)
+    assert decoded.shape == target.shape, f"decoded {tuple(decoded.shape)}, transformed image {tuple(target.shape)}"
+    return Reconstruction(decoded, target, latents, posterior, codes)
+
+
+def is_quantized(autoencoder) -> bool:
+    """Whether the autoencoder has a codebook: its transforms act on features, before the quantizer."""
+    return hasattr(autoencoder, "quantize")
+
+
+def decode_transformed(autoencoder, latents: Tensor, draw: Draw) -> tuple[Tensor, object | None]:
+    """Transform latents (or features) if the draw says so, quantize them if there is a codebook, and decode.
+
+    Returns:
+        Images [B, 3, h, w] and the codes of a VQ autoencoder, else None.
+    """
     if draw.kind == "equivariance":
         latents = draw.transform(latents)
-    decoded = autoencoder.decode(latents)
-    assert decoded.shape == target.shape, f"decoded {tuple(decoded.shape)}, transformed image {tuple(target.shape)}"
-    return Reconstruction(decoded, target, posterior)
+    if not is_quantized(autoencoder):
+        return autoencoder.decode(latents), None
+    codes = autoencoder.quantize(latents)
+    straight_through = codes.features + (codes.latents - codes.features).detach()
+    return autoencoder.decode(straight_through), codes
 
 
 def measured_transforms(latent_side: int, scales: Sequence[float] = MEASURED_SCALES) -> dict[str, SpatialTransform]:

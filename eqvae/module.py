@@ -1,23 +1,35 @@
 """Stage 1: fine-tune an autoencoder, with or without equivariance regularization."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning
 import torch
 from torch import Tensor
 
 from eqvae.autoencoders import LatentStatistics, load_autoencoder
-from eqvae.equivariance import Reconstruction, TransformDistribution, reconstruct
+from eqvae.equivariance import (
+    Draw,
+    Reconstruction,
+    SpatialTransform,
+    TransformDistribution,
+    choose_transforms,
+    decode_transformed,
+    is_quantized,
+    reconstruct,
+)
 from eqvae.evaluation.autoencoder import AutoencoderEvaluation
-from eqvae.latents.writer import LatentCacheWriter
-from eqvae.losses import AdversarialLoss, ReconstructionLoss
+from eqvae.latents import create_cache_writer
+from eqvae.losses import AdversarialLoss, CodebookLoss, ExplicitLatentLoss, ReconstructionLoss, codebook_usage
+from eqvae.training.nonfinite import FiniteGuard, OnNonFinite
 from eqvae.training.randomness import keyed_normal
 from eqvae.training.schedules import Decay, learning_rate_factor, set_learning_rate
 
+PLAIN = Draw("plain", SpatialTransform())
+
 
 class AutoencoderModule(lightning.LightningModule):
-    """Fine-tunes a KL autoencoder with the loss of latent-diffusion, on transformed latents where a step draws one.
+    """Fine-tunes a KL or VQ autoencoder with its published loss, on transformed latents where a step draws one.
 
     One forward pass of the autoencoder serves generator and critic; gradients meet at the decoded image, so the
     perceptual network and the critic run backward once. `global_step` counts steps of the autoencoder alone.
@@ -26,10 +38,14 @@ class AutoencoderModule(lightning.LightningModule):
     Args:
         autoencoder: what `load_autoencoder` takes: folder, hub id, packaged name, or a diffusers config to start from
             random weights.
-        transforms: how a step draws its transform; null trains with the ordinary loss (the control).
+        transforms: how a step draws its transform: settings, or a preset, "paper" or "released"; null trains with the
+            ordinary loss (the control).
         reconstruction: pixel and perceptual loss.
         adversarial: the critic and its weight; null trains without a critic.
         kl_weight: of the divergence from a standard normal, summed over the latent, mean over the batch.
+        codebook: what moves features and codebook of a VQ autoencoder; null takes VQ-GAN's.
+        explicit: replaces the transformed reconstruction by a loss on latents; the ablation that collapses.
+        trainable: "all", or "decoder", which leaves latents bit for bit as they are (sd-vae-ft-ema, -mse).
         learning_rate: of Adam for both networks.
         betas: of Adam.
         warmup_steps: steps of linear warm-up.
@@ -41,13 +57,15 @@ class AutoencoderModule(lightning.LightningModule):
         num_normalization_images: training images on which the latent normalization is estimated.
         evaluation: what `validate` measures.
         cache_folder: where `predict` writes the latent cache; null: `latents` in the trainer's root folder.
-        cache_dtype: "float16", "bfloat16" or "float32" of the stored moments.
+        cache_dtype: "float16", "bfloat16" or "float32" of the stored latents.
+        cache_content: "moments", of which every read draws a fresh sample, or one "sample" of half the size.
+        on_nonfinite: "stop" or "skip" the update where a loss or gradient is not finite; see `FiniteGuard`.
     """
 
     def __init__(
         self,
         autoencoder: str | dict[str, Any],
-        transforms: TransformDistribution | None = None,
+        transforms: TransformDistribution | Literal["paper", "released"] | None = None,
         reconstruction: ReconstructionLoss | None = None,
         adversarial: AdversarialLoss | None = None,
         kl_weight: float = 1e-6,
@@ -63,11 +81,27 @@ class AutoencoderModule(lightning.LightningModule):
         evaluation: AutoencoderEvaluation | None = None,
         cache_folder: str | None = None,
         cache_dtype: str = "float16",
+        cache_content: str = "moments",
+        on_nonfinite: OnNonFinite = "stop",
+        codebook: CodebookLoss | None = None,
+        explicit: ExplicitLatentLoss | None = None,
+        trainable: Literal["all", "decoder"] = "all",
     ):
         super().__init__()
         self.automatic_optimization = False
         self.autoencoder = load_autoencoder(autoencoder, seed).train()
-        self.transforms = transforms or TransformDistribution(probability=0.0, low_resolution_probability=0.0)
+        self.quantized = is_quantized(self.autoencoder)
+        if self.quantized and explicit is not None:
+            raise ValueError("explicit compares posterior means, a VQ autoencoder has none: set explicit to null")
+        if codebook is not None and not self.quantized:
+            raise ValueError("codebook is for VQ autoencoders, this one has no codebook: set codebook to null")
+        if trainable not in ("all", "decoder"):
+            raise ValueError(f"trainable {trainable!r} is unknown: use all or decoder")
+        if trainable == "decoder":
+            self.autoencoder.freeze_latents()
+        self.transforms = choose_transforms(transforms)
+        self.codebook = codebook or (CodebookLoss() if self.quantized else None)
+        self.explicit = explicit
         self.reconstruction = reconstruction or ReconstructionLoss()
         self.adversarial = adversarial
         with torch.random.fork_rng(devices=[]):
@@ -81,34 +115,57 @@ class AutoencoderModule(lightning.LightningModule):
         self.seed = seed
         self.export_folder, self.num_normalization_images = export_folder, num_normalization_images
         self.evaluation = evaluation or AutoencoderEvaluation()
-        self.cache_folder, self.cache_dtype = cache_folder, cache_dtype
+        self.cache_folder, self.cache_dtype, self.cache_content = cache_folder, cache_dtype, cache_content
+        self.guard = FiniteGuard(on_nonfinite)
+
+    def setup(self, stage: str) -> None:
+        if str(self.trainer.precision).startswith("16"):
+            raise ValueError(
+                f"trainer.precision {self.trainer.precision}: float16 overflows in losses summed over pixels; "
+                "use bf16-mixed or 32-true"
+            )
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         networks = [self.autoencoder] if self.critic is None else [self.autoencoder, self.critic]
-        return [torch.optim.Adam(net.parameters(), self.learning_rate, self.betas, foreach=True) for net in networks]
+        parameters = [[value for value in net.parameters() if value.requires_grad] for net in networks]
+        return [torch.optim.Adam(values, self.learning_rate, self.betas, foreach=True) for values in parameters]
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         images = batch["image"]
-        factor = self.autoencoder.downsampling_factor
-        latent_size = (images.shape[-2] // factor, images.shape[-1] // factor)
-        draw = self.transforms.draw(self.seed, self.global_step, latent_size)
-        latent_shape = (self.autoencoder.latent_channels, *latent_size)
-        noise = keyed_normal(batch["key"], latent_shape, seed=self.seed, stream="posterior")
+        draw, ignored = self._draw(images), None
+        if self.explicit is not None and draw.kind == "equivariance":
+            draw, ignored = PLAIN, draw.transform
+        noise = None
+        if not self.quantized:
+            shape = (self.autoencoder.latent_channels, *self._latent_size(images))
+            noise = keyed_normal(batch["key"], shape, seed=self.seed, stream="posterior")
         result = reconstruct(self.autoencoder, images, draw, noise)
+        explicit = None
+        if ignored is not None:
+            explicit = self.explicit(self.autoencoder, result.posterior.mean, images, ignored)
+        shown = self._shown_to_critic(images, draw, result) if self._critic_active() else None
         with torch.autocast(self.device.type, enabled=False):
-            terms = self._backward(result)
-            critic_loss = self._backward_critic(result) if self._critic_active() else None
-        if (batch_idx + 1) % self.accumulate_batches == 0:
-            self._step()
+            terms = self._backward(result, explicit)
+            critic_loss = self._backward_critic(*shown) if shown else None
         if critic_loss is not None:
             terms["critic_loss"] = critic_loss
-        self.log_dict({f"train/{name}": value for name, value in terms.items()})
-        self.log("train/loss", terms["nll"], prog_bar=True)
+        self.guard.watch(batch, terms)
+        if (batch_idx + 1) % self.accumulate_batches == 0:
+            self._step()
+        self.log_dict({f"train/{name}": value for name, value in terms.items()}, sync_dist=True)
+        self.log("train/loss", terms["nll"], prog_bar=True, sync_dist=True)
+
+    def _latent_size(self, images: Tensor) -> tuple[int, int]:
+        factor = self.autoencoder.downsampling_factor
+        return (images.shape[-2] // factor, images.shape[-1] // factor)
+
+    def _draw(self, images: Tensor, stream: str = "equivariance") -> Draw:
+        return self.transforms.draw(self.seed, self.global_step, self._latent_size(images), self.global_rank, stream)
 
     def _critic_active(self) -> bool:
         return self.adversarial is not None and self.adversarial.active(self.global_step)
 
-    def _backward(self, result: Reconstruction) -> dict[str, Tensor]:
+    def _backward(self, result: Reconstruction, explicit: Tensor | None) -> dict[str, Tensor]:
         """Accumulate the autoencoder's gradients; returns what to log."""
         decoded, target = result.images.float(), result.target.float()
         leaf = decoded.detach().requires_grad_()
@@ -120,19 +177,42 @@ class AutoencoderModule(lightning.LightningModule):
             (gan_grad,) = torch.autograd.grad(loss, leaf)
             self.critic.requires_grad_(True)
             weight = self.adversarial.adaptive_weight(decoded, image_grad, gan_grad, self.autoencoder.last_layer)
+            weight = weight * self.adversarial.factor(self.global_step)
             image_grad = image_grad + weight * gan_grad
             terms |= {"generator_loss": loss.detach(), "adaptive_weight": weight}
-        terms["kl"] = result.posterior.kl().float().mean()
-        self._check_finite(terms)
         # A scalar with these very gradients: Lightning's strategies hook into the backward pass of a scalar.
-        surrogate = (decoded * image_grad).sum() + self.kl_weight * terms["kl"]
+        surrogate = (decoded * image_grad).sum()
+        for name, weight, value in self._regularizers(result, explicit):
+            terms[name] = value
+            surrogate = surrogate + weight * value
         self.manual_backward(surrogate / self.accumulate_batches)
+        if self.quantized:
+            terms |= codebook_usage(result.codes.indices, self.autoencoder.num_codes)
         return {name: value.detach() for name, value in terms.items()}
 
-    def _backward_critic(self, result: Reconstruction) -> Tensor:
-        """Accumulate the critic's gradients on the same images, real and decoded, transformed alike."""
-        real, fake = result.target.float(), result.images.detach().float()
-        loss = self.adversarial.critic_loss(self.critic(real), self.critic(fake))
+    def _regularizers(self, result: Reconstruction, explicit: Tensor | None) -> list[tuple[str, float, Tensor]]:
+        """Name, weight and value of what acts on latents."""
+        if self.quantized:
+            return [("codebook", self.codebook.weight, self.codebook(result.codes))]
+        regularizers = [("kl", self.kl_weight, result.posterior.kl().float().mean())]
+        if explicit is not None:
+            regularizers.append(("explicit", self.explicit.weight, explicit))
+        return regularizers
+
+    def _shown_to_critic(self, images: Tensor, draw: Draw, result: Reconstruction) -> tuple[Tensor, Tensor]:
+        """Pictures and reconstructions, transformed alike: those of the step, or decoded again for a fresh draw."""
+        # Latents of shrunken pictures can only be decoded as they are.
+        if self.transforms.critic == "same" or draw.kind == "low_resolution":
+            return result.target, result.images.detach()
+        fresh = self._draw(images, "critic")
+        fresh = fresh if fresh.kind == "equivariance" else PLAIN
+        with torch.no_grad():
+            decoded, _ = decode_transformed(self.autoencoder, result.latents, fresh)
+        return fresh.transform(images), decoded
+
+    def _backward_critic(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Accumulate the critic's gradients."""
+        loss = self.adversarial.critic_loss(self.critic(real.float()), self.critic(fake.float()))
         self.manual_backward(loss / self.accumulate_batches)
         return loss.detach()
 
@@ -143,6 +223,9 @@ class AutoencoderModule(lightning.LightningModule):
         optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
         for optimizer in optimizers:
             set_learning_rate(optimizer, self.learning_rate * factor)
+        if not self.guard.accepts(self, self.parameters()):
+            for optimizer in optimizers:
+                optimizer.zero_grad()  # without gradients a step changes nothing but is counted
         # The critic's raw optimizer: through Lightning's wrapper its steps would count as global steps, too.
         if self._critic_active():
             optimizers[1].optimizer.step()
@@ -151,11 +234,6 @@ class AutoencoderModule(lightning.LightningModule):
             torch.nn.utils.clip_grad_norm_(self.autoencoder.parameters(), self.gradient_clip_norm)
         optimizers[0].step()
         optimizers[0].zero_grad()
-
-    def _check_finite(self, terms: dict[str, Tensor]) -> None:
-        bad = [name for name, value in terms.items() if not torch.isfinite(value)]
-        if bad:
-            raise ValueError(f"{', '.join(bad)} not finite at step {self.global_step}: lower the learning rate")
 
     def on_train_end(self) -> None:
         """Estimate the normalization of the final (averaged) weights and write the autoencoder folder."""
@@ -168,8 +246,11 @@ class AutoencoderModule(lightning.LightningModule):
         statistics = LatentStatistics()
         self.autoencoder.eval()
         for batch in self.trainer.datamodule.sequential_loader("train", limit=self.num_normalization_images):
-            posterior = self.autoencoder.encode(batch["image"].to(self.device))
-            statistics.update(posterior.mean, posterior.std)
+            encoded = self.autoencoder.encode(batch["image"].to(self.device))
+            if self.quantized:
+                statistics.update(encoded.latents, torch.zeros_like(encoded.latents))
+            else:
+                statistics.update(encoded.mean, encoded.std)
         return statistics.normalization()
 
     def on_validation_start(self) -> None:
@@ -187,14 +268,24 @@ class AutoencoderModule(lightning.LightningModule):
 
     def on_predict_start(self) -> None:
         folder = self._output_folder(self.cache_folder, "latents")
-        dataset = self.trainer.datamodule.description()
-        self._writer = LatentCacheWriter(folder, self.autoencoder, dataset, self.cache_dtype)
+        options = {
+            "dataset": self.trainer.datamodule.description(),
+            "dtype": self.cache_dtype,
+            "content": self.cache_content,
+            "rank": self.global_rank,
+            "num_replicas": self.trainer.world_size,
+        }
+        if not self.trainer.is_global_zero:
+            self.trainer.strategy.barrier("cache opened")
+        self._writer = create_cache_writer(folder, self.autoencoder, **options)
+        if self.trainer.is_global_zero:
+            self.trainer.strategy.barrier("cache opened")
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         self._writer.add(batch)
 
     def on_predict_end(self) -> None:
-        self._writer.finish()
+        self._writer.finish(wait=self.trainer.strategy.barrier)
 
     def _output_folder(self, folder: str | None, name: str) -> Path:
         return Path(folder) if folder else Path(self.trainer.default_root_dir) / name

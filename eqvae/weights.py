@@ -1,15 +1,19 @@
-"""Public weights that come from the network, or from a local file where there is none."""
+"""Weights from files and from the network. Nothing but tensors is taken from a file, and no code of it runs."""
 
 import pickle
 import socket
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 CONNECTION_SECONDS = 5.0
+TORCH_ERRORS = (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile)
 
 
 def load_weights(url: str, local_file: str | None, option: str) -> dict[str, Tensor]:
@@ -31,13 +35,62 @@ def load_weights(url: str, local_file: str | None, option: str) -> dict[str, Ten
                 weights = torch.hub.load_state_dict_from_url(
                     url, map_location="cpu", progress=False, check_hash=True, weights_only=True
                 )
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+    except TORCH_ERRORS as error:
         source, remedy = (local_file, "give another") if local_file else (url, f"give a local file as {option}")
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"weights cannot be loaded from {source} ({reason}): {remedy}") from None
+        raise ValueError(f"weights cannot be loaded from {source} ({_first_line(error)}): {remedy}") from None
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise ValueError(f"{option}: {local_file or url} holds no state dict")
     return weights
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file or of a torch checkpoint, on the CPU; of its `state_dict` where it has one.
+
+    What kind of file it is, its first bytes tell. Training frameworks pickle objects of their own beside the weights
+    (a callback's class, a scheduler): these become placeholders, so the weights load although nothing else does.
+
+    Raises:
+        ValueError: one line naming the file, if it is something else, damaged, or holds no state dict.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            start = file.read(64)
+        content = load_file(path) if start[8:9] == b"{" else _read_torch(path, start)
+    except Exception as error:  # a damaged pickle can raise anything
+        raise ValueError(f"file {path} cannot be read ({_first_line(error)}): is the download complete?") from None
+    weights = content.get("state_dict", content) if isinstance(content, dict) else None
+    named = weights.items() if isinstance(weights, dict) else ()
+    tensors = {name: value for name, value in named if isinstance(value, Tensor)}
+    if not tensors:
+        raise ValueError(f"file {path} holds no state dict: a mapping of names to tensors, or one under 'state_dict'")
+    return tensors
+
+
+def _read_torch(path: Path, start: bytes) -> object:
+    if start.startswith(b"PK"):  # a zip archive, torch's format since 1.6
+        if not zipfile.is_zipfile(path):
+            raise ValueError("the end of the archive is missing")
+        placeholders = [(_Placeholder, name) for name in get_unsafe_globals_in_checkpoint(path)]
+        with safe_globals(placeholders):
+            return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    if start.startswith(b"\x80"):  # a bare pickle, torch's format before
+        return torch.load(path, map_location="cpu", weights_only=True)
+    raise ValueError(f"neither safetensors nor a torch checkpoint: it starts with {start[:40]!r}")
+
+
+class _Placeholder:
+    """Stands for an object whose class is not loaded; it takes any arguments and state, and drops them."""
+
+    def __init__(self, *args, **kwargs):
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 @contextmanager

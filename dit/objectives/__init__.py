@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dit.objectives.diffusion import Diffusion, space_timesteps
 from dit.objectives.flow import Flow
+from dit.objectives.masked import MaskedTokens
 
 
 @runtime_checkable
@@ -18,6 +19,8 @@ class Objective(Protocol):
     """What `GeneratorModule` needs of an objective."""
 
     config: dict
+    learns: str  # "latents" or "tokens", as a cache's specification says
+    default_sampler: str  # a key of `dit.samplers.SAMPLERS`
 
     def sample_times(self, uniform: Tensor) -> Tensor:
         """Uniform numbers in (0, 1) [B] to times [B]."""
@@ -26,6 +29,6 @@ class Objective(Protocol):
         """Terms [B] of `model(x_t, t, **conditions)`; `loss` is what is minimized."""
 
 
-OBJECTIVES = {"Diffusion": Diffusion, "Flow": Flow}
+OBJECTIVES = {"Diffusion": Diffusion, "Flow": Flow, "MaskedTokens": MaskedTokens}
 
-__all__ = ["OBJECTIVES", "Diffusion", "Flow", "Objective", "space_timesteps"]
+__all__ = ["OBJECTIVES", "Diffusion", "Flow", "MaskedTokens", "Objective", "space_timesteps"]

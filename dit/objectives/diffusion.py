@@ -69,6 +69,9 @@ class Diffusion:
         ValueError: if T is so small that the last beta would reach 1.
     """
 
+    learns = "latents"
+    default_sampler = "ddpm"
+
     def __init__(self, num_timesteps: int = 1000, learn_sigma: bool = True):
         if num_timesteps <= LAST_BETA_RATE:
             raise ValueError(f"diffusion num_timesteps must be above {LAST_BETA_RATE:.0f}, got {num_timesteps}")

@@ -22,6 +22,9 @@ class Flow:
         logit_mean, logit_std: of that normal.
     """
 
+    learns = "latents"
+    default_sampler = "heun"
+
     def __init__(
         self,
         path: Literal["linear", "gvp", "vp"] = "linear",

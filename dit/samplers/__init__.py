@@ -1,4 +1,4 @@
-"""Samplers: plain functions from noise to normalized latents, a key per image, a callback each step.
+"""Samplers: plain functions from noise to normalized latents or tokens, a key per image, a callback each step.
 
 `sample` picks one by name. `image_noise` and `step_noise` key all randomness by image index, so that a picture does
 not depend on the batch or device it is made in. `guide` binds labels and guidance to a backbone beforehand.
@@ -9,34 +9,41 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dit.objectives import Diffusion, Flow, Objective, space_timesteps
+from dit.objectives import Diffusion, Flow, MaskedTokens, Objective, space_timesteps
 from dit.samplers.counting import CountingModel
 from dit.samplers.ddpm import ddim, ddpm
 from dit.samplers.guidance import guide
-from dit.samplers.ode import adaptive, euler, heun, midpoint
+from dit.samplers.masked import TokenSettings, confidence, halton
+from dit.samplers.ode import adaptive, euler, heun, midpoint, repa_heun
 from dit.samplers.sde import StochasticSettings, euler_maruyama, stochastic_heun
 from eqvae.training.randomness import fold_keys, keyed_normal
 
-ODE_SAMPLERS = {"euler": euler, "heun": heun, "midpoint": midpoint, "adaptive": adaptive}
+ODE_SAMPLERS = {"euler": euler, "heun": heun, "midpoint": midpoint, "adaptive": adaptive, "repa_heun": repa_heun}
 SDE_SAMPLERS = {"euler_maruyama": euler_maruyama, "stochastic_heun": stochastic_heun}
+TOKEN_SAMPLERS = {"confidence": confidence, "halton": halton}
 SAMPLERS = {
     **dict.fromkeys((*ODE_SAMPLERS, *SDE_SAMPLERS), Flow),
     **dict.fromkeys(("ddpm", "ddim"), Diffusion),
+    **dict.fromkeys(TOKEN_SAMPLERS, MaskedTokens),
 }  # and the objective that each goes with
 
 __all__ = [
     "SAMPLERS",
     "CountingModel",
     "StochasticSettings",
+    "TokenSettings",
     "adaptive",
+    "confidence",
     "ddim",
     "ddpm",
     "euler",
     "euler_maruyama",
     "guide",
+    "halton",
     "heun",
     "image_noise",
     "midpoint",
+    "repa_heun",
     "sample",
     "step_noise",
     "stochastic_heun",
@@ -62,18 +69,21 @@ def sample(
     step_noise: Callable[[int], Tensor] | None = None,
     callback: Callable[[int, Tensor, float], None] | None = None,
     stochastic: StochasticSettings | None = None,
+    tokens: TokenSettings | None = None,
 ) -> Tensor:
-    """Normalized latents [B, C, h, w] from noise of that shape.
+    """Normalized latents [B, C, h, w], or tokens [B, h, w] int64, from noise of that shape.
 
     Args:
         objective: what the model was trained with.
         model: `model(x, t)`, labels and guidance bound by `guide`.
-        sampler: a key of `SAMPLERS`. Flow: "euler", "heun", "midpoint", "adaptive" (no randomness), "euler_maruyama",
-            "stochastic_heun". Diffusion: "ddpm", or "ddim" (no randomness).
-        num_inference_steps: steps; both Heuns and midpoint evaluate the model twice in each, "adaptive" as it likes.
+        sampler: a key of `SAMPLERS`. Flow: "euler", "heun", "midpoint", "adaptive", "repa_heun" (no randomness),
+            "euler_maruyama", "stochastic_heun". Diffusion: "ddpm", or "ddim" (no randomness). Tokens: "confidence",
+            "halton".
+        num_inference_steps: steps; Heuns and midpoint evaluate the model twice in each, "adaptive" as it likes.
         step_noise: noise of each step, for the samplers with randomness.
         callback: called with step, x and time after each step.
         stochastic: of "euler_maruyama" and "stochastic_heun"; the published settings if None.
+        tokens: of "confidence" and "halton"; the defaults if None.
 
     Raises:
         ValueError: if the sampler is unknown, does not fit the objective or lacks its noise, or without steps.
@@ -85,8 +95,11 @@ def sample(
         raise ValueError(f"sampler {sampler!r} does not fit a {type(objective).__name__} model: use one of {fitting}")
     if num_inference_steps < 1:
         raise ValueError(f"num_inference_steps must be at least 1, got {num_inference_steps}")
-    if step_noise is None and sampler in (*SDE_SAMPLERS, "ddpm"):
+    if step_noise is None and sampler in (*SDE_SAMPLERS, *TOKEN_SAMPLERS, "ddpm"):
         raise ValueError(f"sampler {sampler!r} adds noise at each step: give step_noise")
+    if sampler in TOKEN_SAMPLERS:
+        settings = tokens or TokenSettings()
+        return TOKEN_SAMPLERS[sampler](model, noise, num_inference_steps, step_noise, settings, callback)
     if sampler in SDE_SAMPLERS:
         return SDE_SAMPLERS[sampler](objective, model, noise, num_inference_steps, step_noise, stochastic, callback)
     if sampler in ODE_SAMPLERS:

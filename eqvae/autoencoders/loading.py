@@ -4,61 +4,123 @@ from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
-from diffusers import AutoencoderKL
+import torch
+from diffusers import AutoencoderKL, VQModel
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
 
-from eqvae.autoencoders.kl import KLAutoencoder, random_kl_autoencoder
-from eqvae.autoencoders.normalization import Normalization
+from eqvae.autoencoders.families import class_of, create_model
+from eqvae.autoencoders.kl import KLAutoencoder
+from eqvae.autoencoders.ldm import load_single_file
+from eqvae.autoencoders.normalization import NORMALIZATION_FILE, Normalization
+from eqvae.autoencoders.padding import known_to_config, set_padding_mode
+from eqvae.autoencoders.vq import VQAutoencoder
 
 PACKAGED = files("eqvae.autoencoders") / "pretrained"
+FILE_SUFFIXES = (".safetensors", ".ckpt", ".pt")  # of files; no hub id ends so
+SOURCE_KEYS = {"source", "config", "padding_mode"}
 
 
-def load_autoencoder(source: str | Path | Mapping, seed: int = 0) -> KLAutoencoder:
+def load_autoencoder(
+    source: str | Path | Mapping, seed: int = 0, config: Mapping | None = None, padding_mode: str | None = None
+) -> KLAutoencoder | VQAutoencoder:
     """An autoencoder with its normalization.
 
     Args:
-        source: a diffusers folder (with `config.json` and safetensors weights, and `normalization.json` where it was
-            exported here), a packaged name such as "shapes-f4c8", a hub id such as "stabilityai/sd-vae-ft-ema", or a
-            mapping: the configuration of a `diffusers.AutoencoderKL` that starts from random weights.
+        source: one of
+
+            - a diffusers folder (`config.json`, safetensors weights, `normalization.json` where it was exported here),
+            - a single file, `.safetensors`, `.ckpt` or `.pt`, in the key layout of diffusers, of latent-diffusion or of
+              taming-transformers, the autoencoder alone or inside a whole generator,
+            - a packaged name such as "shapes-f4c8",
+            - a hub id such as "stabilityai/sd-vae-ft-ema", with a subfolder where it has one ("owner/name/vae"),
+            - a mapping that starts from random weights: the configuration of a `diffusers.AutoencoderKL` or
+              `diffusers.VQModel`, or `family` (see `eqvae.autoencoders.families`) and what differs from it,
+            - a mapping with the key `source`, one of the above, and perhaps `config` and `padding_mode`.
         seed: of the random weights.
+        config: for a single file: entries of the diffusers config, or `family`, where shapes do not tell them (SDXL's
+            scaling factor) or tell them wrong.
+        padding_mode: "zeros" or "reflect", of all convolutions that pad; None takes what was saved, else zeros.
 
     Raises:
         ValueError: one line naming the source and what to do.
     """
+    if isinstance(source, Mapping) and "source" in source:
+        if unknown := set(source) - SOURCE_KEYS:
+            raise ValueError(f"autoencoder has unknown keys {sorted(unknown)} beside source: use config, padding_mode")
+        return load_autoencoder(**({"config": config, "padding_mode": padding_mode} | dict(source)), seed=seed)
+    is_file = not isinstance(source, Mapping) and bool(str(source)) and Path(source).is_file()
+    if config and not is_file:
+        raise ValueError(f"autoencoder {source}: config is for single files, this source has its own")
     if isinstance(source, Mapping):
-        return random_kl_autoencoder(dict(source), seed)
-    if not str(source):
-        return _load_hub("")  # which refuses it; as a path it would be the current folder
-    path = Path(str(source))
-    packaged = Path(str(PACKAGED / str(source)))
-    if path.is_dir():
-        return _load_folder(path)
-    if packaged.is_dir():
-        return _load_folder(packaged)
-    if path.exists():
-        raise ValueError(f"autoencoder {source} is a file: give the diffusers folder that holds config.json")
-    return _load_hub(str(source))
+        autoencoder = _random_autoencoder(source, seed)
+    elif is_file:
+        autoencoder = _wrap(*load_single_file(Path(source), config or {}))
+    else:
+        autoencoder = _load_pretrained(str(source))
+    set_padding_mode(autoencoder.model, padding_mode)
+    return autoencoder
 
 
-def _load_folder(folder: Path) -> KLAutoencoder:
+def _wrap(model: AutoencoderKL | VQModel, normalization: Normalization | None = None) -> KLAutoencoder | VQAutoencoder:
+    autoencoder_class = VQAutoencoder if isinstance(model, VQModel) else KLAutoencoder
+    return autoencoder_class(model, normalization)
+
+
+def _random_autoencoder(config: Mapping, seed: int) -> KLAutoencoder | VQAutoencoder:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        autoencoder = _wrap(create_model(config))
+    if isinstance(autoencoder, KLAutoencoder):
+        autoencoder.narrow_posterior()
+    return autoencoder
+
+
+def _load_pretrained(name: str) -> KLAutoencoder | VQAutoencoder:
+    """From a folder, a packaged one, or the hub; an empty name is none of them (as a path: the current folder)."""
+    packaged = Path(str(PACKAGED / name))
+    folder = next((path for path in (Path(name), packaged) if name and path.is_dir()), None)
+    return _load_hub(name) if folder is None else _load_folder(folder)
+
+
+def _load_folder(folder: Path) -> KLAutoencoder | VQAutoencoder:
     if not (folder / "config.json").is_file():
-        raise ValueError(f"autoencoder folder {folder} has no config.json: is it a diffusers AutoencoderKL folder?")
+        inner = next((entry.name for entry in sorted(folder.glob("*vae")) if (entry / "config.json").is_file()), None)
+        hint = f"give its {inner} folder" if inner else "is it a diffusers autoencoder folder?"
+        raise ValueError(f"autoencoder folder {folder} has no config.json: {hint}")
+    model = _from_pretrained(folder, f"autoencoder folder {folder} cannot be read", use_safetensors=True)
+    return _wrap(model, Normalization.load(folder))
+
+
+def _load_hub(name: str) -> KLAutoencoder | VQAutoencoder:
+    known = ", ".join(sorted(entry.name for entry in PACKAGED.iterdir() if entry.is_dir()))
+    hint = f"give a folder, a file, a hub id (owner/name or owner/name/subfolder) or a packaged one ({known})"
+    if name.startswith((".", "/", "~")) or name.endswith(FILE_SUFFIXES) or not name:
+        raise ValueError(f"no autoencoder at {name!r}: {hint}")
+    repository, subfolder = "/".join(name.split("/")[:2]), "/".join(name.split("/")[2:]) or None
+    model = _from_pretrained(repository, f"autoencoder {name!r} cannot be had, {hint}", subfolder=subfolder)
     try:
-        model = AutoencoderKL.from_pretrained(folder, use_safetensors=True, low_cpu_mem_usage=False).float()
+        path = Path(hf_hub_download(repository, NORMALIZATION_FILE, subfolder=subfolder))
+    except EntryNotFoundError:  # most autoencoders on the hub were not exported here
+        return _wrap(model)
+    return _wrap(model, Normalization.load(path.parent))
+
+
+def _from_pretrained(
+    name: str | Path, problem: str, subfolder: str | None = None, **options
+) -> AutoencoderKL | VQModel:
+    """diffusers' model in float32; ValueError that begins with `problem`, if it cannot be loaded whole.
+
+    Missing weights are one reason: diffusers would leave them random.
+    """
+    options = {"subfolder": subfolder, "low_cpu_mem_usage": False, "output_loading_info": True} | options
+    try:
+        model_class = class_of(AutoencoderKL.load_config(name, subfolder=subfolder), "it")
+        with known_to_config():
+            model, info = model_class.from_pretrained(name, **options)
+        for kind in ("missing_keys", "unexpected_keys"):
+            if info[kind]:
+                raise ValueError(f"{kind.replace('_', ' ')} {', '.join(sorted(info[kind])[:5])}")
     except (OSError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"autoencoder folder {folder} cannot be read: {reason}") from None
-    return KLAutoencoder(model, Normalization.load(folder))
-
-
-def _load_hub(name: str) -> KLAutoencoder:
-    if name.count("/") > 1 or name.startswith((".", "/")) or not name:
-        known = ", ".join(sorted(entry.name for entry in PACKAGED.iterdir() if entry.is_dir()))
-        raise ValueError(
-            f"no autoencoder at {name!r}: give a folder, a hub id (owner/name) or a packaged one ({known})"
-        )
-    try:
-        model = AutoencoderKL.from_pretrained(name).float()
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"autoencoder {name!r} is no local folder and the hub did not give it: {reason}") from None
-    return KLAutoencoder(model)
+        raise ValueError(f"{problem}: {str(error).strip().splitlines()[0]}") from None
+    return model.float()

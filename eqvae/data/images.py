@@ -1,6 +1,7 @@
 """The one door for pictures: open, orient, convert, crop, to [-1, 1] and back."""
 
 import io
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -10,12 +11,15 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 UINT8_RULES = ("round", "truncate")
+PREPROCESSING_VERSION = 1  # to be raised when the same file becomes another picture
+RANDOM_CROP_SHARES = (0.8, 1.0)  # of the short side that ADM's random crop keeps
 
 
 def open_image(source: str | Path | bytes, name: str | None = None) -> Image.Image:
     """An upright RGB picture from a path or encoded bytes.
 
-    Applies the EXIF orientation, scales 16-bit values instead of clipping them, and lays transparency on white.
+    Applies the EXIF orientation, scales 16-bit and float values instead of clipping them, lays transparency on white,
+    and takes the first picture of an animation.
 
     Args:
         name: what to call the picture in an error; the path by default.
@@ -37,11 +41,21 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray((np.asarray(image).astype(np.uint32) // 257).astype(np.uint8)).convert("RGB")
     if image.mode == "I":  # how Pillow opens 16-bit PNG files of older writers
         return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        return _from_float(np.asarray(image))
     if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, image).convert("RGB")
     return image.convert("RGB")
+
+
+def _from_float(values: np.ndarray) -> Image.Image:
+    """Grey values in [0, 1], or in [0, 255] where any exceeds 1."""
+    if not np.isfinite(values).all() or values.min() < 0 or values.max() > 255:
+        raise ValueError("its float values are neither in [0, 1] nor in [0, 255]")
+    levels = values * 255 if values.max() <= 1 else values
+    return Image.fromarray(levels.round().astype(np.uint8)).convert("RGB")
 
 
 def center_crop(image: Image.Image, size: int) -> Image.Image:
@@ -51,12 +65,29 @@ def center_crop(image: Image.Image, size: int) -> Image.Image:
     """
     if image.size == (size, size):
         return image
-    while min(image.size) >= 2 * size:
-        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
-    scale = size / min(image.size)
-    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+    image = _resize_short_side(image, size)
     left, top = (image.width - size) // 2, (image.height - size) // 2
     return image.crop((left, top, left + size, top + size))
+
+
+def random_crop(image: Image.Image, size: int, draw: Tensor) -> Image.Image:
+    """ADM's random crop: the short side to between `size` and `size` / 0.8, then a square of `size` anywhere in it.
+
+    Args:
+        draw: three numbers in (0, 1): of the short side, the top and the left edge.
+    """
+    smallest, largest = (math.ceil(size / share) for share in reversed(RANDOM_CROP_SHARES))
+    side, top, left = draw.tolist()
+    image = _resize_short_side(image, smallest + int(side * (largest - smallest + 1)))
+    top, left = int(top * (image.height - size + 1)), int(left * (image.width - size + 1))
+    return image.crop((left, top, left + size, top + size))
+
+
+def _resize_short_side(image: Image.Image, side: int) -> Image.Image:
+    while min(image.size) >= 2 * side:
+        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+    scale = side / min(image.size)
+    return image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
 
 
 def image_to_tensor(image: Image.Image) -> Tensor:

@@ -1,18 +1,20 @@
-"""Where pictures come from: folders and parquet files, one picture at a time."""
+"""Where pictures come from: folders, parquet files and tar files, one picture at a time."""
 
 import hashlib
 import json
 import os
+import warnings
+from collections.abc import Collection
 from glob import glob
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import pyarrow
 import pyarrow.parquet
 import torch
 from torch import Tensor
 
-from eqvae.data.images import center_crop, image_to_tensor, open_image
+from eqvae.data.images import PREPROCESSING_VERSION, center_crop, image_to_tensor, open_image, random_crop
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 
@@ -33,19 +35,90 @@ class ImageSource(Protocol):
         """sha256 of what defines the pictures: files, crop and size."""
 
 
-class FolderSource:
+def describe_pictures(source: ImageSource) -> dict:
+    """What a latent cache records of its pictures, and compares them by."""
+    return {
+        "fingerprint": source.fingerprint(),
+        "num_images": len(source),
+        "num_classes": source.num_classes,
+        "class_names": source.class_names,
+        "image_size": source[0][0].shape[-1],
+        "crop": "center",
+        "preprocessing_version": PREPROCESSING_VERSION,
+    }
+
+
+class EncodedSource:
+    """Pictures that are decoded on access; what folders, parquet and tar files have in common.
+
+    Args:
+        image_size: side in pixels after ADM's crop.
+        num_images: how many pictures there are.
+        on_error: "stop" raises for an unreadable picture; "skip" gives the following readable one in its place, with
+            that one's label, warns, and keeps count in `num_skipped`.
+    """
+
+    def __init__(self, image_size: int, num_images: int, on_error: Literal["stop", "skip"] = "stop"):
+        if on_error not in ("stop", "skip"):
+            raise ValueError(f"on_error {on_error!r} is unknown: use stop or skip")
+        self.image_size, self.on_error = image_size, on_error
+        self._skipped = torch.zeros(num_images, dtype=torch.bool).share_memory_()  # loader processes count, too
+
+    def _read(self, index: int) -> tuple[Path | bytes, str, int]:
+        """File or its content, what to call it in an error, and the class."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return len(self._skipped)
+
+    @property
+    def num_skipped(self) -> int:
+        """Different pictures that could not be read so far."""
+        return int(self._skipped.sum())
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """uint8 [3, S, S] of the central crop, and the class."""
+        return self.crop(index, None)
+
+    def crop(self, index: int, draw: Tensor | None) -> tuple[Tensor, int]:
+        """uint8 [3, S, S] and the class; `draw` [3] takes a random crop instead of the central one."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        for step in range(len(self)):
+            content, name, label = self._read((index + step) % len(self))
+            try:
+                image = open_image(content, name)
+            except ValueError as error:
+                if self.on_error == "stop":
+                    raise
+                self._skip((index + step) % len(self), error)
+                continue
+            size = self.image_size
+            return image_to_tensor(center_crop(image, size) if draw is None else random_crop(image, size, draw)), label
+        raise ValueError(f"none of the {len(self)} pictures is readable: check the data")
+
+    def _skip(self, index: int, error: ValueError) -> None:
+        if not self._skipped[index]:
+            self._skipped[index] = True
+            warnings.warn(f"skipped picture {index}: {error}", stacklevel=4)
+
+
+class FolderSource(EncodedSource):
     """Pictures of a folder. Its subfolders, sorted by name, are the classes; without subfolders there is one class.
 
     Args:
         root: the folder; read with everything below it, hidden files left out.
-        image_size: side in pixels after ADM's centre crop.
+        image_size, on_error: see `EncodedSource`.
+        exclude: file names that are left out.
 
     Raises:
         ValueError: if the folder is missing, holds no pictures, or one of its classes is empty.
     """
 
-    def __init__(self, root: str, image_size: int):
-        self.root, self.image_size = Path(root), image_size
+    def __init__(
+        self, root: str, image_size: int, on_error: Literal["stop", "skip"] = "stop", exclude: Collection[str] = ()
+    ):
+        self.root = Path(root)
         if not self.root.is_dir():
             raise ValueError(f"image folder {root} does not exist: check data.init_args.train.init_args.root")
         folders = sorted(entry for entry in self.root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
@@ -53,17 +126,15 @@ class FolderSource:
         self.num_classes = len(self.class_names)
         self.files: list[tuple[Path, int]] = []
         for label, folder in enumerate(folders or [self.root]):
-            found = sorted(_pictures_below(folder))
+            found = sorted(path for path in _pictures_below(folder) if path.name not in exclude)
             if not found:
                 raise ValueError(f"image folder {folder} holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))})")
             self.files += [(path, label) for path in found]
+        super().__init__(image_size, len(self.files), on_error)
 
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def _read(self, index: int) -> tuple[Path, str, int]:
         path, label = self.files[index]
-        return image_to_tensor(center_crop(open_image(path), self.image_size)), label
+        return path, str(path), label
 
     def fingerprint(self) -> str:
         digest = hashlib.sha256(f"folder/{self.image_size}".encode())
@@ -80,14 +151,14 @@ def _pictures_below(folder: Path):
                 yield Path(parent) / name
 
 
-class ParquetSource:
+class ParquetSource(EncodedSource):
     """Pictures of parquet files in the layout of the hub: `image` = struct{bytes, path} (or plain bytes), `label`.
 
     Encoded pictures are held in memory (about 1 GB per 10,000 ImageNet files); decoding happens on access.
 
     Args:
         files: path or glob of the files, read in sorted order.
-        image_size: side in pixels after ADM's centre crop.
+        image_size, on_error: see `EncodedSource`.
         image_column, label_column: names of the columns.
         max_images: read only the first so many; null reads all.
 
@@ -102,12 +173,9 @@ class ParquetSource:
         image_column: str = "image",
         label_column: str = "label",
         max_images: int | None = None,
+        on_error: Literal["stop", "skip"] = "stop",
     ):
-        self.paths, self.image_size, self.image_column = (
-            sorted(glob(os.path.expanduser(files))),
-            image_size,
-            image_column,
-        )
+        self.paths, self.image_column = sorted(glob(os.path.expanduser(files))), image_column
         if not self.paths:
             raise ValueError(f"no parquet file matches {files}: check the path or glob")
         tables = [_read_columns(path, [image_column, label_column]) for path in self.paths]
@@ -119,14 +187,11 @@ class ParquetSource:
         is_struct = pyarrow.types.is_struct(images.type)
         self._encoded = images.field("bytes") if is_struct else images
         self.class_names = _class_names(tables[0].schema.metadata, label_column)
+        super().__init__(image_size, len(self.labels), on_error)
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def _read(self, index: int) -> tuple[bytes, str, int]:
         encoded = self._encoded[index].as_py()
-        image = open_image(encoded or b"", name=f"{self.paths[0]} and following, row {index}")
-        return image_to_tensor(center_crop(image, self.image_size)), int(self.labels[index])
+        return encoded or b"", f"{self.paths[0]} and following, row {index}", int(self.labels[index])
 
     def fingerprint(self) -> str:
         digest = hashlib.sha256(f"parquet/{self.image_size}/{self.image_column}/{len(self)}".encode())

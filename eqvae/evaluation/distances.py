@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import torch
 from torch import Tensor
+from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
@@ -14,20 +15,25 @@ Matrix = Tensor | np.ndarray
 def features_to_statistics(features: Matrix) -> dict[str, np.ndarray]:
     """Mean `mu` [D] and unbiased covariance `sigma` [D, D] of features [N, D], float64; worth keeping for a real set.
 
-    Warns where N < D: the covariance is singular and the Fréchet distance biased upward.
+    Warns where N <= D: the covariance is singular and the Fréchet distance biased upward.
 
     Raises:
         ValueError: for fewer than two samples, or for anything but a finite matrix.
     """
     # Not torch-fidelity's fid_features_to_statistics: its float64 option yields float32 in release 0.4.0.
     features = _matrix(features, "features", minimum=2).numpy()
-    if len(features) < features.shape[1]:
-        warnings.warn(
-            f"{len(features)} samples for {features.shape[1]} features: the Fréchet distance is biased upward, compare "
-            "only results with the same number of samples",
-            stacklevel=2,
-        )
+    warn_if_singular(*features.shape)
     return {"mu": features.mean(axis=0), "sigma": np.atleast_2d(np.cov(features, rowvar=False))}
+
+
+def warn_if_singular(num_samples: int, num_features: int) -> None:
+    """Warn where the covariance of so few samples has no full rank."""
+    if num_samples <= num_features:
+        warnings.warn(
+            f"{num_samples} samples for {num_features} features: the Fréchet distance is biased upward, compare "
+            "only results with the same number of samples",
+            stacklevel=3,
+        )
 
 
 def statistics_to_frechet_distance(real: dict[str, np.ndarray], generated: dict[str, np.ndarray]) -> float:
@@ -88,6 +94,21 @@ def kernel_distance(
     )
     mean, std = result["kernel_inception_distance_mean"], result["kernel_inception_distance_std"]
     return (mean, std) if return_std else mean
+
+
+def inception_score(logits: Matrix, num_splits: int = 10, seed: int = 2020) -> tuple[float, float]:
+    """exp of the mean divergence of p(y | x) from p(y) (Salimans et al., 2016): mean and standard deviation of splits.
+
+    Args:
+        logits: [N, K], without bias where ADM's numbers are to be met; shuffled, then split.
+        num_splits: at most N; ten in every published table.
+
+    Raises:
+        ValueError: for fewer than two samples.
+    """
+    logits = _matrix(logits, "logits", minimum=2)
+    result = isc_features_to_metric(logits, splits=min(num_splits, len(logits)), rng_seed=seed)
+    return result["inception_score_mean"], result["inception_score_std"]
 
 
 def precision_recall(real: Matrix, generated: Matrix, k: int = 3) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """Feature extractors behind torch-fidelity's interface, and features of many pictures."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 
 import torch
@@ -16,19 +16,24 @@ from eqvae.weights import load_weights
 
 # How a Fréchet distance on each extractor's features is called; only Inception's is "FID".
 METRIC_NAMES = {"efficientnet_lite0": "fd_efficientnet_lite0", "inception_v3": "fid"}
+SCORE_NAMES = {"efficientnet_lite0": "is_efficientnet_lite0", "inception_v3": "is"}
 SMALL_INPUT_SIZE, LARGE_INPUT_SIZE = 64, 224  # for pictures up to 64 pixels, and for larger ones
+SPATIAL_CHANNELS = 7  # of a map at 1/16 of the input side
+SPATIAL_STAGE = 3  # of EfficientNet-Lite0: that map
 
 
 class EfficientNetFeatures(FeatureExtractorBase):
-    """Pooled features of EfficientNet-Lite0, [B, 1280], from uint8 pictures [B, 3, H, W].
+    """Features of EfficientNet-Lite0 from uint8 pictures [B, 3, H, W]: a tuple in the order of `features_list`.
 
     Every picture is resized to one side (bicubic, antialiased, as Pillow does), part of the metric's definition.
+    "1280" are pooled features [B, 1280]; "spatial" the first seven channels of the map at 1/16 of that side, position
+    by position, [B, 7 (side / 16)^2]; "logits_unbiased" [B, 1000] the last layer's products without its bias.
 
     Args:
         input_size: that side; None: 64 for pictures up to 64 pixels, 224 for larger ones.
     """
 
-    FEATURES = "1280"
+    FEATURES = ("1280", "spatial", "logits_unbiased")
 
     def __init__(
         self,
@@ -37,25 +42,29 @@ class EfficientNetFeatures(FeatureExtractorBase):
         input_size: int | None = None,
         **kwargs,  # torch-fidelity hands all its options to every extractor
     ):
-        super().__init__(name, features_list or [self.FEATURES])
+        super().__init__(name, list(features_list or self.FEATURES))
         self.network = efficientnet_lite0()
         self.input_size = input_size
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor]:
+    def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
         assert pictures.dtype == torch.uint8, f"features are taken of uint8 pictures, got {pictures.dtype}"
         images = pictures.float() / 127.5 - 1
         small = max(images.shape[-2:]) <= SMALL_INPUT_SIZE
         side = self.input_size or (SMALL_INPUT_SIZE if small else LARGE_INPUT_SIZE)
         images = F.interpolate(images, (side, side), mode="bicubic", antialias=True)
-        return (self.network.forward_head(self.network.forward_features(images), pre_logits=True),)
+        last, (middle,) = self.network.forward_intermediates(images, indices=[SPATIAL_STAGE])
+        pooled = self.network.forward_head(last, pre_logits=True)
+        logits = pooled @ self.network.classifier.weight.T
+        features = dict(zip(self.FEATURES, (pooled, _spatial(middle), logits), strict=True))
+        return tuple(features[name] for name in self.features_list)
 
     @staticmethod
-    def get_provided_features_list() -> tuple[str]:
-        return (EfficientNetFeatures.FEATURES,)
+    def get_provided_features_list() -> tuple[str, ...]:
+        return EfficientNetFeatures.FEATURES
 
     @staticmethod
     def get_default_feature_layer_for_metric(metric: str) -> str:
-        return EfficientNetFeatures.FEATURES
+        return "logits_unbiased" if metric == "isc" else "1280"
 
     @staticmethod
     def can_be_compiled() -> bool:
@@ -69,10 +78,40 @@ class EfficientNetFeatures(FeatureExtractorBase):
 register_feature_extractor("efficientnet_lite0", EfficientNetFeatures)
 
 
+class InceptionFeatures(FeatureExtractorInceptionV3):
+    """torch-fidelity's Inception-v3 of 2015 with ADM's spatial features: pooled [B, 2048], spatial [B, 2023] (the first
+    seven channels of the layer `mixed_6`, 17 x 17 positions, channels last) and logits without bias [B, 1008].
+
+    Args:
+        weights: what torch-fidelity loads; a file or an open one.
+    """
+
+    def __init__(self, weights: io.BytesIO):
+        super().__init__("inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=weights)
+        # TensorFlow counts blocks from 0 (mixed, mixed_1, ...), torchvision from 5b: mixed_6 is Mixed_6d.
+        self.Mixed_6d.register_forward_hook(self._keep)
+
+    def _keep(self, block: torch.nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        self._middle = output
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
+        pooled, logits = super().forward(pictures)
+        spatial = _spatial(self._middle)
+        del self._middle
+        return pooled, spatial, logits
+
+
+def _spatial(middle: Tensor) -> Tensor:
+    """[B, C, h, w] to [B, h w 7]: channels last, as ADM's stored statistics have them."""
+    return middle[:, :SPATIAL_CHANNELS].permute(0, 2, 3, 1).flatten(1)
+
+
 def create_extractor(
     name: str = "efficientnet_lite0", weights: str | None = None, device: torch.device | str = "cpu"
 ) -> FeatureExtractorBase:
     """The extractor called `name`, in evaluation mode on `device`; one instance per process.
+
+    It maps uint8 pictures [B, 3, H, W] to pooled features, spatial features and logits without bias.
 
     Args:
         name: "efficientnet_lite0" (packaged weights) or "inception_v3" (torch-fidelity's, the field's FID).
@@ -84,7 +123,7 @@ def create_extractor(
     if name not in METRIC_NAMES:
         raise ValueError(f"feature extractor {name!r} is unknown: use one of {', '.join(METRIC_NAMES)}")
     with torch.inference_mode(False):  # the network may serve a loss later, see `efficientnet_lite0`
-        return _extractor(name, weights).to(device)
+        return _extractor(name, weights if name == "inception_v3" else None).to(device)
 
 
 @cache
@@ -96,7 +135,7 @@ def _extractor(name: str, weights: str | None) -> FeatureExtractorBase:
     torch.save(load_weights(URL_INCEPTION_V3, weights, option="extractor_weights"), safe)
     safe.seek(0)
     try:
-        return FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=safe).eval()
+        return InceptionFeatures(safe).eval()
     except RuntimeError:
         raise ValueError(f"extractor_weights: {weights} does not hold torch-fidelity's Inception-v3") from None
 
@@ -105,13 +144,21 @@ def _extractor(name: str, weights: str | None) -> FeatureExtractorBase:
 def images_to_features(
     batches: Tensor | Iterable[Tensor], extractor: FeatureExtractorBase, batch_size: int = 100
 ) -> Tensor:
-    """Features [N, D], float32 on the CPU, of uint8 pictures.
+    """Pooled features [N, D], float32 on the CPU, of uint8 pictures.
 
     Args:
         batches: pictures [N, 3, H, W], or an iterable of such batches, in any sizes.
         batch_size: how many go through the network at once; changes no result beyond rounding (1e-5).
     """
+    return torch.cat([pooled for pooled, *_ in images_to_outputs(batches, extractor, batch_size)])
+
+
+@torch.no_grad()
+def images_to_outputs(
+    batches: Tensor | Iterable[Tensor], extractor: FeatureExtractorBase, batch_size: int = 100
+) -> Iterator[tuple[Tensor, ...]]:
+    """Everything an extractor gives, float32 on the CPU, batch by batch; arguments as for `images_to_features`."""
     device = next(extractor.parameters()).device
-    batches = [batches] if isinstance(batches, Tensor) else batches
-    chunks = (chunk for batch in batches for chunk in batch.split(batch_size))
-    return torch.cat([extractor(chunk.to(device))[0].float().cpu() for chunk in chunks])
+    for batch in [batches] if isinstance(batches, Tensor) else batches:
+        for chunk in batch.split(batch_size):
+            yield tuple(output.float().cpu() for output in extractor(chunk.to(device)))

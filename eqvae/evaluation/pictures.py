@@ -14,6 +14,7 @@ from torchvision.utils import make_grid
 
 from eqvae.data.images import to_uint8
 from eqvae.equivariance import SpatialTransform
+from eqvae.evaluation.quantization import ContinuousView
 from eqvae.training.files import write_atomically
 
 GRID_COLUMNS = 10
@@ -58,44 +59,55 @@ class LatentColours:
         return to_uint8(colours.clamp(-1, 1).movedim(-1, 1))
 
 
+def autoencoder_panels(autoencoders: dict, images: Tensor) -> Tensor:
+    """One `autoencoder_panel` below the other, under the names of the autoencoders; uint8 [3, H', W']."""
+    return torch.cat([autoencoder_panel(each, images, name) for name, each in autoencoders.items()], dim=1)
+
+
 @torch.no_grad()
-def autoencoder_panel(autoencoder, images: Tensor) -> Tensor:
-    """One row per picture: it, its latents, its reconstruction; then for each probe the latents of the transformed
-    picture beside its transformed latents (equal where the autoencoder is equivariant), and what those decode to.
+def autoencoder_panel(autoencoder, images: Tensor, title: str | None = None) -> Tensor:
+    """One row per picture x: it, its latents E(x), its reconstruction D(E(x)); then for each probe T the latents of the
+    transformed picture beside the transformed latents (equal where the autoencoder is equivariant), and the transformed
+    picture beside what those decode to.
 
     Args:
         images: [N, 3, H, W] in [-1, 1].
+        title: written above.
 
     Returns:
         uint8 [3, H', W'] with headings.
     """
+    autoencoder = ContinuousView.of(autoencoder)
     latents = autoencoder.encode(images).mean
     colours, factor = LatentColours(latents), autoencoder.downsampling_factor
     columns = {
-        "picture": to_uint8(images),
-        "latents\n(PCA)": _enlarged(colours(latents), factor),
-        "recon-\nstruction": to_uint8(autoencoder.decode(latents)),
+        "picture\nx": to_uint8(images),
+        "latents E(x)\n(PCA)": _enlarged(colours(latents), factor),
+        "decoded\nD(E(x))": to_uint8(autoencoder.decode(latents)),
     }
     for name, transform in PANEL_TRANSFORMS.items():
         transformed = transform(latents)
         columns[f"E(T x)\n{name}"] = _enlarged(colours(autoencoder.encode(transform(images)).mean), factor)
         columns[f"T E(x)\n{name}"] = _enlarged(colours(transformed), factor)
+        columns[f"T x\n{name}"] = to_uint8(transform(images))
         columns[f"D(T E(x))\n{name}"] = to_uint8(autoencoder.decode(transformed))
-    return _draw_columns(columns, images.shape[-1])
+    return _draw_columns(columns, images.shape[-1], title)
 
 
-def _draw_columns(columns: dict[str, Tensor], side: int) -> Tensor:
+def _draw_columns(columns: dict[str, Tensor], side: int, title: str | None) -> Tensor:
     rows = len(next(iter(columns.values())))
+    heading_inches = 0.42 if title is None else 0.67
+    height = rows * 1.05 + heading_inches + 0.03
     with matplotlib.rc_context({"font.size": 8, "figure.dpi": 110}):
-        figure, axes = plt.subplots(
-            rows, len(columns), figsize=(len(columns) * 1.05, rows * 1.05 + 0.45), squeeze=False
-        )
+        figure, axes = plt.subplots(rows, len(columns), figsize=(len(columns) * 1.05, height), squeeze=False)
+        if title is not None:
+            figure.suptitle(title, x=0.01, y=1 - 0.05 / height, ha="left", va="top", fontsize=9, fontweight="bold")
         for column, (heading, pictures) in enumerate(columns.items()):
             axes[0, column].set_title(heading, fontsize=8)
             for row in range(rows):
-                axes[row, column].imshow(_framed(pictures[row], side).permute(1, 2, 0).numpy())
+                axes[row, column].imshow(_framed(pictures[row].cpu(), side).permute(1, 2, 0).numpy())
                 axes[row, column].axis("off")
-        figure.subplots_adjust(0.005, 0.005, 0.995, 1 - 0.42 / (rows * 1.05 + 0.45), 0.05, 0.05)
+        figure.subplots_adjust(0.005, 0.005, 0.995, 1 - heading_inches / height, 0.05, 0.05)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png")
         plt.close(figure)

@@ -45,7 +45,8 @@ class ReconstructionMetrics:
     `rfd_<extractor>`.
 
     Args:
-        extractor: features of the Fréchet distance, a name of `create_extractor`; None leaves the distance out.
+        extractor: features of the Fréchet distance, a name of `create_extractor`, or several of them, each with its own
+            distance; None leaves the distance out.
         extractor_weights: local weights of Inception-v3.
         perceptual: a name of `create_perceptual`; "none" leaves it out.
         perceptual_weights_file: local backbone of LPIPS.
@@ -54,17 +55,18 @@ class ReconstructionMetrics:
 
     def __init__(
         self,
-        extractor: str | None = "efficientnet_lite0",
+        extractor: str | list[str] | None = "efficientnet_lite0",
         extractor_weights: str | None = None,
         perceptual: str = "efficientnet_lite0",
         perceptual_weights_file: str | None = None,
         uint8_rule: Literal["round", "truncate"] = "round",
     ):
-        self.extractor, self.extractor_weights = extractor, extractor_weights
+        self.extractors = [extractor] if isinstance(extractor, str) else list(extractor or [])
+        self.extractor_weights = extractor_weights
         self.perceptual, self.perceptual_weights_file = perceptual, perceptual_weights_file
         self.uint8_rule = uint8_rule
         self._values: dict[str, list[Tensor]] = {}
-        self._features: dict[str, list[Tensor]] = {"real": [], "generated": []}
+        self._features = {name: {"real": [], "generated": []} for name in self.extractors}
 
     @torch.no_grad()
     def update(self, images: Tensor, reconstructions: Tensor) -> None:
@@ -75,24 +77,25 @@ class ReconstructionMetrics:
         distance = create_perceptual(self.perceptual, self.perceptual_weights_file)
         if distance is not None:
             self._add(f"perceptual_{distance.name}", distance(to_float(generated), to_float(real)))
-        if self.extractor is not None:
-            extractor = create_extractor(self.extractor, self.extractor_weights, images.device)
-            self._features["real"].append(images_to_features(real, extractor))
-            self._features["generated"].append(images_to_features(generated, extractor))
+        for name, kept in self._features.items():
+            extractor = create_extractor(name, self.extractor_weights, images.device)
+            kept["real"].append(images_to_features(real, extractor))
+            kept["generated"].append(images_to_features(generated, extractor))
 
     def _add(self, name: str, values: Tensor) -> None:
         self._values.setdefault(name, []).append(values.double().cpu())
 
-    def features(self) -> dict[str, Tensor]:
-        """Features [N, D] of the pictures ("real") and of their reconstructions ("generated")."""
-        return {name: torch.cat(parts) for name, parts in self._features.items()}
+    def features(self, extractor: str | None = None) -> dict[str, Tensor]:
+        """Features [N, D] of the pictures ("real") and of their reconstructions ("generated"); None: the first ones."""
+        kept = self._features[extractor or self.extractors[0]]
+        return {name: torch.cat(parts) for name, parts in kept.items()}
 
     def compute(self) -> dict[str, float | str]:
         """The report: means, `num_images`, and the `uint8_rule` they hold for."""
         assert self._values, "nothing was accumulated"
         report: dict[str, float | str] = {name: float(torch.cat(parts).mean()) for name, parts in self._values.items()}
-        if self.extractor is not None:
-            report[f"r{METRIC_NAMES[self.extractor]}"] = frechet_distance(**self.features())
+        for extractor in self.extractors:
+            report[f"r{METRIC_NAMES[extractor]}"] = frechet_distance(**self.features(extractor))
         num_images = sum(len(part) for part in self._values["psnr"])
         return report | {"num_images": float(num_images), "uint8_rule": self.uint8_rule}
 

@@ -9,29 +9,26 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from eqvae.latents.spec import LatentSpec
-from eqvae.latents.writer import FORMAT_VERSION, MANIFEST
+from eqvae.latents.writer import FORMAT_VERSION, MANIFEST, dataset_changes
 from eqvae.training.files import sha256_of_file
 from eqvae.training.randomness import keyed_normal, keyed_uniform
 
 
-class LatentCache:
-    """A finished cache. Shards stay memory-mapped; a batch copies only its own rows.
+class ShardedRows:
+    """Rows of the shards that a manifest lists. Shards stay memory-mapped; a batch copies only its own rows.
 
     Args:
         folder: of the cache.
-        verify: compare every shard with its sha256 on opening (about 1 s per GB).
+        shapes: of one row of each tensor that shards must have in the manifest's dtype.
+        verify: compare every shard with its sha256 on opening.
 
     Raises:
-        ValueError: naming the folder or shard that is missing, damaged or of another format.
+        ValueError: naming the shard that is missing, damaged or of another shape.
     """
 
-    def __init__(self, folder: str | Path, verify: bool = True):
-        self.folder = Path(folder)
-        self.manifest = _read_manifest(self.folder)
-        self.spec = LatentSpec.from_dict(self.manifest["latents"])
-        self.num_classes: int = self.manifest["dataset"]["num_classes"]
-        self._shards = [_open_shard(self.folder, entry, verify) for entry in self.manifest["shards"]]
-        counts = torch.tensor([entry["count"] for entry in self.manifest["shards"]])
+    def __init__(self, folder: Path, manifest: dict, shapes: dict[str, tuple[int, ...]], verify: bool):
+        self._shards = [_open_shard(folder, manifest["dtype"], shapes, entry, verify) for entry in manifest["shards"]]
+        counts = torch.tensor([entry["count"] for entry in manifest["shards"]])
         self._starts = torch.cat((torch.zeros(1, dtype=torch.long), counts.cumsum(0)))
 
     def __len__(self) -> int:
@@ -47,33 +44,92 @@ class LatentCache:
             result[mask] = self._shards[shard][name][ids[mask] - self._starts[shard]]
         return result
 
+
+class LatentCache(ShardedRows):
+    """A finished cache of latents.
+
+    Args:
+        folder: of the cache.
+        verify: compare every shard with its sha256 on opening (about 1 s per GB).
+
+    Raises:
+        ValueError: naming the folder or shard that is missing, damaged or of another format.
+    """
+
+    kind = LatentSpec.kind
+
+    def __init__(self, folder: str | Path, verify: bool = True):
+        self.folder = Path(folder)
+        self.manifest = read_manifest(self.folder)
+        self.spec = LatentSpec.from_dict(self.manifest["latents"])
+        if self.spec.kind != self.kind:
+            raise ValueError(f"{self.folder} is a cache of {self.spec.kind}, not of {self.kind}: give another cache")
+        self.num_classes: int = self.manifest["dataset"]["num_classes"]
+        shapes = {name + suffix: self.spec.shape for name in self._stored_names() for suffix in ("", "_flip")}
+        super().__init__(self.folder, self.manifest, shapes, verify)
+
+    @property
+    def has_moments(self) -> bool:
+        """Whether every read draws a fresh sample; otherwise one was stored."""
+        return self.manifest["moments"]
+
+    def _stored_names(self) -> tuple[str, ...]:
+        return ("mean", "log_std") if self.has_moments else ("sample",)
+
+    def require_pictures(self, dataset: dict) -> None:
+        """Refuse pictures other than those that were cached.
+
+        Args:
+            dataset: description of a data module (`ImageDataModule.description`).
+
+        Raises:
+            ValueError: naming what changed: files, number, size, crop, or the code that prepares them.
+        """
+        recorded = self.manifest["dataset"]
+        if dataset != recorded:
+            changed = ", ".join(dataset_changes(recorded, dataset))
+            raise ValueError(f"latent cache {self.folder} was made of other pictures ({changed}): write it again")
+
     def get_batch(self, ids: Tensor, keys: Tensor | None, flip: bool = True, seed: int = 0) -> dict[str, Tensor]:
         """Fresh posterior samples of pictures, normalized, half of them of the flipped picture.
 
+        A cache of single samples gives those.
+
         Args:
             ids: [B] pictures.
-            keys: [B] positions in the stream, which key sample and flip; None gives unflipped posterior means.
+            keys: [B] positions in the stream, which key sample and flip; None gives unflipped posterior means (or
+                the stored samples).
 
         Returns:
-            `latents` [B, C, h, w] float32 normalized, `label` [B], `index` [B].
+            `latents` [B, C, h, w] float32 normalized, `label` [B], `index` [B], `flipped` [B] bool.
         """
-        latents = self.rows(ids, "mean").float()
-        if keys is not None:
+        name = "mean" if self.has_moments else "sample"
+        latents = self.rows(ids, name).float()
+        is_flipped = torch.zeros(len(ids), dtype=torch.bool)
+        if keys is not None and flip:
+            is_flipped = keyed_uniform(keys, seed=seed, stream="flip") < 0.5
+        flipped = is_flipped.nonzero()[:, 0]
+        if len(flipped):
+            latents[flipped] = self.rows(ids[flipped], f"{name}_flip").float()
+        if keys is not None and self.has_moments:
             log_std = self.rows(ids, "log_std").float()
-            if flip:
-                flipped = (keyed_uniform(keys, seed=seed, stream="flip") < 0.5).nonzero()[:, 0]
-                latents[flipped] = self.rows(ids[flipped], "mean_flip").float()
-                log_std[flipped] = self.rows(ids[flipped], "log_std_flip").float()
+            log_std[flipped] = self.rows(ids[flipped], "log_std_flip").float()
             noise = keyed_normal(keys, tuple(latents.shape[1:]), seed=seed, stream="posterior")
             latents = latents.addcmul_(log_std.exp_(), noise)
         return {
             "latents": self.spec.normalization.normalize(latents),
             "label": self.rows(ids, "label"),
             "index": ids,
+            "flipped": is_flipped,
         }
 
 
-def _read_manifest(folder: Path) -> dict:
+def read_manifest(folder: Path) -> dict:
+    """The manifest of a cache.
+
+    Raises:
+        ValueError: if there is none, or one of another format, or the folder has shards that it does not list.
+    """
     path = folder / MANIFEST
     if not path.is_file():
         raise ValueError(f"{folder} is no finished latent cache ({MANIFEST} is missing): run `train.py predict`")
@@ -84,10 +140,15 @@ def _read_manifest(folder: Path) -> dict:
         raise ValueError(f"{path} is not a latent cache manifest ({error}): write the cache again") from None
     if version != FORMAT_VERSION:
         raise ValueError(f"{path} has format version {version}, this release reads {FORMAT_VERSION}: cache again")
+    listed, files = {entry["file"] for entry in manifest["shards"]}, {file.name for file in folder.glob("shard-*")}
+    if extra := sorted(files - listed):
+        raise ValueError(f"latent shard {folder / extra[0]} is not in the manifest: remove it or write the cache again")
     return manifest
 
 
-def _open_shard(folder: Path, entry: dict, verify: bool) -> dict[str, Tensor]:
+def _open_shard(
+    folder: Path, dtype: str, shapes: dict[str, tuple[int, ...]], entry: dict, verify: bool
+) -> dict[str, Tensor]:
     path = folder / entry["file"]
     if not path.is_file():
         raise ValueError(f"latent shard {path} is missing: write the cache again")
@@ -97,6 +158,11 @@ def _open_shard(folder: Path, entry: dict, verify: bool) -> dict[str, Tensor]:
         shard = load_file(path)  # memory-mapped: pages are read as rows are
     except SafetensorError as error:
         raise ValueError(f"latent shard {path} cannot be read ({error}): write the cache again") from None
-    if len(shard["index"]) != entry["count"]:
-        raise ValueError(f"latent shard {path} has {len(shard['index'])} rows, not {entry['count']}: cache again")
+    for name, shape in shapes.items():
+        expected = f"{dtype} {(entry['count'], *shape)}"
+        found = (
+            f"{str(shard[name].dtype).removeprefix('torch.')} {tuple(shard[name].shape)}" if name in shard else "none"
+        )
+        if found != expected:
+            raise ValueError(f"latent shard {path}: {name} is {found}, the manifest says {expected}: cache again")
     return shard

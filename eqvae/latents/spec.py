@@ -1,9 +1,11 @@
 """What identifies a latent space, and the check that two of them are the same."""
 
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
-from eqvae.autoencoders import KLAutoencoder, Normalization
+from torch import Tensor
+
+from eqvae.autoencoders import KLAutoencoder, Normalization, VQAutoencoder
 
 
 @dataclass(frozen=True)
@@ -17,13 +19,24 @@ class LatentSpec:
         normalization: from raw to normalized latents.
     """
 
-    shape: tuple[int, int, int]
+    kind: ClassVar[str] = "latents"
+
+    shape: tuple[int, ...]
     downsampling_factor: int
     autoencoder_fingerprint: str
     normalization: Normalization
 
+    @property
+    def backbone_config(self) -> dict:
+        """Arguments that a backbone for these latents must have."""
+        return {"in_channels": self.shape[0], "input_size": self.shape[-1]}
+
+    def decode(self, autoencoder: KLAutoencoder | VQAutoencoder, generated: Tensor) -> Tensor:
+        """What a generator made, normalized [B, C, h, w], to images [B, 3, H, W]."""
+        return autoencoder.decode(self.normalization.denormalize(generated.float()))
+
     @classmethod
-    def of(cls, autoencoder: KLAutoencoder, shape: tuple[int, ...]) -> Self:
+    def of(cls, autoencoder: KLAutoencoder | VQAutoencoder, shape: tuple[int, ...]) -> Self:
         return cls(tuple(shape), autoencoder.downsampling_factor, autoencoder.fingerprint(), autoencoder.normalization)
 
     def to_dict(self) -> dict:
@@ -34,16 +47,18 @@ class LatentSpec:
             "normalization": self.normalization.to_dict(),
         }
 
-    @classmethod
-    def from_dict(cls, values: dict) -> Self:
-        return cls(
+    @staticmethod
+    def from_dict(values: dict) -> "LatentSpec":
+        """The specification of latents or of tokens, which alone have `num_codes`."""
+        common = (
             tuple(values["shape"]),
             values["downsampling_factor"],
             values["autoencoder_fingerprint"],
             Normalization.from_dict(values["normalization"]),
         )
+        return TokenSpec(*common, values["num_codes"]) if "num_codes" in values else LatentSpec(*common)
 
-    def require_autoencoder(self, autoencoder: KLAutoencoder, where: str) -> None:
+    def require_autoencoder(self, autoencoder: KLAutoencoder | VQAutoencoder, where: str) -> None:
         """Refuse an autoencoder that did not make these latents.
 
         Raises:
@@ -57,3 +72,33 @@ class LatentSpec:
             )
         if autoencoder.normalization != self.normalization:
             raise ValueError(f"{where} and its autoencoder disagree on the latent normalization: export or cache again")
+
+
+@dataclass(frozen=True)
+class TokenSpec(LatentSpec):
+    """Tokens of a VQ autoencoder.
+
+    Args: as of `LatentSpec`, but
+        shape: (h, w) of one grid of tokens.
+        num_codes: of the codebook; tokens are 0 ... num_codes - 1.
+    """
+
+    kind: ClassVar[str] = "tokens"
+
+    num_codes: int
+
+    @property
+    def backbone_config(self) -> dict:
+        return {"num_codes": self.num_codes, "input_size": self.shape[-1]}
+
+    def decode(self, autoencoder: VQAutoencoder, generated: Tensor) -> Tensor:
+        """Tokens [B, h, w] to images [B, 3, H, W]."""
+        return autoencoder.decode(autoencoder.lookup(generated))
+
+    @classmethod
+    def of(cls, autoencoder: VQAutoencoder, shape: tuple[int, ...]) -> Self:
+        common = (autoencoder.downsampling_factor, autoencoder.fingerprint(), autoencoder.normalization)
+        return cls(tuple(shape), *common, autoencoder.num_codes)
+
+    def to_dict(self) -> dict:
+        return super().to_dict() | {"num_codes": self.num_codes}

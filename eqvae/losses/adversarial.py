@@ -58,6 +58,8 @@ class AdversarialLoss:
         kind: "hinge" or "vanilla" (the critic's loss; the generator's is -mean logit in both).
         weight: of the generator's part, on top of the adaptive weight (disc_weight of latent-diffusion).
         start_step: first step at which the critic takes part (disc_start).
+        ramp_steps: steps over which the generator's part grows from zero to its weight; 0 starts at once, as
+            published, which users saw damage reconstructions.
         num_layers, base_channels: of the `PatchCritic`.
     """
 
@@ -68,15 +70,23 @@ class AdversarialLoss:
         start_step: int = 0,
         num_layers: int = 3,
         base_channels: int = 64,
+        ramp_steps: int = 0,
     ):
         self.kind, self.weight, self.start_step = kind, weight, start_step
         self.num_layers, self.base_channels = num_layers, base_channels
+        self.ramp_steps = ramp_steps
 
     def create_critic(self) -> PatchCritic:
         return PatchCritic(self.num_layers, self.base_channels)
 
     def active(self, step: int) -> bool:
         return step >= self.start_step
+
+    def factor(self, step: int) -> float:
+        """Share of the generator's part at a step, in [0, 1]."""
+        if not self.active(step):
+            return 0.0
+        return min(1.0, (step - self.start_step + 1) / (self.ramp_steps + 1))
 
     def generator_loss(self, fake_logits: Tensor) -> Tensor:
         return -fake_logits.mean()
@@ -90,7 +100,7 @@ class AdversarialLoss:
         """Ratio of the two gradients' norms at the decoder's last layer, clamped, times `weight`: a scalar.
 
         Takes the gradients at the decoded images, so neither the perceptual network nor the critic runs backward
-        again for it.
+        again for it. The gradients are those of the global batch: averaged over devices before their norms.
 
         Args:
             images: decoded images [B, 3, H, W], still attached to the decoder.
@@ -100,5 +110,12 @@ class AdversarialLoss:
         norms = []
         for grad in (nll_grad, gan_grad):
             (at_layer,) = torch.autograd.grad(images, last_layer, grad, retain_graph=True)
-            norms.append(at_layer.float().norm())
+            norms.append(_mean_over_devices(at_layer.float()).norm())
         return (norms[0] / (norms[1] + 1e-4)).clamp(0.0, MAXIMUM_WEIGHT) * self.weight
+
+
+def _mean_over_devices(gradient: Tensor) -> Tensor:
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return gradient
+    torch.distributed.all_reduce(gradient)
+    return gradient / torch.distributed.get_world_size()

@@ -12,7 +12,7 @@ class ReconstructionLoss:
     """nll = sum over pixels of (r / e^l + l) / batch size, with r = |x - x'| + w d(x, x').
 
     The perceptual distance d, one number per image, is added to every pixel and channel, as in latent-diffusion;
-    the sum is divided by the batch size alone, so a picture of half the side weighs a quarter.
+    the sum is divided by the batch size alone, so a picture of half the side weighs a quarter. VQ-GAN takes the mean.
 
     Args:
         pixel: "l1" or "mse".
@@ -20,6 +20,7 @@ class ReconstructionLoss:
         perceptual_weight: w; 1 in latent-diffusion, 0.1 in sd-vae-ft-mse.
         perceptual_weights_file: local backbone weights for LPIPS where they cannot be downloaded.
         log_variance: l, a constant (0): the public code declares it a parameter that no optimizer receives.
+        reduction: "sum" over pixels (latent-diffusion), or "mean" over everything (VQ-GAN).
     """
 
     def __init__(
@@ -29,11 +30,12 @@ class ReconstructionLoss:
         perceptual_weight: float = 1.0,
         perceptual_weights_file: str | None = None,
         log_variance: float = 0.0,
+        reduction: Literal["sum", "mean"] = "sum",
     ):
         self.pixel = pixel
         self.perceptual_weight = perceptual_weight
         self.distance = create_perceptual(perceptual, perceptual_weights_file) if perceptual_weight else None
-        self.log_variance = log_variance
+        self.log_variance, self.reduction = log_variance, reduction
 
     def __call__(self, images: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Both [B, 3, H, W] float32; returns scalars `nll` (to be minimized), `pixel` (mean), `perceptual` (mean)."""
@@ -45,5 +47,6 @@ class ReconstructionLoss:
             total = pixels + self.perceptual_weight * distance[:, None, None, None]
             terms["perceptual"] = distance.detach().mean()
         scale = torch.tensor(-self.log_variance, device=images.device).exp()
-        terms["nll"] = (total * scale + self.log_variance).sum() / len(images)
+        nll = total * scale + self.log_variance
+        terms["nll"] = nll.mean() if self.reduction == "mean" else nll.sum() / len(images)
         return terms

@@ -1,9 +1,13 @@
-"""Exponential moving average of the weights, through Lightning's averaging callback."""
+"""Exponential moving averages of the weights, through Lightning's averaging callback."""
 
 from typing import Any
 
+import torch
 from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+FURTHER_AVERAGES = "further_averages"
 
 
 class ExponentialMovingAverage(WeightAveraging):
@@ -12,21 +16,57 @@ class ExponentialMovingAverage(WeightAveraging):
     Starts as a copy of the initial weights, as the public trainers do. Checkpoints hold the averaged weights under
     `state_dict` and the raw ones under `current_model_state`; after `fit` the module holds the average.
 
+    Several decays are averaged at once. The first is the one that validates and is exported; checkpoints hold the
+    weights of the others under `further_averages`, by decay ("0.999"), and the list of all under `averaging_decays`.
+
     Args:
         decay: share of the old average that each step keeps; 0.9999 in the papers, for some 10,000 steps and more.
+            A list keeps several averages.
+
+    Raises:
+        ValueError: for a decay outside [0, 1), an empty list, or one with repetitions.
     """
 
-    def __init__(self, decay: float = 0.9999):
-        if not 0 <= decay < 1:
-            raise ValueError(f"decay of the moving average must lie in [0, 1), got {decay}")
-        super().__init__(use_buffers=False, multi_avg_fn=get_ema_multi_avg_fn(decay))
-        self.decay = decay
+    def __init__(self, decay: float | list[float] = 0.9999):
+        decays = list(decay) if isinstance(decay, (list, tuple)) else [decay]
+        if not decays or len(set(decays)) < len(decays):
+            raise ValueError(f"decay of the moving average: give one or several different numbers, got {decay}")
+        for value in decays:
+            if not 0 <= value < 1:
+                raise ValueError(f"decay of the moving average must lie in [0, 1), got {value}")
+        super().__init__(use_buffers=False, multi_avg_fn=get_ema_multi_avg_fn(decays[0]))
+        self.decay, self.further_decays = decays[0], decays[1:]
+        self.further_averages: dict[str, dict[str, Tensor]] = {}
         self._swapped = False
 
+    @property
+    def averaged_module(self) -> Any:
+        """A copy of the module with the averaged weights of the first decay, during `fit`; not to be changed."""
+        return self._average_model.module
+
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        # The module reaches its device only later; an average left behind would cost a copy of all weights a step.
+        self._device = trainer.strategy.root_device
         super().setup(trainer, pl_module, stage)
         if stage == "fit":
             self._average_model.n_averaged.fill_(1)  # the copy counts: the first update blends instead of replacing
+            self.further_averages = {
+                str(decay): {
+                    name: parameter.detach().clone()
+                    for name, parameter in self._average_model.module.named_parameters()
+                }
+                for decay in self.further_decays
+            }
+
+    @torch.no_grad()
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        stepped = trainer.global_step > self._latest_update_step
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if not stepped:
+            return
+        current = dict(pl_module.named_parameters())
+        for decay, average in self.further_averages.items():
+            torch._foreach_lerp_(list(average.values()), [current[name] for name in average], 1 - float(decay))
 
     def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         if self._average_model is not None:
@@ -44,3 +84,35 @@ class ExponentialMovingAverage(WeightAveraging):
         if self._swapped:
             self._swap_models(pl_module)
             self._swapped = False
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)
+        if self._average_model is not None:
+            checkpoint["averaging_decays"] = [self.decay, *self.further_decays]
+            checkpoint[FURTHER_AVERAGES] = self.further_averages
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(trainer, pl_module, checkpoint)
+        stored = checkpoint.get(FURTHER_AVERAGES, {})
+        for decay, average in self.further_averages.items():
+            if decay not in stored:
+                raise ValueError(
+                    f"the checkpoint holds no moving average of decay {decay}, only "
+                    f"{checkpoint.get('averaging_decays', [self.decay])}: resume with these decays"
+                )
+            for name, value in stored[decay].items():
+                average[name].copy_(value)
+
+
+def averaged_weights(checkpoint: dict[str, Any], decay: float | None = None) -> dict[str, Tensor]:
+    """The weights of one decay in a checkpoint of `ExponentialMovingAverage`; None: those of the first.
+
+    Raises:
+        ValueError: naming the decays that the checkpoint holds.
+    """
+    decays = checkpoint.get("averaging_decays", [])
+    if decay is None or (decays and decay == decays[0]):
+        return checkpoint["state_dict"]
+    if decay not in decays:
+        raise ValueError(f"no moving average of decay {decay}: the checkpoint holds {decays or 'none'}")
+    return checkpoint["state_dict"] | checkpoint[FURTHER_AVERAGES][str(decay)]

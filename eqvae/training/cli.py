@@ -6,10 +6,12 @@ import sys
 from collections.abc import Callable
 
 import jsonargparse
+from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
 
 from eqvae.training.checkpoints import AtomicCheckpointIO
+from eqvae.training.signals import SaveOnSignal
 
 ALLOWED_CLASSES = [
     "eqvae",
@@ -37,6 +39,8 @@ def allow_only_own_classes() -> None:
 class TrainCLI(LightningCLI):
     """Both stages by `class_path`, YAML with OmegaConf interpolation, checkpoints through `AtomicCheckpointIO`.
 
+    Every run answers signals by `SaveOnSignal`.
+
     Args:
         args: command line or a dict of options; None reads sys.argv.
         run: False only builds `trainer`, `model` and `datamodule`.
@@ -45,8 +49,13 @@ class TrainCLI(LightningCLI):
 
     def __init__(self, args=None, run: bool = True, trainer_defaults: dict | None = None):
         allow_only_own_classes()
+        plugins = [{"class_path": f"{AtomicCheckpointIO.__module__}.{AtomicCheckpointIO.__name__}"}]
+        if SLURMEnvironment.detect():  # Lightning's own requeueing saves inside the signal handler, within a step
+            environment = f"{SLURMEnvironment.__module__}.{SLURMEnvironment.__name__}"
+            plugins.append({"class_path": environment, "init_args": {"auto_requeue": False}})
+        trainer_defaults = trainer_defaults or {}
         defaults = {
-            "plugins": [{"class_path": f"{AtomicCheckpointIO.__module__}.{AtomicCheckpointIO.__name__}"}],
+            "plugins": plugins,
             "use_distributed_sampler": False,  # our sampler addresses the global batch by position
             "max_epochs": 1,
             "num_sanity_val_steps": 0,
@@ -60,7 +69,9 @@ class TrainCLI(LightningCLI):
             save_config_callback=SaveConfigCallback if run else None,
             save_config_kwargs={"overwrite": True},
             parser_kwargs={"parser_mode": "omegaconf+"},
-            trainer_defaults=defaults | (trainer_defaults or {}),
+            trainer_defaults=defaults
+            | trainer_defaults
+            | {"callbacks": [*trainer_defaults.get("callbacks", []), SaveOnSignal()]},
             args=args,
             run=run,
         )

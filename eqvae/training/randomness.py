@@ -19,14 +19,14 @@ MULTIPLIERS = (-4658895280553007687, -7723592293110705685)  # 0xBF58476D1CE4E5B9
 
 def _shift_right(x: torch.Tensor, bits: int) -> torch.Tensor:
     """Logical right shift: torch's `>>` copies the sign bit."""
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
+    return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
 def _mix(x: torch.Tensor) -> torch.Tensor:
     """SplitMix64 finalizer on int64 tensors."""
-    x = (x ^ _shift_right(x, 30)) * MULTIPLIERS[0]
-    x = (x ^ _shift_right(x, 27)) * MULTIPLIERS[1]
-    return x ^ _shift_right(x, 31)
+    x = (x ^ _shift_right(x, 30)).mul_(MULTIPLIERS[0])
+    x = x.bitwise_xor_(_shift_right(x, 27)).mul_(MULTIPLIERS[1])
+    return x.bitwise_xor_(_shift_right(x, 31))
 
 
 def _stream_origin(seed: int, stream: str) -> int:
@@ -47,7 +47,7 @@ def _bits(keys: torch.Tensor, count: int, seed: int, stream: str) -> torch.Tenso
     """[B, count] int64, all 64 bits random."""
     base = _mix(keys.to(torch.int64) * MULTIPLIERS[0] + _stream_origin(seed, stream))
     counter = torch.arange(1, count + 1, dtype=torch.int64, device=keys.device) * GOLDEN_GAMMA
-    return _mix(_mix(base[:, None] + counter) ^ base[:, None])
+    return _mix(base[:, None] + counter)  # SplitMix64 itself, started at a mixed state per key
 
 
 def keyed_uniform(keys: torch.Tensor, shape: tuple[int, ...] = (), *, seed: int, stream: str) -> torch.Tensor:
@@ -60,9 +60,9 @@ def keyed_normal(keys: torch.Tensor, shape: tuple[int, ...] = (), *, seed: int, 
     """Standard normal float32, [B, *shape]; row i depends on (seed, stream, keys[i]) alone (Box-Muller)."""
     count = math.prod(shape)
     bits = _bits(keys, (count + 1) // 2, seed, stream)
-    radius_uniform = (_shift_right(bits, 40).float() + 0.5) / (1 << 24)
-    angle_uniform = (bits & ((1 << 24) - 1)).float() / (1 << 24)
-    radius, angle = (-2 * radius_uniform.log()).sqrt(), 2 * math.pi * angle_uniform
+    radius_uniform = _shift_right(bits, 40).float().add_(0.5).div_(1 << 24)
+    radius = radius_uniform.log_().mul_(-2).sqrt_()
+    angle = bits.bitwise_and_((1 << 24) - 1).float().mul_(2 * math.pi / (1 << 24))
     pairs = torch.stack((radius * angle.cos(), radius * angle.sin()), dim=-1)  # [B, ceil(count / 2), 2]
     return pairs.flatten(1)[:, :count].reshape(len(keys), *shape)
 

@@ -150,5 +150,11 @@ class SequentialBatches(torch.utils.data.Dataset):
         ids = torch.arange(batch * self.batch_size, min((batch + 1) * self.batch_size, self.num_samples))
         return self.dataset.get_batch(ids, None) | {"key": ids}
 
-    def loader(self, num_workers: int = 0) -> DataLoader:
-        return DataLoader(self, batch_size=None, num_workers=num_workers, pin_memory=torch.cuda.is_available())
+    def loader(self, num_workers: int = 0, rows: range | None = None) -> DataLoader:
+        """All batches, or those that hold any of `rows`; one at least, since Lightning refuses an empty loader."""
+        batches = range(len(self))
+        if rows is not None:
+            first = rows.start // self.batch_size
+            batches = range(first, max(first + 1, -(-rows.stop // self.batch_size)))
+        pin_memory = torch.cuda.is_available()
+        return DataLoader(self, batch_size=None, sampler=batches, num_workers=num_workers, pin_memory=pin_memory)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dit.backbones import DiT, SiT
-from dit.objectives import Diffusion, Flow
+from dit.objectives import Diffusion, Flow, MaskedTokens
 from dit.samplers import (
     SAMPLERS,
     CountingModel,
@@ -148,7 +148,7 @@ def test_no_option_ends_in_nan(path, prediction):
         assert latents.isfinite().all(), (sampler, diffusion, last_step)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", [name for name, fits in SAMPLERS.items() if fits is not MaskedTokens])
 def test_batches_do_not_change_pictures(sampler):
     objective = objective_of(sampler)
     backbone = tiny_backbone(DiT if isinstance(objective, Diffusion) else SiT)

@@ -119,14 +119,6 @@ def test_unknown_source(source):
     assert_one_line(error)
 
 
-def test_source_that_is_a_file(tmp_path):
-    path = tmp_path / "weights.safetensors"
-    path.touch()
-    with pytest.raises(ValueError, match="is a file") as error:
-        load_autoencoder(path)
-    assert_one_line(error)
-
-
 def test_folder_without_config(tmp_path):
     with pytest.raises(ValueError, match=r"has no config\.json") as error:
         load_autoencoder(tmp_path)

@@ -1,13 +1,17 @@
 """Latent caches: written, resumed, read, sampled, and refused where anything does not match."""
 
+import errno
 import json
+import os
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from eqvae.autoencoders import LatentStatistics, Normalization
 from eqvae.data import ImageDataModule, ShapesSource
 from eqvae.latents import LatentCache, LatentCacheWriter, LatentSpec
+from eqvae.latents.writer import shards_of_process
 from eqvae.training.randomness import keyed_normal, keyed_uniform
 from tests.eqvae.tiny import tiny_autoencoder
 
@@ -18,8 +22,8 @@ def data_module(num_images=NUM_IMAGES, seed=0):
     return ImageDataModule(ShapesSource(num_images, 16, seed), evaluation_batch_size=7)
 
 
-def open_writer(folder, autoencoder, data=None, dtype="float32", shard_rows=SHARD_ROWS):
-    return LatentCacheWriter(folder, autoencoder, (data or data_module()).description(), dtype, shard_rows)
+def open_writer(folder, autoencoder, data=None, dtype="float32", shard_rows=SHARD_ROWS, **options):
+    return LatentCacheWriter(folder, autoencoder, (data or data_module()).description(), dtype, shard_rows, **options)
 
 
 def write(folder, autoencoder, **options):
@@ -259,3 +263,87 @@ def test_spec_refuses_another_autoencoder_or_normalization(finished, autoencoder
     renormalized.normalization = Normalization((0.0,), (2.0,))
     with pytest.raises(ValueError, match="disagree on the latent normalization"):
         spec.require_autoencoder(renormalized, "the cache")
+
+
+def test_cache_of_single_samples(finished, tmp_path, autoencoder):
+    writer = open_writer(tmp_path, autoencoder, content="sample")
+    for batch in data_module().predict_dataloader():
+        writer.add(batch)
+    writer.finish()
+    cache, ids = LatentCache(tmp_path), torch.arange(NUM_IMAGES)
+    moments = LatentCache(finished)
+    for suffix in ("", "_flip"):
+        noise = keyed_normal(ids, (4, 4, 4), seed=0, stream=f"cached{suffix}")
+        expected = moments.rows(ids, f"mean{suffix}") + moments.rows(ids, f"log_std{suffix}").exp() * noise
+        torch.testing.assert_close(cache.rows(ids, f"sample{suffix}"), expected, rtol=0, atol=1e-5)
+    normalize = cache.spec.normalization.normalize
+    assert torch.equal(cache.get_batch(ids, None)["latents"], normalize(cache.rows(ids, "sample")))
+    assert torch.equal(cache.get_batch(ids, ids, flip=False)["latents"], normalize(cache.rows(ids, "sample")))
+    flipped = (keyed_uniform(ids, seed=0, stream="flip") < 0.5)[:, None, None, None]
+    expected = torch.where(flipped, cache.rows(ids, "sample_flip"), cache.rows(ids, "sample"))
+    assert torch.equal(cache.get_batch(ids, ids)["latents"], normalize(expected))
+    size = [sum(path.stat().st_size for path in folder.glob("shard-*")) for folder in (finished, tmp_path)]
+    assert size[1] < 0.6 * size[0]
+    with pytest.raises(ValueError, match="cache content 'codes' is unknown"):
+        open_writer(tmp_path, autoencoder, content="codes")
+
+
+def test_swapped_extra_and_wrong_dtype_shards_are_refused(own):
+    first, second = own / "shard-00000.safetensors", own / "shard-00001.safetensors"
+    content = first.read_bytes(), second.read_bytes()
+    first.write_bytes(content[1])
+    second.write_bytes(content[0])
+    refuse(own, r"shard-00000\.safetensors is damaged \(expected sha256")
+    first.write_bytes(content[0])
+    second.write_bytes(content[1])
+    (own / "shard-00007.safetensors").write_bytes(content[0])
+    refuse(own, r"shard-00007\.safetensors is not in the manifest")
+    (own / "shard-00007.safetensors").unlink()
+    first.write_bytes(b"")
+    refuse(own, r"shard-00000\.safetensors is damaged")
+    save_file({name: value.half() for name, value in load_file(second).items()}, first)
+    with pytest.raises(ValueError, match=r"shard-00000\.safetensors: mean is float16 .*manifest says float32"):
+        LatentCache(own, verify=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"image_size": 32}, "image_size"),
+        ({"crop": "random"}, "crop"),
+        ({"preprocessing_version": 99}, "preprocessing_version"),
+        ({"fingerprint": "other files"}, "fingerprint"),
+    ],
+)
+def test_a_cache_of_other_pictures_says_what_changed(finished, tmp_path, autoencoder, change, name):
+    cache, description = LatentCache(finished), data_module().description()
+    cache.require_pictures(description)
+    with pytest.raises(ValueError, match=rf"was made of other pictures \({name}\): write it again"):
+        cache.require_pictures(description | {"fingerprint": "also changed"} | change)
+    abandon(LatentCacheWriter(tmp_path, autoencoder, description, "float32"))
+    with pytest.raises(ValueError, match=rf"holds a cache with another dataset \({name}\): remove it"):
+        LatentCacheWriter(tmp_path, autoencoder, description | change, "float32")
+
+
+def test_full_disk_is_one_line_and_the_rest_goes_on(tmp_path, autoencoder, finished, monkeypatch):
+    writer = open_writer(tmp_path, autoencoder)
+    batches = list(data_module().predict_dataloader())
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full_disk)
+        writer.add(batches[0])
+        with pytest.raises(ValueError, match=r"^no space for .*shard-00000\.safetensors \(\d+ bytes\): make room.*$"):
+            writer.add(batches[1])
+    abandon(writer)
+    assert not list(tmp_path.glob(".incomplete-*"))
+    write(tmp_path, autoencoder)
+    assert contents(tmp_path) == contents(finished)
+
+
+def full_disk(handle):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("num_replicas", [1, 2, 3, 7])
+def test_every_shard_has_one_process(num_replicas):
+    shards = [n for rank in range(num_replicas) for n in shards_of_process(101, 10, rank, num_replicas)]
+    assert shards == list(range(11))

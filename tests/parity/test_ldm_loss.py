@@ -43,7 +43,7 @@ def case(request, monkeypatch):
     module.critic.load_state_dict(model_weights(tensors, "discriminator/"))
 
     decoded = F.conv2d(tensors["hidden"], autoencoder.last_layer, tensors["last_bias"], padding=1)
-    result = Reconstruction(decoded, tensors["inputs"], DiagonalGaussianDistribution(tensors["moments"]))
+    result = Reconstruction(decoded, tensors["inputs"], None, DiagonalGaussianDistribution(tensors["moments"]), None)
     return module, result, autoencoder.last_layer, tensors
 
 
@@ -55,7 +55,7 @@ def set_step(monkeypatch, step):
 def test_terms_and_gradient_at_the_last_layer(case, step, monkeypatch):
     module, result, last_layer, tensors = case
     set_step(monkeypatch, step)
-    terms = module._backward(result)
+    terms = module._backward(result, None)
 
     expected = {name: tensors[f"generator/step={step}/{name}"][0] for name in ("nll_loss", "kl_loss", "total")}
     total = terms["nll"] + module.kl_weight * terms["kl"]
@@ -87,7 +87,9 @@ def test_critic_loss_and_start(case, monkeypatch):
     module, result, last_layer, tensors = case
     for step in STEPS:
         set_step(monkeypatch, step)
-        loss = module._backward_critic(result) if module._critic_active() else torch.zeros(())
+        loss = torch.zeros(())
+        if module._critic_active():
+            loss = module._backward_critic(result.target, result.images.detach())
         torch.testing.assert_close(loss, tensors[f"discriminator_loss/step={step}"][0], rtol=1e-5, atol=1e-6)
     assert last_layer.grad is None, "the critic's loss must not reach the autoencoder"
     assert all(parameter.grad is not None for parameter in module.critic.parameters())

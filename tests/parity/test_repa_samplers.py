@@ -41,3 +41,11 @@ def test_euler_maruyama(fixture, case):
     model, noise = guided_model(config, tensors["y"], case), tensors[f"sde/{case}/noise"].__getitem__
     latents = sample(Flow(), model, tensors["x"].double(), "euler_maruyama", config["num_steps"], noise)
     assert relative_error(latents, tensors[f"sde/{case}"]) < 1e-5
+
+
+@pytest.mark.parametrize("case", CASES[:2])
+def test_heun(fixture, case):
+    tensors, config = fixture
+    model = guided_model(config, tensors["y"], case)
+    latents = sample(Flow(), model, tensors["x"].double(), "repa_heun", config["num_steps"])
+    assert relative_error(latents, tensors[f"ode/heun=1/{case}"]) < 1e-5

@@ -1,7 +1,6 @@
-"""A fit that kills itself with SIGKILL: `python -m tests.reliability.killed_fit STAGE FOLDER CACHE STEP`."""
+"""A fit that sends itself a signal: `python -m tests.reliability.killed_fit STAGE FOLDER CACHE STEP SIGNAL`."""
 
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -11,17 +10,17 @@ from tests.reliability.runs import create_run
 
 
 class KillAtStep(Callback):
-    """Ends the process without a word in the middle of a step."""
+    """Signals its own process in the middle of a step; SIGKILL ends it without a word."""
 
-    def __init__(self, step: int):
-        self.step = step
+    def __init__(self, step: int, number: int):
+        self.step, self.number = step, number
 
     def on_before_optimizer_step(self, trainer, module, optimizer):
         if trainer.global_step == self.step:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.number)
 
 
 if __name__ == "__main__":
-    stage, folder, cache, step = sys.argv[1:]
-    cli = create_run(int(stage), Path(folder), Path(cache), callbacks=[KillAtStep(int(step))])
+    stage, folder, cache, step, number = sys.argv[1:]
+    cli = create_run(int(stage), Path(folder), Path(cache), callbacks=[KillAtStep(int(step), int(number))])
     cli.trainer.fit(cli.model, cli.datamodule)

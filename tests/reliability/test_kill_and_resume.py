@@ -31,7 +31,9 @@ def test_killed_and_resumed_equals_undisturbed(stage, cache, tmp_path):
 
     step = random.randrange(3, MAX_STEPS)  # any step: the seed is not fixed on purpose
     command = [sys.executable, "-m", "tests.reliability.killed_fit", str(stage), str(tmp_path / "killed"), str(cache)]
-    killed = subprocess.run([*command, str(step)], capture_output=True, text=True, timeout=300)
+    killed = subprocess.run(
+        [*command, str(step), str(int(signal.SIGKILL))], capture_output=True, text=True, timeout=300
+    )
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
 
     resumed = create_run(stage, tmp_path / "killed", cache)

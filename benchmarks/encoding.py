@@ -1,0 +1,109 @@
+"""Writing a latent cache (decoding JPEG files, encoding picture and flip, storing) against the bare encoder.
+
+The bare encoder runs on one batch that is ready in memory; its images/s are the ceiling.
+"""
+
+import argparse
+import logging
+import tempfile
+import time
+from pathlib import Path
+
+import lightning
+import torch
+from autoencoder_step import PRECISIONS
+from measure import describe_device, report, time_in_turns
+from PIL import Image
+
+from eqvae.data import FolderSource, ImageDataModule, ShapesSource
+from eqvae.losses import ReconstructionLoss
+from eqvae.module import AutoencoderModule
+from eqvae.training.cli import run_command
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = parser.add_argument
+    add("--channels", type=int, nargs="+", default=[64, 128, 128], help="widths; each but the last halves the side")
+    add("--image-size", type=int, default=128, help="side of the pictures")
+    add("--num-images", type=int, default=64, help="pictures in the cache")
+    add("--batch-size", type=int, default=16, help="pictures at a time")
+    add("--num-workers", type=int, default=1, help="processes that decode")
+    add("--precision", choices=list(PRECISIONS), default="bf16", help="of the encoder")
+    add("--repeats", type=int, default=3, help="timed rounds of the bare encoder")
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where")
+    arguments = parser.parse_args()
+    run_command(lambda: report(run(arguments)))
+
+
+def run(arguments: argparse.Namespace) -> dict:
+    """Time the bare encoder, then a whole cache; one JSON-ready dict."""
+    device = torch.device(arguments.device)
+    bare = _bare_images_per_second(arguments, device)
+    with tempfile.TemporaryDirectory() as folder:
+        cache = _cache_images_per_second(arguments, device, Path(folder))
+    names = ("channels", "image_size", "num_images", "batch_size", "num_workers", "precision")
+    return {
+        "benchmark": "encoding",
+        **{name: getattr(arguments, name) for name in names},
+        "bare_images_per_second": bare,
+        "cache_images_per_second": cache,
+        "ratio": cache / bare,
+        **describe_device(device),
+    }
+
+
+def _module(arguments: argparse.Namespace, folder: Path | None = None) -> AutoencoderModule:
+    blocks = len(arguments.channels)
+    autoencoder = {
+        "down_block_types": ["DownEncoderBlock2D"] * blocks,
+        "up_block_types": ["UpDecoderBlock2D"] * blocks,
+        "block_out_channels": arguments.channels,
+        "latent_channels": 4,
+    }
+    loss = ReconstructionLoss(perceptual="none")
+    return AutoencoderModule(autoencoder, reconstruction=loss, cache_folder=str(folder / "latents") if folder else None)
+
+
+def _bare_images_per_second(arguments: argparse.Namespace, device: torch.device) -> float:
+    autoencoder = _module(arguments).autoencoder.freeze().to(device)
+    images = torch.rand(arguments.batch_size, 3, arguments.image_size, arguments.image_size, device=device) * 2 - 1
+
+    @torch.no_grad()
+    def encode() -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=arguments.precision == "bf16"):
+            autoencoder.encode(images), autoencoder.encode(images.flip(-1))
+
+    return arguments.batch_size / time_in_turns({"bare": encode}, device, arguments.repeats)["bare"]["seconds"]
+
+
+def _cache_images_per_second(arguments: argparse.Namespace, device: torch.device, folder: Path) -> float:
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    source = ShapesSource(arguments.num_images, arguments.image_size)
+    for index in range(len(source)):
+        Image.fromarray(source[index][0].permute(1, 2, 0).numpy()).save(pictures / f"{index:06d}.jpg", quality=95)
+    data = ImageDataModule(
+        FolderSource(str(pictures), arguments.image_size),
+        evaluation_batch_size=arguments.batch_size,
+        num_workers=arguments.num_workers,
+    )
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    trainer = lightning.Trainer(
+        accelerator=device.type,
+        devices=1,
+        precision=PRECISIONS[arguments.precision],
+        logger=False,
+        enable_progress_bar=False,
+        default_root_dir=folder,
+    )
+    module = _module(arguments, folder)
+    started = time.perf_counter()
+    trainer.predict(module, data, return_predictions=False)
+    return arguments.num_images / (time.perf_counter() - started)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""A training step of stage 2: forward, loss, backward, clipping, AdamW, moving average.
+
+Times float32 eager and the chosen mode in turns; with `--reference PATH`, a checkout of the public DiT, also its model
+in float32 eager, in the same process.
+"""
+
+import argparse
+import importlib.util
+import itertools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from measure import DTYPES, describe_device, matmul_peak_tflops, report, time_in_turns
+from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from dit.backbones import create_backbone
+from dit.backbones.flops import num_multiply_adds, num_parameters
+from dit.module import GeneratorModule
+from dit.objectives import Diffusion, Flow
+from eqvae.training.cli import run_command
+
+BACKWARD_FACTOR = 3  # a training step costs a forward pass and twice that for the backward
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = parser.add_argument
+    add("--backbone", default="DiT-S/2", help="published size, e.g. SiT-XL/2")
+    add("--input-size", type=int, default=32, help="side of the latents")
+    add("--batch-size", type=int, default=8, help="latents per step")
+    add("--precision", choices=list(DTYPES), default="bf16", help="of our step; float32 is timed beside it")
+    add("--compile", action="store_true", help="torch.compile our step")
+    add("--repeats", type=int, default=5, help="timed rounds")
+    add("--reference", help="checkout of the public DiT, whose model is timed in turns with ours")
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where")
+    arguments = parser.parse_args()
+    run_command(lambda: report(run(arguments)))
+
+
+def run(arguments: argparse.Namespace) -> dict:
+    """Time all variants in turns; one JSON-ready dict."""
+    device = torch.device(arguments.device)
+    size = {"input_size": arguments.input_size}
+    ours = create_backbone(arguments.backbone, **size)
+    variants = {
+        "float32_eager": training_step(create_backbone(arguments.backbone, **size), device, arguments, "32", False),
+        "ours": training_step(ours, device, arguments, arguments.precision, arguments.compile),
+    }
+    if arguments.reference:
+        public = load_reference(arguments.reference, arguments.backbone, arguments.input_size)
+        variants["reference"] = training_step(public, device, arguments, "32", False)
+    timed = time_in_turns(variants, device, arguments.repeats)
+    flops = 2 * BACKWARD_FACTOR * num_multiply_adds(ours) * arguments.batch_size
+    peak = matmul_peak_tflops(device, DTYPES[arguments.precision])
+    for values in timed.values():
+        values["images_per_second"] = arguments.batch_size / values["seconds"]
+        values["tflops"] = flops / values["seconds"] / 1e12
+    base = timed.get("reference", timed["float32_eager"])
+    return {
+        "benchmark": "train_step",
+        **{name: getattr(arguments, name) for name in ("backbone", "input_size", "batch_size", "precision", "compile")},
+        "num_parameters": num_parameters(ours),
+        **timed,
+        "ratio": base["seconds"] / timed["ours"]["seconds"],
+        "ratio_to": "reference" if arguments.reference else "float32_eager",
+        "matmul_peak_tflops": peak,
+        "share_of_matmul_peak": timed["ours"]["tflops"] / peak,
+        **describe_device(device),
+    }
+
+
+def training_step(
+    backbone: nn.Module, device: torch.device, arguments: argparse.Namespace, precision: str, compiled: bool
+) -> Callable[[], None]:
+    """One full step of our module on random latents, the next positions of the stream each time."""
+    objective = Diffusion() if arguments.backbone.startswith("DiT") else Flow()
+    if not hasattr(backbone, "config"):  # a public model: our module asks for this one entry
+        backbone.config = {"class_dropout_prob": 0.0}
+    module = GeneratorModule(backbone, objective).to(device)
+    optimizer = torch.optim.AdamW(backbone.parameters(), 1e-4, weight_decay=0.0, fused=precision != "32" or compiled)
+    parameters = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
+    average, update = [parameter.detach().clone() for parameter in parameters], get_ema_multi_avg_fn(0.9999)
+    loss_terms = torch.compile(module.loss_terms) if compiled else module.loss_terms
+    shape = (arguments.batch_size, backbone.in_channels, arguments.input_size, arguments.input_size)
+    latents, labels = torch.randn(shape, device=device), torch.zeros(shape[0], dtype=torch.long, device=device)
+    first_position = itertools.count(0, shape[0])
+
+    def step() -> None:
+        start = next(first_position)
+        keys = torch.arange(start, start + shape[0], device=device)
+        batch = {"latents": latents, "label": labels, "key": keys}
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            loss = loss_terms(batch, drop_labels=True)["loss"].mean()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        update(average, parameters, 1)
+
+    return step
+
+
+def load_reference(folder: str, name: str, input_size: int) -> nn.Module:
+    """The model of a public DiT or SiT checkout: `models.py` with its table of sizes.
+
+    Raises:
+        ValueError: if the folder is no such checkout.
+    """
+    path = Path(folder) / "models.py"
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist: --reference takes a checkout of the public DiT (or SiT)")
+    specification = importlib.util.spec_from_file_location("reference_models", path)
+    module = importlib.util.module_from_spec(specification)
+    sys.modules["reference_models"] = module
+    specification.loader.exec_module(module)
+    table = getattr(module, f"{name.split('-')[0]}_models", {})
+    if name not in table:
+        raise ValueError(f"{path} knows no {name}: its table has {', '.join(table) or 'nothing'}")
+    return _TakesDropMask(table[name](input_size=input_size, num_classes=1000))
+
+
+class _TakesDropMask(nn.Module):
+    """A public model behind our call: it draws its dropped labels itself."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model, self.in_channels = model.train(), model.in_channels
+
+    def forward(self, x, t, y, drop_labels=None):
+        return self.model(x, t, y)
+
+
+if __name__ == "__main__":
+    main()

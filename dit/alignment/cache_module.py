@@ -1,0 +1,56 @@
+"""Writes the feature cache: `train.py predict` with this module and the pictures of the latent cache."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning
+from torch import Tensor
+
+from dit.alignment.encoders import Encoder
+from eqvae.latents import FeatureCacheWriter
+
+
+class FeatureCacheModule(lightning.LightningModule):
+    """`predict` writes tokens of all training pictures and of their flips; nothing is trained.
+
+    Args:
+        encoder: of the tokens.
+        grid: tokens per side; latent side over the generator's patch size.
+        folder: of the cache; null: `features` in the trainer's root folder.
+        dtype: "float16", "bfloat16" or "float32".
+    """
+
+    def __init__(self, encoder: Encoder, grid: int, folder: str | None = None, dtype: str = "float16"):
+        super().__init__()
+        if grid < 1:
+            raise ValueError(f"grid must be positive, got {grid}")
+        self.encoder, self.grid, self.folder, self.dtype_name = encoder, grid, folder, dtype
+
+    def on_predict_start(self) -> None:
+        if self.trainer.world_size > 1:
+            raise ValueError("a feature cache is written by one process: set trainer.devices to 1")
+        description = {
+            "name": self.encoder.name,
+            "fingerprint": self.encoder.fingerprint(self.grid),
+            "grid": self.grid,
+            "width": self.encoder.width,
+        }
+        folder = Path(self.folder or Path(self.trainer.default_root_dir) / "features")
+        dataset = self.trainer.datamodule.description()
+        self._writer = FeatureCacheWriter(folder, description, dataset, self.dtype_name)
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        if self._writer.missing(batch["index"]).any():
+            features, flipped = (
+                self.encoder(images, self.grid) for images in (batch["image"], batch["image"].flip(-1))
+            )
+            self._writer.add(batch["index"], features, flipped)
+
+    def on_predict_end(self) -> None:
+        self._writer.finish()
+
+    def training_step(self, *args: Any) -> None:
+        raise ValueError("this module only writes a feature cache: use train.py predict")
+
+    def configure_optimizers(self) -> None:
+        return None

@@ -1,0 +1,86 @@
+"""The alignment term of REPA: a projector on the tokens of one block, and the cosine with the encoder's features."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dit.alignment.encoders import Encoder
+
+
+def cosine_alignment(projected: Tensor, targets: Tensor) -> Tensor:
+    """Mean cosine over tokens, [B], of projected tokens and features [B, T, z]; in float32 whatever their type."""
+    return (F.normalize(projected.float(), dim=-1) * F.normalize(targets.float(), dim=-1)).sum(-1).mean(-1)
+
+
+@contextmanager
+def tokens_after(backbone: nn.Module, depths: list[int]) -> Iterator[dict[int, Tensor]]:
+    """Collects the tokens [B, T, D] that leave blocks `depths` (from 1) in the forward pass made inside."""
+    tokens: dict[int, Tensor] = {}
+
+    def keep(depth: int, block: nn.Module, inputs: tuple, output: Tensor) -> None:
+        tokens.setdefault(depth, output)  # the first call: activation checkpointing runs a block again, backwards
+
+    hooks = [backbone.blocks[depth - 1].register_forward_hook(partial(keep, depth)) for depth in depths]
+    try:
+        yield tokens
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+class Alignment:
+    """How a generator is aligned; loss = denoising loss - coefficient * mean cosine.
+
+    Args:
+        encoder: gives the targets; with a feature cache it is only named and never opened.
+        depth: block whose tokens are projected, counted from 1; published: 8 for L and XL, 4 for B.
+        coefficient: of the alignment term; published: 0.5.
+        projector_width: hidden width of the projector; published: 2048.
+
+    Raises:
+        ValueError: if depth or width is not positive or the coefficient negative.
+    """
+
+    def __init__(self, encoder: Encoder, depth: int = 8, coefficient: float = 0.5, projector_width: int = 2048):
+        if depth < 1 or projector_width < 1 or coefficient < 0:
+            raise ValueError("alignment: depth and projector_width must be positive, coefficient not negative")
+        self.encoder, self.depth, self.coefficient = encoder, depth, coefficient
+        self.projector_width = projector_width
+
+    def create_projector(self, backbone: nn.Module, seed: int) -> nn.Sequential:
+        """Linear-SiLU-Linear-SiLU-Linear from the tokens' width to the features', keys as the public `projectors.0`.
+
+        Raises:
+            ValueError: if the backbone has fewer blocks than `depth`.
+        """
+        if self.depth > backbone.config["depth"]:
+            raise ValueError(f"alignment.depth is {self.depth}, the backbone has {backbone.config['depth']} blocks")
+        sizes = (backbone.config["hidden_size"], self.projector_width, self.projector_width, self.encoder.width)
+        layers = [nn.Linear(inputs, outputs) for inputs, outputs in pairwise(sizes)]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            for layer in layers:
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
+        return nn.Sequential(layers[0], nn.SiLU(), layers[1], nn.SiLU(), layers[2])
+
+    def targets(self, batch: dict[str, Tensor], grid: int) -> Tensor:
+        """Features [B, grid * grid, width]: those of the batch, or the encoder's of its pictures."""
+        return batch["features"] if "features" in batch else self.encoder(batch["image"], grid)
+
+    def connect(self, data, grid: int) -> None:
+        """Make a `LatentDataModule` deliver targets: rows of its feature cache, or else pictures.
+
+        Raises:
+            ValueError: if it has neither, or features of another encoder, grid or data set.
+        """
+        if data.features_folder is not None:
+            data.features.require(data.cache, self.encoder.name, grid, self.encoder.width)
+        elif data.pictures is None:
+            raise ValueError("alignment needs data.init_args.features (a feature cache) or data.init_args.pictures")
+        data.reads_targets = True

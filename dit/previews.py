@@ -1,0 +1,117 @@
+"""Pictures of the generator while it trains, and a quick Fréchet distance to see whether it learns."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+
+from dit.checkpoints import Generator
+from dit.generation import SamplingSettings, choose_labels, generate_images
+from eqvae.autoencoders import load_autoencoder
+from eqvae.data.sources import ImageSource
+from eqvae.evaluation.distances import features_to_statistics, statistics_to_frechet_distance
+from eqvae.evaluation.features import METRIC_NAMES, create_extractor, images_to_features
+from eqvae.evaluation.pictures import image_grid, save_png
+from eqvae.training.averaging import ExponentialMovingAverage
+
+
+class SamplePreviews(Callback):
+    """Samples with the averaged weights every so many steps: `previews/step=NNNNNNN.png` in the run's folder.
+
+    Picture i starts from the same noise at every step, so that one sees it change. Grids also go to TensorBoard, and
+    with a reference the Fréchet distance is logged as `preview/fd_...`; it is for watching one run, biased upward for
+    few pictures, and no result. Training is not touched: the run's weights are the same with and without previews.
+
+    Args:
+        every_n_steps: training steps between previews.
+        num_images: in the grid.
+        sampling: how pictures are sampled.
+        labels: "balanced", "random", or label numbers separated by commas.
+        batch_size: pictures sampled at once.
+        reference: real pictures to compare with; null measures nothing.
+        num_reference_images: how many real and generated pictures are compared.
+        extractor: whose features are compared.
+
+    Raises:
+        ValueError: if the module names no autoencoder, or the reference has too few pictures.
+    """
+
+    def __init__(
+        self,
+        every_n_steps: int = 10_000,
+        num_images: int = 50,
+        sampling: SamplingSettings | None = None,
+        labels: str = "balanced",
+        batch_size: int = 50,
+        reference: ImageSource | None = None,
+        num_reference_images: int = 1000,
+        extractor: str = "efficientnet_lite0",
+    ):
+        if every_n_steps < 1 or num_images < 1:
+            raise ValueError(f"previews: {num_images} images every {every_n_steps} steps; both must be at least 1")
+        if reference is not None and len(reference) < num_reference_images:
+            raise ValueError(f"previews: the reference has {len(reference)} pictures, not {num_reference_images}")
+        self.every_n_steps, self.num_images, self.batch_size = every_n_steps, num_images, batch_size
+        self.sampling, self.labels = sampling or SamplingSettings(), labels
+        self.reference, self.num_reference_images, self.extractor = reference, num_reference_images, extractor
+        self._autoencoder = self._reference_statistics = None
+        self._latest_step = 0
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        if pl_module.autoencoder_source is None:
+            raise ValueError("previews need the autoencoder that decodes: set model.init_args.autoencoder")
+        self._latest_step = trainer.global_step
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        step = trainer.global_step
+        if step == self._latest_step or step % self.every_n_steps:
+            return  # an accumulated batch, or not due
+        self._latest_step = step
+        if not trainer.is_global_zero:
+            return  # the others wait at the next gradient
+        device = trainer.strategy.root_device
+        # Keyed noise draws nothing from the global generators, but networks that are built here do.
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            self._preview(trainer, pl_module, device)
+
+    def _preview(self, trainer: Any, pl_module: Any, device: torch.device) -> None:
+        pictures = self._sample(trainer, pl_module, device)
+        grid, step = image_grid(pictures[: self.num_images]), trainer.global_step
+        save_png(grid, Path(trainer.default_root_dir) / "previews" / f"step={step:07d}.png")
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_image("preview/samples", grid, step)
+        if self.reference is None:
+            return
+        distance = self._distance(pictures[: self.num_reference_images], device)
+        for logger in trainer.loggers:
+            logger.log_metrics({f"preview/{METRIC_NAMES[self.extractor]}": distance}, step)
+
+    def _sample(self, trainer: Any, pl_module: Any, device: torch.device) -> Tensor:
+        """uint8 pictures [N, 3, H, W] of the averaged weights, of the raw ones where nothing averages."""
+        averages = [entry for entry in trainer.callbacks if isinstance(entry, ExponentialMovingAverage)]
+        backbone = (averages[0].averaged_module if averages else pl_module).backbone
+        if self._autoencoder is None:
+            self._autoencoder = load_autoencoder(pl_module.autoencoder_source).freeze().to(device)
+        source, spec = pl_module.autoencoder_source, trainer.datamodule.spec
+        generator = Generator(backbone, pl_module.objective, spec, source, trainer.global_step)
+        count = max(self.num_images, self.num_reference_images if self.reference is not None else 0)
+        labels = choose_labels(torch.arange(count), generator.num_classes, self.labels, self.sampling.seed)
+        was_training = backbone.training
+        backbone.eval()
+        try:
+            batches = generate_images(generator, self._autoencoder, labels, self.sampling, self.batch_size)
+            return torch.cat(list(batches))
+        finally:
+            backbone.train(was_training)
+
+    def _distance(self, pictures: Tensor, device: torch.device) -> float:
+        extractor = create_extractor(self.extractor, device=device)
+        if self._reference_statistics is None:
+            real = torch.stack([self.reference[index][0] for index in range(self.num_reference_images)])
+            self._reference_statistics = features_to_statistics(images_to_features(real, extractor))
+        generated = features_to_statistics(images_to_features(pictures, extractor))
+        return statistics_to_frechet_distance(self._reference_statistics, generated)

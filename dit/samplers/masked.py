@@ -1,0 +1,218 @@
+"""Samplers of masked-token models: by confidence (MaskGIT, arXiv 2202.04200), and in Halton order (arXiv 2503.17076).
+
+Both start with every token hidden and commit some in each step, for good. Time runs from 0 at the first step to 1 at
+the last one. Two draws of `step_noise` serve each step: 2 i picks the codes of step i, 2 i + 1 its places.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dit.backbones.maskgit import MASKED
+
+Model = Callable[[Tensor, Tensor], Tensor]
+Callback = Callable[[int, Tensor, float], None]
+KNOWN = {
+    "arccos": lambda r: 1 - torch.acos(r) / (math.pi / 2),
+    "cosine": lambda r: 1 - torch.cos(r * (math.pi / 2)),
+    "linear": lambda r: r,
+    "square": torch.square,
+    "root": torch.sqrt,
+}  # share of known tokens after a share r of the steps
+
+
+@dataclass(frozen=True)
+class TokenSettings:
+    """How tokens are sampled.
+
+    Args:
+        schedule: how the number of known tokens grows: "arccos", "cosine", "linear", "square" or "root".
+        counts: of "confidence": "proportional" commits in each step a number proportional to the schedule's mask ratio
+            (v1), "cumulative" commits what the schedule says is known by then, nothing at first (v2).
+        gumbel_temperature: of "confidence": noise on the confidences, falling linearly to none at the last step.
+        inverse_temperature: multiplies the logits; above 1 sharpens.
+        warmup_steps: the inverse temperature is halved for so many first steps.
+        top_k: draw from so many likeliest codes only; null draws from all.
+        halton_shift: of "halton": start the order at another place in each picture.
+
+    Raises:
+        ValueError: naming the setting that is out of range.
+    """
+
+    schedule: Literal["arccos", "cosine", "linear", "square", "root"] = "arccos"
+    counts: Literal["proportional", "cumulative"] = "proportional"
+    gumbel_temperature: float = 4.5
+    inverse_temperature: float = 1.0
+    warmup_steps: int = 0
+    top_k: int | None = None
+    halton_shift: bool = False
+
+    def __post_init__(self):
+        if self.schedule not in KNOWN:
+            raise ValueError(f"token schedule {self.schedule!r} is unknown: use one of {', '.join(KNOWN)}")
+        if self.counts not in ("proportional", "cumulative"):
+            raise ValueError(f"token counts {self.counts!r} are unknown: use proportional or cumulative")
+        if self.inverse_temperature <= 0 or self.gumbel_temperature < 0:
+            raise ValueError("inverse_temperature must be above 0 and gumbel_temperature at least 0")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k must be at least 1, got {self.top_k}: leave it out to draw from all codes")
+
+
+@lru_cache
+def halton_order(side: int) -> Tensor:
+    """Row and column of all cells of a grid [side * side, 2], in the order in which Halton points first hit them.
+
+    Point n = 1, 2, ... lies at the radical inverses of n in base 2 (row) and 3 (column).
+    """
+    hit: dict[tuple[int, int], None] = {}
+    number = 0
+    while len(hit) < side * side:
+        number += 1
+        hit.setdefault((_radical_cell(number, 2, side), _radical_cell(number, 3, side)))
+    return torch.tensor(list(hit))
+
+
+def _radical_cell(number: int, base: int, side: int) -> int:
+    """floor(side * radical inverse of the number), in exact arithmetic."""
+    numerator, denominator = 0, 1
+    while number:
+        number, digit = divmod(number, base)
+        numerator, denominator = numerator * base + digit, denominator * base
+    return side * numerator // denominator
+
+
+def halton_totals(num_steps: int, num_tokens: int, schedule: str = "arccos") -> list[int]:
+    """Known tokens after each step in Halton order: floor(known((i + 1) / N) n), at least i + 1; all at last."""
+    ratios = torch.arange(1, num_steps + 1, dtype=torch.float64) / num_steps
+    known = (KNOWN[schedule](ratios) * num_tokens).long().tolist()
+    return [*(min(max(total, step + 1), num_tokens) for step, total in enumerate(known[:-1])), num_tokens]
+
+
+def confidence_totals(
+    num_steps: int, num_tokens: int, schedule: str = "arccos", counts: str = "proportional"
+) -> list[int]:
+    """Known tokens after each step of confidence sampling.
+
+    "cumulative" is floor(known(i / (N - 1)) n), 0 after the first step. "proportional" commits in step i a share
+    proportional to the mask ratio at 1 - i / (N - 1), rounded, at least 1; the last step takes what is left.
+    """
+    if num_steps == 1:
+        return [num_tokens]
+    if counts == "cumulative":
+        known = KNOWN[schedule](torch.linspace(0, 1, num_steps))
+        return [*(known[:-1] * num_tokens).int().tolist(), num_tokens]
+    share = 1 - KNOWN[schedule](torch.linspace(1, 0, num_steps))
+    each = (share / share.sum() * num_tokens).round().clamp_min(1).long()
+    return [*each.cumsum(0)[:-1].clamp_max(num_tokens).tolist(), num_tokens]
+
+
+def confidence(
+    model: Model,
+    noise: Tensor,
+    num_steps: int,
+    step_noise: Callable[[int], Tensor],
+    settings: TokenSettings,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Commit in each step the hidden tokens drawn with most confidence: log-probability plus fading Gumbel noise.
+
+    Arguments and result as of `halton`.
+    """
+    totals = confidence_totals(num_steps, noise[0].numel(), settings.schedule, settings.counts)
+
+    def choose(step: int, tokens: Tensor, log_probability: Tensor) -> Tensor:
+        first = totals[step - 1] if step else 0
+        gumbel = -(-torch.special.log_ndtr(step_noise(2 * step + 1).flatten(1))).log()
+        temperature = settings.gumbel_temperature * (1 - _time(step, num_steps))
+        score = (log_probability + temperature * gumbel).masked_fill(tokens != MASKED, -math.inf)
+        return score.topk(totals[step] - first).indices
+
+    return _commit(model, noise, totals, choose, step_noise, settings, callback)
+
+
+def halton(
+    model: Model,
+    noise: Tensor,
+    num_steps: int,
+    step_noise: Callable[[int], Tensor],
+    settings: TokenSettings,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Commit tokens in Halton order, which spreads each step's over the whole grid.
+
+    Args:
+        model: `model(x [B, h, w], t [B]) -> logits [B, K + 1, h, w]`.
+        noise: [B, h, w] standard normal: the shape, and where the order starts with `halton_shift`.
+        num_steps: at most h w.
+        step_noise: standard normal [B, h, w] of draw 0, 1, ...
+        settings: temperatures, schedule, top-k.
+        callback: called with step, tokens and time after each step.
+
+    Returns:
+        Tokens [B, h, w] int64.
+    """
+    num_tokens = noise[0].numel()
+    totals = halton_totals(num_steps, num_tokens, settings.schedule)
+    rows, columns = halton_order(noise.shape[-1]).to(noise.device).unbind(1)
+    order = rows * noise.shape[-1] + columns
+    shift = (torch.special.ndtr(noise[:, 0, 0]) * num_tokens).long() * settings.halton_shift
+
+    def choose(step: int, tokens: Tensor, log_probability: Tensor) -> Tensor:
+        places = torch.arange(totals[step - 1] if step else 0, totals[step], device=noise.device)
+        return order[(places + shift[:, None]) % num_tokens]
+
+    return _commit(model, noise, totals, choose, step_noise, settings, callback)
+
+
+def _commit(
+    model: Model,
+    noise: Tensor,
+    totals: list[int],
+    choose: Callable[[int, Tensor, Tensor], Tensor],
+    step_noise: Callable[[int], Tensor],
+    settings: TokenSettings,
+    callback: Callback | None,
+) -> Tensor:
+    """Draw a code for every place, keep those at the places chosen [B, k], until all are known."""
+    num_steps, num_tokens = len(totals), noise[0].numel()
+    if num_steps > num_tokens:
+        raise ValueError(f"num_inference_steps {num_steps} is more than the {num_tokens} tokens: use at most as many")
+    tokens = torch.full_like(noise, MASKED, dtype=torch.int64).flatten(1)
+    for step, total in enumerate(totals):
+        time = _time(step, num_steps)
+        if total > (totals[step - 1] if step else 0):  # a step that commits nothing needs no model
+            logits = model(tokens.view(noise.shape), torch.full((len(noise),), time, device=noise.device))
+            codes, log_probability = draw_codes(logits, step_noise(2 * step), settings, step)
+            places = choose(step, tokens, log_probability)
+            tokens = tokens.scatter(1, places, codes.gather(1, places))
+        if callback is not None:
+            callback(step, tokens.view(noise.shape), time)
+    return tokens.view(noise.shape)
+
+
+def draw_codes(logits: Tensor, noise: Tensor, settings: TokenSettings, step: int = 0) -> tuple[Tensor, Tensor]:
+    """A code for every place and its log-probability, both [B, T]: the quantile of the noise in softmax(logits).
+
+    Args:
+        logits: [B, K + 1, h, w]; the last class, the mask, is not drawn.
+        noise: [B, h, w] standard normal.
+    """
+    factor = settings.inverse_temperature * (0.5 if step < settings.warmup_steps else 1.0)
+    logits = logits.movedim(1, -1).flatten(1, 2)[..., :-1].float() * factor  # [B, T, K]
+    if settings.top_k is not None and settings.top_k < logits.shape[-1]:
+        smallest = logits.topk(settings.top_k).values[..., -1:]
+        logits = logits.masked_fill(logits < smallest, -math.inf)
+    log_probabilities = logits.log_softmax(-1)
+    cumulative = log_probabilities.exp().cumsum(-1)
+    quantile = torch.special.ndtr(noise.flatten(1))[..., None] * cumulative[..., -1:]
+    codes = torch.searchsorted(cumulative, quantile)
+    return codes[..., 0], log_probabilities.gather(-1, codes)[..., 0]
+
+
+def _time(step: int, num_steps: int) -> float:
+    return step / (num_steps - 1) if num_steps > 1 else 1.0

@@ -1,0 +1,98 @@
+"""What KL and VQ autoencoders have in common: a diffusers model, its latent normalization, export and identity."""
+
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Self
+
+from diffusers import AutoencoderKL, VQModel
+from torch import Tensor, nn
+
+from eqvae.autoencoders.ldm import save_ldm
+from eqvae.autoencoders.normalization import Normalization
+from eqvae.autoencoders.padding import padding_mode, set_padding_mode
+
+
+class Autoencoder(nn.Module):
+    """A diffusers autoencoder with the normalization of its latents; subclasses say how it encodes and decodes.
+
+    Args:
+        model: the diffusers autoencoder; its weights train as this module's.
+        normalization: of its latents; None takes the published constants of the model's config.
+    """
+
+    def __init__(self, model: AutoencoderKL | VQModel, normalization: Normalization | None = None):
+        super().__init__()
+        self.model = model
+        self.normalization = normalization or _published_normalization(model)
+        set_padding_mode(model, None)
+
+    @property
+    def downsampling_factor(self) -> int:
+        """Image side over latent side."""
+        return 2 ** (len(self.model.config.block_out_channels) - 1)
+
+    @property
+    def last_layer(self) -> Tensor:
+        """Weight of the decoder's last convolution, where the adaptive weight compares gradients."""
+        return self.model.decoder.conv_out.weight
+
+    @property
+    def padding_mode(self) -> str:
+        """How convolutions pad: "zeros" or "reflect", see `eqvae.autoencoders.padding`."""
+        return padding_mode(self.model)
+
+    def fingerprint(self) -> str:
+        """sha256 over names, shapes and float32 values of all weights; the normalization is compared on its own.
+
+        A padding other than by zeros counts, too, since it changes the latents.
+        """
+        digest = hashlib.sha256()
+        if self.padding_mode != "zeros":
+            digest.update(f"padding_mode {self.padding_mode}".encode())
+        for name, value in sorted(self.model.state_dict().items()):
+            digest.update(f"{name}{tuple(value.shape)}".encode())
+            digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a folder that diffusers' `from_pretrained` reads, with `normalization.json` beside the weights.
+
+        The config keeps the base model's scaling constant. diffusers alone pads with zeros, whatever `padding_mode` the
+        config names; `load_autoencoder` heeds it. The folder appears whole or not at all; one that is there
+        already is replaced.
+        """
+        folder = Path(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".incomplete-", dir=folder.parent))
+        try:
+            self.model.save_pretrained(staging)
+            self.normalization.save(staging)
+            staging.chmod(0o755)
+            if folder.exists():
+                shutil.rmtree(folder)
+            staging.replace(folder)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+    def save_ldm(self, path: str | Path) -> None:
+        """Write one safetensors file in the key layout of latent-diffusion and taming-transformers."""
+        save_ldm(self.model, self.normalization, Path(path))
+
+    def freeze(self) -> Self:
+        """Evaluation mode, no gradients: for caches, sampling and metrics."""
+        return self.eval().requires_grad_(False)
+
+    def freeze_latents(self) -> Self:
+        """No gradients for all that decides on latents: encoder, quant convolution, codebook. The decoder trains."""
+        for name in ("encoder", "quant_conv", "quantize"):
+            part = getattr(self.model, name, None)
+            if part is not None:
+                part.requires_grad_(False)
+        return self
+
+
+def _published_normalization(model: AutoencoderKL | VQModel) -> Normalization:
+    shift = getattr(model.config, "shift_factor", None) or 0.0
+    return Normalization((shift,), (model.config.scaling_factor,))

@@ -1,0 +1,104 @@
+"""Published architectures by name, and models from configs.
+
+The values are those of the published configs (latent-diffusion, taming-transformers, diffusers). `scaling_factor` is
+1 where none was published: estimate the normalization instead.
+"""
+
+import inspect
+from collections.abc import Mapping
+
+from diffusers import AutoencoderKL, VQModel
+
+from eqvae.autoencoders.padding import set_padding_mode
+
+
+def _levels(channels: list[int], attention: bool) -> dict:
+    """Blocks of each resolution, the lowest with attention (`attn_resolutions: [16]` of a 256-pixel f16 model)."""
+    down = ["DownEncoderBlock2D"] * len(channels)
+    up = ["UpDecoderBlock2D"] * len(channels)
+    if attention:
+        down[-1], up[0] = "AttnDownEncoderBlock2D", "AttnUpDecoderBlock2D"
+    return {"block_out_channels": channels, "down_block_types": down, "up_block_types": up, "layers_per_block": 2}
+
+
+F8 = _levels([128, 256, 512, 512], attention=False)
+F16 = _levels([128, 128, 256, 256, 512], attention=True)
+KL = {"_class_name": "AutoencoderKL"}
+VQ_F16 = {"_class_name": "VQModel"} | F16 | {"latent_channels": 256, "vq_embed_dim": 256, "sample_size": 256}
+
+FAMILIES: dict[str, dict] = {
+    "sd": KL | F8 | {"latent_channels": 4, "sample_size": 256, "scaling_factor": 0.18215},
+    "sdxl": KL | F8 | {"latent_channels": 4, "sample_size": 1024, "scaling_factor": 0.13025},
+    "sd3": KL
+    | F8
+    | {"latent_channels": 16, "sample_size": 1024, "scaling_factor": 1.5305, "shift_factor": 0.0609}
+    | {"use_quant_conv": False, "use_post_quant_conv": False},
+    "sd-vae-16": KL | F16 | {"latent_channels": 16, "sample_size": 256, "scaling_factor": 1.0},
+    "taming-1024": VQ_F16 | {"num_vq_embeddings": 1024, "scaling_factor": 1.0},
+    "taming-16384": VQ_F16 | {"num_vq_embeddings": 16384, "scaling_factor": 1.0},
+}
+LATENT_CONSTANTS = ("scaling_factor", "shift_factor", "sample_size")
+MODEL_CLASSES = {"AutoencoderKL": AutoencoderKL, "VQModel": VQModel}
+
+
+def expand_family(config: Mapping) -> dict:
+    """A config whose `family` is replaced by that family's entries; the other entries override them.
+
+    Raises:
+        ValueError: naming the families, if there is none of this name.
+    """
+    config = dict(config)
+    if "family" not in config:
+        return config
+    name = config.pop("family")
+    if name not in FAMILIES:
+        raise ValueError(f"autoencoder family {name!r} is unknown: use one of {', '.join(FAMILIES)}")
+    return FAMILIES[name] | config
+
+
+def published_constants(architecture: Mapping) -> dict:
+    """Scaling, shift and picture size of the first family with this architecture; a scale of 1 where there is none.
+
+    SD and SDXL share an architecture, and so do SD3 and Flux: weights alone cannot tell them apart.
+    """
+    for family in FAMILIES.values():
+        rest = {key: value for key, value in family.items() if key not in LATENT_CONSTANTS}
+        if all(architecture.get(key) == value for key, value in rest.items()):
+            return {key: family[key] for key in LATENT_CONSTANTS if key in family}
+    return {"scaling_factor": 1.0, "sample_size": 256}
+
+
+def create_model(config: Mapping) -> AutoencoderKL | VQModel:
+    """A diffusers autoencoder of this config, with the initial weights of diffusers.
+
+    Args:
+        config: what the class named by `_class_name` takes (without that entry: `VQModel` where the config has a
+            codebook, `num_vq_embeddings`, else `AutoencoderKL`), or a `family` and what differs from it; and
+            `padding_mode`.
+
+    Raises:
+        ValueError: in one line, naming an unknown or impossible entry.
+    """
+    config = expand_family(config)
+    model_class = class_of(config, "autoencoder config")
+    config.pop("_class_name", None)
+    padding_mode = config.pop("padding_mode", None)
+    unknown = set(config) - set(inspect.signature(model_class.__init__).parameters)
+    if unknown:
+        raise ValueError(f"autoencoder config has unknown keys {sorted(unknown)}: see diffusers.{model_class.__name__}")
+    if model_class is VQModel:
+        config.setdefault("scaling_factor", 1.0)  # VQ-GAN publishes none; diffusers' default is Stable Diffusion's
+    try:
+        model = model_class(**config)
+    except (ValueError, TypeError, IndexError, RuntimeError) as error:
+        raise ValueError(f"autoencoder config is impossible: {str(error).splitlines()[0]}") from None
+    set_padding_mode(model, padding_mode)
+    return model
+
+
+def class_of(config: Mapping, where: str) -> type[AutoencoderKL] | type[VQModel]:
+    """The diffusers class of a config; ValueError naming `where` it came from, if it is no autoencoder's."""
+    name = config.get("_class_name", "VQModel" if "num_vq_embeddings" in config else "AutoencoderKL")
+    if name not in MODEL_CLASSES:
+        raise ValueError(f"{where} is of class {name!r}: only {' and '.join(MODEL_CLASSES)} are autoencoders here")
+    return MODEL_CLASSES[name]

@@ -1,0 +1,78 @@
+"""VQ autoencoders (VQ-GAN, arXiv 2012.09841): diffusers' `VQModel` behind the project's interface."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from eqvae.autoencoders.base import Autoencoder
+
+ROWS_AT_ONCE = 8192  # bounds the distance matrix: half a GiB in float32 at 16384 codes
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Quantized features.
+
+    Args:
+        indices: [B, h, w] int64, of the nearest codebook vectors.
+        latents: [B, C, h, w], these vectors, with gradient to the codebook and none to the features: the
+            straight-through estimator is the loss's business.
+        features: [B, C, h, w], what was quantized, with gradient to the encoder.
+    """
+
+    indices: Tensor
+    latents: Tensor
+    features: Tensor
+
+
+class VQAutoencoder(Autoencoder):
+    """Encoder to features, quantizer to their nearest codebook vectors, decoder back to images, over a `VQModel`."""
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of features and latents: the dimension of a codebook vector."""
+        return self.model.quantize.vq_embed_dim
+
+    @property
+    def num_codes(self) -> int:
+        return self.model.quantize.n_e
+
+    def features(self, images: Tensor) -> Tensor:
+        """Images [B, 3, H, W] in [-1, 1] to what is quantized [B, C, H / f, W / f], where transforms act."""
+        return self.model.quant_conv(self.model.encoder(images))
+
+    def quantize(self, features: Tensor) -> Codes:
+        """Features [B, C, h, w] to the codebook vectors of least squared distance, compared in float32."""
+        batch, channels, height, width = features.shape
+        rows = features.detach().permute(0, 2, 3, 1).reshape(-1, channels)
+        indices = self._nearest(rows).view(batch, height, width)
+        return Codes(indices, self.lookup(indices), features)
+
+    def encode(self, images: Tensor) -> Codes:
+        """Images [B, 3, H, W] in [-1, 1] to codes on a grid of [H / f, W / f]."""
+        return self.quantize(self.features(images))
+
+    def lookup(self, indices: Tensor) -> Tensor:
+        """Indices [B, h, w] in [0, num_codes) to codebook vectors [B, C, h, w]."""
+        return self.model.quantize.embedding(indices).permute(0, 3, 1, 2).contiguous()
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Codebook vectors [B, C, h, w] to images [B, 3, f h, f w], near [-1, 1] but not clamped.
+
+        What is given is decoded, never quantized: features may be decoded, too.
+        """
+        condition = latents if self.model.config.norm_type == "spatial" else None
+        return self.model.decoder(self.model.post_quant_conv(latents), condition)
+
+    @torch.no_grad()
+    def _nearest(self, rows: Tensor) -> Tensor:
+        """Index [N] of the codebook vector nearest to each row [N, C]."""
+        with torch.autocast(rows.device.type, enabled=False):
+            codebook = self.model.quantize.embedding.weight.float()
+            squares = codebook.square().sum(1)
+            nearest = []
+            for part in rows.float().split(ROWS_AT_ONCE):
+                distances = part.square().sum(1, keepdim=True) + squares - 2 * part @ codebook.T
+                nearest.append(distances.argmin(1))
+        return torch.cat(nearest)

@@ -1,0 +1,118 @@
+"""Pictures of tar files, as WebDataset packs them, read in place."""
+
+import hashlib
+import json
+import os
+import tarfile
+from collections.abc import Iterator
+from glob import glob
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import torch
+
+from eqvae.data.sources import IMAGE_SUFFIXES, EncodedSource
+
+MAXIMUM_MEMBER_BYTES = 1 << 28
+
+
+class TarSource(EncodedSource):
+    """Pictures of uncompressed tar files: members that share all of their path up to its first dot are one sample.
+
+    The headers are read once, at the start; a picture is read at its place in the file, and nothing is ever unpacked.
+    Members that are no plain files (links, devices), or whose path is absolute or holds "..", are left out.
+
+    The class is the number in the sample's `.cls`, or `label` (else `cls`) of its `.json`; where there is neither,
+    the folder in the tar's paths (sorted by name), and one class where there are no folders.
+
+    Args:
+        files: path or glob of the tar files, read in sorted order.
+        image_size, on_error: see `EncodedSource`.
+
+    Raises:
+        ValueError: naming a file that is missing, compressed, damaged, or holds no pictures, and the member that is
+            too large, repeated, or lacks its class.
+    """
+
+    def __init__(self, files: str, image_size: int, on_error: Literal["stop", "skip"] = "stop"):
+        self.paths = sorted(glob(os.path.expanduser(files)))
+        if not self.paths:
+            raise ValueError(f"no tar file matches {files}: check the path or glob")
+        samples = [(number, *sample) for number, path in enumerate(self.paths) for sample in _samples(path)]
+        if not samples:
+            raise ValueError(f"tar file {self.paths[0]} holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        tars, self._names, offsets, sizes, labels = zip(*samples, strict=True)
+        self.labels, self.class_names = _classes(labels, [self.paths[tar] for tar in tars], self._names)
+        self.num_classes = len(self.class_names) if self.class_names else int(self.labels.max()) + 1
+        self._places = torch.tensor([tars, offsets, sizes]).T.contiguous()
+        super().__init__(image_size, len(samples), on_error)
+
+    def _read(self, index: int) -> tuple[bytes, str, int]:
+        tar, offset, size = self._places[index].tolist()
+        with open(self.paths[tar], "rb") as file:
+            file.seek(offset)
+            content = file.read(size)
+        return content, f"{self.paths[tar]}: {self._names[index]}", int(self.labels[index])
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(f"tar/{self.image_size}".encode())
+        for path in self.paths:
+            digest.update(f"{Path(path).name}/{Path(path).stat().st_size}\n".encode())
+        for name, place, label in zip(self._names, self._places.tolist(), self.labels.tolist(), strict=True):
+            digest.update(f"{name}/{place}/{label}\n".encode())
+        return digest.hexdigest()
+
+
+def _samples(path: str) -> Iterator[tuple[str, int, int, int | None]]:
+    """Name, offset, size and class (None: not told) of every picture of a tar file."""
+    pictures: dict[str, tuple[str, int, int]] = {}
+    labels: dict[str, int] = {}
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                name = PurePosixPath(member.name)
+                if not member.isreg() or name.is_absolute() or ".." in name.parts or name.name.startswith("."):
+                    continue
+                if member.size > MAXIMUM_MEMBER_BYTES:
+                    raise ValueError(f"{path}: {name} has {member.size} bytes, above {MAXIMUM_MEMBER_BYTES}: remove it")
+                stem, _, extension = name.name.partition(".")
+                key, extension = str(name.parent / stem), extension.lower()
+                if f".{extension.rpartition('.')[2]}" in IMAGE_SUFFIXES:
+                    if key in pictures:
+                        raise ValueError(
+                            f"{path}: {name} and {pictures[key][0]} are one sample: keep one picture of it"
+                        )
+                    pictures[key] = (str(name), member.offset_data, member.size)
+                elif extension in ("cls", "json"):
+                    label = _label(tar.extractfile(member).read(), extension, f"{path}: {name}")
+                    if label is not None:
+                        labels[key] = label
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise ValueError(f"{path} is not a readable, uncompressed tar file ({error}): pack it again") from None
+    for key, picture in pictures.items():
+        yield (*picture, labels.get(key))
+
+
+def _label(content: bytes, kind: str, name: str) -> int | None:
+    try:
+        if kind == "cls":
+            return int(content.decode())
+        about = json.loads(content)
+        label = about.get("label", about.get("cls"))
+        return None if label is None else int(label)
+    except (ValueError, AttributeError, TypeError):
+        raise ValueError(f"{name} holds no class number: write one, or leave the file out") from None
+
+
+def _classes(labels: tuple, paths: list[str], names: tuple) -> tuple[torch.Tensor, list[str] | None]:
+    """Classes of all samples [N], and their names where they come from folders."""
+    if any(label is not None for label in labels):
+        for label, path, name in zip(labels, paths, names, strict=True):
+            if label is None or label < 0:
+                raise ValueError(f"{path}: {name} has no class (.cls or .json), others have: give every picture one")
+        return torch.tensor(labels), None
+    folders = [str(PurePosixPath(name).parent) for name in names]
+    known = sorted(set(folders))
+    class_names = ["all"] if known == ["."] else known
+    numbers = {folder: number for number, folder in enumerate(known)}
+    return torch.tensor([numbers[folder] for folder in folders]), class_names

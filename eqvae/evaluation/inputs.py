@@ -1,0 +1,156 @@
+"""Which pictures an evaluation reads, and reference statistics that are computed once."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eqvae.data import FolderSource, ImageSource, open_source, to_uint8
+from eqvae.data.module import ImageBatches
+from eqvae.data.npz import PICTURES, npz_arrays
+from eqvae.evaluation.feature_sets import FeatureSet, Statistics, cached_feature_set, images_to_feature_set
+from eqvae.evaluation.features import create_extractor
+from eqvae.training.files import sha256_of_file
+from eqvae.training.stream import SequentialBatches
+
+BATCH_SIZE = 100
+SAMPLES_RECORD, SAMPLES_GRID, SAMPLES_ARRAY = "samples.json", "grid.png", "samples.npz"  # of `sample.py`
+AS_STORED = "as stored"  # the uint8 rule of pictures that were files before
+
+
+def default_cache_folder() -> Path:
+    """`eqvae/statistics` in the user's cache folder: $XDG_CACHE_HOME, or ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eqvae" / "statistics"
+
+
+def open_samples(where: str, image_size: int | None) -> tuple[ImageSource, str]:
+    """Generated pictures and the uint8 rule they were written with, where `sample.py` recorded it.
+
+    Args:
+        where: what `open_source` takes, or the output folder of `sample.py`.
+        image_size: side after the centre crop; None takes that of an .npz.
+
+    Raises:
+        ValueError: for a folder of `sample.py` with neither samples.npz nor single pictures.
+    """
+    folder = Path(where)
+    if not (folder / SAMPLES_RECORD).is_file():
+        return open_source(where, image_size or side_of(where)), AS_STORED
+    rule = json.loads((folder / SAMPLES_RECORD).read_text()).get("uint8_rule", AS_STORED)
+    if (folder / SAMPLES_ARRAY).is_file():
+        array = str(folder / SAMPLES_ARRAY)
+        return open_source(array, image_size or side_of(array)), rule
+    if not any(path.name != SAMPLES_GRID for path in folder.glob("*.png")):
+        raise ValueError(f"{where} holds only a grid: sample again with --npz or --png")
+    return FolderSource(where, image_size or side_of(where), exclude=(SAMPLES_GRID,)), rule
+
+
+def side_of(where: str) -> int:
+    """Side of the pictures of an .npz, or of what `sample.py` wrote.
+
+    Raises:
+        ValueError: for anything else, which needs an image size.
+    """
+    array = Path(where) / SAMPLES_ARRAY if Path(where).is_dir() else Path(where)
+    if array.suffix != ".npz" or not array.is_file():
+        raise ValueError(f"the size of the pictures in {where} is open: give --image-size")
+    shape, _, _ = npz_arrays(array).get(PICTURES, ((0, 0), None, None))
+    return shape[1]
+
+
+def picture_batches(source: ImageSource, num_images: int | None = None, num_workers: int = 0) -> Iterator[Tensor]:
+    """uint8 batches [B, 3, S, S] of the first `num_images` pictures (None: of all), never all at once."""
+    loader = SequentialBatches(ImageBatches(source), BATCH_SIZE, num_images).loader(num_workers)
+    return (to_uint8(batch["image"]) for batch in loader)
+
+
+def stored_statistics(where: str) -> tuple[Statistics | None, Statistics | None]:
+    """Pooled and spatial statistics of an .npz that holds `mu`, `sigma` (and `mu_s`, `sigma_s`), as ADM's files do.
+
+    Raises:
+        ValueError: for statistics of inconsistent shapes.
+    """
+    if not where.endswith(".npz"):
+        return None, None
+    shapes = npz_arrays(Path(where))
+    found = []
+    with np.load(where, allow_pickle=False) as arrays:
+        for ending in ("", "_s"):
+            names = {"mu": f"mu{ending}", "sigma": f"sigma{ending}"}
+            if not all(name in shapes for name in names.values()):
+                found.append(None)
+                continue
+            statistics = {key: arrays[name].astype(np.float64) for key, name in names.items()}
+            size = statistics["mu"].size
+            if statistics["mu"].ndim != 1 or statistics["sigma"].shape != (size, size):
+                raise ValueError(f"{where}: {names['mu']} [D] and {names['sigma']} [D, D] do not fit each other")
+            found.append(statistics)
+    return tuple(found)
+
+
+def reference_to_feature_set(
+    where: str,
+    image_size: int,
+    extractor: str,
+    extractor_weights: str | None = None,
+    device: str = "cpu",
+    num_images: int | None = None,
+    num_workers: int = 0,
+    cache: Path | None = None,
+) -> tuple[FeatureSet, dict]:
+    """Features of real pictures, from the cache where they were taken before; stored statistics go first.
+
+    An .npz with statistics and pictures (ADM's reference batches) gives the Fréchet distances its statistics, and
+    kernel distance, precision and recall its pictures. Stored statistics are Inception's: another extractor takes the
+    pictures alone.
+
+    Args:
+        where: what `open_source` takes, or an .npz with `mu`, `sigma`, `mu_s`, `sigma_s`, `arr_0`, or some of them.
+        num_images: take the first so many pictures; None takes all.
+        cache: folder of kept statistics; None: the user's cache folder.
+
+    Returns:
+        The set, and what a result says of it: `statistics` ("stored" or "computed"), `cached`, `fingerprint`.
+
+    Raises:
+        ValueError: naming a file that cannot be used with this extractor.
+    """
+    pooled, spatial = stored_statistics(where)
+    has_pictures = not where.endswith(".npz") or PICTURES in npz_arrays(Path(where))
+    use_stored = pooled is not None and extractor == "inception_v3"
+    if not has_pictures:
+        if not use_stored:
+            raise ValueError(f"{where} holds no pictures ({PICTURES}) and no statistics for extractor {extractor}")
+        return FeatureSet(pooled, spatial), {"statistics": "stored", "cached": False}
+    source = open_source(where, image_size)
+    about = {
+        "dataset": source.fingerprint(),
+        "num_images": len(source) if num_images is None else min(num_images, len(source)),
+        "image_size": image_size,
+        "uint8_rule": AS_STORED,
+        "extractor": extractor,
+        "extractor_weights": sha256_of_file(Path(extractor_weights)) if extractor_weights else "published",
+    }
+
+    def compute() -> FeatureSet:
+        network = create_extractor(extractor, extractor_weights, device)
+        return images_to_feature_set(picture_batches(source, num_images, num_workers), network)
+
+    feature_set, was_cached = cached_feature_set(cache or default_cache_folder(), about, compute)
+    if use_stored:
+        feature_set.pooled, feature_set.spatial = pooled, spatial
+    return feature_set, {
+        "statistics": "stored" if use_stored else "computed",
+        "cached": was_cached,
+        "fingerprint": about["dataset"],
+    }
+
+
+def first_images(source: ImageSource, count: int) -> Tensor:
+    """The first pictures of a source as floats [B, 3, S, S] in [-1, 1]."""
+    ids = torch.arange(min(count, len(source)))
+    return ImageBatches(source).get_batch(ids, None)["image"]

@@ -1,0 +1,116 @@
+"""Results for people and for files: conditions beside numbers, two results side by side."""
+
+import json
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.markup import escape
+from rich.table import Column, Table
+
+# Quantities of which more is better; of the others listed less is.
+HIGHER_IS_BETTER = ("psnr", "ssim", "precision", "recall", "is", "is_efficientnet_lite0")
+LOWER_IS_BETTER = ("perceptual_", "rfid", "rfd_", "fid", "sfid", "fd_", "sfd_", "kid", "equivariance/")
+CONDITIONS = ("num_images", "num_reference", "num_generated", "image_size", "crop", "uint8_rule", "extractor")
+BACKEND = ("torch", "torch-fidelity", "torchmetrics", "lpips", "timm")
+CENTER_CROP = "centre, ADM (box halving, then bicubic)"
+
+
+def backend_versions() -> dict[str, str]:
+    """Versions of the libraries that a number depends on."""
+    return {name: version(name) for name in BACKEND}
+
+
+def is_better(name: str, difference: float) -> bool | None:
+    """Whether a quantity that changed by `difference` got better; None where neither direction is."""
+    if name.endswith("_std") or difference == 0:
+        return None
+    if name in HIGHER_IS_BETTER:
+        return difference > 0
+    return difference < 0 if name.startswith(LOWER_IS_BETTER) else None
+
+
+def result_table(result: dict) -> Table:
+    """Quantity and value, a mean with its standard deviation over pictures where there is one; conditions below."""
+    table = Table(Column("quantity", no_wrap=True), "value", caption=_conditions([result]), caption_justify="left")
+    for name in _quantities(result):
+        table.add_row(name, _text(result, name))
+    return table
+
+
+def comparison_table(first: dict, second: dict, headings: tuple[str, str]) -> Table:
+    """Two results and their difference, second - first, marked where it is better or worse."""
+    columns = (Column("quantity", no_wrap=True), *headings, "difference", "")
+    table = Table(*columns, caption=_conditions([first, second]), caption_justify="left")
+    for name in _quantities(first | second):
+        texts = [_text(each, name) if name in each else "" for each in (first, second)]
+        change = difference(first, second, name)
+        mark = {True: "[green]better[/]", False: "[red]worse[/]", None: ""}[is_better(name, change or 0.0)]
+        table.add_row(name, *texts, "" if change is None else f"{change:+.4g}", mark)
+    return table
+
+
+def difference(first: dict, second: dict, name: str) -> float | None:
+    """second - first of a measured quantity that both results have."""
+    values = (first.get(name), second.get(name))
+    return values[1] - values[0] if all(isinstance(value, float) for value in values) else None
+
+
+def differences(first: dict, second: dict) -> dict[str, float]:
+    """second - first of every quantity that both results have."""
+    found = {name: difference(first, second, name) for name in first if not name.endswith("_std")}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def load_result(file: str | Path) -> dict:
+    """A result that was saved with --output.
+
+    Raises:
+        ValueError: naming a file that holds none.
+    """
+    try:
+        result = json.loads(Path(file).read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file} is not a saved result ({error}): give a file of --output") from None
+    if not isinstance(result, dict) or "extractor" not in result:
+        raise ValueError(f"{file} is not a saved result: give a file of --output")
+    return result
+
+
+def warn_of_different_conditions(first: dict, second: dict) -> None:
+    """One warning that names every condition in which two results differ; distances depend on all of them."""
+    unequal = [
+        f"{name} {first.get(name)} and {second.get(name)}"
+        for name in CONDITIONS
+        if name in first | second and first.get(name) != second.get(name)
+    ]
+    if unequal:
+        warnings.warn(f"these results do not compare: {'; '.join(unequal)}", stacklevel=2)
+
+
+def _quantities(result: dict) -> list[str]:
+    """Names of what was measured; standard deviations stand beside their means."""
+    measured = [name for name, value in result.items() if isinstance(value, float | list)]
+    return [name for name in measured if not (name.endswith("_std") and name.removesuffix("_std") in result)]
+
+
+def _conditions(results: list[dict]) -> str:
+    """One line per condition; both values where two results differ in it."""
+    lines = []
+    for name in dict.fromkeys(name for result in results for name in result):
+        values = [result.get(name) for result in results]
+        if not any(isinstance(value, float | list) for value in values):
+            texts = [_plain(value) for value in values]
+            lines.append(f"{name}: {texts[0] if len(set(texts)) == 1 else ' | '.join(texts)}")
+    return escape("\n".join(lines))
+
+
+def _plain(value: object) -> str:
+    return ", ".join(f"{key} {entry}" for key, entry in value.items()) if isinstance(value, dict) else str(value)
+
+
+def _text(result: dict, name: str) -> str:
+    value, spread = result[name], result.get(f"{name}_std")
+    if isinstance(value, list):
+        return " ".join(f"{entry:.3g}" for entry in value)
+    return f"{value:.5g}" if spread is None else f"{value:.5g} ± {spread:.3g}"

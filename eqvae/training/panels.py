@@ -1,0 +1,52 @@
+"""Pictures of a latent space in TensorBoard while an autoencoder trains."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from eqvae.equivariance import equivariance_errors
+from eqvae.evaluation.pictures import autoencoder_panel
+from eqvae.evaluation.quantization import ContinuousView
+
+
+class LatentPanels(Callback):
+    """Shows a few fixed validation pictures, their latents, and both under transformation, every so many steps.
+
+    Logs the picture `panels/latents`, and `panels/equivariance_latent` and `panels/equivariance_decoded`: the errors of
+    these pictures, averaged over all probes. Without a TensorBoard logger nothing is drawn.
+
+    Args:
+        every_n_steps: steps between panels.
+        num_images: the first so many validation pictures.
+    """
+
+    def __init__(self, every_n_steps: int = 1000, num_images: int = 4):
+        if every_n_steps < 1 or num_images < 1:
+            raise ValueError(f"panels need every_n_steps and num_images >= 1, got {every_n_steps} and {num_images}")
+        self.every_n_steps, self.num_images = every_n_steps, num_images
+        self._last_step = 0
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
+        step = trainer.global_step
+        if not trainer.is_global_zero or step % self.every_n_steps or step == self._last_step:
+            return  # a step of several batches ends once
+        self._last_step = step
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                self._draw(trainer, pl_module, logger.experiment, step)
+
+    @torch.no_grad()
+    def _draw(self, trainer: Any, pl_module: Any, writer: Any, step: int) -> None:
+        autoencoder = pl_module.autoencoder
+        was_training = autoencoder.training
+        autoencoder.eval()
+        try:
+            images = next(iter(trainer.datamodule.sequential_loader("validation", self.num_images)))["image"]
+            images = images.to(pl_module.device)
+            writer.add_image("panels/latents", autoencoder_panel(autoencoder, images), step)
+            for kind, errors in equivariance_errors(ContinuousView.of(autoencoder), images).items():
+                writer.add_scalar(f"panels/equivariance_{kind}", torch.stack(list(errors.values())).mean(), step)
+        finally:
+            autoencoder.train(was_training)

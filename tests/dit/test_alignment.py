@@ -1,0 +1,197 @@
+"""REPA as an option of stage 2: encoders, feature caches, loss, resume, and what is refused."""
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from dit.alignment import ENCODERS, Alignment, Encoder, cosine_alignment, tokens_after
+from dit.alignment.encoders import Preset
+from dit.backbones import DiT, SiT
+from dit.checkpoints import load_generator
+from eqvae.data.module import ImageBatches
+from eqvae.latents import FeatureCache, LatentCache
+from eqvae.training.cli import TrainCLI
+from tests.tiny import STAGE_ONE, options, stage_two
+
+QUIET = {"enable_progress_bar": False, "enable_model_summary": False}
+ALIGNED = {
+    "model.init_args.alignment.encoder.name": "efficientnet_lite0",
+    "model.init_args.alignment.depth": 1,
+    "model.init_args.alignment.projector_width": 8,
+}
+BACKBONE = {"input_size": 8, "in_channels": 4, "hidden_size": 16, "depth": 3, "num_heads": 2, "num_classes": 10}
+
+
+def write_features(folder, num_images=48, grid=4):
+    overrides = {
+        "trainer.default_root_dir": folder,
+        "model.init_args.grid": grid,
+        "model.init_args.dtype": "float32",
+        "data.init_args.train.init_args.num_images": num_images,
+        "data.init_args.evaluation_batch_size": STAGE_ONE["data.init_args.evaluation_batch_size"],
+    }
+    args = ["--config", "configs/dit/tiny-repa-features.yaml", *options(overrides)]
+    cli = TrainCLI(args, run=False, trainer_defaults=QUIET)
+    cli.trainer.predict(cli.model, cli.datamodule, return_predictions=False)
+    return folder / "features", cli.datamodule.sources["train"]
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory):
+    return write_features(tmp_path_factory.mktemp("features"))
+
+
+@pytest.fixture
+def tiny_vit(monkeypatch, tmp_path):
+    """A ViT of random weights for 4 x 4 tokens of 16 pixels, in a local file, registered as an encoder."""
+    monkeypatch.setitem(ENCODERS, "tiny", Preset("vit_tiny_patch16_224", 192, 16))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = timm.create_model("vit_tiny_patch16_224", img_size=64, num_classes=0).eval()
+    save_file(network.state_dict(), tmp_path / "tiny.safetensors")
+    return network, tmp_path / "tiny.safetensors"
+
+
+def test_tokens_of_a_vision_transformer(tiny_vit):
+    network, file = tiny_vit
+    images = torch.rand(2, 3, 64, 64) * 2 - 1
+    encoder = Encoder("tiny", str(file))
+    tokens = encoder(images, grid=4)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    normalized = ((images + 1) / 2 - mean[:, None, None]) / std[:, None, None]
+    with torch.no_grad():
+        torch.testing.assert_close(tokens, network.forward_features(normalized)[:, 1:])
+    assert encoder(images, grid=6).shape == (2, 36, 192)  # the position table is resampled
+    assert encoder.fingerprint(4) != encoder.fingerprint(6)
+
+
+def test_public_containers_are_opened(tiny_vit, tmp_path):
+    network, file = tiny_vit
+    weights = {f"module.base_encoder.{key}": value for key, value in network.state_dict().items()}
+    torch.save({"state_dict": weights | {"module.predictor.0.weight": torch.ones(1)}}, tmp_path / "moco.pth")
+    images = torch.rand(1, 3, 64, 64)
+    nested = Encoder("tiny", str(tmp_path / "moco.pth"))
+    assert torch.equal(nested(images, 4), Encoder("tiny", str(file))(images, 4))
+
+
+@pytest.mark.parametrize("name", ["dinov2_base", "clip_large", "mae_large"])
+def test_preprocessing_of_pictures_of_256(name):
+    images = torch.zeros(1, 3, 256, 256)
+    images[..., 128:] = 1.0
+    prepared = Encoder(name).preprocess(images, grid=16)
+    mean, std = (torch.tensor(values) for values in ENCODERS[name].statistics)
+    assert prepared.shape[-1] == {"mae_large": 256}.get(name, 224)
+    torch.testing.assert_close(prepared[0, :, 0, 0], (0.5 - mean) / std)
+    torch.testing.assert_close(prepared[0, :, 0, -1], (1.0 - mean) / std)
+
+
+def test_efficientnet_tokens_lie_where_the_picture_does(features):
+    _, source = features
+    encoder, images = Encoder("efficientnet_lite0"), ImageBatches(source).get_batch(torch.arange(2), None)["image"]
+    tokens = encoder(images, grid=4)
+    assert tokens.shape == (2, 16, encoder.width)
+    changed = images.clone()
+    changed[..., :16, :16] = -changed[..., :16, :16]
+    difference = (encoder(changed, grid=4) - tokens).norm(dim=-1).mean(0).view(4, 4)
+    assert difference[:2, :2].mean() > 1.5 * difference[2:, 2:].mean()
+
+
+def test_cached_targets_are_those_of_the_pictures_and_flips(features):
+    folder, source = features
+    ids, flipped = torch.tensor([40, 3, 7]), torch.tensor([True, False, True])
+    images = ImageBatches(source).get_batch(ids, None)["image"]
+    images[flipped] = images[flipped].flip(-1)
+    targets = FeatureCache(folder).targets(ids, flipped)
+    torch.testing.assert_close(targets, Encoder("efficientnet_lite0")(images, 4), rtol=1e-3, atol=1e-4)
+
+
+def aligned(folder, cache, features, overrides=None):
+    return stage_two(folder, cache, ALIGNED | {"data.init_args.features": features[0]} | (overrides or {}))
+
+
+def test_cached_and_online_targets_train_alike(features, cache, tmp_path):
+    batches = []
+    for name, pictures in (("cached", None), ("online", features[1])):
+        cli = aligned(tmp_path / name, cache, features)
+        if pictures is not None:
+            cli.datamodule.features_folder, cli.datamodule.pictures = None, pictures
+        cli.model.alignment.connect(cli.datamodule, 4)
+        ids, keys = torch.arange(16), torch.arange(100, 116)
+        cli.datamodule.trainer = cli.trainer
+        batch = cli.datamodule._read_targets(ids, cli.datamodule.cache.get_batch(ids, keys)["flipped"])
+        batches.append(cli.model.alignment.targets(batch, 4))
+    torch.testing.assert_close(*batches, rtol=1e-3, atol=1e-4)
+
+
+def test_resume_is_exact_and_samples_need_no_projector(features, cache, tmp_path):
+    callbacks = (
+        "[{class_path: eqvae.training.averaging.ExponentialMovingAverage, init_args: {decay: 0.9}}, "
+        "{class_path: lightning.pytorch.callbacks.ModelCheckpoint, init_args: "
+        f"{{dirpath: {tmp_path}/half, every_n_train_steps: 3, save_top_k: -1}}}}]"
+    )
+    whole = aligned(tmp_path / "whole", cache, features, {"trainer.callbacks": callbacks})
+    whole.trainer.fit(whole.model, whole.datamodule)
+    whole.trainer.save_checkpoint(tmp_path / "whole.ckpt")
+    (half,) = (tmp_path / "half").glob("*step=3.ckpt")
+    resumed = aligned(tmp_path / "resumed", cache, features, {"trainer.callbacks": callbacks})
+    resumed.trainer.fit(resumed.model, resumed.datamodule, ckpt_path=str(half))
+    assert any(name.startswith("projector.") for name in whole.model.state_dict())
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], value), name
+    generator = load_generator(tmp_path / "whole.ckpt")
+    assert not any("projector" in name for name in generator.backbone.state_dict())
+
+
+@pytest.mark.parametrize("family", [DiT, SiT])
+def test_gradients_reach_the_projector_and_the_blocks_up_to_the_depth(family):
+    backbone = family(**BACKBONE)
+    for parameter in backbone.parameters():
+        torch.nn.init.normal_(parameter, std=0.1) if parameter.requires_grad else None
+    alignment = Alignment(Encoder("efficientnet_lite0"), depth=2, projector_width=8)
+    projector = alignment.create_projector(backbone, seed=0)
+    with tokens_after(backbone, [2]) as tokens:
+        backbone(torch.randn(2, 4, 8, 8), torch.tensor([1, 5]), torch.tensor([0, 1]))
+    cosine_alignment(projector(tokens[2]), torch.randn(2, 16, 1280)).mean().backward()
+    assert all(parameter.grad.abs().max() > 0 for parameter in projector.parameters())
+    reached = [any(p.grad is not None and p.grad.any() for p in block.parameters()) for block in backbone.blocks]
+    assert reached == [True, True, False]
+    assert not backbone.blocks[1]._forward_hooks
+
+
+def test_loss_is_the_denoising_loss_less_the_cosine(features, cache, tmp_path):
+    cli = aligned(tmp_path, cache, features, {"model.init_args.alignment.coefficient": 0.25})
+    cli.trainer.fit(cli.model, cli.datamodule)
+    logged = cli.trainer.callback_metrics
+    expected = logged["train/denoising_loss"] - 0.25 * logged["train/alignment"]
+    torch.testing.assert_close(logged["train/loss"], expected)
+    assert -1 <= logged["train/alignment"] <= 1
+
+
+def test_refusals(features, cache, tmp_path):
+    latents = LatentCache(cache)
+    with pytest.raises(ValueError, match="has encoder grid 4, the run 8"):
+        FeatureCache(features[0]).require(latents, "efficientnet_lite0", 8, 1280)
+    with pytest.raises(ValueError, match="has encoder name efficientnet_lite0, the run dinov2_base"):
+        FeatureCache(features[0]).require(latents, "dinov2_base", 4, 768)
+    with pytest.raises(ValueError, match=r"is of other pictures than .* \(num_images\)"):
+        FeatureCache(write_features(tmp_path, num_images=16)[0]).require(latents, "efficientnet_lite0", 4, 1280)
+    with pytest.raises(ValueError, match="is a latent cache, not one of features"):
+        FeatureCache(cache)
+    with pytest.raises(ValueError, match=r"alignment.depth is 9, the backbone has 3 blocks"):
+        Alignment(Encoder("efficientnet_lite0"), depth=9).create_projector(SiT(**BACKBONE), 0)
+    with pytest.raises(ValueError, match="encoder 'vgg' is unknown"):
+        Encoder("vgg")
+    with pytest.raises(ValueError, match="mocov3_base have no download"):
+        Encoder("mocov3_base")(torch.zeros(1, 3, 64, 64), 4)
+    (tmp_path / "bad.pth").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"cannot be read from .*bad.pth"):
+        Encoder("mae_large", str(tmp_path / "bad.pth"))._open(1)
+
+
+def test_damaged_features_are_refused(tmp_path):
+    folder, _ = write_features(tmp_path, num_images=16)
+    shard = folder / "shard-00000.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(ValueError, match=r"shard-00000.safetensors is damaged"):
+        FeatureCache(folder)

@@ -1,0 +1,57 @@
+"""Previews while training: pictures, a distance, and weights that do not notice."""
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+from PIL import Image
+
+from dit.generation import SamplingSettings
+from dit.previews import SamplePreviews
+from eqvae.data import ShapesSource
+from tests.tiny import stage_two
+
+
+class Metrics(Callback):
+    def __init__(self):
+        self.distances = []
+
+    def on_train_start(self, trainer, module):
+        log = trainer.logger.log_metrics
+
+        def record(metrics, step=None):
+            self.distances += [(step, value) for name, value in metrics.items() if name.startswith("preview/")]
+            log(metrics, step)
+
+        trainer.logger.log_metrics = record
+
+
+def test_previews_are_made_and_change_no_weight(cache, tmp_path):
+    plain = stage_two(tmp_path / "plain", cache)
+    plain.trainer.fit(plain.model, plain.datamodule)
+    metrics = Metrics()
+    previews = SamplePreviews(
+        every_n_steps=3,
+        num_images=4,
+        sampling=SamplingSettings(num_inference_steps=2),
+        reference=ShapesSource(8, 32),
+        num_reference_images=8,
+    )
+    watched = stage_two(tmp_path / "watched", cache, callbacks=[previews, metrics])
+    watched.trainer.fit(watched.model, watched.datamodule)
+    for (name, a), b in zip(plain.model.state_dict().items(), watched.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    assert [path.name for path in sorted((tmp_path / "watched" / "previews").iterdir())] == [
+        "step=0000003.png",
+        "step=0000006.png",
+    ]
+    assert Image.open(tmp_path / "watched" / "previews" / "step=0000006.png").size == (4 * 66 + 2, 68)
+    assert [step for step, _ in metrics.distances] == [3, 6]
+    assert all(value > 0 for _, value in metrics.distances)
+
+
+def test_what_previews_need_is_said(cache, tmp_path):
+    with pytest.raises(ValueError, match="the reference has 8 pictures, not 1000"):
+        SamplePreviews(reference=ShapesSource(8, 32))
+    run = stage_two(tmp_path, cache, {"model.init_args.autoencoder": "null"}, callbacks=[SamplePreviews()])
+    with pytest.raises(ValueError, match=r"set model\.init_args\.autoencoder"):
+        run.trainer.fit(run.model, run.datamodule)

@@ -1,0 +1,224 @@
+"""Sets of pictures against each other: streamed statistics, cache, ADM files, Inception's path, the command line."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+import evaluate
+from eqvae.data import read_pictures
+from eqvae.data.npz import NpzSource
+from eqvae.evaluation import create_extractor, features_to_statistics
+from eqvae.evaluation.distances import inception_score
+from eqvae.evaluation.feature_sets import RunningStatistics, images_to_feature_set
+from eqvae.evaluation.generation import feature_sets_to_generation_metrics
+from eqvae.evaluation.inputs import open_samples, reference_to_feature_set
+from eqvae.evaluation.tables import comparison_table, is_better, warn_of_different_conditions
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*biased upward")
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def pictures(count, side=16, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (count, 3, side, side), generator=generator, dtype=torch.uint8)
+
+
+def save_pictures(path, images, **more):
+    np.savez(path, arr_0=images.permute(0, 2, 3, 1).numpy(), **more)
+    return str(path)
+
+
+def statistics(width, seed):
+    root = normal(width, width, seed=seed).numpy()
+    return {"mu": normal(width, seed=seed + 1).numpy(), "sigma": root @ root.T}
+
+
+def test_streamed_statistics_are_those_of_the_whole():
+    features = normal(70, 6) + 1e4
+    running = RunningStatistics()
+    for part in features.split([1, 30, 2, 37]):
+        running.update(part)
+    whole, streamed = features_to_statistics(features), running.compute()
+    np.testing.assert_allclose(streamed["mu"], whole["mu"], rtol=1e-12)
+    np.testing.assert_allclose(streamed["sigma"], whole["sigma"], rtol=1e-9, atol=1e-9)
+
+
+def test_inception_score_by_hand():
+    logits = 3 * normal(40, 5)
+    p = logits.softmax(1)
+    expected = (p * (p.log() - p.mean(0).log())).sum(1).mean().exp()
+    assert inception_score(logits, num_splits=1) == (pytest.approx(float(expected), rel=1e-9), 0)
+    sure = 1e3 * torch.eye(10, dtype=torch.float64).repeat(50, 1)
+    assert inception_score(sure, num_splits=1)[0] == pytest.approx(10, rel=1e-6)
+    assert inception_score(normal(3, 4))[0] >= 1
+
+
+def test_every_output_is_independent_of_batches():
+    images, extractor = pictures(6), create_extractor()
+    together = extractor(images)
+    assert [output.shape[1] for output in together] == [1280, 7 * 4 * 4, 1000]
+    for index in range(6):
+        for whole, single in zip(together, extractor(images[index : index + 1]), strict=True):
+            assert (whole[index] - single[0]).abs().max() < 1e-5 * whole.abs().max()
+
+
+def test_an_npz_is_read_row_by_row(tmp_path):
+    images = pictures(7)
+    stored = NpzSource(save_pictures(tmp_path / "stored.npz", images))
+    np.savez_compressed(tmp_path / "packed.npz", arr_0=images.permute(0, 2, 3, 1).numpy(), arr_1=np.arange(7))
+    for source in (stored, NpzSource(tmp_path / "packed.npz", 16)):
+        assert len(source) == 7
+        for index in (0, 1, 6, 2):
+            assert torch.equal(source[index][0], images[index])
+    with pytest.raises(ValueError, match="pictures of side 16, not 32"):
+        NpzSource(tmp_path / "stored.npz", 32)
+    (tmp_path / "broken.npz").write_bytes(b"PK nothing")
+    with pytest.raises(ValueError, match=r"broken\.npz is not a readable"):
+        NpzSource(tmp_path / "broken.npz")
+
+
+def test_statistics_are_computed_once(tmp_path):
+    reference, cache = save_pictures(tmp_path / "real.npz", pictures(8)), tmp_path / "cache"
+    first, about = reference_to_feature_set(reference, 16, "efficientnet_lite0", cache=cache)
+    again, about_again = reference_to_feature_set(reference, 16, "efficientnet_lite0", cache=cache)
+    assert (about["cached"], about_again["cached"]) == (False, True)
+    assert torch.equal(first.features, again.features)
+    for kind in ("pooled", "spatial"):
+        for key in ("mu", "sigma"):
+            np.testing.assert_array_equal(getattr(first, kind)[key], getattr(again, kind)[key])
+    assert again.num_images == 8
+    assert not reference_to_feature_set(reference, 16, "efficientnet_lite0", num_images=5, cache=cache)[1]["cached"]
+    save_pictures(tmp_path / "real.npz", pictures(8, seed=1))  # the same name and size, other pictures
+    assert not reference_to_feature_set(reference, 16, "efficientnet_lite0", cache=cache)[1]["cached"]
+    for file in cache.iterdir():
+        file.write_bytes(file.read_bytes()[:100])
+    assert not reference_to_feature_set(reference, 16, "efficientnet_lite0", cache=cache)[1]["cached"]
+    assert reference_to_feature_set(reference, 16, "efficientnet_lite0", cache=cache)[1]["cached"]
+
+
+def test_statistics_of_another_extractor_are_refused(tmp_path):
+    np.savez(tmp_path / "statistics.npz", **statistics(8, 0))
+    with pytest.raises(ValueError, match=r"no statistics for extractor efficientnet_lite0"):
+        reference_to_feature_set(str(tmp_path / "statistics.npz"), 16, "efficientnet_lite0", cache=tmp_path)
+
+
+@pytest.fixture(scope="module")
+def inception_file(tmp_path_factory) -> str:
+    """Random weights in the layout of torch-fidelity's file."""
+    file = tmp_path_factory.mktemp("inception") / "weights.pth"
+    loaded = {}
+
+    class Untrained(FeatureExtractorInceptionV3):
+        def load_state_dict(self, weights):
+            with torch.no_grad():
+                for parameter in self.parameters():
+                    if parameter.ndim > 1:
+                        torch.nn.init.kaiming_normal_(parameter)
+            loaded.update(self.state_dict())
+
+    torch.manual_seed(0)
+    torch.save({}, file)
+    Untrained("untrained", ["2048"], feature_extractor_weights_path=file)
+    torch.save(loaded, file)
+    return str(file)
+
+
+@pytest.mark.slow
+def test_inception_and_adm_reference_files(inception_file, tmp_path):
+    extractor, images = create_extractor("inception_v3", inception_file), pictures(8)
+    pooled, spatial, logits = extractor(images[:2])
+    assert (pooled.shape, spatial.shape, logits.shape) == ((2, 2048), (2, 2023), (2, 1008))
+    plain = FeatureExtractorInceptionV3(
+        "own", ["2048", "logits_unbiased"], feature_extractor_weights_path=inception_file
+    )
+    middle = []
+    plain.Mixed_6d.register_forward_hook(lambda block, inputs, output: middle.append(output))
+    expected = plain(images[:2])
+    torch.testing.assert_close((pooled, logits), expected)
+    torch.testing.assert_close(spatial.view(2, 17, 17, 7), middle[0][:, :7].permute(0, 2, 3, 1))
+
+    stored = statistics(2048, 2) | {f"{key}_s": value for key, value in statistics(2023, 5).items()}
+    np.savez(tmp_path / "statistics.npz", **stored)
+    both = save_pictures(tmp_path / "both.npz", images[:4], **stored)
+    generated = images_to_feature_set([images[4:]], extractor)
+
+    def reference(where):
+        return reference_to_feature_set(where, 16, "inception_v3", inception_file, cache=tmp_path / "cache")
+
+    alone, about = reference(str(tmp_path / "statistics.npz"))
+    assert about["statistics"] == "stored"
+    assert alone.features is None
+    together, _ = reference(both)
+    for real in (alone, together):
+        np.testing.assert_array_equal(real.pooled["mu"], stored["mu"])
+        np.testing.assert_array_equal(real.spatial["sigma"], stored["sigma_s"])
+    computed, about = reference(save_pictures(tmp_path / "images.npz", images[:4]))
+    assert about["statistics"] == "computed"
+    assert torch.equal(computed.features, together.features)
+    assert not np.allclose(computed.pooled["mu"], stored["mu"])
+    metrics = feature_sets_to_generation_metrics(together, generated, "inception_v3")
+    assert set(metrics) == {"fid", "sfid", "is", "is_std", "kid", "kid_std", "precision", "recall"}
+    assert all(np.isfinite(value) for value in metrics.values())
+
+
+def run(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", *map(str, words)])
+    evaluate.main()
+
+
+def test_results_say_what_they_hold_for(tmp_path, monkeypatch, capsys):
+    samples = tmp_path / "samples"
+    samples.mkdir()
+    save_pictures(samples / "samples.npz", read_pictures("shapes:12:2", 16))
+    (samples / "samples.json").write_text(json.dumps({"uint8_rule": "truncate"}))
+    words = ["generation", "--generated", samples, "--reference", "shapes:12:1", "--statistics-cache", tmp_path / "c"]
+    run(monkeypatch, *words, "--output", tmp_path / "a.json")
+    result = json.loads((tmp_path / "a.json").read_text())
+    assert {"fd_efficientnet_lite0", "sfd_efficientnet_lite0", "is_efficientnet_lite0", "kid", "recall"} < set(result)
+    assert "fid" not in result
+    assert (result["num_reference"], result["num_generated"], result["image_size"]) == (12, 12, 16)
+    assert (result["uint8_rule"], result["extractor"]) == ("truncate", "efficientnet_lite0")
+    assert result["versions"]["torch"].startswith(torch.__version__.split("+")[0])
+    capsys.readouterr()
+    run(monkeypatch, *words, "--num-images", 8, "--compare-with", tmp_path / "a.json")
+    assert "num_generated 12 and 8" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_folder_of_samples_leaves_its_grid_out(tmp_path):
+    from PIL import Image
+
+    for name in ("grid", "000000", "000001"):
+        Image.new("RGB", (16, 16)).save(tmp_path / f"{name}.png")
+    (tmp_path / "samples.json").write_text("{}")
+    assert len(open_samples(str(tmp_path), 16)[0]) == 2
+    with pytest.raises(ValueError, match="give --image-size"):
+        open_samples(str(tmp_path), None)
+
+
+@pytest.mark.parametrize("command", ["reconstruction", "latents"])
+def test_two_autoencoders_side_by_side(command, tmp_path, monkeypatch):
+    twice = ["--autoencoder", "shapes-f4c8", "--autoencoder", "eqvae/autoencoders/pretrained/shapes-f4c8"]
+    run(monkeypatch, command, *twice, "--data", "shapes:6:1", "--output", tmp_path / "both.json")
+    result = json.loads((tmp_path / "both.json").read_text())
+    assert set(result) == {"first", "second", "differences"}
+    assert all(value == pytest.approx(0, abs=1e-4) for value in result["differences"].values())
+    expected = {"psnr", "psnr_std", "uint8_rule"} if command == "reconstruction" else {"spectrum_power", "shift"}
+    assert expected | {"crop", "image_size", "num_images", "versions"} <= set(result["first"])
+
+
+def test_direction_of_quantities():
+    assert is_better("psnr", 1)
+    assert is_better("rfid", -1)
+    assert is_better("perceptual_lpips_vgg", 1) is False
+    assert is_better("intrinsic_dimension", 1) is None
+    marks = comparison_table({"psnr": 1.0, "x": 1.0}, {"psnr": 2.0, "x": 1.0}, ("a", "b")).columns[-1]._cells
+    assert marks == ["[green]better[/]", ""]
+    with pytest.warns(UserWarning, match="num_generated 10000 and 50000"):
+        warn_of_different_conditions({"num_generated": 10_000}, {"num_generated": 50_000})

@@ -1,0 +1,200 @@
+"""Options of the stage-1 objective: presets, VQ, decoder-only, explicit loss, fresh critic, ramp."""
+
+import lightning
+import pytest
+import torch
+
+from eqvae.autoencoders import Codes, load_autoencoder
+from eqvae.equivariance import PRESETS, Draw, SpatialTransform, TransformDistribution, choose_transforms, reconstruct
+from eqvae.losses import AdversarialLoss, CodebookLoss, ExplicitLatentLoss, ReconstructionLoss, codebook_usage
+from eqvae.module import AutoencoderModule
+from tests.eqvae.tiny import MixingAutoencoder, tiny_autoencoder
+from tests.tiny import TINY_AUTOENCODER
+
+TINY_VQ = {
+    "block_out_channels": [8, 8],
+    "down_block_types": ["DownEncoderBlock2D"] * 2,
+    "up_block_types": ["UpDecoderBlock2D"] * 2,
+    "latent_channels": 4,
+    "num_vq_embeddings": 16,
+    "norm_num_groups": 4,
+}
+CRITIC = AdversarialLoss(num_layers=1, base_channels=8)
+PIXELS = ReconstructionLoss(perceptual="none")
+
+
+def images(count: int = 4, side: int = 32) -> torch.Tensor:
+    return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def fit(module: AutoencoderModule, steps: int = 4, precision: str = "32-true", **options) -> AutoencoderModule:
+    batch = {"image": images(), "key": torch.arange(4), "index": torch.arange(4)}
+    loader = torch.utils.data.DataLoader([batch] * (steps * module.accumulate_batches), batch_size=None)
+    trainer = lightning.Trainer(
+        max_steps=steps,
+        accelerator="cpu",
+        precision=precision,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **options,
+    )
+    trainer.fit(module, loader)
+    return module
+
+
+def test_presets_are_the_paper_and_the_released_code():
+    paper, released = choose_transforms("paper"), choose_transforms("released")
+    assert (paper.interpolation, paper.low_resolution_probability) == ("bicubic", 0.0)
+    assert (released.interpolation, released.low_resolution_probability) == ("bilinear", 0.25)
+    for preset in PRESETS.values():
+        assert (preset.scale, preset.rotation, preset.probability, preset.flip) == ("isotropic", "quarter", 0.5, False)
+    draws = [released.draw(0, step, (32, 32)) for step in range(4000)]
+    assert sum(draw.kind == "low_resolution" for draw in draws) / 4000 == pytest.approx(0.125, abs=0.02)
+    with pytest.raises(ValueError, match="paper, released"):
+        choose_transforms("papers")
+
+
+@pytest.mark.parametrize("first", [SpatialTransform(quarter_turns=k, flip=f) for k in range(4) for f in (False, True)])
+@pytest.mark.parametrize("second", [SpatialTransform(quarter_turns=k, flip=f) for k in range(4) for f in (False, True)])
+def test_flips_and_turns_are_a_group(first, second):
+    x = images(1, 8)
+    assert torch.equal(first.then(second)(x), second(first(x)))
+    assert torch.equal(first.inverse()(first(x)), x)
+
+
+def test_flips_are_drawn_only_when_asked_for():
+    off, on = TransformDistribution(probability=1.0), TransformDistribution(probability=1.0, flip=True)
+    flips = [on.draw(0, step, (8, 8)).transform.flip for step in range(400)]
+    assert not any(off.draw(0, step, (8, 8)).transform.flip for step in range(400))
+    assert sum(flips) / 400 == pytest.approx(0.5, abs=0.1)
+
+
+def test_devices_share_a_transform_unless_told_otherwise():
+    shared, own = TransformDistribution(), TransformDistribution(same_on_all_devices=False)
+    assert [shared.draw(0, s, (8, 8), rank=3) for s in range(20)] == [shared.draw(0, s, (8, 8)) for s in range(20)]
+    assert [own.draw(0, s, (8, 8), rank=3) for s in range(20)] != [own.draw(0, s, (8, 8)) for s in range(20)]
+
+
+def test_features_are_transformed_before_they_are_quantized():
+    autoencoder = load_autoencoder(TINY_VQ)
+    transform = SpatialTransform((0.5, 0.5), 1)
+    result = reconstruct(autoencoder, images(), Draw("equivariance", transform))
+    expected = autoencoder.quantize(transform(autoencoder.features(images())))
+    assert torch.equal(result.codes.indices, expected.indices)
+    assert torch.allclose(result.images, autoencoder.decode(expected.latents), atol=1e-5)
+    result.images.sum().backward()
+    assert autoencoder.model.encoder.conv_in.weight.grad.abs().sum() > 0  # straight through the quantizer
+
+
+@pytest.mark.parametrize(("legacy", "expected"), [(True, 1 + 0.25 * 1), (False, 0.25 * 1 + 1)])
+def test_beta_stands_on_its_term(legacy, expected):
+    features = torch.zeros(1, 2, 3, 3, requires_grad=True)
+    latents = torch.ones(1, 2, 3, 3, requires_grad=True)
+    loss = CodebookLoss(legacy=legacy)(Codes(torch.zeros(1, 3, 3).long(), latents, features))
+    loss.backward()
+    assert loss.item() == pytest.approx(expected)
+    ratio = latents.grad.abs().sum() / features.grad.abs().sum()
+    assert ratio.item() == pytest.approx(0.25 if legacy else 4.0)
+
+
+def test_codebook_usage_counts_codes():
+    usage = codebook_usage(torch.tensor([[[0, 1], [0, 1]]]), num_codes=8)
+    assert usage["perplexity"].item() == pytest.approx(2.0)
+    assert usage["used_codes"].item() == pytest.approx(0.25)
+
+
+def test_a_vq_autoencoder_trains_encoder_codebook_and_decoder():
+    module = AutoencoderModule(TINY_VQ, "paper", PIXELS, CRITIC, learning_rate=1e-3)
+    before = {name: value.clone() for name, value in module.autoencoder.state_dict().items()}
+    fit(module)
+    changed = {
+        name.split(".")[1] for name, value in module.autoencoder.state_dict().items() if (value != before[name]).any()
+    }
+    assert {"encoder", "quant_conv", "quantize", "post_quant_conv", "decoder"} <= changed
+
+
+@pytest.mark.parametrize("config", [TINY_AUTOENCODER, TINY_VQ], ids=["kl", "vq"])
+def test_decoder_only_training_leaves_latents_bit_identical(config):
+    module = AutoencoderModule(config, None, PIXELS, learning_rate=1e-2, trainable="decoder")
+
+    def latents():
+        with torch.no_grad():
+            encoded = module.autoencoder.eval().encode(images())
+        return encoded.latents if module.quantized else torch.cat((encoded.mean, encoded.logvar))
+
+    before, decoder = latents(), module.autoencoder.last_layer.clone()
+    module.autoencoder.train()
+    fit(module)
+    assert torch.equal(latents(), before)
+    assert not torch.equal(module.autoencoder.last_layer, decoder)
+
+
+def test_explicit_loss_is_the_squared_latent_error():
+    autoencoder, loss = tiny_autoencoder(), ExplicitLatentLoss()
+    transform = SpatialTransform((0.5, 0.5), 2)
+    mean = autoencoder.encode(images()).mean
+    expected = (transform(mean) - autoencoder.encode(transform(images())).mean).square().sum() / 4
+    assert loss(autoencoder, mean, images(), transform).item() == pytest.approx(expected.item(), rel=1e-6)
+    equivariant = MixingAutoencoder()
+    mean = equivariant.encode(images()).mean
+    assert loss(equivariant, mean, images(), transform).item() < 1e-6
+
+
+def test_explicit_loss_replaces_the_transformed_reconstruction():
+    always = TransformDistribution(probability=1.0)
+    module = AutoencoderModule(TINY_AUTOENCODER, always, PIXELS, learning_rate=1e-3, explicit=ExplicitLatentLoss(10.0))
+    shapes, values = [], []
+    module.reconstruction = lambda a, b: shapes.append(a.shape) or PIXELS(a, b)
+    module.log_dict = lambda terms, **_: values.append(terms["train/explicit"].item())
+    fit(module, steps=30)
+    assert set(shapes) == {(4, 3, 32, 32)}
+    assert sum(values[-5:]) < sum(values[:5])
+
+
+def test_a_fresh_transform_for_the_critic_changes_what_it_sees():
+    shown = {}
+    for critic in ("same", "fresh"):
+        transforms = TransformDistribution(probability=1.0, critic=critic)
+        module = AutoencoderModule(TINY_AUTOENCODER, transforms, PIXELS, CRITIC)
+        generator, seen = [], []
+        module.reconstruction = lambda a, b, keep=generator: keep.append(b.shape) or PIXELS(a, b)
+        module._backward_critic = lambda real, fake, keep=seen: keep.append((real.shape, fake.shape)) or real.sum()
+        fit(module, steps=8)
+        shown[critic] = [real == sizes for (real, _), sizes in zip(seen, generator, strict=True)]
+        assert all(real == fake for real, fake in seen)
+    assert all(shown["same"])
+    assert not all(shown["fresh"])
+
+
+def test_the_critics_part_grows_over_its_ramp():
+    loss = AdversarialLoss(start_step=10, ramp_steps=4)
+    assert [loss.factor(step) for step in (9, 10, 12, 14, 20)] == pytest.approx([0, 0.2, 0.6, 1, 1])
+    assert AdversarialLoss().factor(0) == 1.0
+
+
+def test_bf16_trains_with_losses_in_float32():
+    module = AutoencoderModule(TINY_AUTOENCODER, "released", PIXELS, CRITIC)
+    dtypes = set()
+    module.reconstruction = lambda a, b: dtypes.update((a.dtype, b.dtype)) or PIXELS(a, b)
+    fit(module, precision="bf16-mixed")
+    assert dtypes == {torch.float32}
+
+
+def test_float16_is_refused():
+    with pytest.raises(ValueError, match="bf16-mixed"):
+        fit(AutoencoderModule(TINY_AUTOENCODER, None, PIXELS), precision="16-true")
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "expected"),
+    [
+        (TINY_VQ, {"explicit": ExplicitLatentLoss()}, "explicit"),
+        (TINY_AUTOENCODER, {"codebook": CodebookLoss()}, "no codebook"),
+        (TINY_AUTOENCODER, {"trainable": "encoder"}, "all or decoder"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(config, options, expected):
+    with pytest.raises(ValueError, match=expected):
+        AutoencoderModule(config, None, PIXELS, **options)

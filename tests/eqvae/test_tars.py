@@ -1,0 +1,160 @@
+"""Tar files: labels from three places, odd members, damage; crops and skipped pictures of all encoded sources."""
+
+import io
+import json
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from eqvae.data import FolderSource, ImageDataModule, ShapesSource, TarSource, open_source, random_crop
+from eqvae.data.module import ImageBatches
+from tests.eqvae.test_pictures import encoded
+
+
+def picture(level: int, size=(20, 20)) -> bytes:
+    return encoded(Image.new("RGB", size, (level,) * 3))
+
+
+def pack(path, members) -> str:
+    """A tar file of (name, content) pairs; a TarInfo goes in as it is."""
+    with tarfile.open(path, "w") as tar:
+        for name, content in members:
+            info = name if isinstance(name, tarfile.TarInfo) else tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return str(path)
+
+
+def special(name: str, kind: bytes) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, "/etc/passwd"
+    return info
+
+
+def content_of(source) -> list[tuple[int, int]]:
+    return [(int(image[0, 0, 0]), label) for image, label in (source[i] for i in range(len(source)))]
+
+
+def test_classes_of_cls_json_and_folders(tmp_path):
+    pack(
+        tmp_path / "a-0.tar",
+        [("x/1.png", picture(1)), ("x/1.cls", b"3"), ("x/2.seg.png", picture(2)), ("x/2.cls", b"0")],
+    )
+    pack(tmp_path / "a-1.tar", [("3.json", json.dumps({"label": 1}).encode()), ("3.png", picture(3))])
+    source = open_source(str(tmp_path / "a-*.tar"), 16)
+    assert isinstance(source, TarSource)
+    assert content_of(source) == [(1, 3), (2, 0), (3, 1)]
+    assert (source.num_classes, source.class_names) == (4, None)
+    folders = TarSource(pack(tmp_path / "b.tar", [("dog/1.png", picture(7)), ("cat/1.png", picture(8))]), 16)
+    assert (content_of(folders), folders.class_names) == ([(7, 1), (8, 0)], ["cat", "dog"])
+    assert TarSource(pack(tmp_path / "c.tar", [("1.png", picture(7))]), 16).class_names == ["all"]
+    assert folders.fingerprint() != source.fingerprint()
+
+
+def test_odd_members_are_left_out(tmp_path):
+    members = [
+        ("/absolute.png", picture(1)),
+        ("../up.png", picture(2)),
+        ("a/../../up.png", picture(3)),
+        (special("link.png", tarfile.SYMTYPE), b""),
+        (special("hard.png", tarfile.LNKTYPE), b""),
+        (special("device.png", tarfile.CHRTYPE), b""),
+        ("._hidden.png", picture(4)),
+        ("notes.txt", b"text"),
+        ("good.png", picture(5)),
+    ]
+    before = set(tmp_path.iterdir())
+    path = pack(tmp_path / "odd.tar", members)
+    assert content_of(TarSource(path, 16)) == [(5, 0)]
+    assert {entry.name for entry in set(tmp_path.iterdir()) - before} == {"odd.tar"}
+
+
+def test_what_is_wrong_with_a_tar_is_said_in_one_line(tmp_path):
+    pack(tmp_path / "empty.tar", [("notes.txt", b"text")])
+    pack(tmp_path / "twice.tar", [("1.png", picture(1)), ("1.jpg", picture(2))])
+    pack(tmp_path / "half.tar", [("1.png", picture(1)), ("1.cls", b"0"), ("2.png", picture(1))])
+    pack(tmp_path / "text.tar", [("1.png", picture(1)), ("1.cls", b"dog")])
+    (tmp_path / "zipped.tar").write_bytes(b"\x1f\x8b" + bytes(600))
+    expected = {
+        "empty.tar": "holds no pictures",
+        "twice.tar": "1.jpg and 1.png are one sample",
+        "half.tar": "2.png has no class",
+        "text.tar": "1.cls holds no class number",
+        "zipped.tar": "not a readable, uncompressed tar",
+        "none.tar": "no tar file matches",
+    }
+    for name, message in expected.items():
+        with pytest.raises(ValueError, match=message) as error:
+            TarSource(str(tmp_path / name), 16)
+        assert name in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+def test_a_damaged_picture_stops_or_is_skipped(tmp_path):
+    members = [(f"{n}.png", b"broken" if n == 2 else picture(n)) for n in range(5)]
+    path = pack(tmp_path / "a.tar", [*members, *((f"{n}.cls", str(n).encode()) for n in range(5))])
+    with pytest.raises(ValueError, match=r"a\.tar: 2\.png is not a readable picture"):
+        content_of(TarSource(path, 16))
+    source = TarSource(path, 16, on_error="skip")
+    with pytest.warns(UserWarning, match=r"skipped picture 2: .*2\.png"):
+        assert content_of(source) == [(0, 0), (1, 1), (3, 3), (3, 3), (4, 4)]
+    content_of(source)
+    assert source.num_skipped == 1
+    with pytest.warns(UserWarning, match="1 of 5 train pictures could not be read"):
+        ImageDataModule(source, validation=ShapesSource(2, 16)).teardown("fit")
+    nothing = TarSource(pack(tmp_path / "b.tar", [("1.png", b"broken")]), 16, on_error="skip")
+    with pytest.warns(UserWarning, match="skipped"), pytest.raises(ValueError, match="none of the 1 pictures"):
+        nothing[0]
+    with pytest.raises(ValueError, match="on_error 'ignore' is unknown"):
+        TarSource(path, 16, on_error="ignore")
+
+
+def test_skipped_pictures_of_loader_processes_are_counted(tmp_path):
+    for n in range(6):
+        (tmp_path / f"{n}.png").write_bytes(b"" if n == 3 else picture(n))
+    source = FolderSource(str(tmp_path), 16, on_error="skip")
+    data = ImageDataModule(source, evaluation_batch_size=2, num_workers=1)
+    pixels = torch.cat([batch["image"][:, 0, 0, 0] for batch in data.sequential_loader("train")])
+    assert ((pixels + 1) * 127.5).round().int().tolist() == [0, 1, 2, 4, 4, 5]
+    assert source.num_skipped == 1
+
+
+def test_random_crop_is_of_the_right_size_and_place():
+    ramp = np.add.outer(np.arange(90), np.arange(120)).astype(np.uint8)
+    image = Image.fromarray(ramp).convert("RGB")
+    draws = torch.rand(50, 3, generator=torch.Generator().manual_seed(0))
+    crops = [np.asarray(random_crop(image, 64, draw)) for draw in draws]
+    assert {crop.shape for crop in crops} == {(64, 64, 3)}
+    steps = [float(crop[0, -1, 0]) - float(crop[0, 0, 0]) for crop in crops]
+    assert 0.99 * 63 * 90 / 80 < min(steps) + 2 < max(steps) < 1.01 * 63 * 90 / 64 + 2  # short side 64 to 80
+    whole = np.asarray(random_crop(image, 64, torch.tensor([1e-6, 1e-6, 1e-6])))
+    resized = np.asarray(image.resize((round(120 * 64 / 90), 64), Image.Resampling.BICUBIC))
+    assert (whole == resized[:, :64]).all()
+
+
+def test_random_crops_are_keyed_by_position(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    source = FolderSource(str(tmp_path), 32)
+    batches = ImageBatches(source, crop="random", seed=1)
+    ids, keys = torch.zeros(6, dtype=torch.long), torch.arange(6)
+    images = batches.get_batch(ids, keys)["image"]
+    assert torch.equal(batches.get_batch(ids[:1], keys[4:5])["image"][0], images[4])
+    assert not torch.equal(images[0], images[1])
+    central = batches.get_batch(ids[:1], None)["image"]
+    assert torch.equal(central, ImageBatches(source).get_batch(ids[:1], None)["image"])
+    with pytest.raises(ValueError, match="ShapesSource has them cropped already"):
+        ImageBatches(ShapesSource(2, 16), crop="random")
+    with pytest.raises(ValueError, match="crop 'top' is unknown"):
+        ImageBatches(source, crop="top")
+
+
+def test_an_empty_folder_says_so(tmp_path):
+    with pytest.raises(ValueError, match="holds no pictures"):
+        FolderSource(str(tmp_path), 16)
+    (tmp_path / "notes.txt").write_text("text")
+    with pytest.raises(ValueError, match="holds no pictures"):
+        FolderSource(str(tmp_path), 16)

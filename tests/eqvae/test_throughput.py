@@ -1,0 +1,41 @@
+"""Speed of a run: what is logged, and that it agrees with the clock."""
+
+import time
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from dit.backbones.flops import num_multiply_adds
+from eqvae.training.throughput import ThroughputMonitor, matmul_flops
+from tests.tiny import STAGE_TWO, stage_two
+
+
+class Slow(Callback):
+    """Makes every batch take a known time at least."""
+
+    def on_train_batch_start(self, *_):
+        time.sleep(0.05)
+
+
+def test_speed_is_pictures_over_time(cache, tmp_path):
+    overrides = {"trainer.max_steps": 12, "trainer.log_every_n_steps": 1}
+    monitor = ThroughputMonitor(window=4, measure_peak=True)
+    run = stage_two(tmp_path, cache, overrides, callbacks=[Slow(), monitor])
+    run.trainer.fit(run.model, run.datamodule)
+    logged = {name: float(value) for name, value in run.trainer.logged_metrics.items()}
+    speed = logged["speed/images_per_second"]
+    assert 0 < speed < STAGE_TWO["data.init_args.batch_size"] / 0.05
+    operations = 3 * 2 * num_multiply_adds(run.model.backbone)
+    assert logged["speed/tflops"] == pytest.approx(speed * operations / 1e12, rel=1e-3)
+    assert logged["speed/mfu"] == pytest.approx(logged["speed/tflops"] * 1e12 / monitor.peak_flops, rel=1e-3)
+    assert "speed/images_per_second" in run.trainer.progress_bar_metrics
+
+
+def test_peak_is_a_plausible_number():
+    assert 1e8 < matmul_flops(torch.device("cpu"), repeats=2) < 1e14
+
+
+def test_window_must_hold_two():
+    with pytest.raises(ValueError, match="window"):
+        ThroughputMonitor(window=1)

@@ -1,0 +1,68 @@
+"""A loss or gradient that is not finite: the run stops before the update or skips it, and keeps the batch."""
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+from safetensors.torch import load_file
+
+from tests.reliability.runs import create_run
+
+STEP, MAX_STEPS = 3, 8
+
+
+class Poison(Callback):
+    """At one step makes the input or a gradient infinite; keeps the weights from before that step."""
+
+    def __init__(self, what: str):
+        self.what, self.before, self.after = what, None, None
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        if trainer.global_step == STEP:
+            if self.before is None:
+                self.before = weights(module)
+            if self.what == "loss":
+                batch["image" if "image" in batch else "latents"][1] = float("inf")
+        elif trainer.global_step == STEP + 1 and self.after is None:
+            self.after = weights(module)
+
+    def on_after_backward(self, trainer, module):
+        if trainer.global_step == STEP and self.what == "gradient":
+            next(p for p in module.parameters() if p.grad is not None).grad.view(-1)[0] = float("nan")
+
+
+def weights(module) -> dict:
+    return {name: value.detach().clone() for name, value in module.named_parameters()}
+
+
+def equal(a, b) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize(("stage", "what"), [(1, "loss"), (1, "gradient"), (2, "loss"), (2, "gradient")])
+def test_stops_before_the_update(stage, what, cache, tmp_path):
+    poison = Poison(what)
+    run = create_run(stage, tmp_path, cache, callbacks=[poison])
+    expected = "a gradient is not finite" if what == "gradient" else "(loss|nll).* is not finite"
+    with pytest.raises(ValueError, match=rf"{expected} at step {STEP} \(samples \d+.*batch saved as") as error:
+        run.trainer.fit(run.model, run.datamodule)
+    assert "\n" not in str(error.value)
+    assert run.trainer.global_step == STEP
+    assert equal(poison.before, weights(run.model))
+    saved = load_file(tmp_path / "nonfinite" / f"step={STEP:07d}-rank=0.safetensors")
+    for index in saved["index"].tolist() if what == "gradient" else []:
+        assert str(index) in str(error.value)
+    if stage == 2 and what == "loss":  # losses per sample tell which one it was
+        assert f"(samples {saved['index'][1]};" in str(error.value)
+        assert not saved["latents"][1].isfinite().any()
+
+
+@pytest.mark.parametrize(("stage", "what"), [(1, "gradient"), (2, "loss")])
+def test_skips_the_update_and_counts(stage, what, cache, tmp_path):
+    poison = Poison(what)
+    run = create_run(stage, tmp_path, cache, callbacks=[poison])
+    run.model.guard.on_nonfinite = "skip"
+    run.trainer.fit(run.model, run.datamodule)
+    assert run.trainer.global_step == MAX_STEPS
+    assert run.model.guard.num_skipped == 1
+    assert equal(poison.before, poison.after)
+    assert all(value.isfinite().all() for value in run.model.state_dict().values())

@@ -1,0 +1,120 @@
+"""Two processes do what one does with the same global batch: losses, weights, signals, and caches byte for byte."""
+
+import os
+import signal
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
+
+import eqvae.data.module
+from eqvae.training.checkpoints import load_checkpoint
+from tests.tiny import stage_one, stage_two
+
+STEPS = 20
+
+
+class RecordLoss(Callback):
+    """Writes the logged losses and the final weights to a file: processes share nothing else."""
+
+    def __init__(self, path):
+        self.path, self.losses = path, []
+
+    def on_train_batch_end(self, trainer, *_):
+        self.losses.append(float(trainer.logged_metrics["train/loss"]))
+
+    def on_train_end(self, trainer, module):
+        if trainer.is_global_zero:
+            weights = {name: value.detach().clone() for name, value in module.named_parameters()}
+            torch.save({"losses": self.losses, "weights": weights}, self.path)
+
+
+def options(num_processes: int, batch_size: int = 8) -> dict:
+    settings = {
+        "trainer.accelerator": "cpu",
+        "trainer.max_steps": STEPS,
+        "trainer.log_every_n_steps": 1,
+        "trainer.callbacks": "[]",
+        "trainer.enable_checkpointing": False,
+        "trainer.limit_val_batches": 0,
+        "data.init_args.batch_size": batch_size // num_processes,
+    }
+    if num_processes > 1:
+        settings |= {"trainer.strategy": "ddp_fork", "trainer.devices": num_processes}
+    return settings
+
+
+def fit(stage: int, folder, cache, num_processes: int, callbacks=(), overrides=None) -> dict:
+    path = folder / "result.pt"
+    folder.mkdir(exist_ok=True)
+    settings = options(num_processes) | (overrides or {})
+    extra = [RecordLoss(path), *callbacks]
+    if stage == 1:
+        run = stage_one(folder, settings, callbacks=extra)
+    else:
+        run = stage_two(folder, cache, settings, callbacks=extra)
+    run.trainer.fit(run.model, run.datamodule)
+    return torch.load(path, weights_only=True)
+
+
+@pytest.mark.parametrize("stage", [pytest.param(1, marks=pytest.mark.slow), 2])
+def test_two_processes_equal_one(stage, cache, tmp_path):
+    gentle = {"model.init_args.learning_rate": 1e-4}
+    one = fit(stage, tmp_path / "one", cache, 1, overrides=gentle)
+    two = fit(stage, tmp_path / "two", cache, 2, overrides=gentle)
+    assert len(one["losses"]) == len(two["losses"]) == STEPS
+    assert two["losses"] == pytest.approx(one["losses"], rel=1e-5)
+    for name, expected in one["weights"].items():
+        # Attention ignores what all keys share: that gradient is rounding alone, which Adam blows up to full steps.
+        if not name.endswith("to_k.bias"):
+            torch.testing.assert_close(two["weights"][name], expected, rtol=0, atol=1e-6, msg=name)
+
+
+class SignalOneProcess(Callback):
+    """The last process alone is told to end."""
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        if trainer.global_step == 3 and trainer.global_rank == trainer.world_size - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+class PoisonOneProcess(Callback):
+    """One process alone sees latents that are not finite."""
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        if trainer.global_step == 3 and trainer.global_rank == 1:
+            batch["latents"][0] = float("nan")
+
+
+def test_a_signal_to_one_process_stops_all_at_one_step(cache, tmp_path):
+    with pytest.raises(ProcessExitedException, match="exit code 143"):
+        fit(2, tmp_path, cache, 2, [SignalOneProcess()])
+    assert load_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 10
+
+
+def test_all_processes_stop_before_the_same_update(cache, tmp_path):
+    with pytest.raises(ProcessRaisedException, match="not finite at step 3"):
+        fit(2, tmp_path, cache, 2, [PoisonOneProcess()])
+    saved = sorted(path.name for path in (tmp_path / "nonfinite").iterdir())
+    assert saved == [f"step=0000003-rank={rank}.safetensors" for rank in range(2)]
+
+
+@pytest.mark.parametrize("num_images", [48, 5])
+def test_two_processes_write_one_cache_byte_for_byte(tmp_path, monkeypatch, num_images):
+    for module in (eqvae.data.module, eqvae.latents.writer):
+        monkeypatch.setattr(module, "SHARD_ROWS", 10)
+    monkeypatch.setattr(
+        eqvae.latents.writer.LatentCacheWriter.__init__, "__defaults__", ("float16", 10, "moments", 0, 1)
+    )
+    folders = []
+    for count in (1, 2):
+        overrides = {"data.init_args.train.init_args.num_images": num_images, "trainer.accelerator": "cpu"}
+        if count > 1:
+            overrides |= {"trainer.strategy": "ddp_fork", "trainer.devices": count}
+        run = stage_one(tmp_path / str(count), overrides)
+        run.trainer.predict(run.model, run.datamodule, return_predictions=False)
+        folders.append(tmp_path / str(count) / "latents")
+    one, two = ({f.name: f.read_bytes() for f in folder.iterdir() if f.suffix != ".lock"} for folder in folders)
+    assert one == two
+    assert len([name for name in one if name.startswith("shard-")]) == -(-num_images // 10)

@@ -1,0 +1,94 @@
+"""Real signals inside forward, backward, validation and save: a checkpoint at a step boundary, and an exact resume."""
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from lightning.pytorch.callbacks import Callback
+
+from eqvae.training.checkpoints import load_checkpoint
+from tests.reliability.runs import MAX_STEPS, create_run
+from tests.reliability.test_kill_and_resume import same
+
+STEP = 3
+PARTS = ("state_dict", "current_model_state", "averaging_state", "optimizer_states")
+
+
+class SignalInside(Callback):
+    """Sends this process a signal, once, in the middle of a part of step `STEP`."""
+
+    def __init__(self, number: int, place: str):
+        self.number, self.place, self.sent = number, place, False
+
+    def _send(self, trainer, place: str) -> None:
+        if place == self.place and trainer.global_step >= STEP and not self.sent:
+            self.sent = True
+            os.kill(os.getpid(), self.number)
+
+    def on_train_start(self, trainer, module):
+        network = module.backbone.blocks[0] if hasattr(module, "backbone") else module.autoencoder.model.encoder
+        network.register_forward_hook(lambda *_: self._send(trainer, "forward"))
+        network.register_full_backward_hook(lambda *_: self._send(trainer, "backward"))
+
+    def on_validation_batch_start(self, trainer, *_):
+        self._send(trainer, "validation")
+
+    def on_save_checkpoint(self, trainer, *_):
+        self._send(trainer, "save")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(cache, tmp_path_factory):
+    """Function from a stage to the last checkpoint of a run that nothing interrupts."""
+
+    @functools.cache
+    def checkpoint_of(stage: int) -> dict:
+        run = create_run(stage, tmp_path_factory.mktemp("whole"), cache, validate_at=4)
+        run.trainer.fit(run.model, run.datamodule)
+        return load_checkpoint(run.trainer.checkpoint_callback.last_model_path)
+
+    return checkpoint_of
+
+
+@pytest.mark.parametrize(
+    ("stage", "number", "place"),
+    [
+        pytest.param(1, signal.SIGTERM, "forward", marks=pytest.mark.slow),
+        pytest.param(1, signal.SIGINT, "backward", marks=pytest.mark.slow),
+        (2, signal.SIGINT, "forward"),
+        (2, signal.SIGTERM, "backward"),
+        (2, signal.SIGINT, "validation"),
+        (2, signal.SIGTERM, "save"),
+        (2, signal.SIGUSR1, "forward"),
+    ],
+)
+def test_signal_saves_at_a_step_boundary_and_resumes_exactly(undisturbed, stage, number, place, cache, tmp_path):
+    before = signal.getsignal(number)
+    run = create_run(stage, tmp_path, cache, callbacks=[SignalInside(number, place)], validate_at=4)
+    if number == signal.SIGUSR1:
+        run.trainer.fit(run.model, run.datamodule)
+    else:
+        with pytest.raises(SystemExit) as stop:
+            run.trainer.fit(run.model, run.datamodule)
+        assert stop.value.code == 128 + number
+        last = tmp_path / "checkpoints" / "last.ckpt"
+        assert STEP < load_checkpoint(last)["global_step"] <= 5
+        run = create_run(stage, tmp_path, cache, validate_at=4)
+        run.trainer.fit(run.model, run.datamodule, ckpt_path=str(last))
+    assert signal.getsignal(number) == before
+    assert run.trainer.global_step == MAX_STEPS
+    result = load_checkpoint(tmp_path / "checkpoints" / "last.ckpt")
+    for part in PARTS:
+        assert same(undisturbed(stage)[part], result[part]), part
+
+
+@pytest.mark.slow
+def test_exit_code_of_the_process(cache, tmp_path):
+    command = [sys.executable, "-m", "tests.reliability.killed_fit", "2", str(tmp_path), str(cache)]
+    command += [str(STEP), str(int(signal.SIGTERM))]
+    stopped = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert stopped.returncode == 143, stopped.stderr[-2000:]
+    assert load_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == STEP + 1

@@ -1,0 +1,86 @@
+"""The benchmarks run at toy sizes, offline, and print what they promise. Their timings are not judged here."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TINY = {
+    "autoencoder_step": ["--channels", "32", "32", "--image-size", "32", "--batch-size", "1", "--repeats", "1"],
+    "encoding": ["--channels", "32", "32", "--image-size", "32", "--num-images", "4", "--batch-size", "2"],
+    "train_step": ["--input-size", "4", "--batch-size", "2", "--repeats", "1"],
+    "sampling": ["--input-size", "4", "--batch-size", "1", "--num-inference-steps", "2", "--repeats", "1"],
+    "latent_loading": ["--num-latents", "512", "--num-batches", "3", "--num-workers", "0"],
+}
+FLOAT32 = {name: ["--precision", "32"] for name in ("autoencoder_step", "encoding", "train_step", "sampling")}
+POSITIVE = {
+    "autoencoder_step": ("ratio", "ratio_of_structure", "tflops", "share_of_matmul_peak"),
+    "encoding": ("ratio", "bare_images_per_second"),
+    "train_step": ("ratio", "share_of_matmul_peak"),
+    "sampling": ("ratio", "network_passes_per_image"),
+    "latent_loading": ("cache_gigabytes",),
+}
+REFERENCE = """
+import torch
+
+class Model(torch.nn.Module):
+    in_channels = 4
+
+    def __init__(self, input_size, num_classes):
+        super().__init__()
+        self.layer = torch.nn.Conv2d(4, 8, 1)
+
+    def forward(self, x, t, y):
+        return self.layer(x)
+
+    def forward_with_cfg(self, x, t, y, scale):
+        return self.layer(x)
+
+DiT_models = {"DiT-S/2": Model}
+"""
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs a benchmark at toy size in this process; returns what it printed to standard output."""
+    monkeypatch.syspath_prepend("benchmarks")
+
+    def run_benchmark(name: str, *options: str) -> str:
+        monkeypatch.setattr(sys, "argv", [name, *TINY[name], *FLOAT32.get(name, []), *options])
+        importlib.import_module(name).main()
+        return capsys.readouterr().out
+
+    return run_benchmark
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TINY)
+def test_prints_one_json_object(run, name):
+    values = json.loads(run(name))
+    assert values["benchmark"] == name
+    assert values["device"]
+    assert all(values[key] > 0 for key in POSITIVE[name])
+
+
+@pytest.mark.parametrize("name", ["train_step", "sampling"])
+def test_a_reference_checkout_is_timed_in_the_same_run(run, name, tmp_path):
+    (tmp_path / "models.py").write_text(REFERENCE)
+    values = json.loads(run(name, "--reference", str(tmp_path)))
+    assert values["ratio_to"] == "reference"
+    # One convolution is faster than a transformer: the ratio is the reference's time over ours.
+    assert values["ratio"] < 1
+
+
+def test_a_folder_without_a_model_is_refused(run, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run("train_step", "--reference", str(tmp_path))
+    assert "models.py does not exist" in capsys.readouterr().err
+
+
+def test_make_bench_runs_each_of_them():
+    planned = subprocess.run(["make", "-n", "bench", "PYTHON=python3"], capture_output=True, text=True).stdout
+    assert set(TINY) == {path.stem for path in Path("benchmarks").glob("*.py")} - {"measure"}
+    assert all(name in planned for name in TINY)
