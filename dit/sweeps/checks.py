@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dit.sweeps.configs import flatten, load_config
-from dit.sweeps.schema import Sweep, parts
+from dit.sweeps.schema import SINGLE_FILES, Arm, Sweep, parts
 from eqvae.training.cli import TrainCLI, one_line
 
 
@@ -42,13 +42,23 @@ def check_data(sweep: Sweep) -> None:
         ValueError: naming the part of the sweep file, the key of its config, and the folder or pattern.
     """
     arms = sweep.autoencoders.items()
-    missing = [problem for name, arm in arms for problem in _missing_data(f"autoencoders.{name}", arm)]
+    single = {"start": sweep.start, **{f"autoencoders.{name}": arm for name, arm in arms}}
+    missing = [
+        f"{key}.autoencoder: no file at {part.autoencoder}"
+        for key, part in single.items()
+        if (part.autoencoder or "").endswith(SINGLE_FILES) and not Path(part.autoencoder).is_file()
+    ]
+    changes = sweep.generator_pictures
+    missing += [problem for name, arm in arms for problem in _missing_data(f"autoencoders.{name}", arm, {})]
+    missing += [
+        problem for name, arm in arms if changes for problem in _missing_data("generator_pictures", arm, changes)
+    ]
     if missing:
-        raise ValueError("; ".join(missing))
+        raise ValueError("; ".join(dict.fromkeys(missing)))
 
 
-def _missing_data(key: str, arm: Any) -> Iterator[str]:
-    for name, value in flatten(load_config(arm.config, arm.overrides)["data"]):
+def _missing_data(key: str, arm: Arm, changes: dict[str, Any]) -> Iterator[str]:
+    for name, value in flatten(load_config(arm.config, arm.overrides | changes)["data"]):
         is_folder = name.endswith("init_args.root")
         if is_folder and not _is_readable(Path(value)):
             yield f"{key}: {arm.config}, data.{name}: no readable folder at {value}"

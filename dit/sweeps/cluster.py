@@ -1,5 +1,6 @@
 """Executor on a cluster: a job for each node through submitit, its inputs' jobs as dependencies on SLURM."""
 
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from typing import Any
 
 from dit.sweeps.plan import TRAINING
 from dit.sweeps.schema import Executor
-from dit.sweeps.store import DONE, Outcome, Task, Work, do_task
+from dit.sweeps.store import DONE, FAILED, Outcome, Task, Work, do_task
 from eqvae.training.files import write_atomically
 
 JOBS = "jobs"
@@ -35,7 +36,9 @@ class SubmititExecutor:
         try:
             import submitit
         except ImportError:
-            raise ValueError("executor.kind submitit needs the package submitit: pip install 'eqvae[cluster]'") from None
+            raise ValueError(
+                "executor.kind submitit needs the package submitit: pip install 'eqvae[cluster]'"
+            ) from None
         self.submitit, self.work, self.settings = submitit, work, settings
         self.orders_tasks = settings.cluster == "slurm"
         self.jobs: dict[str, tuple[Task, Any]] = {}
@@ -84,13 +87,9 @@ class SubmititExecutor:
 def _outcome(task: Task, job: Any) -> Outcome:
     if (task.folder / DONE).is_file():
         return Outcome(task.address, "done")
-    if "DependencyNeverSatisfied" in str(job.get_info().get("State", "")) or job.state.startswith("CANCELLED"):
-        return Outcome(task.address, "failed", f"its job {job.job_id} was cancelled")
-    try:
-        reason = str(job.exception()).strip().splitlines()[-1]
-    except (AttributeError, IndexError, OSError, RuntimeError) as error:
-        reason = str(error)
-    return Outcome(task.address, "failed", f"job {job.job_id} ended without a result: {reason}")
+    if (task.folder / FAILED).is_file():
+        return Outcome(task.address, "failed", json.loads((task.folder / FAILED).read_text())["error"])
+    return Outcome(task.address, "failed", f"job {job.job_id} ended as {job.state} (its output: {job.paths.stderr})")
 
 
 class NodeJob:

@@ -57,8 +57,9 @@ def _snapshot(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], p
     autoencoder, statistics = module.autoencoder.eval(), LatentStatistics()
     with torch.no_grad():
         for batch in data.sequential_loader("train", limit=module.num_normalization_images):
-            posterior = autoencoder.encode(batch["image"])
-            statistics.update(posterior.mean, posterior.std)
+            encoded = autoencoder.encode(batch["image"])
+            moments = (encoded.latents, 0 * encoded.latents) if module.quantized else (encoded.mean, encoded.std)
+            statistics.update(*moments)
     autoencoder.normalization = statistics.normalization()
     autoencoder.save_pretrained(folder / "autoencoder")
 
@@ -113,7 +114,8 @@ def _evaluation(folder: Path, settings: dict[str, Any], inputs: dict[str, Path],
     real = torch.from_numpy(reference.pop("features"))
     labels = choose_labels(torch.arange(settings["num_images"]), generator.num_classes, "balanced")
     sampling = {"sampler": settings["sampler"], "num_inference_steps": settings["num_inference_steps"], "seed": seed}
-    batches = generate_images(generator, autoencoder, labels, SamplingSettings(**sampling), BATCH_SIZE)
+    measured = SamplingSettings(**sampling, guidance_scale=settings["guidance_scale"])
+    batches = generate_images(generator, autoencoder, labels, measured, BATCH_SIZE)
     features = images_to_features(_reporting(batches, progress, len(labels)), _extractor(settings))
     metrics = features_to_generation_metrics(real, features, settings["extractor"], reference)
     resampled = resampled_distances(reference, features, settings["num_resamples"], seed)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,8 @@ def _downstream(sweep: Sweep, name: str, arm: Arm, seed: int, autoencoder: Node,
     where = f"{name}-seed{seed}"
     source = {"autoencoder": autoencoder}
     nodes = [Node(f"diagnostics-{where}", "diagnostics", _measuring(arm), source, name, seed)]
-    cache = Node(f"latents-{where}", "latents", _measuring(arm), source, name, seed)
+    pictures = replace(arm, overrides=arm.overrides | sweep.generator_pictures)
+    cache = Node(f"latents-{where}", "latents", _measuring(pictures), source, name, seed)
     nodes.append(cache)
     for generator_name, generator in sweep.generators.items():
         settings = {"config": _stage_two(generator, seed, sweep.evaluation), "at_steps": sweep.evaluation.at_steps}
@@ -164,14 +165,16 @@ def _pictures(evaluation: Evaluation) -> dict[str, Any]:
 
 def _samples(sweep: Sweep) -> dict[str, Any]:
     """What determines a measurement of samples, apart from its seed and step."""
-    names = ("sampler", "num_inference_steps", "grid_guidance_scale")
+    names = ("sampler", "num_inference_steps", "guidance_scale", "grid_guidance_scale")
     sampling = {name: vars(sweep.evaluation)[name] for name in names}
     num_resamples = sweep.evaluation.num_resamples if len(sweep.seeds) == 1 else 0
     return _pictures(sweep.evaluation) | sampling | {"num_resamples": num_resamples}
 
 
 def _fingerprint(source: str) -> dict[str, str] | None:
-    """Hash of each file of a ready autoencoder, so that a changed folder is new work; None for a hub id."""
+    """Hash of each file of a ready autoencoder, so that a changed one is new work; None where it is not here."""
+    if Path(source).is_file():
+        return {Path(source).name: sha256_of_file(Path(source))}
     folder = Path(source) if Path(source).is_dir() else Path(str(PACKAGED / source))
     if not folder.is_dir():
         return None

@@ -195,11 +195,11 @@ def _hardware() -> str:
 def _notes(sweep: Sweep, metric: str) -> list[str]:
     evaluation = sweep.evaluation
     return [
-        f"{METRIC_LABELS[metric]} of {evaluation.num_images} unguided samples of the averaged weights against "
+        f"{METRIC_LABELS[metric]} of {evaluation.num_images} samples of the averaged weights (guidance "
+        f"{evaluation.guidance_scale:g}, 1 being none) against "
         f"{evaluation.num_images} held-out pictures: biased upward with so few samples, equally for all arms. "
         "Compare it within this report only.",
         "A seed sets the order of the pictures, transforms and posterior samples of the fine-tuning, and order, start "
         "weights, times and noise of the generator. Arms share all of it, and the start autoencoder is one for all.",
-        f"Sample grids use the same starting noise in all arms and guidance {evaluation.grid_guidance_scale:g}; "
-        "measurements use none.",
+        f"Sample grids use the same starting noise in all arms and guidance {evaluation.grid_guidance_scale:g}.",
     ]

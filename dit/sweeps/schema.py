@@ -12,6 +12,9 @@ from dit.sweeps.configs import load_config, value_at
 from eqvae.autoencoders.loading import PACKAGED
 from eqvae.evaluation.features import METRIC_NAMES
 
+SINGLE_FILES = (".ckpt", ".safetensors", ".pt", ".pth")
+"""Ends of the names of autoencoders in one file."""
+
 
 @dataclass
 class Generator:
@@ -60,9 +63,10 @@ class Evaluation:
     Args:
         at_steps: training steps whose averaged weights are sampled, ascending; the last one ends the training.
         num_images: generated pictures of each measurement, and real ones they are compared with.
-        sampler, num_inference_steps: as in `sample.py`, without guidance; null takes the objective's own sampler.
+        sampler, num_inference_steps: as in `sample.py`; null takes the objective's own sampler.
         grid_images: pictures of the sample grids.
-        grid_guidance_scale: guidance of the grids, for people; measurements are unguided.
+        guidance_scale: guidance of the measurements; 1 is none.
+        grid_guidance_scale: guidance of the grids, for people.
         extractor: features of the distances.
         extractor_weights: local weights of Inception-v3.
         metric: the speed-up is computed on it, lower is better; null takes the extractor's Fréchet distance.
@@ -73,6 +77,7 @@ class Evaluation:
     num_images: int = 1000
     sampler: str | None = None
     num_inference_steps: int = 25
+    guidance_scale: float = 1.0
     grid_images: int = 40
     grid_guidance_scale: float = 1.0
     extractor: str = "efficientnet_lite0"
@@ -111,6 +116,8 @@ class Sweep:
         start: common start of all trained arms.
         autoencoders: arms by name.
         generators: by name.
+        generator_pictures: where generators learn from other pictures than autoencoders: what to change in the arms'
+            configs when the generators' pictures are encoded, by dotted key.
         seeds: each with its own order, transforms, noise and start weights.
         root: folder of all sweeps and of the store that they share.
     """
@@ -122,6 +129,7 @@ class Sweep:
     start: Start = field(default_factory=Start)
     autoencoders: dict[str, Arm] = MISSING
     generators: dict[str, Generator] = MISSING
+    generator_pictures: dict[str, Any] = field(default_factory=dict)
     seeds: list[int] = MISSING
     evaluation: Evaluation = field(default_factory=Evaluation)
     executor: Executor = field(default_factory=Executor)
@@ -214,6 +222,8 @@ def _part_problems(key: str, part: Generator | Start) -> list[tuple[str, str]]:
 
 def _folder_problems(key: str, source: str) -> list[tuple[str, str]]:
     """What keeps a ready autoencoder from being read; of a hub id (owner/name) only loading can tell."""
+    if source.endswith(SINGLE_FILES):
+        return []  # looked for before anything runs (`check_data`): a plan can be made without it
     folder = Path(source) if Path(source).exists() else Path(str(PACKAGED / source))
     if not folder.exists() and source.count("/") == 1 and not source.startswith((".", "/", "runs/")):
         return []

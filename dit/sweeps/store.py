@@ -18,6 +18,7 @@ from eqvae.training.files import write_atomically
 
 DONE, FAILED, LOG, LOCK = "done.json", "failed.json", "log.txt", ".lock"
 LAST_LINES = 8
+EXITS_OF_SIGNALS = 128
 
 Progress = Callable[[int, int, int], None]
 """Told how many units of how many are done, and how many images went through so far."""
@@ -94,6 +95,8 @@ def _do_locked(task: Task, work: Work, progress: Progress) -> Outcome:
         try:
             work(task.kind, task.folder, task.settings, task.inputs, progress)
         except (Exception, SystemExit) as error:  # a parser exits; whatever it is, the other nodes go on
+            if isinstance(error, SystemExit) and isinstance(error.code, int) and error.code > EXITS_OF_SIGNALS:
+                raise  # a training that a signal ended has kept a checkpoint; it is no failure
             traceback.print_exc()
             reason = one_line(str(error)) or type(error).__name__
             _write(task.folder / FAILED, {"name": task.name, "kind": task.kind, "error": reason})

@@ -2,11 +2,10 @@
 
 import io
 import json
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -27,19 +26,6 @@ SMALL = ["seeds=[0]", "evaluation.at_steps=[2,4]"]
 FAILING = "autoencoders.equivariant.overrides={model.init_args.betas: [0, 0]}"
 INLINE = Executor(num_workers=0)
 
-SCRIPT = """
-import sys
-from pathlib import Path
-from rich.console import Console
-from dit.sweeps import load_sweep, plan
-from dit.sweeps.execution import run_nodes
-from dit.sweeps.schema import Executor
-from tests.dit.synthetic_nodes import run_node
-if __name__ == "__main__":
-    sweep = load_sweep("configs/sweeps/tiny-shapes.yaml", sys.argv[2:])
-    run_nodes(plan(sweep), Path(sys.argv[1]), Executor(num_workers=2), Console(), work=run_node)
-"""
-
 
 def small_sweep(*overrides):
     return load_sweep(ROOT / "configs/sweeps/tiny-shapes.yaml", [*SMALL, *overrides])
@@ -56,13 +42,24 @@ def starts(root):
     return {path.parent.name: len(path.read_text().splitlines()) for path in (root / "store").glob("*/starts.txt")}
 
 
-def start_process(root, *overrides, seconds_per_step="0.02"):
-    """A sweep in its own process, workers and all."""
-    environment = os.environ | {"SYNTHETIC_SECONDS_PER_STEP": seconds_per_step, "PYTHONPATH": str(ROOT)}
-    script = root.parent / "run_synthetic_sweep.py"
-    script.write_text(SCRIPT)
-    command = [sys.executable, str(script), str(root), *SMALL, *overrides]
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+def start_process(sweep, root, seconds_per_step, executor=INLINE):
+    """A sweep in a process of its own. A fork, for a fresh process would import for longer than it works."""
+
+    def work():
+        synthetic_nodes.SECONDS_PER_STEP = seconds_per_step
+        run(sweep, root, executor)
+
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    return process
+
+
+def wait_until(happened, process, seconds=120):
+    end = time.monotonic() + seconds
+    while not happened():
+        assert process.is_alive(), "the sweep ended before it was killed"
+        assert time.monotonic() < end
+        time.sleep(0.002)
 
 
 def finished_report(sweep, root, monkeypatch):
@@ -81,26 +78,38 @@ def finished_report(sweep, root, monkeypatch):
     return results, pictures
 
 
-@pytest.mark.slow
 def test_a_sweep_killed_five_times_gives_the_report_of_an_undisturbed_one(tmp_path, monkeypatch):
     sweep, draw, kills = small_sweep(), random.Random(0), 0
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
-    run(sweep, undisturbed)
-    total = len(unique(plan(sweep)))
+    nodes = unique(run(sweep, undisturbed))
     while kills < 5:
-        process = start_process(disturbed, seconds_per_step="0.06")
-        done = target = sum(1 for node in unique(plan(sweep)) if is_done(node, disturbed))
-        target = done + draw.randint(1, max(1, (total - done) // (6 - kills)))
-        while sum(1 for _ in disturbed.glob("store/*/done.json")) < target and process.poll() is None:
-            time.sleep(0.01)
-        time.sleep(draw.uniform(0, 0.2))
-        assert process.poll() is None, process.stdout.read().decode()
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        done = sum(is_done(node, disturbed) for node in nodes)
+        target = min(done + draw.randint(1, 3), len(nodes) - 1)
+        process = start_process(sweep, disturbed, seconds_per_step=0.02)
+        wait_until(lambda target=target: len(list(disturbed.glob("store/*/done.json"))) >= target, process)
+        time.sleep(draw.uniform(0, 0.1))
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
         kills += 1
-    assert start_process(disturbed).wait(60) == 0
+    run(sweep, disturbed)
     assert finished_report(sweep, disturbed, monkeypatch) == finished_report(sweep, undisturbed, monkeypatch)
-    assert sum(starts(disturbed).values()) > total, "no kill hit a running node"
+    assert sum(starts(disturbed).values()) > len(nodes), "no kill hit a running node"
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_takes_its_workers_with_it(tmp_path):
+    process = start_process(small_sweep(), tmp_path, 0.0, Executor(num_workers=1))
+    begun = tmp_path / "store"
+    wait_until(lambda: list(begun.glob("*/starts.txt")), process)
+    worker = int(next(begun.glob("*/starts.txt")).read_text().split()[0])
+    assert worker not in (process.pid, os.getpid())
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    for _ in range(100):
+        if not Path(f"/proc/{worker}").exists() or "\nState:\tZ" in Path(f"/proc/{worker}/status").read_text():
+            return
+        time.sleep(0.05)
+    pytest.fail("the worker lives on")
 
 
 def test_an_edited_config_redoes_exactly_what_depends_on_it(tmp_path):
@@ -154,11 +163,13 @@ def test_the_log_of_a_failure_is_shown(tmp_path):
     assert "log.txt" in shown
 
 
-@pytest.mark.slow
 def test_two_sweeps_at_once_do_shared_work_once(tmp_path):
     root = tmp_path / "runs"
-    both = [start_process(root), start_process(root, "evaluation.num_images=50", "name=other")]
-    assert [process.wait(60) for process in both] == [0, 0]
+    sweeps = [small_sweep(), small_sweep("evaluation.num_images=50", "name=other")]
+    both = [start_process(sweep, root, seconds_per_step=0.01) for sweep in sweeps]
+    for process in both:
+        process.join(60)
+    assert [process.exitcode for process in both] == [0, 0]
     assert set(starts(root).values()) == {1}
     names = {name.split("-")[0] for name in starts(root)}
     assert names == {"ready", "autoencoder", "diagnostics", "latents", "generator", "reference", "evaluation"}
@@ -170,12 +181,13 @@ def test_two_sweeps_at_once_do_shared_work_once(tmp_path):
 def test_submitit_runs_the_same_nodes(tmp_path):
     pytest.importorskip("submitit", reason="submitit is not installed (extra `cluster`)")
     executor = Executor(kind="submitit", cluster="local", parameters={"timeout_min": 5})
-    sweep = small_sweep("evaluation.at_steps=[2]", FAILING)
-    with pytest.raises(ValueError, match=r"1 of 13 parts failed.*betas of zero do not train"):
-        run(sweep, tmp_path, executor)
-    done = {node.name for node in plan(sweep) if is_done(node, tmp_path)}
-    assert done == {node.name for node in plan(sweep) if node.arm != "equivariant"}
-    assert set(starts(tmp_path).values()) == {1}
+    names = ("start", "autoencoder-equivariant-seed0", "latents-equivariant-seed0")
+    nodes = [node for node in plan(small_sweep(FAILING)) if node.name in names]
+    with pytest.raises(ValueError, match=r"1 of 3 parts failed; 1 more need them: .*betas of zero do not train"):
+        run_nodes(nodes, tmp_path, executor, Console(quiet=True), work=synthetic_nodes.run_node)
+    done = {node.name for node in nodes if is_done(node, tmp_path)}
+    assert done == {"start"}
+    assert list(starts(tmp_path).values()) == [1, 1]
 
 
 def test_slurm_jobs_wait_for_the_jobs_of_their_inputs(tmp_path):
