@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import warnings
 from collections.abc import Iterator
 from glob import glob
 from pathlib import Path
@@ -22,7 +23,11 @@ def check_configs(sweep: Sweep) -> None:
     for key, part in parts(sweep).items():
         options = [f"--{name}={_text(value)}" for name, value in part.overrides.items()]
         complaint = io.StringIO()
-        with contextlib.redirect_stderr(complaint), contextlib.redirect_stdout(io.StringIO()):
+        with (
+            contextlib.redirect_stderr(complaint),
+            contextlib.redirect_stdout(io.StringIO()),
+            warnings.catch_warnings(action="ignore"),  # that this process has arguments of its own
+        ):
             try:
                 TrainCLI(["fit", "--config", part.config, *options, "--print_config"])
             except SystemExit as stop:

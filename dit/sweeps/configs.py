@@ -1,11 +1,14 @@
 """Configs of `train.py` as plain values: loaded with overrides, resolved, flattened, and filled in with folders."""
 
 from collections.abc import Iterator
+from copy import deepcopy
+from functools import cache
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 NODE = "{node}"
@@ -21,12 +24,18 @@ def load_config(path: str | Path, overrides: dict[str, Any]) -> dict[str, Any]:
     if not Path(path).is_file():
         raise ValueError(f"no file at {path}")
     try:
-        config = OmegaConf.load(path)
+        config = deepcopy(_parsed(Path(path).read_text()))
         for key, value in overrides.items():
             OmegaConf.update(config, key, value, merge=False)
         return OmegaConf.to_container(config, resolve=True)
     except (OmegaConfBaseException, yaml.YAMLError) as error:
         raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None
+
+
+@cache
+def _parsed(text: str) -> DictConfig:
+    """A plan reads the same few files for every arm and seed, and YAML is slow."""
+    return OmegaConf.load(StringIO(text))
 
 
 def value_at(config: dict[str, Any], key: str, default: Any = None) -> Any:

@@ -146,7 +146,10 @@ def load_sweep(path: str | Path, overrides: list[str]) -> Sweep:
         raise ValueError(f"no sweep file at {path}")
     places = Places(path, overrides)
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(Sweep), OmegaConf.load(path), OmegaConf.from_dotlist(overrides))
+        loaded = OmegaConf.load(path)
+        if not OmegaConf.is_dict(loaded):
+            raise ValueError(f"{places.of('')}: is a list, not keys with values")
+        merged = OmegaConf.merge(OmegaConf.structured(Sweep), loaded, OmegaConf.from_dotlist(overrides))
         missing = sorted(OmegaConf.missing_keys(merged))
         if missing:
             raise ValueError(f"{places.of(missing[0])}: lacks {', '.join(missing)}")

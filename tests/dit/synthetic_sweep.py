@@ -116,8 +116,8 @@ def add_pictures(folder: Path, results: dict) -> dict:
     ]
     samples = [
         {"arm": arm, "generator": generator, "seed": seed, "num_steps": step,
-         "file": _blobs(folder, f"samples-{arm}-{generator}-{seed}-{step}.png", 260, 40 + step)}
-        for arm, generator, seed, step in drawn
+         "file": _blobs(folder, f"samples-{arm}-{generator}-{seed}-{step}.png", 260, 40 + number)}
+        for number, (arm, generator, seed, step) in enumerate(drawn)
     ]  # fmt: skip
     labels = ("Image", "Common start", "Ordinary fine-tuning", "Equivariant fine-tuning")
     pca = [{"label": label, "file": _blobs(folder, f"pca-{i}.png", 64, i)} for i, label in enumerate(labels)]
