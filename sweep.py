@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    sweep = load_sweep(arguments.config, arguments.overrides)
+    sweep = load_sweep(arguments.config, arguments.overrides, to_run=not arguments.dry_run)
     console = Console()
     if arguments.dry_run:
         dry_run(sweep, console)

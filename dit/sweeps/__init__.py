@@ -1,8 +1,8 @@
 """Two-stage experiments: the plan of a sweep, its execution, the speed-up analysis and the report.
 
-`schema` reads a sweep file, `plan` turns it into nodes with content addresses, `nodes` says what each kind does,
-`execution` runs them and skips what is done (`store`), in worker processes (`workers`) or on a cluster (`cluster`),
-`results` gathers what they left, `speedup` and `summary` draw conclusions, `report` shows them.
+`loading` reads a sweep file (`schema`, `checks`), `plan` turns it into nodes with content addresses, `nodes` says
+what each kind does, `execution` runs them and skips what is done (`store`), in worker processes (`workers`) or on a
+cluster (`cluster`), `results` gathers what they left, `speedup` and `summary` draw conclusions, `report` shows them.
 """
 
 import os
@@ -12,13 +12,13 @@ from pathlib import Path
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from dit.sweeps.checks import check_configs, check_data
 from dit.sweeps.estimates import dry_run
 from dit.sweeps.execution import run_nodes
+from dit.sweeps.loading import load_sweep
 from dit.sweeps.plan import Node, plan
 from dit.sweeps.report import comparison_table, write_report
 from dit.sweeps.results import collect
-from dit.sweeps.schema import Sweep, load_sweep
+from dit.sweeps.schema import Sweep
 from eqvae.training.files import write_atomically
 
 __all__ = ["Sweep", "comparison_table", "dry_run", "load_sweep", "plan", "run_sweep", "write_report"]
@@ -35,11 +35,8 @@ def run_sweep(sweep: Sweep, command: str, console: Console, retry: bool = False)
         The path of report.html, and the results it shows.
 
     Raises:
-        ValueError: before anything runs, for a config or data that cannot be read; afterwards, listing the parts that
-            failed and their logs.
+        ValueError: for a folder that cannot be written; listing the parts that failed and their logs.
     """
-    check_configs(sweep)
-    check_data(sweep)
     root = Path(sweep.root)
     nodes = plan(sweep)
     _record(sweep, nodes, root)

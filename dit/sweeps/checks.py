@@ -1,4 +1,4 @@
-"""What can be wrong with the configs and the data of a sweep, found before anything runs."""
+"""What can be wrong with a sweep, found before anything runs: (key of the sweep file, what is wrong with it)."""
 
 import contextlib
 import io
@@ -9,17 +9,83 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
-from dit.sweeps.configs import flatten, load_config
-from dit.sweeps.schema import SINGLE_FILES, Arm, Sweep, parts
+from dit.sweeps.configs import flatten, load_config, value_at
+from dit.sweeps.schema import Arm, Generator, Start, Sweep, parts
+from eqvae.autoencoders.loading import PACKAGED
+from eqvae.evaluation.features import METRIC_NAMES
 from eqvae.training.cli import TrainCLI, one_line
 
+SINGLE_FILES = (".ckpt", ".safetensors", ".pt", ".pth")
+"""Ends of the names of autoencoders in one file."""
 
-def check_configs(sweep: Sweep) -> None:
-    """Have the parser of `train.py` read every config with its overrides, without building anything.
+Problem = tuple[str, str]
 
-    Raises:
-        ValueError: naming the part of the sweep file, its config, and the parser's complaint.
-    """
+
+def problems(sweep: Sweep) -> list[Problem]:
+    """(key, what is wrong with it) of a sweep that has all its keys."""
+    steps, start, executor = sweep.evaluation.at_steps, sweep.start, sweep.executor
+    metrics = (METRIC_NAMES.get(sweep.evaluation.extractor), "kid", None)
+    trained = [name for name, arm in sweep.autoencoders.items() if arm.autoencoder is None]
+    checks = [
+        ("name", "must be one folder name", not sweep.name or Path(sweep.name).name != sweep.name),
+        ("name", "is taken by the store of all sweeps", sweep.name == "store"),
+        ("control", "is none of autoencoders", sweep.control not in sweep.autoencoders),
+        ("autoencoders", "needs the control and at least one more arm", len(sweep.autoencoders) < 2),
+        ("generators", "is empty", not sweep.generators),
+        ("seeds", "is empty or repeats one", not sweep.seeds or len(set(sweep.seeds)) < len(sweep.seeds)),
+        ("evaluation.at_steps", "must ascend from 1 or more", not steps or steps != sorted({*steps}) or steps[0] < 1),
+        ("evaluation.extractor", f"use one of {', '.join(METRIC_NAMES)}", metrics[0] is None),
+        ("evaluation.metric", f"use {metrics[0]} or kid", sweep.evaluation.metric not in metrics),
+        ("evaluation.num_images", "needs at least 4", sweep.evaluation.num_images < 4),
+        ("start", "give either autoencoder or config", bool(start.autoencoder) and bool(start.config)),
+        ("start", "give autoencoder or config: arms are trained from it",
+         bool(trained) and not start.autoencoder and not start.config),
+        ("executor.kind", "use local or submitit", executor.kind not in ("local", "submitit")),
+        ("executor.cluster", "use slurm or local", executor.cluster not in ("slurm", "local")),
+        ("executor.num_workers", "must not be negative", (executor.num_workers or 0) < 0),
+    ]  # fmt: skip
+    found = [(key, problem) for key, problem, wrong in checks if wrong]
+    for key, part in parts(sweep).items():
+        found += _part_problems(key, part)
+    if start.autoencoder is not None:
+        found += _folder_problems("start.autoencoder", start.autoencoder)
+    return found
+
+
+def _part_problems(key: str, part: Generator | Start) -> list[Problem]:
+    try:
+        config = load_config(part.config, part.overrides)
+    except ValueError as error:
+        return [(f"{key}.config", str(error))]
+    if not isinstance(part, Arm):
+        return []
+    found = _folder_problems(f"{key}.autoencoder", part.autoencoder) if part.autoencoder is not None else []
+    if part.at_step is not None:
+        last = value_at(config, "trainer.max_steps")
+        if part.autoencoder is not None:
+            found.append((f"{key}.at_step", "a ready autoencoder has no steps"))
+        elif not isinstance(last, int) or not 1 <= part.at_step <= last:
+            found.append((f"{key}.at_step", f"must lie in 1 to trainer.max_steps, {last}"))
+    return found
+
+
+def _folder_problems(key: str, source: str) -> list[Problem]:
+    """What keeps the folder of a ready autoencoder from being read."""
+    folder = Path(source) if Path(source).exists() else Path(str(PACKAGED / source))
+    if not folder.is_dir():
+        return []  # a single file, a hub id, or not there yet
+    try:
+        (folder / "config.json").read_bytes()
+    except OSError as error:
+        return [(key, f"the folder {folder} cannot be read: config.json: {error.strerror}")]
+    if not any(folder.glob("*.safetensors")):
+        return [(key, f"the folder {folder} has no .safetensors weights")]
+    return []
+
+
+def config_problems(sweep: Sweep) -> list[Problem]:
+    """What the parser of `train.py` finds in the configs with their overrides; nothing is built."""
+    found = []
     for key, part in parts(sweep).items():
         options = [f"--{name}={_text(value)}" for name, value in part.overrides.items()]
         complaint = io.StringIO()
@@ -31,44 +97,45 @@ def check_configs(sweep: Sweep) -> None:
             try:
                 TrainCLI(["fit", "--config", part.config, *options, "--print_config"])
             except SystemExit as stop:
-                if stop.code == 0:
-                    continue
-        raise ValueError(f"{key}: {part.config} with its overrides: {one_line(complaint.getvalue())}")
+                if stop.code:
+                    found.append((key, f"{part.config} with its overrides: {one_line(complaint.getvalue())}"))
+    return found
 
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def check_data(sweep: Sweep) -> None:
-    """Look for the folders and files of the arms' pictures.
-
-    Raises:
-        ValueError: naming the part of the sweep file, the key of its config, and the folder or pattern.
-    """
-    arms = sweep.autoencoders.items()
-    single = {"start": sweep.start, **{f"autoencoders.{name}": arm for name, arm in arms}}
-    missing = [
-        f"{key}.autoencoder: no file at {part.autoencoder}"
-        for key, part in single.items()
-        if (part.autoencoder or "").endswith(SINGLE_FILES) and not Path(part.autoencoder).is_file()
-    ]
-    changes = sweep.generator_pictures
-    missing += [problem for name, arm in arms for problem in _missing_data(f"autoencoders.{name}", arm, {})]
-    missing += [
-        problem for name, arm in arms if changes for problem in _missing_data("generator_pictures", arm, changes)
-    ]
-    if missing:
-        raise ValueError("; ".join(dict.fromkeys(missing)))
+def data_problems(sweep: Sweep) -> list[Problem]:
+    """Ready autoencoders, and folders and files of the arms' pictures, that are not there."""
+    arms = {f"autoencoders.{name}": arm for name, arm in sweep.autoencoders.items()}
+    found = []
+    for key, part in {"start": sweep.start, **arms}.items():
+        if part.autoencoder is not None and not _may_exist(part.autoencoder):
+            found.append((f"{key}.autoencoder", f"nothing at {part.autoencoder}, and no packaged one of that name"))
+    generators = {f"generators.{name}": generator for name, generator in sweep.generators.items()}
+    for key, part in (arms | generators).items():
+        found += [(f"{key}.config", problem) for problem in _missing_data(part, {})]
+    if sweep.generator_pictures:
+        changed = [_missing_data(arm, sweep.generator_pictures) for arm in arms.values()]
+        found += [("generator_pictures", problem) for problems in changed for problem in problems]
+    return found
 
 
-def _missing_data(key: str, arm: Arm, changes: dict[str, Any]) -> Iterator[str]:
-    for name, value in flatten(load_config(arm.config, arm.overrides | changes)["data"]):
-        is_folder = name.endswith("init_args.root")
-        if is_folder and not _is_readable(Path(value)):
-            yield f"{key}: {arm.config}, data.{name}: no readable folder at {value}"
+def _may_exist(source: str) -> bool:
+    """Whether an autoencoder is here or, going by its form (owner/name), may be had from the hub."""
+    if Path(source).exists() or (PACKAGED / source).is_dir():
+        return True
+    local = source.endswith(SINGLE_FILES) or source.startswith((".", "/")) or Path(source).parts[0] == "runs"
+    return source.count("/") == 1 and not local
+
+
+def _missing_data(part: Generator, changes: dict[str, Any]) -> Iterator[str]:
+    for name, value in flatten(load_config(part.config, part.overrides | changes)["data"]):
+        if name.endswith("init_args.root") and not _is_readable(Path(value)):
+            yield f"{part.config}, data.{name}: no readable folder at {value}"
         if name.endswith("init_args.files") and isinstance(value, str) and not glob(value):
-            yield f"{key}: {arm.config}, data.{name}: no file matches {value}"
+            yield f"{part.config}, data.{name}: no file matches {value}"
 
 
 def _is_readable(folder: Path) -> bool:

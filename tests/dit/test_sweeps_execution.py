@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from dit.sweeps import plan
+from dit.sweeps import load_sweep, plan
 from dit.sweeps.execution import run_nodes
 from dit.sweeps.plan import unique
 from dit.sweeps.report import write_report
 from dit.sweeps.results import collect
-from dit.sweeps.schema import Executor, load_sweep
+from dit.sweeps.schema import Executor
 from dit.sweeps.store import is_done
 from tests.dit import synthetic_nodes
 

@@ -8,7 +8,7 @@ import yaml
 from rich.console import Console
 
 from dit.sweeps import dry_run, load_sweep, plan, run_sweep
-from dit.sweeps.checks import check_configs, check_data
+from dit.sweeps.checks import config_problems
 from dit.sweeps.code_version import SOURCES, _files, _meaning
 from dit.sweeps.configs import value_at
 from dit.sweeps.estimates import batch_size, estimate
@@ -145,7 +145,7 @@ def lines_with(change, text=None):
         (("seeds: [0, 1]", "seeds: [zero]"), "could not be converted to Integer"),
         (("at_steps: [50, 100, 200]", "at_steps: [100, 50]"), "must ascend"),
         (("at_steps: [50, 100, 200]", "at_steps: []"), "must ascend"),
-        (("  autoencoder: shapes-f4c8", "  autoencoder: ./nowhere"), "no folder at ./nowhere"),
+        (("  autoencoder: shapes-f4c8", "  autoencoder: tests"), "the folder tests cannot be read"),
         (("num_workers: 2", "num_workers: -1"), "must not be negative"),
         (("name: tiny-shapes", "name: ../up"), "must be one folder name"),
         (("    overrides: {model.init_args.transforms: null}", "    at_step: 61"), "must lie in 1 to"),
@@ -187,23 +187,36 @@ def test_a_bad_override_is_the_command_line_s():
 
 
 def test_unknown_keys_of_configs_are_refused_before_anything_runs(tmp_path):
-    change = "autoencoders.equivariant.overrides={model.init_args.transfroms: null}"
-    with pytest.raises(ValueError, match=r"autoencoders\.equivariant: .*transfroms"):
-        run_sweep(load_sweep(DEMO, [change, f"root={tmp_path / 'runs'}"]), "", Console(quiet=True))
-    assert not (tmp_path / "runs").exists()
+    text, line = lines_with(("  equivariant:", "  equivariant:\n    overrides: {model.init_args.transfroms: null}"))
+    broken = tmp_path / "broken.yaml"
+    broken.write_text(text)
+    assert load_sweep(broken, [])
+    with pytest.raises(ValueError, match=rf"line {line}: autoencoders\.equivariant: .*transfroms"):
+        load_sweep(broken, [], to_run=True)
 
 
-def test_missing_data_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"no readable folder at data/openimages/train.*root"):
-        check_data(load_sweep(ROOT / "configs/sweeps/imagenet-dit-b.yaml", ["autoencoders.control.label=root"]))
-    with pytest.raises(ValueError, match=r"start\.autoencoder: no file at weights/vqgan"):
-        check_data(load_sweep(ROOT / "configs/sweeps/imagenet-maskgit.yaml", []))
+def test_what_a_sweep_needs_is_missed_when_it_is_to_run():
+    with pytest.raises(ValueError, match=r"line \d+: generator_pictures: .*no readable folder at data/imagenet/train"):
+        load_sweep(ROOT / "configs/sweeps/imagenet-dit-b.yaml", [], to_run=True)
+    with pytest.raises(ValueError, match=r"line 8: start\.autoencoder: nothing at weights/vqgan"):
+        load_sweep(ROOT / "configs/sweeps/imagenet-maskgit.yaml", [], to_run=True)
+    for source in ("./nowhere", "runs/nowhere", "no-such-name", "nowhere.safetensors"):
+        with pytest.raises(ValueError, match=f"nothing at {source}"):
+            load_sweep(DEMO, [f"start.autoencoder={source}"], to_run=True)
+
+
+def test_a_folder_that_cannot_be_read_is_refused_in_any_case(tmp_path):
+    with pytest.raises(ValueError, match=r"cannot be read: config\.json"):
+        load_sweep(DEMO, [f"start.autoencoder={tmp_path}"])
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"has no \.safetensors weights"):
+        load_sweep(DEMO, [f"start.autoencoder={tmp_path}"])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_the_configs_of_a_shipped_sweep_are_read(path):
-    check_configs(load_sweep(path, []))
+    assert config_problems(load_sweep(path, [])) == []
 
 
 def test_a_root_that_cannot_be_made_is_named(tmp_path):

@@ -1,0 +1,74 @@
+"""Reads a sweep file and refuses it, with the line of every mistake, before anything runs."""
+
+from pathlib import Path
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dit.sweeps.checks import config_problems, data_problems, problems
+from dit.sweeps.schema import Sweep
+
+
+def load_sweep(path: str | Path, overrides: list[str], to_run: bool = False) -> Sweep:
+    """Read and check a sweep file.
+
+    Args:
+        overrides: `key=value` in OmegaConf's dotted notation.
+        to_run: also have `train.py` read the configs, and look for autoencoders and pictures: a sweep can be planned
+            without them, and not run.
+
+    Raises:
+        ValueError: naming the file, the line and the key that is unknown, missing or impossible.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"no sweep file at {path}")
+    places = Places(path, overrides)
+    try:
+        loaded = OmegaConf.load(path)
+        if not OmegaConf.is_dict(loaded):
+            raise ValueError(f"{places.of('')}: is a list, not keys with values")
+        merged = OmegaConf.merge(OmegaConf.structured(Sweep), loaded, OmegaConf.from_dotlist(overrides))
+        missing = sorted(OmegaConf.missing_keys(merged))
+        if missing:
+            raise ValueError(f"{places.of(missing[0])}: lacks {', '.join(missing)}")
+        OmegaConf.resolve(merged)
+        sweep = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{places.of(error.full_key or '')}: {str(error).splitlines()[0]}") from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ValueError(f"sweep file {path}, line {line}: {error.problem}") from None
+    except RecursionError:
+        raise ValueError(f"sweep file {path}: a list or an anchor contains itself") from None
+    found = problems(sweep)
+    if to_run and not found:
+        found = data_problems(sweep) or config_problems(sweep)
+    if found:
+        raise ValueError("; ".join(f"{places.of(key)}: {key}: {problem}" for key, problem in dict.fromkeys(found)))
+    return sweep
+
+
+class Places:
+    """Where a key of a sweep stands: "sweep file F, line N", or "command line"."""
+
+    def __init__(self, path: str | Path, overrides: list[str]):
+        self.path = path
+        self.overridden = [override.split("=", 1)[0] for override in overrides]
+
+    def of(self, key: str) -> str:
+        if any(key == other or key.startswith(f"{other}.") for other in self.overridden):
+            return f"command line, {key}"
+        return f"sweep file {self.path}, line {self._line(key)}"
+
+    def _line(self, key: str) -> int:
+        """Line of the deepest part of a dotted key that the file has; keys of `overrides` hold dots themselves."""
+        node, line = yaml.compose(Path(self.path).read_text(), Loader=yaml.SafeLoader), 1
+        while isinstance(node, yaml.MappingNode):
+            for name, value in node.value:
+                if key == name.value or key.startswith((f"{name.value}.", f"{name.value}[")):
+                    key, node, line = key[len(name.value) + 1 :], value, name.start_mark.line + 1
+                    break
+            else:
+                break
+        return line

@@ -1,0 +1,92 @@
+"""What real nodes leave: snapshots, copies of ready autoencoders, costs, hyper-parameters in TensorBoard."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+
+from dit.sweeps import load_sweep, plan
+from dit.sweeps.nodes import run_node
+from dit.sweeps.training import read_cost
+from eqvae.autoencoders import load_autoencoder
+from tests.tiny import STAGE_ONE, STAGE_TWO
+
+ROOT = Path(__file__).parents[2]
+
+
+def text(overrides):
+    return "{" + ", ".join(f"{key}: {value}" for key, value in overrides.items()) + "}"
+
+
+@pytest.fixture(scope="module")
+def nodes():
+    config = f"config: {ROOT}/configs/eqvae/tiny-shapes.yaml"
+    arms = {f"step{step}": f"{{label: S, {config}, at_step: {step}, overrides: {text(STAGE_ONE)}}}" for step in (2, 6)}
+    arms["ready"] = f"{{label: R, {config}, autoencoder: shapes-f4c8, overrides: {text(STAGE_ONE)}}}"
+    overrides = [f"autoencoders.{name}={arm}" for name, arm in arms.items()]
+    overrides += ["seeds=[0]", "evaluation.at_steps=[2,4]", f"generators.sit.overrides={text(STAGE_TWO)}"]
+    return {node.name: node for node in plan(load_sweep(ROOT / "configs/sweeps/tiny-shapes.yaml", overrides))}
+
+
+@pytest.fixture(scope="module")
+def done(nodes, tmp_path_factory):
+    """Folders of the nodes that have been done, by name; doing one does its inputs first."""
+    root, folders, progress = tmp_path_factory.mktemp("store"), {}, []
+
+    def do(name):
+        node = nodes[name]
+        if name not in folders:
+            inputs = {role: do(other.name) for role, other in node.inputs.items()}
+            folder = root / f"{node.kind}-{node.address}"
+            if not folder.exists():
+                folder.mkdir()
+                run_node(node.kind, folder, node.settings, inputs, lambda *report: progress.append(report))
+            folders[name] = folder
+        return folders[name]
+
+    do.progress = progress
+    return do
+
+
+def weights(folder):
+    return load_autoencoder(folder / "autoencoder").state_dict()
+
+
+@pytest.mark.slow
+def test_a_snapshot_of_the_last_step_is_the_exported_autoencoder(done):
+    exported, last, early = done("autoencoder-step6-seed0"), done("snapshot-step6-seed0"), done("snapshot-step2-seed0")
+    assert all(torch.equal(value, weights(last)[name]) for name, value in weights(exported).items())
+    assert not all(torch.equal(value, weights(last)[name]) for name, value in weights(early).items())
+    normalizations = [load_autoencoder(folder / "autoencoder").normalization for folder in (exported, last, early)]
+    for name in ("shift", "scale"):
+        assert getattr(normalizations[0], name) == pytest.approx(getattr(normalizations[1], name), rel=1e-5)
+        assert getattr(normalizations[0], name) != pytest.approx(getattr(normalizations[2], name), rel=1e-5)
+    assert done("autoencoder-step2-seed0") == exported
+
+
+@pytest.mark.slow
+def test_a_ready_autoencoder_is_kept_as_it_was(done):
+    assert load_autoencoder(done("autoencoder-ready-seed0") / "autoencoder").fingerprint() == (
+        load_autoencoder("shapes-f4c8").fingerprint()
+    )
+    assert (done("diagnostics-ready-seed0") / "panel.png").is_file()
+
+
+@pytest.mark.slow
+def test_a_generator_s_cost_progress_and_hyper_parameters_are_kept(done):
+    folder = done("sit-ready-seed0")
+    cost = read_cost(folder)
+    assert cost["images_per_step"] == STAGE_TWO["data.init_args.batch_size"]
+    assert cost["seconds_per_step"] > 0
+    assert done.progress[-1] == (4, 4, 16)
+    assert [path.name for path in sorted((folder / "checkpoints").glob("step=*.ckpt"))] == [
+        "step=0000002.ckpt",
+        "step=0000004.ckpt",
+    ]
+    events = EventMultiplexer()
+    links = folder.parent / "links"
+    links.mkdir()
+    (links / "sit").symlink_to(folder, target_is_directory=True)
+    events.AddRunsFromDirectory(str(links)).Reload()
+    assert any(events.SummaryMetadata(run, "_hparams_/session_start_info") for run in events.Runs())
