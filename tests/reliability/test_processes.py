@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import Callback
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 import eqvae.data.module
+from eqvae.losses.adversarial import MAXIMUM_WEIGHT
 from eqvae.training.checkpoints import load_checkpoint
 from tests.tiny import stage_one, stage_two
 
@@ -19,15 +20,17 @@ class RecordLoss(Callback):
     """Writes the logged losses and the final weights to a file: processes share nothing else."""
 
     def __init__(self, path):
-        self.path, self.losses = path, []
+        self.path, self.losses, self.adaptive_weights = path, [], []
 
     def on_train_batch_end(self, trainer, *_):
         self.losses.append(float(trainer.logged_metrics["train/loss"]))
+        self.adaptive_weights.append(float(trainer.logged_metrics.get("train/adaptive_weight", 0)))
 
     def on_train_end(self, trainer, module):
         if trainer.is_global_zero:
             weights = {name: value.detach().clone() for name, value in module.named_parameters()}
-            torch.save({"losses": self.losses, "weights": weights}, self.path)
+            values = {"losses": self.losses, "adaptive_weights": self.adaptive_weights}
+            torch.save(values | {"weights": weights}, self.path)
 
 
 def options(num_processes: int, batch_size: int = 8) -> dict:
@@ -79,8 +82,12 @@ def test_two_processes_equal_one_with_a_critic(cache, tmp_path):
     settings = {"num_layers": 1, "base_channels": 8, "start_step": 5}
     overrides = {f"model.init_args.adversarial.{key}": value for key, value in settings.items()}
     overrides |= {"model.init_args.learning_rate": 1e-5, "model.init_args.transforms": "null"}
+    overrides |= {"model.init_args.reconstruction.reduction": "mean"}  # with the sum the weight lies at its clamp
     arguments = {"overrides": overrides, "prepare": without_batch_norm}
-    assert_equal_runs(*(fit(1, tmp_path / str(count), cache, count, **arguments) for count in (1, 2)), atol=1e-5)
+    one, two = (fit(1, tmp_path / str(count), cache, count, **arguments) for count in (1, 2))
+    assert_equal_runs(one, two, atol=1e-5)
+    assert 0 < max(one["adaptive_weights"]) < MAXIMUM_WEIGHT
+    assert two["adaptive_weights"] == pytest.approx(one["adaptive_weights"], rel=1e-4)
 
 
 def assert_equal_runs(one: dict, two: dict, atol: float = 1e-6) -> None:
