@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dit.checkpoints import Generator
-from dit.samplers import guide, image_noise, sample, step_noise
+from dit.samplers import CountingModel, guide, image_noise, sample, step_noise
 from eqvae.autoencoders import KLAutoencoder
 from eqvae.data.images import to_uint8
 from eqvae.training.randomness import keyed_integers
@@ -63,13 +63,14 @@ def generate_latents(
     labels: Tensor,
     settings: SamplingSettings,
     callback: Callable[[int, Tensor, float], None] | None = None,
+    counter: CountingModel | None = None,
 ) -> Tensor:
-    """Normalized latents [B, C, h, w] of image indices [B] with labels [B]."""
+    """Normalized latents [B, C, h, w] of image indices [B] with labels [B]; a counter stands in for the backbone."""
     device = next(generator.backbone.parameters()).device
     indices, labels = indices.to(device), labels.to(device)
     config = generator.backbone.config
     model = guide(
-        generator.backbone,
+        counter or generator.backbone,
         labels,
         settings.guidance_scale,
         generator.num_classes if config["class_dropout_prob"] > 0 else None,
@@ -89,6 +90,20 @@ def generate_latents(
 
 
 @torch.inference_mode()
+def make_images(
+    generator: Generator,
+    autoencoder: KLAutoencoder,
+    indices: Tensor,
+    labels: Tensor,
+    settings: SamplingSettings,
+    counter: CountingModel | None = None,
+) -> Tensor:
+    """uint8 images [B, 3, H, W] of image indices [B] with labels [B], in one batch; the autoencoder goes unchecked."""
+    latents = generate_latents(generator, indices, labels, settings, counter=counter)
+    images = autoencoder.to(latents.device).decode(generator.spec.normalization.denormalize(latents.float()))
+    return to_uint8(images, settings.uint8_rule).cpu()
+
+
 def generate_images(
     generator: Generator,
     autoencoder: KLAutoencoder,
@@ -103,9 +118,5 @@ def generate_images(
         ValueError: if the autoencoder is not the one that made the generator's latents.
     """
     generator.spec.require_autoencoder(autoencoder, "the generator")
-    device = next(generator.backbone.parameters()).device
-    autoencoder = autoencoder.to(device)
-    for part in torch.arange(len(labels)).split(batch_size):
-        latents = generate_latents(generator, part + first_index, labels[part], settings)
-        images = autoencoder.decode(generator.spec.normalization.denormalize(latents.float()))
-        yield to_uint8(images, settings.uint8_rule).cpu()
+    for batch in torch.arange(len(labels)).split(batch_size):
+        yield make_images(generator, autoencoder, batch + first_index, labels[batch], settings)
