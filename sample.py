@@ -14,7 +14,7 @@ import torch
 from rich.progress import track
 
 from dit.checkpoints import load_generator
-from dit.generation import SamplingSettings, choose_labels, make_images
+from dit.generation import SamplingSettings, choose_labels, make_images, require_autoencoder
 from dit.sample_files import SampleFolder, fill
 from dit.samplers import SAMPLERS, CountingModel
 from eqvae.autoencoders import load_autoencoder
@@ -29,6 +29,8 @@ def main() -> None:
     add = parser.add_argument
     add("--checkpoint", required=True, help="checkpoint of a generator (.ckpt)")
     add("--autoencoder", help="folder or hub id that decodes; the one named in the checkpoint")
+    other = "accept an autoencoder that did not make the latents, e.g. with a fine-tuned decoder"
+    add("--allow-other-autoencoder", action="store_true", help=other)
     add("--output", default="samples", help="folder for the results")
     add("--num-images", type=int, default=100, help="how many images")
     add("--batch-size", type=int, default=100, help="images at a time; changes no image")
@@ -57,7 +59,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if source is None:
         raise ValueError(f"checkpoint {arguments.checkpoint} names no autoencoder: give --autoencoder")
     autoencoder = load_autoencoder(source).freeze()
-    generator.spec.require_autoencoder(autoencoder, "the generator")
+    require_autoencoder(generator, autoencoder, arguments.allow_other_autoencoder)
     names = {field.name for field in dataclasses.fields(SamplingSettings)}
     settings = SamplingSettings(**{name: value for name, value in vars(arguments).items() if name in names})
     settings = dataclasses.replace(settings, sampler=settings.sampler or generator.default_sampler)

@@ -56,6 +56,28 @@ def choose_labels(indices: Tensor, num_classes: int, how: str, seed: int = 0) ->
     return listed[indices % len(listed)]
 
 
+def require_autoencoder(generator: Generator, autoencoder: KLAutoencoder, allow_other: bool = False) -> None:
+    """Refuse an autoencoder that did not make the generator's latents.
+
+    Args:
+        allow_other: accept one of the same latents, e.g. whose decoder alone was trained on; the latents keep the
+            normalization that the generator was trained with. So it is where the generator does not know its own.
+
+    Raises:
+        ValueError: with both fingerprints, or where even the shape of the latents differs.
+    """
+    spec = generator.spec
+    ours = (spec.shape[0], spec.downsampling_factor)
+    theirs = (autoencoder.latent_channels, autoencoder.downsampling_factor)
+    if ours != theirs:
+        raise ValueError(
+            f"the generator makes latents of {ours[0]} channels at 1/{ours[1]} of the image, the autoencoder decodes "
+            f"{theirs[0]} at 1/{theirs[1]}: give another autoencoder"
+        )
+    if not allow_other and spec.autoencoder_fingerprint is not None:
+        spec.require_autoencoder(autoencoder, "the generator")
+
+
 @torch.inference_mode()
 def generate_latents(
     generator: Generator,
@@ -117,6 +139,6 @@ def generate_images(
     Raises:
         ValueError: if the autoencoder is not the one that made the generator's latents.
     """
-    generator.spec.require_autoencoder(autoencoder, "the generator")
+    require_autoencoder(generator, autoencoder)
     for batch in torch.arange(len(labels)).split(batch_size):
         yield make_images(generator, autoencoder, batch + first_index, labels[batch], settings)

@@ -13,13 +13,13 @@ class LatentSpec:
     Args:
         shape: (C, h, w) of one latent.
         downsampling_factor: image side over latent side.
-        autoencoder_fingerprint: sha256 of the autoencoder's weights.
+        autoencoder_fingerprint: sha256 of the autoencoder's weights; None where it is unknown.
         normalization: from raw to normalized latents.
     """
 
     shape: tuple[int, int, int]
     downsampling_factor: int
-    autoencoder_fingerprint: str
+    autoencoder_fingerprint: str | None
     normalization: Normalization
 
     @classmethod

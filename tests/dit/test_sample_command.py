@@ -152,3 +152,35 @@ def test_a_folder_with_another_record_is_refused(tmp_path):
     (tmp_path / "samples.json").write_text("[]")
     with pytest.raises(ValueError, match="is no record of samples"):
         SampleFolder(tmp_path, {"num_images": 1}, part_size=1)
+
+
+def test_another_decoder_only_where_it_is_allowed(checkpoint, tmp_path, monkeypatch, capsys):
+    other = tiny_autoencoder()
+    with torch.no_grad():
+        other.model.decoder.conv_out.bias += 0.5
+    other.save_pretrained(tmp_path / "other")
+    option = ("--autoencoder", str(tmp_path / "other"))
+    with pytest.raises(SystemExit):
+        run(monkeypatch, checkpoint, tmp_path / "refused", *option)
+    assert "belongs to autoencoder" in capsys.readouterr().err
+    assert not (tmp_path / "refused").exists()
+    run(monkeypatch, checkpoint, tmp_path / "own")
+    run(monkeypatch, checkpoint, tmp_path / "other-samples", *option, "--allow-other-autoencoder")
+    own, brighter = (np.load(tmp_path / name / "samples.npz")["arr_0"] for name in ("own", "other-samples"))
+    assert brighter.mean() > own.mean() + 20
+    about = json.loads((tmp_path / "other-samples/samples.json").read_text())
+    assert about["autoencoder_fingerprint"] == other.fingerprint()
+
+
+def test_an_autoencoder_of_other_latents_is_never_allowed(checkpoint, tmp_path, monkeypatch, capsys):
+    tiny_autoencoder(factor=2).save_pretrained(tmp_path / "other")
+    with pytest.raises(SystemExit):
+        run(
+            monkeypatch,
+            checkpoint,
+            tmp_path / "o",
+            "--autoencoder",
+            str(tmp_path / "other"),
+            "--allow-other-autoencoder",
+        )
+    assert "at 1/4 of the image, the autoencoder decodes 4 at 1/2" in capsys.readouterr().err
