@@ -27,7 +27,9 @@ def main() -> None:
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
-    add("--checkpoint", required=True, help="checkpoint of a generator (.ckpt)")
+    add("--checkpoint", required=True, help="checkpoint of a generator (.ckpt), or a public one of DiT or SiT (.pt)")
+    add("--family", choices=["DiT", "SiT"], help="of a public checkpoint, which does not tell")
+    add("--num-heads", type=int, help="of a public checkpoint of a width that was not published")
     add("--autoencoder", help="folder or hub id that decodes; the one named in the checkpoint")
     other = "accept an autoencoder that did not make the latents, e.g. with a fine-tuned decoder"
     add("--allow-other-autoencoder", action="store_true", help=other)
@@ -54,7 +56,7 @@ def _run(arguments: argparse.Namespace) -> None:
     rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if arguments.num_images < 1 or arguments.batch_size < 1:
         raise ValueError("--num-images and --batch-size must be at least 1")
-    generator = load_generator(arguments.checkpoint)
+    generator = load_generator(arguments.checkpoint, arguments.family, arguments.num_heads)
     source = arguments.autoencoder or generator.autoencoder_source
     if source is None:
         raise ValueError(f"checkpoint {arguments.checkpoint} names no autoencoder: give --autoencoder")
@@ -68,6 +70,7 @@ def _run(arguments: argparse.Namespace) -> None:
         "checkpoint": str(arguments.checkpoint),
         "checkpoint_sha256": sha256_of_file(arguments.checkpoint),
         "num_steps": generator.num_steps,
+        "objective": type(generator.objective).__name__,
         "autoencoder": str(source),
         "autoencoder_fingerprint": autoencoder.fingerprint(),
         "num_images": arguments.num_images,
