@@ -16,7 +16,7 @@ from rich.progress import track
 from dit.checkpoints import load_generator
 from dit.generation import SamplingSettings, choose_labels, make_images, require_autoencoder
 from dit.sample_files import SampleFolder, fill
-from dit.samplers import SAMPLERS, CountingModel
+from dit.samplers import SAMPLERS, TIMESTEP_SPACINGS, CountingModel
 from eqvae.autoencoders import load_autoencoder
 from eqvae.training.cli import run_command
 from eqvae.training.files import sha256_of_file
@@ -39,6 +39,8 @@ def main() -> None:
     add("--labels", default="balanced", help="balanced, random, or class numbers separated by commas")
     add("--sampler", choices=list(SAMPLERS), help="heun for flow models, ddpm for diffusion models")
     add("--num-inference-steps", type=int, default=50, help="steps of the sampler")
+    spacing = "of diffusion samplers: linspace as the public DiT, leading as an exported pipeline"
+    add("--timestep-spacing", choices=list(TIMESTEP_SPACINGS), default="linspace", help=spacing)
     add("--guidance-scale", type=float, default=1.0, help="classifier-free guidance; 1 is none")
     add("--guidance-channels", choices=["all", "first3"], default="all", help="first3 as the public DiT and SiT")
     interval = {"nargs": 2, "type": float, "metavar": ("LOW", "HIGH"), "default": SamplingSettings.guidance_interval}

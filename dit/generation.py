@@ -24,6 +24,7 @@ class SamplingSettings:
         guidance_scale: of classifier-free guidance; 1 is none.
         guidance_channels: "all", or "first3" as the public DiT and SiT samplers do.
         guidance_interval: first and last time at which guidance acts, in the objective's time.
+        timestep_spacing: of diffusion samplers, "linspace" or "leading" (`dit.samplers.sample`).
         seed: of starting noise, step noise and random labels.
         uint8_rule: "round", or "truncate" as the public samplers do.
     """
@@ -33,6 +34,7 @@ class SamplingSettings:
     guidance_scale: float = 1.0
     guidance_channels: Literal["all", "first3"] = "all"
     guidance_interval: tuple[float, float] = (0.0, 1000.0)
+    timestep_spacing: Literal["linspace", "leading"] = "linspace"
     seed: int = 0
     uint8_rule: Literal["round", "truncate"] = "round"
 
@@ -108,6 +110,7 @@ def generate_latents(
         settings.num_inference_steps,
         step_noise(indices, shape, settings.seed),
         callback,
+        timestep_spacing=settings.timestep_spacing,
     )
 
 

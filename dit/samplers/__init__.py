@@ -5,6 +5,7 @@ not depend on the batch or device it is made in. `guide` binds labels and guidan
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -36,6 +37,7 @@ __all__ = [
     "guide",
     "heun",
     "image_noise",
+    "leading_timesteps",
     "midpoint",
     "sample",
     "step_noise",
@@ -53,6 +55,21 @@ def step_noise(indices: Tensor, shape: tuple[int, ...], seed: int) -> Callable[[
     return lambda step: keyed_normal(fold_keys(step, indices), shape, seed=seed, stream="step-noise")
 
 
+def leading_timesteps(num_timesteps: int, num_inference_steps: int) -> list[int]:
+    """0, s, 2 s, ... for the stride s = num_timesteps // num_inference_steps: diffusers' spacing "leading".
+
+    Raises:
+        ValueError: if there are fewer timesteps than steps.
+    """
+    if not 1 <= num_inference_steps <= num_timesteps:
+        raise ValueError(f"num_inference_steps {num_inference_steps}: use 1 to {num_timesteps}")
+    stride = num_timesteps // num_inference_steps
+    return list(range(0, num_inference_steps * stride, stride))
+
+
+TIMESTEP_SPACINGS = {"linspace": space_timesteps, "leading": leading_timesteps}
+
+
 def sample(
     objective: Objective,
     model: Callable[[Tensor, Tensor], Tensor],
@@ -62,6 +79,7 @@ def sample(
     step_noise: Callable[[int], Tensor] | None = None,
     callback: Callable[[int, Tensor, float], None] | None = None,
     stochastic: StochasticSettings | None = None,
+    timestep_spacing: Literal["linspace", "leading"] = "linspace",
 ) -> Tensor:
     """Normalized latents [B, C, h, w] from noise of that shape.
 
@@ -74,15 +92,20 @@ def sample(
         step_noise: noise of each step, for the samplers with randomness.
         callback: called with step, x and time after each step.
         stochastic: of "euler_maruyama" and "stochastic_heun"; the published settings if None.
+        timestep_spacing: of diffusion timesteps, in diffusers' words: "linspace" with both ends and rounding (the
+            public DiT), or "leading", whole strides from 0 (the exported pipeline).
 
     Raises:
-        ValueError: if the sampler is unknown, does not fit the objective or lacks its noise, or without steps.
+        ValueError: if the sampler or spacing is unknown, the sampler does not fit the objective or lacks its noise, or
+            without steps.
     """
     if sampler not in SAMPLERS:
         raise ValueError(f"sampler {sampler!r} is unknown: use one of {', '.join(SAMPLERS)}")
     if not isinstance(objective, SAMPLERS[sampler]):
         fitting = ", ".join(name for name, fits in SAMPLERS.items() if isinstance(objective, fits))
         raise ValueError(f"sampler {sampler!r} does not fit a {type(objective).__name__} model: use one of {fitting}")
+    if timestep_spacing not in TIMESTEP_SPACINGS:
+        raise ValueError(f"timestep_spacing {timestep_spacing!r} is unknown: use {' or '.join(TIMESTEP_SPACINGS)}")
     if num_inference_steps < 1:
         raise ValueError(f"num_inference_steps must be at least 1, got {num_inference_steps}")
     if step_noise is None and sampler in (*SDE_SAMPLERS, "ddpm"):
@@ -92,7 +115,7 @@ def sample(
     if sampler in ODE_SAMPLERS:
         times = torch.linspace(*objective.sampling_interval, num_inference_steps + 1, dtype=torch.float64)
         return ODE_SAMPLERS[sampler](lambda x, t: objective.velocity(model(x, t), x, t), noise, times, callback)
-    timesteps = space_timesteps(objective.num_timesteps, num_inference_steps)
+    timesteps = TIMESTEP_SPACINGS[timestep_spacing](objective.num_timesteps, num_inference_steps)
     if sampler == "ddim":
         return ddim(model, noise, objective, timesteps, callback)
     return ddpm(model, noise, objective, timesteps, step_noise, callback)
