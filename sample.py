@@ -16,7 +16,8 @@ from rich.progress import track
 from dit.checkpoints import load_generator
 from dit.generation import SamplingSettings, choose_labels, make_images, require_autoencoder
 from dit.sample_files import SampleFolder, fill
-from dit.samplers import SAMPLERS, TIMESTEP_SPACINGS, CountingModel
+from dit.samplers import SAMPLERS, SDE_SAMPLERS, TIMESTEP_SPACINGS, CountingModel, StochasticSettings
+from dit.samplers.sde import DIFFUSIONS, LAST_STEPS
 from eqvae.autoencoders import load_autoencoder
 from eqvae.training.cli import run_command
 from eqvae.training.files import sha256_of_file
@@ -41,6 +42,11 @@ def main() -> None:
     add("--num-inference-steps", type=int, default=50, help="steps of the sampler")
     spacing = "of diffusion samplers: linspace as the public DiT, leading as an exported pipeline"
     add("--timestep-spacing", choices=list(TIMESTEP_SPACINGS), default="linspace", help=spacing)
+    form = "noise of euler_maruyama and stochastic_heun: the form of its coefficient; default sigma"
+    add("--diffusion", choices=DIFFUSIONS, help=form)
+    add("--diffusion-norm", type=float, help="factor of that coefficient; default 1")
+    add("--last-step", choices=LAST_STEPS, help="their last step, without noise; default mean")
+    add("--last-step-size", type=float, help="length of it, in time; default 0.04")
     add("--guidance-scale", type=float, default=1.0, help="classifier-free guidance; 1 is none")
     add("--guidance-channels", choices=["all", "first3"], default="all", help="first3 as the public DiT and SiT")
     interval = {"nargs": 2, "type": float, "metavar": ("LOW", "HIGH"), "default": SamplingSettings.guidance_interval}
@@ -52,6 +58,13 @@ def main() -> None:
     add("--npz", action="store_true", help="write samples.npz (arr_0 uint8 [N, H, W, 3]) for the ADM evaluation suite")
     arguments = parser.parse_args()
     run_command(lambda: _run(arguments))
+
+
+def _stochastic(arguments: argparse.Namespace, sampler: str) -> StochasticSettings | None:
+    """Settings of the samplers with noise; None for the others, unless they were given and are to be refused."""
+    names = [field.name for field in dataclasses.fields(StochasticSettings)]
+    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    return StochasticSettings(**given) if given or sampler in SDE_SAMPLERS else None
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -66,7 +79,8 @@ def _run(arguments: argparse.Namespace) -> None:
     require_autoencoder(generator, autoencoder, arguments.allow_other_autoencoder)
     names = {field.name for field in dataclasses.fields(SamplingSettings)}
     settings = SamplingSettings(**{name: value for name, value in vars(arguments).items() if name in names})
-    settings = dataclasses.replace(settings, sampler=settings.sampler or generator.default_sampler)
+    sampler = settings.sampler or generator.default_sampler
+    settings = dataclasses.replace(settings, sampler=sampler, stochastic=_stochastic(arguments, sampler))
     labels = choose_labels(torch.arange(arguments.num_images), generator.num_classes, arguments.labels, settings.seed)
     about = dataclasses.asdict(settings) | {
         "checkpoint": str(arguments.checkpoint),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dit.checkpoints import Generator
-from dit.samplers import CountingModel, guide, image_noise, sample, step_noise
+from dit.samplers import CountingModel, StochasticSettings, guide, image_noise, sample, step_noise
 from eqvae.autoencoders import KLAutoencoder
 from eqvae.data.images import to_uint8
 from eqvae.training.randomness import keyed_integers
@@ -25,6 +25,7 @@ class SamplingSettings:
         guidance_channels: "all", or "first3" as the public DiT and SiT samplers do.
         guidance_interval: first and last time at which guidance acts, in the objective's time.
         timestep_spacing: of diffusion samplers, "linspace" or "leading" (`dit.samplers.sample`).
+        stochastic: of "euler_maruyama" and "stochastic_heun"; null takes the published ones.
         seed: of starting noise, step noise and random labels.
         uint8_rule: "round", or "truncate" as the public samplers do.
     """
@@ -35,6 +36,7 @@ class SamplingSettings:
     guidance_channels: Literal["all", "first3"] = "all"
     guidance_interval: tuple[float, float] = (0.0, 1000.0)
     timestep_spacing: Literal["linspace", "leading"] = "linspace"
+    stochastic: StochasticSettings | None = None
     seed: int = 0
     uint8_rule: Literal["round", "truncate"] = "round"
 
@@ -110,7 +112,8 @@ def generate_latents(
         settings.num_inference_steps,
         step_noise(indices, shape, settings.seed),
         callback,
-        timestep_spacing=settings.timestep_spacing,
+        settings.stochastic,
+        settings.timestep_spacing,
     )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from dit.objectives import Diffusion, Flow, Objective, space_timesteps
 from dit.samplers.counting import CountingModel
 from dit.samplers.ddpm import ddim, ddpm
+from dit.samplers.dpm import dpm_solver
 from dit.samplers.guidance import guide
 from dit.samplers.ode import adaptive, euler, heun, midpoint
 from dit.samplers.sde import StochasticSettings, euler_maruyama, stochastic_heun
@@ -22,7 +23,7 @@ ODE_SAMPLERS = {"euler": euler, "heun": heun, "midpoint": midpoint, "adaptive": 
 SDE_SAMPLERS = {"euler_maruyama": euler_maruyama, "stochastic_heun": stochastic_heun}
 SAMPLERS = {
     **dict.fromkeys((*ODE_SAMPLERS, *SDE_SAMPLERS), Flow),
-    **dict.fromkeys(("ddpm", "ddim"), Diffusion),
+    **dict.fromkeys(("ddpm", "ddim", "dpm_solver"), Diffusion),
 }  # and the objective that each goes with
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "adaptive",
     "ddim",
     "ddpm",
+    "dpm_solver",
     "euler",
     "euler_maruyama",
     "guide",
@@ -87,7 +89,7 @@ def sample(
         objective: what the model was trained with.
         model: `model(x, t)`, labels and guidance bound by `guide`.
         sampler: a key of `SAMPLERS`. Flow: "euler", "heun", "midpoint", "adaptive" (no randomness), "euler_maruyama",
-            "stochastic_heun". Diffusion: "ddpm", or "ddim" (no randomness).
+            "stochastic_heun". Diffusion: "ddpm", or "ddim" and "dpm_solver" (no randomness).
         num_inference_steps: steps; both Heuns and midpoint evaluate the model twice in each, "adaptive" as it likes.
         step_noise: noise of each step, for the samplers with randomness.
         callback: called with step, x and time after each step.
@@ -106,6 +108,10 @@ def sample(
         raise ValueError(f"sampler {sampler!r} does not fit a {type(objective).__name__} model: use one of {fitting}")
     if timestep_spacing not in TIMESTEP_SPACINGS:
         raise ValueError(f"timestep_spacing {timestep_spacing!r} is unknown: use {' or '.join(TIMESTEP_SPACINGS)}")
+    if timestep_spacing != "linspace" and not isinstance(objective, Diffusion):
+        raise ValueError(f"timestep_spacing {timestep_spacing} is for diffusion models: leave it out")
+    if stochastic is not None and sampler not in SDE_SAMPLERS:
+        raise ValueError(f"sampler {sampler!r} takes no stochastic settings: use {' or '.join(SDE_SAMPLERS)}")
     if num_inference_steps < 1:
         raise ValueError(f"num_inference_steps must be at least 1, got {num_inference_steps}")
     if step_noise is None and sampler in (*SDE_SAMPLERS, "ddpm"):
@@ -115,6 +121,8 @@ def sample(
     if sampler in ODE_SAMPLERS:
         times = torch.linspace(*objective.sampling_interval, num_inference_steps + 1, dtype=torch.float64)
         return ODE_SAMPLERS[sampler](lambda x, t: objective.velocity(model(x, t), x, t), noise, times, callback)
+    if sampler == "dpm_solver":
+        return dpm_solver(model, noise, objective, num_inference_steps, timestep_spacing, callback)
     timesteps = TIMESTEP_SPACINGS[timestep_spacing](objective.num_timesteps, num_inference_steps)
     if sampler == "ddim":
         return ddim(model, noise, objective, timesteps, callback)

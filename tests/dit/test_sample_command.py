@@ -184,3 +184,22 @@ def test_an_autoencoder_of_other_latents_is_never_allowed(checkpoint, tmp_path, 
             "--allow-other-autoencoder",
         )
     assert "at 1/4 of the image, the autoencoder decodes 4 at 1/2" in capsys.readouterr().err
+
+
+def test_noise_of_the_stochastic_sampler_is_an_option(checkpoint, tmp_path, monkeypatch, capsys):
+    options = {
+        "published": (),
+        "twice": ("--diffusion-norm", "2"),
+        "form": ("--diffusion", "linear", "--last-step", "none"),
+    }
+    pictures = {}
+    for name, option in options.items():
+        run(monkeypatch, checkpoint, tmp_path / name, "--sampler", "euler_maruyama", *option)
+        pictures[name] = (tmp_path / name / "samples.npz").read_bytes()
+    assert len(set(pictures.values())) == 3
+    about = json.loads((tmp_path / "form/samples.json").read_text())
+    expected = {"diffusion": "linear", "diffusion_norm": 1.0, "last_step": "none", "last_step_size": 0.04}
+    assert about["stochastic"] == expected
+    with pytest.raises(SystemExit):
+        run(monkeypatch, checkpoint, tmp_path / "heun", "--sampler", "heun", "--diffusion-norm", "2")
+    assert "takes no stochastic settings" in capsys.readouterr().err
