@@ -133,7 +133,9 @@ def sample(
         return SDE_SAMPLERS[sampler](objective, model, noise, num_inference_steps, step_noise, stochastic, callback)
     if sampler in ODE_SAMPLERS:
         times = torch.linspace(*objective.sampling_interval, num_inference_steps + 1, dtype=torch.float64)
-        return ODE_SAMPLERS[sampler](lambda x, t: objective.velocity(model(x, t), x, t), noise, times, callback)
+        return ODE_SAMPLERS[sampler](
+            lambda x, t, *guided_at: objective.velocity(model(x, t, *guided_at), x, t), noise, times, callback
+        )
     if sampler == "dpm_solver":
         return dpm_solver(model, noise, objective, num_inference_steps, timestep_spacing, callback)
     timesteps = TIMESTEP_SPACINGS[timestep_spacing](objective.num_timesteps, num_inference_steps)
