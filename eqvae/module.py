@@ -1,10 +1,12 @@
 """Stage 1: fine-tune an autoencoder, with or without equivariance regularization."""
 
+import time
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
 from eqvae.autoencoders import LatentStatistics, load_autoencoder
@@ -283,11 +285,16 @@ class AutoencoderModule(lightning.LightningModule):
         if self.trainer.is_global_zero:
             self.trainer.strategy.barrier("cache opened")
 
+        self._started, self._num_read = time.perf_counter(), 0
+
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         self._writer.add(batch)
+        self._num_read += len(batch["index"])
 
     def on_predict_end(self) -> None:
         self._writer.finish(wait=self.trainer.strategy.barrier)
+        speed = self._num_read / (time.perf_counter() - self._started)
+        rank_zero_info(f"{self._num_read} pictures cached, {speed:.1f} per second and process")
 
     def _output_folder(self, folder: str | None, name: str) -> Path:
         return Path(folder) if folder else Path(self.trainer.default_root_dir) / name
