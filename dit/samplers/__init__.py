@@ -6,7 +6,6 @@ not depend on the batch or device it is made in. `guide` binds labels and guidan
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from dit.objectives import Diffusion, Flow, MaskedTokens, Objective, space_timesteps
@@ -14,7 +13,7 @@ from dit.samplers.counting import CountingModel
 from dit.samplers.ddpm import ddim, ddpm
 from dit.samplers.guidance import guide
 from dit.samplers.masked import TokenSettings, confidence, halton
-from dit.samplers.ode import adaptive, euler, heun, midpoint, repa_heun
+from dit.samplers.ode import adaptive, euler, heun, midpoint, repa_heun, time_grid
 from dit.samplers.sde import StochasticSettings, euler_maruyama, stochastic_heun
 from eqvae.training.randomness import fold_keys, keyed_normal
 
@@ -70,6 +69,7 @@ def sample(
     callback: Callable[[int, Tensor, float], None] | None = None,
     stochastic: StochasticSettings | None = None,
     tokens: TokenSettings | None = None,
+    timestep_shift: float = 1.0,
 ) -> Tensor:
     """Normalized latents [B, C, h, w], or tokens [B, h, w] int64, from noise of that shape.
 
@@ -84,6 +84,7 @@ def sample(
         callback: called with step, x and time after each step.
         stochastic: of "euler_maruyama" and "stochastic_heun"; the published settings if None.
         tokens: of "confidence" and "halton"; the defaults if None.
+        timestep_shift: of the times of ODE samplers, see `time_grid`; 1 leaves them even.
 
     Raises:
         ValueError: if the sampler is unknown, does not fit the objective or lacks its noise, or without steps.
@@ -103,7 +104,7 @@ def sample(
     if sampler in SDE_SAMPLERS:
         return SDE_SAMPLERS[sampler](objective, model, noise, num_inference_steps, step_noise, stochastic, callback)
     if sampler in ODE_SAMPLERS:
-        times = torch.linspace(*objective.sampling_interval, num_inference_steps + 1, dtype=torch.float64)
+        times = time_grid(*objective.sampling_interval, num_inference_steps, timestep_shift)
         return ODE_SAMPLERS[sampler](lambda x, t: objective.velocity(model(x, t), x, t), noise, times, callback)
     timesteps = space_timesteps(objective.num_timesteps, num_inference_steps)
     if sampler == "ddim":
