@@ -7,6 +7,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from dit.backbones import BACKBONES, PUBLISHED, DiT, SiT, create_backbone, num_multiply_adds, num_parameters
+from dit.module import GeneratorModule
+from dit.objectives import Flow
 
 TINY = {"input_size": 8, "hidden_size": 32, "depth": 2, "num_heads": 2, "num_classes": 5}
 # DiT paper, table 1: Gflops, which are multiply-adds, and millions of trained parameters
@@ -245,3 +247,11 @@ def test_rotation_makes_attention_relative():
     scores = (query @ key.T).view(4, 4, 4, 4)  # [row, column, row, column]
     torch.testing.assert_close(scores[:3, :3, :3, :3], scores[1:, 1:, 1:, 1:])
     assert scores[0, 0].std() > 0.01
+
+
+def test_fit_starts_with_the_costs(caplog):
+    module = GeneratorModule(DiT(**TINY), Flow())
+    with caplog.at_level("INFO"):
+        module.on_fit_start()
+    assert f"{num_parameters(module.backbone) / 1e6:.3f} M parameters" in caplog.text
+    assert f"{num_multiply_adds(module.backbone) / 1e9:.3f} G multiply-adds per image, 16 tokens" in caplog.text
