@@ -25,6 +25,7 @@ class SamplingSettings:
         guidance_channels: "all", or "first3" as the public DiT and SiT samplers do.
         guidance_interval: first and last time at which guidance acts, in the objective's time.
         timestep_spacing: of diffusion samplers, "linspace" or "leading" (`dit.samplers.sample`).
+        timestep_shift: of the times of euler, heun and midpoint (LightningDiT: 0.3); 1 is none.
         stochastic: of "euler_maruyama" and "stochastic_heun"; null takes the published ones.
         seed: of starting noise, step noise and random labels.
         uint8_rule: "round", or "truncate" as the public samplers do.
@@ -38,6 +39,7 @@ class SamplingSettings:
     guidance_channels: Literal["all", "first3"] = "all"
     guidance_interval: tuple[float, float] = (0.0, 1000.0)
     timestep_spacing: Literal["linspace", "leading"] = "linspace"
+    timestep_shift: float = 1.0
     stochastic: StochasticSettings | None = None
     seed: int = 0
     uint8_rule: Literal["round", "truncate"] = "round"
@@ -127,6 +129,7 @@ def generate_latents(
         callback,
         settings.stochastic,
         settings.timestep_spacing,
+        timestep_shift=settings.timestep_shift,
         tokens=settings.tokens,
     )
 

@@ -7,7 +7,6 @@ not depend on the batch or device it is made in. `guide` binds labels and guidan
 from collections.abc import Callable
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from dit.objectives import Diffusion, Flow, MaskedTokens, Objective, space_timesteps
@@ -16,7 +15,7 @@ from dit.samplers.ddpm import ddim, ddpm
 from dit.samplers.dpm import dpm_solver
 from dit.samplers.guidance import guide
 from dit.samplers.masked import TokenSettings, confidence, halton
-from dit.samplers.ode import adaptive, euler, heun, midpoint, repa_heun
+from dit.samplers.ode import adaptive, euler, heun, midpoint, repa_heun, time_grid
 from dit.samplers.sde import StochasticSettings, euler_maruyama, stochastic_heun
 from eqvae.training.randomness import fold_keys, keyed_normal
 
@@ -90,6 +89,7 @@ def sample(
     stochastic: StochasticSettings | None = None,
     timestep_spacing: Literal["linspace", "leading"] = "linspace",
     tokens: TokenSettings | None = None,
+    timestep_shift: float = 1.0,
 ) -> Tensor:
     """Normalized latents [B, C, h, w], or tokens [B, h, w] int64, from noise of that shape.
 
@@ -106,6 +106,7 @@ def sample(
         timestep_spacing: of diffusion timesteps, in diffusers' words: "linspace" with both ends and rounding (the
             public DiT), or "leading", whole strides from 0 (the exported pipeline).
         tokens: of "confidence" and "halton"; the defaults if None.
+        timestep_shift: of the times of ODE samplers, see `time_grid`; 1 leaves them even.
 
     Raises:
         ValueError: if the sampler or spacing is unknown, the sampler does not fit the objective or lacks its noise, or
@@ -122,6 +123,8 @@ def sample(
         raise ValueError(f"timestep_spacing {timestep_spacing} is for diffusion models: leave it out")
     if stochastic is not None and sampler not in SDE_SAMPLERS:
         raise ValueError(f"sampler {sampler!r} takes no stochastic settings: use {' or '.join(SDE_SAMPLERS)}")
+    if timestep_shift != 1.0 and (sampler not in ODE_SAMPLERS or sampler == "adaptive"):
+        raise ValueError(f"sampler {sampler!r} takes no timestep shift: use euler, heun or midpoint")
     if num_inference_steps < 1:
         raise ValueError(f"num_inference_steps must be at least 1, got {num_inference_steps}")
     if step_noise is None and sampler in (*SDE_SAMPLERS, *TOKEN_SAMPLERS, "ddpm"):
@@ -132,7 +135,7 @@ def sample(
     if sampler in SDE_SAMPLERS:
         return SDE_SAMPLERS[sampler](objective, model, noise, num_inference_steps, step_noise, stochastic, callback)
     if sampler in ODE_SAMPLERS:
-        times = torch.linspace(*objective.sampling_interval, num_inference_steps + 1, dtype=torch.float64)
+        times = time_grid(*objective.sampling_interval, num_inference_steps, timestep_shift)
         return ODE_SAMPLERS[sampler](
             lambda x, t, *guided_at: objective.velocity(model(x, t, *guided_at), x, t), noise, times, callback
         )

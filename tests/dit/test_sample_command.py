@@ -203,3 +203,14 @@ def test_noise_of_the_stochastic_sampler_is_an_option(checkpoint, tmp_path, monk
     with pytest.raises(SystemExit):
         run(monkeypatch, checkpoint, tmp_path / "heun", "--sampler", "heun", "--diffusion-norm", "2")
     assert "takes no stochastic settings" in capsys.readouterr().err
+
+
+def test_timestep_shift_changes_the_images_and_is_refused_where_it_does_nothing(
+    checkpoint, tmp_path, monkeypatch, capsys
+):
+    for shift in ("1", "0.3"):
+        run(monkeypatch, checkpoint, tmp_path / shift, "--sampler", "euler", "--timestep-shift", shift)
+    assert contents(tmp_path / "1")["samples.npz"] != contents(tmp_path / "0.3")["samples.npz"]
+    with pytest.raises(SystemExit):
+        run(monkeypatch, checkpoint, tmp_path / "no", "--sampler", "euler_maruyama", "--timestep-shift", "0.3")
+    assert "takes no timestep shift" in capsys.readouterr().err

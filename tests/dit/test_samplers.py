@@ -24,6 +24,7 @@ from dit.samplers import (
     step_noise,
     stochastic_heun,
 )
+from dit.samplers.ode import time_grid
 from dit.samplers.sde import DIFFUSIONS, LAST_STEPS, stochastic_times
 
 TINY = {"input_size": 8, "patch_size": 2, "hidden_size": 32, "depth": 2, "num_heads": 2, "num_classes": 5}
@@ -305,3 +306,24 @@ def test_noise_is_keyed():
     assert torch.equal(each_step(3), each_step(3))
     drawn = [image_noise(indices, (4, 2, 2), 0), image_noise(indices, (4, 2, 2), 1), each_step(0), each_step(1)]
     assert all(not torch.equal(a, b) for a, b in itertools.combinations(drawn, 2))
+
+
+def test_shifted_times():
+    even, shifted = time_grid(0.0, 1.0, 4), time_grid(0.0, 1.0, 4, 0.3)
+    assert even.tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
+    torch.testing.assert_close(shifted, 0.3 * even / (1 - 0.7 * even))
+    assert (time_grid(0.0, 0.9, 4, 0.3)[[0, -1]] - torch.tensor([0.0, 0.9])).abs().max() < 1e-7
+    with pytest.raises(ValueError, match="timestep_shift"):
+        time_grid(0.0, 1.0, 4, 0.0)
+    seen = []
+    sample(
+        Flow(),
+        lambda x, t: x,
+        torch.zeros(1, 4, 2, 2),
+        "euler",
+        4,
+        None,
+        lambda *s: seen.append(s[2]),
+        timestep_shift=0.3,
+    )
+    assert seen == shifted[1:].tolist()
