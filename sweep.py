@@ -10,16 +10,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dit.sweeps import comparison_table, load_sweep, plan, run_sweep
+from dit.sweeps import comparison_table, dry_run, load_sweep, run_sweep
 from eqvae.training.cli import run_command
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", required=True, help="sweep file; its keys are explained in configs/sweeps")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="print the plan (parts, addresses, what is done) and stop"
-    )
+    parser.add_argument("--dry-run", action="store_true", help="print the plan (parts, state, estimated cost) and stop")
+    parser.add_argument("--retry", action="store_true", help="also do parts again that failed in an earlier run")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="keys of the sweep file to change")
     arguments = parser.parse_args()
     run_command(lambda: _run(arguments))
@@ -29,11 +28,10 @@ def _run(arguments: argparse.Namespace) -> None:
     sweep = load_sweep(arguments.config, arguments.overrides)
     console = Console()
     if arguments.dry_run:
-        for node in plan(sweep):
-            console.print(f"{node.address}  {node.name}  <- {', '.join(n.name for n in node.inputs.values()) or '-'}")
+        dry_run(sweep, console)
         return
-    command = shlex.join(["python", "sweep.py", *sys.argv[1:]])
-    report, results = run_sweep(sweep, command, console)
+    command = shlex.join(["python", "sweep.py", *(word for word in sys.argv[1:] if word != "--retry")])
+    report, results = run_sweep(sweep, command, console, arguments.retry)
     print(comparison_table(results))
     print(f"\nreport: {Path(report).resolve()}")
 

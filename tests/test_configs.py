@@ -5,12 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from dit.sweeps import load_sweep, plan
 from eqvae.training.cli import TrainCLI
 
 ROOT = Path(__file__).parents[1]
 TRAINING = sorted([*ROOT.glob("configs/eqvae/*.yaml"), *ROOT.glob("configs/dit/*.yaml")])
-SWEEPS = sorted(ROOT.glob("configs/sweeps/*.yaml"))
 SELF_EXPLAINING = {"init_args", "class_path"}
 
 
@@ -31,41 +29,6 @@ def test_every_training_config_is_read(path, capsys):
     with pytest.raises(SystemExit) as stop:
         TrainCLI(["fit", "--config", str(path), "--print_config"])
     assert stop.value.code == 0, capsys.readouterr().err
-
-
-@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
-def test_sweep_files_are_read_and_planned(path):
-    sweep = load_sweep(path, [])
-    nodes = plan(sweep)
-    runs = len(sweep.seeds) * len(sweep.autoencoders)
-    trained_start = sweep.start.config is not None
-    assert len(nodes) == 2 + trained_start + runs * (2 + 2 * len(sweep.generators))
-    assert len({node.address for node in nodes}) == len(nodes)
-
-
-def test_addresses_follow_what_they_depend_on():
-    before = {node.name: node.address for node in plan(load_sweep(SWEEPS[-1], []))}
-    changed = {
-        node.name: node.address
-        for node in plan(load_sweep(SWEEPS[-1], ["autoencoders.equivariant.overrides={trainer.max_steps: 7}"]))
-    }
-    redone = {name for name in before if before[name] != changed[name]}
-    assert redone == {name for name in before if "equivariant" in name}
-
-
-def test_sweep_errors_name_file_and_key(tmp_path):
-    broken = tmp_path / "broken.yaml"
-    for text, expected in (
-        ("nam: x", "nam"),
-        ("name: x", "lacks"),
-        (SWEEPS[-1].read_text().replace("control: control", "control: nobody"), "control"),
-        (SWEEPS[-1].read_text().replace("tiny-sit.yaml", "missing.yaml"), "missing.yaml"),
-    ):
-        broken.write_text(text)
-        with pytest.raises(ValueError, match=expected) as error:
-            load_sweep(broken, [])
-        assert "\n" not in str(error.value)
-        assert "broken.yaml" in str(error.value)
 
 
 @pytest.mark.parametrize("subcommand", [False, True])

@@ -64,8 +64,9 @@ def test_every_command_runs(tmp_path, monkeypatch, capsys):
     assert json.loads((tmp_path / "samples/samples.json").read_text())["num_steps"] == 50
     report = tmp_path / "tiny-shapes/report/report.html"
     assert str(report) in capsys.readouterr().out
-    finished = {path: path.stat().st_mtime_ns for path in (tmp_path / "tiny-shapes").glob("*/done.json")}
-    assert len(finished) == 10
+    finished = {path: path.stat().st_mtime_ns for path in (tmp_path / "store").glob("*/done.json")}
+    assert len(finished) == 15
+    assert {path.resolve() for path in (tmp_path / "tiny-shapes/nodes").iterdir()} == {p.parent for p in finished}
 
     run(reduced(shlex.split(found[-1])[1:], tmp_path), monkeypatch)
     assert {path: path.stat().st_mtime_ns for path in finished} == finished, "a second start did finished parts again"

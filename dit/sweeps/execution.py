@@ -1,167 +1,149 @@
-"""Runs the nodes of a sweep in worker processes, shows how far each is, and leaves finished ones alone."""
+"""Runs the nodes of a sweep in the order of their inputs, past those that are done and around those that failed."""
 
-import json
-import multiprocessing
 import os
-import queue
 import time
-import traceback
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.progress import TimeRemainingColumn as TimeLeftColumn
+from rich.markup import escape
 
-from dit.sweeps.plan import Node
-from eqvae.training.cli import one_line
-from eqvae.training.files import write_atomically
+from dit.sweeps.nodes import run_node
+from dit.sweeps.plan import Node, unique
+from dit.sweeps.progress import ProgressTable
+from dit.sweeps.schema import Executor
+from dit.sweeps.store import Outcome, Task, Work, has_failed, is_done, last_lines, seconds_of
+from dit.sweeps.workers import InlineExecutor, LocalExecutor
 
-DONE = "done.json"
-LOG = "log.txt"
-REFRESH_SECONDS = 0.2
-REPORT_SECONDS = 0.5  # workers report at most this often
+POLL_SECONDS = 0.2
+BUSY_SECONDS = 2.0  # before a node that another sweep is at is asked for again
 
 
-def run_nodes(nodes: list[Node], root: Path, num_workers: int, console: Console) -> None:
+def run_nodes(
+    nodes: list[Node],
+    root: Path,
+    executor: Executor,
+    console: Console,
+    retry: bool = False,
+    work: Work = run_node,
+) -> None:
     """Do all nodes that are not done, each as soon as its inputs are.
 
+    Args:
+        retry: also those that failed in an earlier run.
+        work: what a task does.
+
     Raises:
-        ValueError: when a node fails, with its reason and log; what was finished stays.
+        ValueError: listing the nodes that failed, with their logs; what was finished stays.
     """
-    waiting = [node for node in nodes if not is_done(node, root)]
-    if len(waiting) < len(nodes):
-        console.print(f"{len(nodes) - len(waiting)} of {len(nodes)} parts are already done")
-    if not waiting:
-        return
-    context = multiprocessing.get_context("spawn")
-    threads = max(1, (os.cpu_count() or 1) // num_workers)
-    with _thread_limit(threads), context.Manager() as manager, _bars(console) as bars:
-        reports = manager.Queue()
-        with ProcessPoolExecutor(num_workers, context, _start_worker, (threads,)) as pool:
+    nodes = unique(nodes)
+    require_store(nodes, root)
+    run = _Run(nodes, root, console, retry)
+    if run.states["done"]:
+        console.print(f"{run.states['done']} of {len(nodes)} parts are already done", highlight=False)
+    if run.ready():
+        with ProgressTable(console, run.states) as table:
+            where = _create(executor, work, len(run.waiting))
             try:
-                _drain(waiting, root, num_workers, pool, reports, bars)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                for process in multiprocessing.active_children():
-                    process.terminate()
-                raise
+                run.drain(where, table)
+            finally:
+                where.close()
+    if run.failed:
+        raise ValueError(run.account())
 
 
-def is_done(node: Node, root: Path) -> bool:
-    return (node.folder(root) / DONE).is_file()
+def require_store(nodes: Iterable[Node], root: Path) -> None:
+    """Make sure that the store can be written.
 
-
-def seconds_of(node: Node, root: Path) -> float:
-    """How long a finished node took."""
-    return json.loads((node.folder(root) / DONE).read_text())["seconds"]
-
-
-def _drain(
-    waiting: list[Node], root: Path, num_workers: int, pool: ProcessPoolExecutor, reports: Any, bars: Progress
-) -> None:
-    total = bars.add_task("[bold]whole sweep", total=len(waiting))
-    tasks: dict[str, TaskID] = {}
-    running: dict[Future, Node] = {}
-    waiting = list(waiting)
-    while waiting or running:
-        ready = [node for node in waiting if all(is_done(other, root) for other in node.inputs.values())]
-        for node in ready[: max(0, num_workers - len(running))]:
-            waiting.remove(node)
-            tasks[node.address] = bars.add_task(node.name, total=None)
-            inputs = {role: str(other.folder(root)) for role, other in node.inputs.items()}
-            arguments = (node.kind, node.address, str(node.folder(root)), node.settings, inputs, reports)
-            running[pool.submit(_work, *arguments)] = node
-        finished, _ = wait(running, timeout=REFRESH_SECONDS, return_when=FIRST_COMPLETED)
-        for address, done, of in _received(reports):
-            bars.update(tasks[address], completed=done, total=of)
-        for future in finished:
-            node = running.pop(future)
-            error = future.result()
-            if error is not None:
-                raise ValueError(f"{node.name} failed: {error} (log: {node.folder(root) / LOG})")
-            bars.remove_task(tasks[node.address])
-            bars.advance(total)
-            bars.console.print(f"[green]done[/] {node.name} [dim]({seconds_of(node, root):.0f} s)[/]")
-
-
-def _received(reports: Any) -> Iterator[tuple[str, int, int]]:
-    while True:
-        try:
-            yield reports.get_nowait()
-        except queue.Empty:
-            return
-
-
-def _bars(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeLeftColumn(),
-        console=console,
-        refresh_per_second=4,
-    )
-
-
-@contextmanager
-def _thread_limit(threads: int) -> Iterator[None]:
-    """Limit numpy's linear algebra, too, in processes started meanwhile: it reads the environment when it is loaded."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, str(threads)))
+    Raises:
+        ValueError: naming the folder that cannot.
+    """
+    store = next(iter(nodes)).folder(root).parent
     try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+        store.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"root: {store} cannot be made: {error.strerror}") from None
+    if not os.access(store, os.W_OK):
+        raise ValueError(f"root: {store} cannot be written")
 
 
-def _start_worker(threads: int) -> None:
-    import torch
+def _create(executor: Executor, work: Work, num_nodes: int):
+    if executor.kind == "submitit":
+        from dit.sweeps.cluster import SubmititExecutor
 
-    torch.set_num_threads(threads)
-
-
-def _work(kind: str, address: str, folder: str, settings: dict, inputs: dict[str, str], reports: Any) -> str | None:
-    """Run one node in this worker process; returns the reason if it fails."""
-    from dit.sweeps.nodes import run_node
-
-    path, started, last = Path(folder), time.perf_counter(), [0.0]
-    path.mkdir(parents=True, exist_ok=True)
-
-    def progress(done: int, total: int) -> None:
-        now = time.perf_counter()
-        if now - last[0] > REPORT_SECONDS or done == total:
-            last[0] = now
-            reports.put((address, done, total))
-
-    with _logged(path / LOG):
-        try:
-            run_node(kind, path, settings, {role: Path(where) for role, where in inputs.items()}, progress)
-        except (ValueError, OSError, RuntimeError) as error:
-            traceback.print_exc()
-            return one_line(str(error))
-    done = {"seconds": time.perf_counter() - started, "kind": kind, "settings": settings}
-    write_atomically(path / DONE, (json.dumps(done, indent=2, default=str) + "\n").encode())
-    return None
+        return SubmititExecutor(work, executor)
+    if executor.num_workers == 0:
+        return InlineExecutor(work)
+    return LocalExecutor(work, executor.num_workers)
 
 
-@contextmanager
-def _logged(path: Path) -> Iterator[None]:
-    """Send what this process prints, libraries included, into a file."""
-    saved = os.dup(1), os.dup(2)
-    with open(path, "ab") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-        try:
-            yield
-        finally:
-            for number, original in enumerate(saved, start=1):
-                os.dup2(original, number)
-                os.close(original)
+class _Run:
+    """Which nodes wait, run, are done and have failed."""
+
+    def __init__(self, nodes: list[Node], root: Path, console: Console, retry: bool):
+        self.nodes, self.root, self.console = nodes, root, console
+        self.done = {node.address for node in nodes if is_done(node, root)}
+        remaining = [node for node in nodes if node.address not in self.done]
+        self.failed = {} if retry else {node.address: "failed before" for node in remaining if has_failed(node, root)}
+        self.waiting = [node for node in remaining if node.address not in self.failed]
+        self.running: dict[str, Node] = {}
+        self.not_before: dict[str, float] = {}
+
+    @property
+    def states(self) -> dict[str, int]:
+        groups = {"done": self.done, "running": self.running, "waiting": self.waiting, "failed": self.failed}
+        return {name: len(group) for name, group in groups.items()}
+
+    def ready(self, ordered: bool = False) -> list[Node]:
+        """Waiting nodes whose inputs are done or, where the executor keeps the order itself, under way."""
+        begun = self.done | (self.running.keys() if ordered else set())
+        now = time.monotonic()
+        return [
+            node
+            for node in self.waiting
+            if all(other.address in begun for other in node.inputs.values())
+            and self.not_before.get(node.address, now) <= now
+        ]
+
+    def drain(self, executor, table: ProgressTable) -> None:
+        while self.running or self.ready() or self.not_before.keys() & {node.address for node in self.waiting}:
+            for node in self.ready(executor.orders_tasks)[: executor.free()]:
+                self.waiting.remove(node)
+                self.running[node.address] = node
+                task = Task.of(node, self.root)
+                table.start(task)
+                executor.submit(task)
+            for event in executor.poll(POLL_SECONDS):
+                if isinstance(event, Outcome):
+                    self._end(event, table)
+                else:
+                    table.advance(event.address, event.done, event.total, event.images)
+            table.count(self.states)
+
+    def _end(self, outcome: Outcome, table: ProgressTable) -> None:
+        node = self.running.pop(outcome.address)
+        task = Task.of(node, self.root)
+        table.stop(task)
+        if outcome.state == "busy":
+            if node.address not in self.not_before:
+                table.print(f"[yellow]waiting[/] {escape(node.name)}: another sweep is at it")
+            self.not_before[node.address] = time.monotonic() + BUSY_SECONDS
+            self.waiting.append(node)
+        elif outcome.state == "done":
+            self.done.add(node.address)
+            table.print(f"[green]done[/] {escape(node.name)} [dim]({seconds_of(node, self.root):.0f} s)[/]")
+        else:
+            self.failed[node.address] = outcome.error
+            table.print(f"[red]failed[/] {escape(node.name)}: {escape(outcome.error)}")
+            for line in [f"log: {task.log}", *last_lines(task)]:
+                table.print(f"  [dim]{escape(line)}[/]")
+
+    def account(self) -> str:
+        """The failed nodes with their logs, and what could not be done because of them."""
+        named = {node.address: node for node in self.nodes}
+        parts = [
+            f"{named[address].name}: {reason} (log: {Task.of(named[address], self.root).log})"
+            for address, reason in self.failed.items()
+        ]
+        missing = f"; {len(self.waiting)} more need them" if self.waiting else ""
+        return f"{len(parts)} of {len(self.nodes)} parts failed{missing}: {'; '.join(parts)}; --retry does them again"

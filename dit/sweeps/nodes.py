@@ -1,123 +1,135 @@
-"""What each kind of node does. Runs in a worker process; training goes through the command line of `train.py`."""
+"""What each kind of node does. Runs in a worker; training goes through the command line of `train.py`."""
 
-import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonargparse
 import numpy as np
 import torch
+import yaml
+from lightning import LightningDataModule
 from lightning.pytorch.callbacks import Callback
 
 from dit.checkpoints import load_generator
 from dit.generation import SamplingSettings, choose_labels, generate_images
-from eqvae.autoencoders import load_autoencoder
+from dit.sweeps.configs import NODE, fill_folders, flatten
+from dit.sweeps.resampling import resampled_distances
+from dit.sweeps.store import Progress
+from dit.sweeps.training import Clock, ReportProgress, SaveAtSteps, checkpoint_at, newest_checkpoint
+from eqvae.autoencoders import LatentStatistics, load_autoencoder
 from eqvae.data.images import to_uint8
 from eqvae.evaluation import create_extractor, images_to_features
 from eqvae.evaluation.distances import features_to_statistics
 from eqvae.evaluation.generation import features_to_generation_metrics
 from eqvae.evaluation.pictures import autoencoder_panel, image_grid, save_png
 from eqvae.training.checkpoints import load_checkpoint
-from eqvae.training.cli import TrainCLI
+from eqvae.training.cli import TrainCLI, allow_only_own_classes
 from eqvae.training.files import write_atomically
 
-Progress = Callable[[int, int], None]  # done, total
 BATCH_SIZE = 100
 NUM_PANEL_IMAGES = 4
 
 
 def run_node(kind: str, folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progress: Progress) -> None:
-    """Do the work of a node in its folder, its inputs being folders by role."""
-    KINDS[kind](folder, settings, inputs, progress)
+    """Do the work of a node in its folder; texts of the settings that start with `{role}` mean its inputs' folders."""
+    KINDS[kind](folder, fill_folders(settings, {NODE.strip("{}"): folder} | inputs), inputs, progress)
+
+
+def _ready(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progress: Progress) -> None:
+    """A ready autoencoder, kept as it was: folder/autoencoder."""
+    load_autoencoder(settings["autoencoder"]).save_pretrained(folder / "autoencoder")
 
 
 def _autoencoder(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progress: Progress) -> None:
-    """Fit an autoencoder, then measure what was exported: folder/autoencoder, metrics.json, panel.png."""
-    cli = _stage_one(folder, settings, inputs, progress)
+    """Train an autoencoder: folder/autoencoder, and a checkpoint at each step that is asked for."""
+    callbacks = [ReportProgress(progress), Clock(folder), SaveAtSteps(folder, settings["at_steps"])]
+    cli = _train_cli(folder, settings["config"], callbacks)
     if not (folder / "autoencoder").is_dir():
-        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=_unfinished_checkpoint(folder, cli.trainer.max_steps))
-    _measure_autoencoder(folder, _stage_one(folder, settings, {"start": folder}, progress), cli.trainer.max_steps)
+        _fit(cli, _unfinished_checkpoint(folder, cli.trainer.max_steps))
 
 
-def _measure(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progress: Progress) -> None:
-    """Measure an autoencoder as it is."""
-    _measure_autoencoder(folder, _stage_one(folder, settings, inputs, progress), num_steps=0)
+def _snapshot(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progress: Progress) -> None:
+    """The autoencoder as it was after some steps of a training: folder/autoencoder."""
+    module, data = _loaded(folder, settings["config"])
+    module.load_state_dict(load_checkpoint(checkpoint_at(inputs["training"], settings["at_step"]))["state_dict"])
+    autoencoder, statistics = module.autoencoder.eval(), LatentStatistics()
+    with torch.no_grad():
+        for batch in data.sequential_loader("train", limit=module.num_normalization_images):
+            encoded = autoencoder.encode(batch["image"])
+            moments = (encoded.latents, 0 * encoded.latents) if module.quantized else (encoded.mean, encoded.std)
+            statistics.update(*moments)
+    autoencoder.normalization = statistics.normalization()
+    autoencoder.save_pretrained(folder / "autoencoder")
 
 
-def _measure_autoencoder(folder: Path, cli: TrainCLI, num_steps: int) -> None:
+def _loaded(folder: Path, config: dict[str, Any]) -> tuple[Any, Any]:
+    cli = _train_cli(folder, config, [])
+    return cli.model, cli.datamodule
+
+
+def _diagnostics(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progress: Progress) -> None:
+    """Measure an autoencoder as it was exported, normalization included: metrics.json and panel.png."""
+    cli = _single_device_cli(folder, settings["config"], [ReportProgress(progress)])
     (metrics,) = cli.trainer.validate(cli.model, cli.datamodule, verbose=False)
-    plain = {name.removeprefix("val/"): value for name, value in metrics.items()}
-    _write_json(folder / "metrics.json", plain | {"num_steps": num_steps})
-    autoencoder = cli.model.autoencoder.cpu()
+    _write_json(folder / "metrics.json", {name.removeprefix("val/"): value for name, value in metrics.items()})
     images = next(iter(cli.datamodule.sequential_loader("validation", NUM_PANEL_IMAGES)))["image"]
-    save_png(autoencoder_panel(autoencoder, images), folder / "panel.png")
+    save_png(autoencoder_panel(cli.model.autoencoder.cpu(), images), folder / "panel.png")
 
 
 def _latents(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progress: Progress) -> None:
     """Encode the training pictures: folder/latents."""
-    tuned = {"start": inputs["autoencoder"]}
-    cli = _stage_one(folder, settings, tuned, progress)
+    cli = _single_device_cli(folder, settings["config"], [ReportProgress(progress)])
     cli.trainer.predict(cli.model, cli.datamodule, return_predictions=False)
 
 
 def _generator(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progress: Progress) -> None:
     """Train a generator: a checkpoint at each evaluation step."""
-    seed, steps = settings["seed"], settings["at_steps"]
-    overrides = settings["overrides"] | {
-        "seed_everything": seed,
-        "trainer.max_steps": steps[-1],
-        "model.init_args.seed": seed,
-        "model.init_args.autoencoder": str(inputs["autoencoder"] / "autoencoder"),
-        "data.init_args.seed": seed,
-        "data.init_args.cache": str(inputs["latents"] / "latents"),
-    }
-    cli = _cli(folder, settings["config"], overrides, [ReportProgress(progress), SaveAtSteps(folder, steps)])
-    cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=_last_checkpoint(folder))
+    callbacks = [ReportProgress(progress), Clock(folder), SaveAtSteps(folder, settings["at_steps"])]
+    cli = _train_cli(folder, settings["config"], callbacks)
+    _fit(cli, newest_checkpoint(folder))
 
 
 def _reference(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progress: Progress) -> None:
     """Features of held-out real pictures: reference.npz, and a grid of them."""
-    cli = _stage_one(folder, settings, inputs, progress)
-    loader = cli.datamodule.sequential_loader("validation", settings["num_images"])
+    loader = _data_module(settings["data"]).sequential_loader("validation", settings["num_images"])
     pictures = torch.cat([to_uint8(batch["image"]) for batch in loader])
     if len(pictures) < settings["num_images"]:
         raise ValueError(f"evaluation.num_images is {settings['num_images']}, validation has {len(pictures)} pictures")
-    extractor = create_extractor(settings["extractor"], settings["extractor_weights"])
-    features = images_to_features(_reporting(pictures.split(BATCH_SIZE), progress), extractor)
-    statistics = features_to_statistics(features)
-    arrays = {"features": features.numpy(), **statistics}
+    features = images_to_features(_reporting(pictures.split(BATCH_SIZE), progress), _extractor(settings))
+    arrays = {"features": features.numpy(), **features_to_statistics(features)}
     write_atomically(folder / "reference.npz", lambda file: np.savez(file, **arrays))
     save_png(image_grid(pictures[: settings["grid_images"]]), folder / "grid.png")
 
 
 def _evaluation(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progress: Progress) -> None:
-    """Sample and measure each checkpoint of a generator: points.json and grid-STEP.png."""
-    autoencoder = load_autoencoder(inputs["autoencoder"] / "autoencoder").freeze()
+    """Sample and measure one checkpoint of a generator: metrics.json and grid.png."""
+    device, seed = _device(), settings["seed"]
+    autoencoder = load_autoencoder(inputs["autoencoder"] / "autoencoder").freeze().to(device)
+    generator = load_generator(checkpoint_at(inputs["generator"], settings["at_step"]))
+    generator.backbone.to(device)
     with np.load(inputs["reference"] / "reference.npz", allow_pickle=False) as arrays:
         reference = {name: arrays[name] for name in arrays.files}
     real = torch.from_numpy(reference.pop("features"))
-    extractor = create_extractor(settings["extractor"], settings["extractor_weights"])
-    sampling = SamplingSettings(settings["sampler"], settings["num_inference_steps"], seed=settings["seed"])
-    guided = dataclasses.replace(sampling, guidance_scale=settings["grid_guidance_scale"])
-    points, steps = [], settings["at_steps"]
-    for number, step in enumerate(steps):
-        generator = load_generator(checkpoint_at(inputs["generator"], step))
-        labels = choose_labels(torch.arange(settings["num_images"]), generator.num_classes, "balanced")
-        batches = generate_images(generator, autoencoder, labels, sampling, BATCH_SIZE)
-        total = -(-len(labels) // BATCH_SIZE)
-        shifted = _shifted(progress, number * total, len(steps) * total)
-        features = images_to_features(_reporting(batches, shifted, total), extractor)
-        metrics = features_to_generation_metrics(real, features, settings["extractor"], reference)
-        points.append({"num_steps": step} | metrics)
-        grid = torch.cat(list(generate_images(generator, autoencoder, labels[: settings["grid_images"]], guided)))
-        save_png(image_grid(grid), folder / f"grid-{step:07d}.png")
-    _write_json(folder / "points.json", points)
+    labels = choose_labels(torch.arange(settings["num_images"]), generator.num_classes, "balanced")
+    sampling = {"sampler": settings["sampler"], "num_inference_steps": settings["num_inference_steps"], "seed": seed}
+    measured = SamplingSettings(**sampling, guidance_scale=settings["guidance_scale"])
+    batches = generate_images(generator, autoencoder, labels, measured, BATCH_SIZE)
+    features = images_to_features(_reporting(batches, progress, len(labels)), _extractor(settings))
+    metrics = features_to_generation_metrics(real, features, settings["extractor"], reference)
+    resampled = resampled_distances(reference, features, settings["num_resamples"], seed)
+    _write_json(folder / "metrics.json", metrics | ({"resampled": resampled} if resampled else {}))
+    guided = SamplingSettings(**sampling, guidance_scale=settings["grid_guidance_scale"])
+    grid = generate_images(generator, autoencoder, labels[: settings["grid_images"]], guided)
+    save_png(image_grid(torch.cat(list(grid))), folder / "grid.png")
 
 
 KINDS = {
+    "ready": _ready,
     "autoencoder": _autoencoder,
-    "measure": _measure,
+    "snapshot": _snapshot,
+    "diagnostics": _diagnostics,
     "latents": _latents,
     "generator": _generator,
     "reference": _reference,
@@ -125,87 +137,57 @@ KINDS = {
 }
 
 
-def _stage_one(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progress: Progress) -> TrainCLI:
-    """Command line of stage 1 with the sweep's seed, start and folders; `inputs["start"]` is where the start lies."""
-    seed = settings.get("seed", 0)
-    start = str(inputs["start"] / "autoencoder") if "start" in inputs else settings["autoencoder"]
-    overrides = settings["overrides"] | {
-        "seed_everything": seed,
-        "model.init_args.seed": seed,
-        "data.init_args.seed": seed,
-        "model.init_args.export_folder": str(folder / "autoencoder"),
-        "model.init_args.cache_folder": str(folder / "latents"),
-    }
-    overrides |= {"model.init_args.autoencoder": start} if start else {}
-    return _cli(folder, settings["config"], overrides, [ReportProgress(progress)])
-
-
-def _cli(folder: Path, config: str, overrides: dict[str, Any], callbacks: list[Callback]) -> TrainCLI:
-    overrides = {"trainer.default_root_dir": str(folder)} | overrides
+def _train_cli(folder: Path, config: dict[str, Any], callbacks: list[Callback]) -> TrainCLI:
+    """The command line of `train.py` on a node's config, which is kept beside its results and in TensorBoard."""
+    path = folder / "config.yaml"
+    write_atomically(path, yaml.safe_dump(config, sort_keys=False).encode())
     defaults = {"callbacks": callbacks, "enable_progress_bar": False, "enable_model_summary": False}
-    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in overrides.items()}
-    args = ["--config", config, *(f"--{key}={text}" for key, text in texts.items())]
-    return TrainCLI(args, run=False, trainer_defaults=defaults)
+    cli = TrainCLI(["--config", str(path)], run=False, trainer_defaults=defaults)
+    if cli.trainer.logger is not None:
+        cli.trainer.logger.log_hyperparams(dict(flatten(config)))
+    return cli
 
 
-def checkpoint_at(folder: Path, step: int) -> Path:
-    """Where `SaveAtSteps` leaves the checkpoint of a step."""
-    return folder / "checkpoints" / f"step={step:07d}.ckpt"
+def _single_device_cli(folder: Path, config: dict[str, Any], callbacks: list[Callback]) -> TrainCLI:
+    """The same for work that is not shared among devices."""
+    single = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
+    return _train_cli(folder, config | {"trainer": config["trainer"] | single}, callbacks)
 
 
-def _last_checkpoint(folder: Path) -> str | None:
-    """The checkpoint of the highest step, or `last.ckpt`, to resume a stopped run from."""
-    found = sorted((folder / "checkpoints").glob("step=*.ckpt")) or sorted((folder / "checkpoints").glob("last.ckpt"))
-    return str(found[-1]) if found else None
+def _fit(cli: TrainCLI, checkpoint: str | None) -> None:
+    cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=checkpoint)
+    if cli.trainer.global_step < cli.trainer.max_steps:
+        raise ValueError(f"training was stopped at step {cli.trainer.global_step} of {cli.trainer.max_steps}")
 
 
 def _unfinished_checkpoint(folder: Path, max_steps: int) -> str | None:
-    """As `_last_checkpoint`, but none of a finished training: Lightning would skip it, and its export with it."""
-    last = _last_checkpoint(folder)
+    """The newest checkpoint, but none of a finished training: Lightning would skip it, and its export with it."""
+    last = newest_checkpoint(folder)
     return last if last and load_checkpoint(last)["global_step"] < max_steps else None
 
 
-class SaveAtSteps(Callback):
-    """Saves a checkpoint right after each of these steps."""
-
-    def __init__(self, folder: Path, steps: list[int]):
-        self.folder, self.steps = folder, set(steps)
-
-    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
-        if trainer.global_step in self.steps:
-            trainer.save_checkpoint(checkpoint_at(self.folder, trainer.global_step))
+def _data_module(config: dict[str, Any]) -> LightningDataModule:
+    """Only the pictures of a config of `train.py`."""
+    allow_only_own_classes()
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(LightningDataModule, "data")
+    return parser.instantiate_classes(parser.parse_object({"data": config})).data
 
 
-class ReportProgress(Callback):
-    """Tells the sweep how far training, validation or prediction is."""
-
-    def __init__(self, progress: Progress):
-        self.progress = progress
-
-    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
-        self.progress(trainer.global_step, trainer.max_steps)
-
-    def on_validation_batch_end(
-        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int, loader: int = 0
-    ) -> None:
-        if trainer.state.fn == "validate":
-            self.progress(batch_idx + 1, int(trainer.num_val_batches[0]))
-
-    def on_predict_batch_end(
-        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int, loader: int = 0
-    ) -> None:
-        self.progress(batch_idx + 1, int(trainer.num_predict_batches[0]))
+def _extractor(settings: dict[str, Any]) -> Any:
+    return create_extractor(settings["extractor"], settings["extractor_weights"], _device())
 
 
-def _reporting(batches, progress: Progress, total: int | None = None) -> Iterator:
-    total = total or len(batches)
-    for done, batch in enumerate(batches, start=1):
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _reporting(batches, progress: Progress, num_images: int | None = None) -> Iterator:
+    num_images, done = num_images or sum(len(batch) for batch in batches), 0
+    for batch in batches:
         yield batch
-        progress(done, total)
-
-
-def _shifted(progress: Progress, offset: int, total: int) -> Progress:
-    return lambda done, _: progress(offset + done, total)
+        done += len(batch)
+        progress(done, num_images, done)
 
 
 def _write_json(path: Path, content: Any) -> None:

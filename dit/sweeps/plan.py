@@ -1,95 +1,22 @@
-"""What a sweep does, as a graph of nodes with content addresses, read from its YAML file."""
+"""What a sweep does, as a graph of nodes with content addresses."""
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from omegaconf import MISSING, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from dit.sweeps.code_version import code_version
+from dit.sweeps.configs import NODE, load_config
+from dit.sweeps.schema import Arm, Evaluation, Generator, Start, Sweep
+from eqvae.autoencoders.loading import PACKAGED
+from eqvae.training.files import sha256_of_file
 
-PLAN_VERSION = 1  # part of every address: raise it when nodes change what they compute
-
-
-@dataclass
-class Part:
-    """An autoencoder arm or a generator: a config of `train.py` and what to change in it.
-
-    Args:
-        label: short name for people.
-        description: one sentence for the report.
-        config: YAML file of `train.py fit`.
-        overrides: dotted key of that file -> value.
-    """
-
-    label: str = MISSING
-    config: str = MISSING
-    description: str = ""
-    overrides: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class Start:
-    """The autoencoder that every arm starts from: a ready one (`autoencoder`), or a config that trains it."""
-
-    autoencoder: str | None = None
-    config: str | None = None
-    overrides: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class Evaluation:
-    """When and how generators are measured.
-
-    Args:
-        at_steps: training steps whose averaged weights are sampled, ascending; the last one ends the training.
-        num_images: generated pictures of each measurement, and real ones they are compared with.
-        sampler, num_inference_steps: as in `sample.py`, without guidance; null takes the objective's own sampler.
-        grid_images: pictures of the sample grids.
-        grid_guidance_scale: guidance of the grids, for people; measurements are unguided.
-        extractor: features of the distances.
-        extractor_weights: local weights of Inception-v3.
-    """
-
-    at_steps: list[int] = MISSING
-    num_images: int = 1000
-    sampler: str | None = None
-    num_inference_steps: int = 25
-    grid_images: int = 40
-    grid_guidance_scale: float = 1.0
-    extractor: str = "efficientnet_lite0"
-    extractor_weights: str | None = None
-
-
-@dataclass
-class Sweep:
-    """A sweep file.
-
-    Args:
-        name: of its folder below `root`.
-        title, question: of the report.
-        control: the arm that the others are compared with.
-        start: common start of all arms.
-        autoencoders: arms by name.
-        generators: by name.
-        seeds: each gives every arm and generator its own order, transforms, noise and start weights of the generator.
-        evaluation: of the generators.
-        num_workers: processes that train side by side; each takes its share of the cores.
-        root: folder of all sweeps' runs.
-    """
-
-    name: str = MISSING
-    title: str = MISSING
-    question: str = ""
-    control: str = MISSING
-    start: Start = field(default_factory=Start)
-    autoencoders: dict[str, Part] = MISSING
-    generators: dict[str, Part] = MISSING
-    seeds: list[int] = MISSING
-    evaluation: Evaluation = field(default_factory=Evaluation)
-    num_workers: int = 1
-    root: str = "runs"
+STORE = "store"
+ADDRESS_LENGTH = 12
+TRAINING = ("autoencoder", "generator")
+"""Kinds of nodes that train, and may do so on several devices."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +24,11 @@ class Node:
     """A piece of work: what, with which settings, after which others. Equal work has an equal address.
 
     Args:
-        name: for people, and the start of its folder's name.
+        name: for people; no part of the address.
         kind: a function of `dit.sweeps.nodes`.
-        settings: plain values that determine the result, with the text of config files.
+        settings: plain values that determine the result; texts may start with `{node}` or `{role}`, for folders.
         inputs: nodes by the role they play.
-        arm: that it belongs to, for the report alone; None where all arms share it.
+        arm, seed: that it belongs to, for the report alone; None where all share it.
     """
 
     name: str
@@ -109,95 +36,146 @@ class Node:
     settings: dict[str, Any]
     inputs: dict[str, "Node"] = field(default_factory=dict)
     arm: str | None = None
+    seed: int | None = None
 
-    @property
+    @cached_property
     def address(self) -> str:
+        """Of the settings, the addresses of the inputs, and the code that does this kind of work."""
         inputs = {role: node.address for role, node in self.inputs.items()}
-        content = json.dumps([PLAN_VERSION, self.kind, self.settings, inputs], sort_keys=True, default=str)
-        return hashlib.sha256(content.encode()).hexdigest()[:10]
+        content = json.dumps([self.kind, code_version(self.kind), self.settings, inputs], sort_keys=True, default=str)
+        return hashlib.sha256(content.encode()).hexdigest()[:ADDRESS_LENGTH]
 
     def folder(self, root: Path) -> Path:
-        return root / f"{self.name}-{self.address}"
-
-
-def load_sweep(path: str | Path, overrides: list[str]) -> Sweep:
-    """Read and check a sweep file; `overrides` are `key=value` in OmegaConf's dotted notation.
-
-    Raises:
-        ValueError: naming the file and the key that is unknown, missing or impossible.
-    """
-    if not Path(path).is_file():
-        raise ValueError(f"no sweep file at {path}")
-    try:
-        merged = OmegaConf.merge(OmegaConf.structured(Sweep), OmegaConf.load(path), OmegaConf.from_dotlist(overrides))
-        missing = OmegaConf.missing_keys(merged)
-        if missing:
-            raise ValueError(f"sweep file {path} lacks {', '.join(sorted(missing))}")
-        sweep = OmegaConf.to_object(merged)
-    except OmegaConfBaseException as error:
-        raise ValueError(f"sweep file {path}: {str(error).splitlines()[0]}") from None
-    _check(sweep, path)
-    return sweep
-
-
-def _check(sweep: Sweep, path: str | Path) -> None:
-    steps, start = sweep.evaluation.at_steps, sweep.start
-    problems = {
-        "control: is none of autoencoders": sweep.control not in sweep.autoencoders,
-        "autoencoders: needs the control and at least one more arm": len(sweep.autoencoders) < 2,
-        "generators: is empty": not sweep.generators,
-        "seeds: is empty or repeats one": not sweep.seeds or len(set(sweep.seeds)) < len(sweep.seeds),
-        "evaluation.at_steps: must ascend from 1 or more": not steps or steps != sorted({*steps}) or steps[0] < 1,
-        "start: give either autoencoder or config": (start.autoencoder is None) == (start.config is None),
-    }
-    parts = {f"autoencoders.{k}": v.config for k, v in sweep.autoencoders.items()}
-    parts |= {f"generators.{k}": v.config for k, v in sweep.generators.items()}
-    parts |= {"start": start.config} if start.config else {}
-    problems |= {f"{key}.config: no file at {config}": not Path(config).is_file() for key, config in parts.items()}
-    found = [problem for problem, true in problems.items() if true]
-    if found:
-        raise ValueError(f"sweep file {path}, {'; '.join(found)}")
+        """Where its results lie, the same for every sweep below `root`."""
+        return root / STORE / f"{self.kind}-{self.address}"
 
 
 def plan(sweep: Sweep) -> list[Node]:
-    """All nodes, inputs before those that need them."""
-    start = _start(sweep)
-    nodes = [start] if isinstance(start, Node) else []
-    source = {"start": start} if isinstance(start, Node) else {}
-    packaged = None if isinstance(start, Node) else start
+    """All nodes, inputs before those that need them; nodes of equal address are the same work.
+
+    Raises:
+        ValueError: naming a config that cannot be read.
+    """
     first = next(iter(sweep.autoencoders.values()))
-    nodes.append(Node("start-measured", "measure", _train(first) | {"autoencoder": packaged}, source))
-    settings = _train(first) | {"autoencoder": packaged} | _measured(sweep.evaluation)
-    reference = Node("reference", "reference", settings, source)
+    start = _start(sweep.start)
+    nodes = []
+    if start is not None:
+        nodes = [start, Node("diagnostics-start", "diagnostics", _measuring(first), {"autoencoder": start})]
+    evaluation = _pictures(sweep.evaluation)
+    reference = Node("reference", "reference", {"data": _measuring(first)["config"]["data"]} | evaluation)
     nodes.append(reference)
     for seed in sweep.seeds:
-        for arm, part in sweep.autoencoders.items():
-            where = f"{arm}-seed{seed}"
-            settings = _train(part) | {"seed": seed, "autoencoder": packaged}
-            tuned = Node(f"autoencoder-{where}", "autoencoder", settings, source, arm)
-            cache = Node(f"latents-{where}", "latents", settings, {"autoencoder": tuned}, arm)
-            nodes += [tuned, cache]
-            for name, generator in sweep.generators.items():
-                settings_g = _train(generator) | {"seed": seed, "at_steps": sweep.evaluation.at_steps}
-                inputs = {"autoencoder": tuned, "latents": cache}
-                trained = Node(f"{name}-{where}", "generator", settings_g, inputs, arm)
-                inputs = {"autoencoder": tuned, "generator": trained, "reference": reference}
-                settings_e = {"seed": seed, "at_steps": sweep.evaluation.at_steps} | _measured(sweep.evaluation)
-                nodes += [trained, Node(f"metrics-{name}-{where}", "evaluation", settings_e, inputs, arm)]
+        for name, arm in sweep.autoencoders.items():
+            autoencoders = _autoencoder(sweep, name, arm, seed, start)
+            nodes += autoencoders
+            nodes += _downstream(sweep, name, arm, seed, autoencoders[-1], reference)
     return nodes
 
 
-def _start(sweep: Sweep) -> Node | str:
-    if sweep.start.autoencoder is not None:
-        return sweep.start.autoencoder
-    part = Part(label="start", config=sweep.start.config, overrides=sweep.start.overrides)
-    return Node("start", "autoencoder", _train(part) | {"seed": 0, "autoencoder": None})
+def unique(nodes: list[Node]) -> list[Node]:
+    """The nodes without repetitions of an address, the first of each kept."""
+    return list({node.address: node for node in reversed(nodes)}.values())[::-1]
 
 
-def _train(part: Part) -> dict[str, Any]:
-    """What determines a run of `train.py`: the file with its text, and the overrides."""
-    return {"config": part.config, "text": Path(part.config).read_text(), "overrides": dict(part.overrides)}
+def _start(start: Start) -> Node | None:
+    if start.autoencoder is not None:
+        return _ready("start", start.autoencoder, None)
+    if start.config is None:
+        return None
+    return Node("start", "autoencoder", {"config": _stage_one(start, 0, None), "at_steps": []})
 
 
-def _measured(evaluation: Evaluation) -> dict[str, Any]:
-    return {key: value for key, value in vars(evaluation).items() if key != "at_steps"}
+def _ready(name: str, source: str, arm: str | None) -> Node:
+    return Node(name, "ready", {"autoencoder": source, "files": _fingerprint(source)}, arm=arm)
+
+
+def _autoencoder(sweep: Sweep, name: str, arm: Arm, seed: int, start: Node | None) -> list[Node]:
+    """The nodes that make an arm's autoencoder, which is the last one's."""
+    where = f"{name}-seed{seed}"
+    if arm.autoencoder is not None:
+        return [_ready(f"autoencoder-{where}", arm.autoencoder, name)]
+    config = _stage_one(arm, seed, "{start}/autoencoder")
+    shared = [_stage_one(other, seed, "{start}/autoencoder") == config for other in sweep.autoencoders.values()]
+    steps = {other.at_step for other, same in zip(sweep.autoencoders.values(), shared) if same}
+    settings = {"config": config, "at_steps": sorted(steps - {None})}
+    trained = Node(f"autoencoder-{where}", "autoencoder", settings, {"start": start}, name, seed)
+    if arm.at_step is None:
+        return [trained]
+    settings = {"config": config, "at_step": arm.at_step}
+    inputs = {"training": trained, "start": start}
+    return [trained, Node(f"snapshot-{where}", "snapshot", settings, inputs, name, seed)]
+
+
+def _downstream(sweep: Sweep, name: str, arm: Arm, seed: int, autoencoder: Node, reference: Node) -> list[Node]:
+    """What is done with an arm's autoencoder: diagnostics, cache, generators, measurements."""
+    where = f"{name}-seed{seed}"
+    source = {"autoencoder": autoencoder}
+    nodes = [Node(f"diagnostics-{where}", "diagnostics", _measuring(arm), source, name, seed)]
+    pictures = replace(arm, overrides=arm.overrides | sweep.generator_pictures)
+    cache = Node(f"latents-{where}", "latents", _measuring(pictures), source, name, seed)
+    nodes.append(cache)
+    for generator_name, generator in sweep.generators.items():
+        settings = {"config": _stage_two(generator, seed, sweep.evaluation), "at_steps": sweep.evaluation.at_steps}
+        trained = Node(f"{generator_name}-{where}", "generator", settings, source | {"latents": cache}, name, seed)
+        nodes.append(trained)
+        inputs = source | {"generator": trained, "reference": reference}
+        for step in sweep.evaluation.at_steps:
+            measured = _samples(sweep) | {"seed": seed, "at_step": step}
+            nodes.append(Node(f"metrics-{trained.name}-step{step}", "evaluation", measured, inputs, name, seed))
+    return nodes
+
+
+def _stage_one(part: Generator | Start, seed: int, start: str | None) -> dict[str, Any]:
+    """Config of stage 1 with the sweep's seed and folders, `start` being what it starts from (None: its own)."""
+    folders = {
+        "model.init_args.export_folder": f"{NODE}/autoencoder",
+        "model.init_args.cache_folder": f"{NODE}/latents",
+    }
+    folders |= {"model.init_args.autoencoder": start} if start else {}
+    return load_config(part.config, part.overrides | _common(seed) | folders)
+
+
+def _measuring(arm: Arm) -> dict[str, Any]:
+    """Settings of work on a finished autoencoder; the seed is of no consequence there."""
+    return {"config": _stage_one(arm, 0, "{autoencoder}/autoencoder")}
+
+
+def _stage_two(generator: Generator, seed: int, evaluation: Evaluation) -> dict[str, Any]:
+    return load_config(
+        generator.config,
+        generator.overrides
+        | _common(seed)
+        | {
+            "trainer.max_steps": evaluation.at_steps[-1],
+            "model.init_args.autoencoder": "{autoencoder}/autoencoder",
+            "data.init_args.cache": "{latents}/latents",
+        },
+    )
+
+
+def _common(seed: int) -> dict[str, Any]:
+    seeds = dict.fromkeys(("seed_everything", "model.init_args.seed", "data.init_args.seed"), seed)
+    return seeds | {"trainer.default_root_dir": NODE}
+
+
+def _pictures(evaluation: Evaluation) -> dict[str, Any]:
+    """What determines the reference pictures and their features."""
+    return {name: vars(evaluation)[name] for name in ("num_images", "grid_images", "extractor", "extractor_weights")}
+
+
+def _samples(sweep: Sweep) -> dict[str, Any]:
+    """What determines a measurement of samples, apart from its seed and step."""
+    names = ("sampler", "num_inference_steps", "guidance_scale", "grid_guidance_scale")
+    sampling = {name: vars(sweep.evaluation)[name] for name in names}
+    num_resamples = sweep.evaluation.num_resamples if len(sweep.seeds) == 1 else 0
+    return _pictures(sweep.evaluation) | sampling | {"num_resamples": num_resamples}
+
+
+def _fingerprint(source: str) -> dict[str, str] | None:
+    """Hash of each file of a ready autoencoder, so that a changed one is new work; None where it is not here."""
+    if Path(source).is_file():
+        return {Path(source).name: sha256_of_file(Path(source))}
+    folder = Path(source) if Path(source).is_dir() else Path(str(PACKAGED / source))
+    if not folder.is_dir():
+        return None
+    return {path.name: sha256_of_file(path) for path in sorted(folder.iterdir()) if path.is_file()}

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dit.sweeps.figures import write_figures
-from dit.sweeps.summary import START, measured_arms, signed_percent, summarize
+from dit.sweeps.summary import POSITION_KEYS, START, measured_arms, signed_percent, summarize
 from eqvae.training.files import write_atomically
 
 __all__ = ["comparison_table", "summarize", "write_report"]
@@ -45,7 +45,7 @@ METRICS = {
 
 
 def write_report(folder: Path, results: dict) -> Path:
-    """Write report.json (results with their `summary`), figures/ and report.html into `folder`.
+    """Write report.json (results with their `summary`), figures/, report.html and report.md into `folder`.
 
     Every file is whole or absent. Pictures named in `results["pictures"]` must lie in `folder` as PNG.
 
@@ -64,14 +64,44 @@ def write_report(folder: Path, results: dict) -> Path:
     content = json.dumps(results | {"summary": summary}, indent=2, ensure_ascii=False, allow_nan=False)
     write_atomically(folder / "report.json", content.encode())
     write_atomically(folder / "report.html", page.encode())
+    write_atomically(folder / "report.md", render_markdown(results, summary).encode())
     return folder / "report.html"
 
 
 def render_page(folder: Path, results: dict, summary: dict, figures: list[dict]) -> str:
     """The HTML page, pictures and style inside it, no script, nothing loaded from elsewhere."""
+    return (
+        _environment(autoescape=True)
+        .get_template("report.html.jinja")
+        .render(
+            results=results,
+            summary=summary,
+            figures=figures,
+            cards=key_numbers(results, summary),
+            labels=_labels(results),
+            samples=group_samples(results),
+            position_keys=POSITION_KEYS,
+            picture=lambda file: _embed(folder, file),
+        )
+    )
+
+
+def render_markdown(results: dict, summary: dict) -> str:
+    """The same findings as Markdown for a pull request: headline, tables, differences, commands; no pictures."""
+    return _environment(autoescape=False).get_template("report.md.jinja").render(
+        results=results,
+        summary=summary,
+        labels=_labels(results),
+        rows=[(label, [_with_range(cells.get(arm)) for arm in _columns(results)]) for label, cells in
+              _table_rows(results, summary)],
+        columns=_columns(results),
+    )  # fmt: skip
+
+
+def _environment(autoescape: bool) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
+        autoescape=autoescape,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -84,17 +114,18 @@ def render_page(folder: Path, results: dict, summary: dict, figures: list[dict])
         "setting": lambda value: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False),
         "metric_names": metric_names,
         "metric": lambda name: METRICS.get(name, (name, "")),
+        "cell": lambda text: str(text).replace("|", "\\|").replace("\n", " "),
     }
-    labels = {arm["name"]: arm["label"] for arm in (START, *results["arms"])}
-    return environment.get_template("report.html.jinja").render(
-        results=results,
-        summary=summary,
-        figures=figures,
-        cards=key_numbers(results, summary),
-        labels=labels,
-        samples=group_samples(results),
-        picture=lambda file: _embed(folder, file),
-    )
+    return environment
+
+
+def _labels(results: dict) -> dict[str, str]:
+    return {arm["name"]: arm["label"] for arm in (START, *results["arms"])}
+
+
+def _columns(results: dict) -> list[str]:
+    """Arms of the comparison tables, the common start first where it was measured."""
+    return [arm["name"] for arm in measured_arms(results) if arm == START] + [arm["name"] for arm in results["arms"]]
 
 
 def key_numbers(results: dict, summary: dict) -> list[dict]:
@@ -166,12 +197,12 @@ def comparison_table(results: dict) -> str:
     """Plain text for the terminal: metrics per arm, mean [lowest, highest] over seeds, and the headline."""
     summary = summarize(_finite(results))
     table = Table(title=Text(results["title"]), title_justify="left", title_style="bold")
-    columns = [arm for arm in measured_arms(results) if arm == START] + results["arms"]
+    columns, labels = _columns(results), _labels(results)
     table.add_column(Text("mean [lowest, highest] over seeds"))
     for arm in columns:
-        table.add_column(Text(arm["label"]), justify="right")
+        table.add_column(Text(labels[arm]), justify="right")
     for label, cells in _table_rows(results, summary):
-        table.add_row(Text(label), *(Text(_with_range(cells.get(arm["name"]))) for arm in columns))
+        table.add_row(Text(label), *(Text(_with_range(cells.get(arm))) for arm in columns))
     console = Console(file=io.StringIO(), width=TERMINAL_WIDTH)
     console.print(table)
     console.print(summary["headline"], markup=False, highlight=False)

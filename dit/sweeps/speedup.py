@@ -20,6 +20,7 @@ Curve = tuple[Sequence[float], Sequence[float]]
 CONFIDENCE = 0.95
 MINIMUM_SEEDS = 3
 NUM_RESAMPLES = 10_000
+SAMPLES = "interval over samples"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,10 @@ class Reach:
     @property
     def at_first_point(self) -> bool:
         return self.low == 0
+
+    def plus(self, cost: float) -> "Reach":
+        """The same after something else was paid for, in the same unit; "at most" stays "at most"."""
+        return Reach(self.low + cost if self.low else 0.0, self.high + cost)
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,15 @@ def speedup(control_curve: Curve, treated_curve: Curve, level: float | None = No
     if level is None:
         level = float(running_minimum(*control_curve)[1][-1])
     return Speedup(level, steps_to_reach(*control_curve, level), steps_to_reach(*treated_curve, level))
+
+
+def speedup_including(control_curve: Curve, treated_curve: Curve, cost: float) -> Speedup:
+    """As `speedup` to the control's best value, `cost` being paid for the treated arm before its first step.
+
+    Both curves and the cost must be in one unit, such as seconds.
+    """
+    plain = speedup(control_curve, treated_curve)
+    return Speedup(plain.level, plain.control, plain.treated.plus(cost))
 
 
 def speedups_along(control_curve: Curve, treated_curve: Curve) -> list[tuple[int, Speedup]]:
@@ -241,6 +255,29 @@ def _range(speedups: Sequence[Speedup], mean: float | None) -> SpeedupSpread:
     text = low_text if low_text == high_text else f"{low_text} to {high_text}"
     has_lower_bounds = any(s.kind == "at least" for s in speedups)
     return SpeedupSpread(mean, slowest.ratio, fastest.ratio, kind, verdict, has_lower_bounds, text)
+
+
+def speedup_over_samples(speedups: Sequence[Speedup]) -> SpeedupSpread:
+    """Percentile interval over speed-ups of resampled pictures, of one seed: it knows nothing of another training.
+
+    Bounds stay bounds: an end of the interval that is one says so. The mean is left out, resampled distances being
+    biased.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if not speedups:
+        raise ValueError("an interval over samples needs at least one speed-up")
+    resolved = [s for s in speedups if s.ratio is not None]
+    if len(resolved) < len(speedups):
+        return SpeedupSpread(None, None, None, SAMPLES, "open", False, format_ratio(None, "unresolved"))
+    ordered = sorted(resolved, key=lambda s: (s.ratio, s.kind != "not reached"))
+    tail = (1 - CONFIDENCE) / 2 * (len(ordered) - 1)
+    low, high = ordered[math.floor(tail)], ordered[math.ceil(len(ordered) - 1 - tail)]
+    verdict = "faster" if low.is_faster else "slower" if high.is_slower else "open"
+    text = f"{format_ratio(low.ratio, low.kind)} to {format_ratio(high.ratio, high.kind)}"
+    bounds = any(s.kind == "at least" for s in ordered)
+    return SpeedupSpread(None, low.ratio, high.ratio, SAMPLES, verdict, bounds, text)
 
 
 def format_ratio(ratio: float | None, kind: str) -> str:

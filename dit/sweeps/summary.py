@@ -15,13 +15,25 @@ from dit.sweeps.speedup import (
     equal_step_change,
     format_ratio,
     speedup,
+    speedup_including,
+    speedup_over_samples,
     speedup_over_seeds,
     speedups_along,
     spread_over_seeds,
 )
 
-POSITION_KEYS = ("num_steps", "images_seen", "seconds")
-"""Keys of a curve's point that say where it is; every other key is a metric."""
+POSITION_KEYS = ("num_steps", "images_seen", "seconds", "device_seconds", "resampled")
+"""Keys of a curve's point that are no metric: where it is, and distances of resampled pictures."""
+
+AXES = {
+    "num_steps": "training steps",
+    "images_seen": "images seen",
+    "seconds": "wall time of the generator's training",
+    "device_seconds": "device time of the generator's training",
+}
+"""What a speed-up can be counted in, by the key of a curve's point."""
+
+INCLUDING = "device time, the arm's fine-tuning included"
 
 START = {"name": "start", "label": "Common start"}
 
@@ -59,23 +71,25 @@ def measured_arms(results: dict) -> list[dict]:
     return [arm for arm in (START, *results["arms"]) if arm["name"] in present]
 
 
-def curves_by_seed(results: dict, arm: str, generator: str) -> dict[int, Curve]:
-    """{seed: (steps, values of the sweep's metric)}, without points that have no finite value."""
+def curves_by_seed(results: dict, arm: str, generator: str, axis: str = "num_steps") -> dict[int, Curve]:
+    """{seed: (steps, values of the sweep's metric)}, without points that have no finite value.
+
+    Args:
+        axis: a key of AXES to stand for the steps; curves that lack it are left out.
+    """
     curves = {}
     for curve in results["curves"]:
         if (curve["arm"], curve["generator"]) != (arm, generator):
             continue
         points = [point for point in curve["points"] if _is_number(point.get(results["metric"]))]
-        if points:
-            curves[curve["seed"]] = [p["num_steps"] for p in points], [p[results["metric"]] for p in points]
+        if points and all(_is_number(point.get(axis)) for point in points):
+            curves[curve["seed"]] = [p[axis] for p in points], [p[results["metric"]] for p in points]
     return dict(sorted(curves.items()))
 
 
 def compare(results: dict, arm: dict, generator: dict) -> dict:
     """One arm against the control for one generator; pairs share the seed."""
-    control = curves_by_seed(results, results["control"], generator["name"])
-    treated = curves_by_seed(results, arm["name"], generator["name"])
-    pairs = {seed: (control[seed], treated[seed]) for seed in control if seed in treated}
+    pairs = _pairs(results, arm["name"], generator["name"], "num_steps")
     comparison = {
         "arm": arm["name"],
         "arm_label": arm["label"],
@@ -89,6 +103,8 @@ def compare(results: dict, arm: dict, generator: dict) -> dict:
     changes = {seed: equal_step_change(*pair) for seed, pair in pairs.items()}
     return comparison | {
         "speedup": asdict(speedup_over_seeds([speedup(*pair) for pair in pairs.values()])),
+        "axes": _axes(results, arm["name"], generator["name"]),
+        "over_samples": _over_samples(results, arm["name"], generator["name"]) if len(pairs) == 1 else None,
         "levels": [
             {"num_steps": step, "per_seed": [{"seed": s, **_speedup_record(along[s][step])} for s in along]}
             for step in _shared(along.values())
@@ -98,6 +114,47 @@ def compare(results: dict, arm: dict, generator: dict) -> dict:
             for step in _shared(changes.values())
         ],
     }
+
+
+def _axes(results: dict, arm: str, generator: str) -> list[dict]:
+    """The speed-up to the control's final value counted in each unit, the last one with the cost of fine-tuning."""
+    rows = []
+    for axis, label in AXES.items():
+        pairs = _pairs(results, arm, generator, axis)
+        if pairs:
+            rows.append(_axis_row(label, {seed: speedup(*pair) for seed, pair in pairs.items()}))
+    pairs = _pairs(results, arm, generator, "device_seconds")
+    costs = {a["seed"]: a.get("device_seconds") for a in results["autoencoders"] if a["arm"] == arm}
+    if pairs and all(_is_number(costs.get(seed)) for seed in pairs):
+        including = {seed: speedup_including(*pair, costs[seed]) for seed, pair in pairs.items()}
+        rows.append(_axis_row(INCLUDING, including))
+    return rows
+
+
+def _axis_row(label: str, speedups: dict[int, Speedup]) -> dict:
+    per_seed = [{"seed": seed, **_speedup_record(result)} for seed, result in speedups.items()]
+    return {"axis": label, "per_seed": per_seed, "spread": asdict(speedup_over_seeds(list(speedups.values())))}
+
+
+def _pairs(results: dict, arm: str, generator: str, axis: str) -> dict[int, tuple[Curve, Curve]]:
+    control = curves_by_seed(results, results["control"], generator, axis)
+    treated = curves_by_seed(results, arm, generator, axis)
+    return {seed: (control[seed], treated[seed]) for seed in control if seed in treated}
+
+
+def _over_samples(results: dict, arm: str, generator: str) -> dict | None:
+    """The interval of the speed-up over resampled pictures, where every point of both arms has resampled distances."""
+    curves = [
+        next((c["points"] for c in results["curves"] if (c["arm"], c["generator"]) == (name, generator)), [])
+        for name in (results["control"], arm)
+    ]
+    counts = {len(point.get("resampled") or ()) for points in curves for point in points}
+    if len(counts) != 1 or counts == {0} or results["metric"] == "kid":
+        return None
+    steps = [[point["num_steps"] for point in points] for points in curves]
+    drawn = [list(zip(*(point["resampled"] for point in points), strict=True)) for points in curves]
+    pairs = [((steps[0], control), (steps[1], treated)) for control, treated in zip(*drawn, strict=True)]
+    return asdict(speedup_over_samples([speedup(*pair) for pair in pairs])) | {"num_resamples": len(pairs)}
 
 
 def headline(comparisons: list[dict], metric_label: str) -> str:
@@ -110,7 +167,7 @@ def _speedup_sentence(comparison: dict, metric_label: str) -> str:
     num_seeds = len(seeds)
     subject = f"{comparison['generator_label']} on the latents of “{comparison['arm_label']}”"
     goal = f"the control’s final {metric_label}"
-    extent = _extent(spread, num_seeds)
+    extent = _extent(spread, num_seeds, comparison.get("over_samples"))
     if spread["low"] is None:
         return (
             f"{subject} and the control were both at {goal} at their first evaluation, so no speed-up can be computed."
@@ -133,10 +190,11 @@ def _count(seeds: list[dict], direction: str) -> str:
     return f"{agreeing} of {len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
 
 
-def _extent(spread: dict, num_seeds: int) -> str:
+def _extent(spread: dict, num_seeds: int, over_samples: dict | None) -> str:
     """The speed-up with the name of its uncertainty."""
     if spread["kind"] == "single seed":
-        return f"{spread['text']} (one seed, which says nothing about the spread)"
+        samples = f"; 95% bootstrap interval over its samples: {over_samples['text']}" if over_samples else ""
+        return f"{spread['text']} (one seed, which says nothing about the spread over seeds{samples})"
     ends = spread["text"]
     if spread["kind"] == "range":
         return f"{ends} (range over {num_seeds} seeds, not a confidence interval)"

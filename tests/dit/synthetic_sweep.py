@@ -85,7 +85,7 @@ def _autoencoder(arm: str, seed: int | None) -> dict:
         "equivariance_latent": errors,
         "equivariance_decoded": {name: 2.1 * error for name, error in errors.items()},
     }
-    return {"arm": arm, "seed": seed, "metrics": metrics, "seconds": 30.0, "num_steps": 400}
+    return {"arm": arm, "seed": seed, "metrics": metrics, "seconds": 10.0, "device_seconds": 10.0, "num_steps": 400}
 
 
 def _curve(arm: str, seed: int, factor: float, steps: tuple[int, ...]) -> dict:
@@ -96,6 +96,7 @@ def _curve(arm: str, seed: int, factor: float, steps: tuple[int, ...]) -> dict:
             "num_steps": step,
             "images_seen": 64 * step,
             "seconds": 0.05 * step,
+            "device_seconds": 0.1 * step,
             "fd_efficientnet_lite0": value,
             "kid": value / 40_000,
             "precision": 0.6 - value / 10_000,
@@ -115,8 +116,8 @@ def add_pictures(folder: Path, results: dict) -> dict:
     ]
     samples = [
         {"arm": arm, "generator": generator, "seed": seed, "num_steps": step,
-         "file": _blobs(folder, f"samples-{arm}-{generator}-{seed}-{step}.png", 260, 40 + step)}
-        for arm, generator, seed, step in drawn
+         "file": _blobs(folder, f"samples-{arm}-{generator}-{seed}-{step}.png", 260, 40 + number)}
+        for number, (arm, generator, seed, step) in enumerate(drawn)
     ]  # fmt: skip
     labels = ("Image", "Common start", "Ordinary fine-tuning", "Equivariant fine-tuning")
     pca = [{"label": label, "file": _blobs(folder, f"pca-{i}.png", 64, i)} for i, label in enumerate(labels)]

@@ -270,27 +270,120 @@ def test_durations(seconds, text):
     assert format_duration(seconds) == text
 
 
+def test_speedups_are_counted_in_steps_images_and_time_and_with_the_fine_tuning():
+    rows = summarize(changed(factors=(2.0, 4.0)))["comparisons"][0]["axes"]
+    ratios = {row["axis"]: [seed["ratio"] for seed in row["per_seed"]] for row in rows}
+    assert list(ratios) == [
+        "training steps",
+        "images seen",
+        "wall time of the generator's training",
+        "device time of the generator's training",
+        "device time, the arm's fine-tuning included",
+    ]
+    *plain, including = ratios.values()
+    assert all(values == pytest.approx([2, 4]) for values in plain)
+    # 160 s of the control; 80 s and 40 s of the arm, and 10 s of fine-tuning.
+    assert including == pytest.approx([160 / 90, 160 / 50])
+
+
+def test_without_the_cost_of_fine_tuning_there_is_no_ratio_that_includes_it():
+    results = changed(factors=(2.0,))
+    for autoencoder in results["autoencoders"]:
+        autoencoder["device_seconds"] = None
+    rows = summarize(results)["comparisons"][0]["axes"]
+    assert "device time, the arm's fine-tuning included" not in [row["axis"] for row in rows]
+
+
+def test_one_seed_has_an_interval_over_its_samples():
+    results = changed(factors=(2.0,))
+    assert summarize(results)["comparisons"][0]["over_samples"] is None
+    draw = np.random.default_rng(0)
+    for curve in results["curves"]:
+        for point in curve["points"]:
+            point["resampled"] = list(point["fd_efficientnet_lite0"] * (1 + 0.01 * draw.normal(size=40)))
+    summary = summarize(results)
+    interval = summary["comparisons"][0]["over_samples"]
+    assert interval["low"] < 2 < interval["high"]
+    assert interval["num_resamples"] == 40
+    assert f"interval over its samples: {interval['text']}" in summary["headline"]
+    several = changed(factors=(2.0, 1.3))
+    assert summarize(several)["comparisons"][0]["over_samples"] is None
+
+
+def test_the_markdown_report_holds_headline_tables_and_commands(report):
+    folder, results, _ = report
+    text = (folder / "report.md").read_text()
+    assert summarize(results)["headline"] in text
+    assert results["commands"][-1] in text
+    tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
+    assert len(tables) == 3
+    for rows in tables:
+        cells = [len(re.findall(r"(?<!\\)\|", row)) for row in rows]
+        assert len(set(cells)) == 1, rows
+        assert set(rows[1]) <= set("|-: ")
+    assert "device time, the arm's fine-tuning included" in text
+    assert "`model.transforms`" in text
+
+
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+NEEDS_CHROMIUM = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to draw the page with")
+CHECK = """<script>
+addEventListener("load", () => setTimeout(() => {
+  const images = [...document.images], found = {};
+  for (const details of document.querySelectorAll("details")) details.open = true;
+  Promise.all(images.map(image => image.decode())).then(() => {
+    const focusable = [...document.querySelectorAll("a[href], summary, [tabindex='0']")];
+    found.images = images.length;
+    found.drawn = images.filter(image => image.complete && image.naturalWidth > 0).length;
+    found.focusable = focusable.length;
+    found.focused = focusable.filter(part => { part.focus(); return document.activeElement === part; }).length;
+    found.scrolls = [...document.querySelectorAll(".scroll")].every(part => part.tabIndex === 0);
+    console.log("found " + JSON.stringify(found));
+  });
+}, 0));
+</script>"""
+
+
+def chromium(tmp_path, page, *options):
+    """Standard error of a headless Chromium that has drawn a page."""
+    quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    quiet += ["--disable-component-update", "--disable-sync", "--disable-quic", "--hide-scrollbars"]
+    quiet += [f"--user-data-dir={tmp_path / 'profile'}", "--force-device-scale-factor=1"]
+    command = [CHROMIUM, *quiet, *options, f"file://{page}"]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stderr
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to draw the page with")
+@NEEDS_CHROMIUM
+def test_a_browser_draws_every_picture_reaches_everything_by_keyboard_and_complains_of_nothing(report, tmp_path):
+    page = tmp_path / "checked.html"
+    page.write_text(report[2].replace("</body>", f"{CHECK}</body>"))
+    options = ["--enable-logging=stderr", "--v=0", "--virtual-time-budget=5000", f"--screenshot={tmp_path / 'a.png'}"]
+    lines = [line for line in chromium(tmp_path, page, *options).splitlines() if "CONSOLE" in line]
+    assert len(lines) == 1, lines
+    found = json.loads(re.search(r"found (\{.*?\})", lines[0])[1].replace('\\"', '"'))
+    assert found["drawn"] == found["images"] == 28
+    assert found["focused"] == found["focusable"] > 10
+    assert found["scrolls"]
+
+
+@pytest.mark.slow
+@NEEDS_CHROMIUM
+def test_the_page_prints_on_several_sheets(report, tmp_path):
+    printed = tmp_path / "report.pdf"
+    chromium(tmp_path, report[0] / "report.html", f"--print-to-pdf={printed}", "--no-pdf-header-footer")
+    content = printed.read_bytes()
+    assert content.startswith(b"%PDF-")
+    assert len(re.findall(rb"/Type\s*/Page\b", content)) >= 3
+    assert content.count(b"/Subtype /Image") >= 28, "pictures of closed sections are printed, too"
+
+
+@pytest.mark.slow
+@NEEDS_CHROMIUM
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_page_is_drawn_within_the_window(report, tmp_path, width):
-    folder, _, _ = report
     picture = tmp_path / "page.png"
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-    options += [
-        "--disable-component-update",
-        "--disable-sync",
-        "--disable-quic",
-        "--hide-scrollbars",
-        f"--user-data-dir={tmp_path / 'profile'}",
-    ]
-    options += [f"--window-size={width},2400", "--force-device-scale-factor=1", f"--screenshot={picture}"]
-    subprocess.run(
-        [CHROMIUM, *options, f"file://{folder / 'report.html'}"], check=True, capture_output=True, timeout=120
-    )
+    chromium(tmp_path, report[0] / "report.html", f"--window-size={width},2400", f"--screenshot={picture}")
     pixels = np.asarray(Image.open(picture).convert("L"), dtype=int)
     assert pixels.shape == (2400, width)
     # A page wider than the window would leave no clean margin at its right edge.

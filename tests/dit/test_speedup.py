@@ -4,12 +4,15 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from dit.sweeps.speedup import (
     Reach,
     equal_step_change,
     speedup,
+    speedup_including,
+    speedup_over_samples,
     speedup_over_seeds,
     speedups_along,
     spread_over_seeds,
@@ -194,3 +197,46 @@ def test_seeds_of_which_nothing_is_known_establish_nothing():
     unresolved = speedup(([100], [2.0]), ([100], [1.0]))
     assert speedup_over_seeds([unresolved]).text == "not resolved"
     assert speedup_over_seeds([unresolved, ratio_of(2.0)]).verdict == "open"
+
+
+def test_the_cost_of_fine_tuning_is_added_to_the_arm_alone():
+    control, treated = curve_with(1.0), curve_with(2.0)
+    assert speedup(control, treated).ratio == pytest.approx(2)  # 1600 to 800
+    assert speedup_including(control, treated, 800).ratio == pytest.approx(1)
+    assert speedup_including(control, treated, 2400).is_slower
+    assert speedup_including(control, treated, 0).ratio == speedup(control, treated).ratio
+
+
+def test_bounds_stay_bounds_with_a_cost():
+    at_first = speedup_including(curve_with(1.0), curve_with(100.0), 100)
+    assert (at_first.kind, at_first.ratio) == ("at least", 8)  # 1600 to at most 100 + 100
+    never = speedup_including(curve_with(1.0), curve_with(0.5), 1600)
+    assert (never.kind, never.ratio) == ("not reached", 0.5)  # 1600 to more than 1600 + 1600
+
+
+def test_noise_on_a_power_law_moves_the_speed_up_little_and_the_interval_holds_the_truth():
+    draw = np.random.default_rng(0)
+    steps = [100 * 2**i for i in range(8)]
+
+    def noisy(factor):
+        return steps, [value * (1 + 0.01 * draw.normal()) for value in power_law(steps, factor=factor)]
+
+    found = [speedup(noisy(1.0), noisy(2.0)) for _ in range(40)]
+    spread = speedup_over_seeds(found)
+    assert spread.low < 2 < spread.high
+    assert spread.verdict == "faster"
+    samples = speedup_over_samples(found)
+    assert samples.low < 2 < samples.high
+    assert samples.low <= spread.low
+    assert samples.high >= spread.high
+    assert samples.kind == "interval over samples"
+
+
+def test_an_interval_over_samples_keeps_bounds_and_the_unknown():
+    bound, slow = speedup(curve_with(1.0), curve_with(100.0)), speedup(curve_with(1.0), curve_with(0.5))
+    assert speedup_over_samples([slow, ratio_of(2.0), bound]).text == "< 1.00× to ≥ 16.00×"
+    assert speedup_over_samples([slow, ratio_of(2.0), bound]).verdict == "open"
+    unresolved = speedup(([100], [2.0]), ([100], [1.0]))
+    assert speedup_over_samples([unresolved, ratio_of(2.0)]).text == "not resolved"
+    with pytest.raises(ValueError, match="at least one"):
+        speedup_over_samples([])

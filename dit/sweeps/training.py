@@ -1,0 +1,107 @@
+"""What a sweep adds to a training: checkpoints at given steps, a clock, and progress."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.callbacks import Callback
+
+from dit.sweeps.store import Progress
+from eqvae.training.files import write_atomically
+
+COST = "cost.json"
+
+
+def checkpoint_at(folder: Path, step: int) -> Path:
+    """Where `SaveAtSteps` leaves the checkpoint of a step."""
+    return folder / "checkpoints" / f"step={step:07d}.ckpt"
+
+
+def newest_checkpoint(folder: Path) -> str | None:
+    """The checkpoint that was written last, to resume a stopped run from."""
+    found = sorted((folder / "checkpoints").glob("*.ckpt"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+    return str(found[-1]) if found else None
+
+
+class SaveAtSteps(Callback):
+    """Saves a checkpoint right after each of these steps."""
+
+    def __init__(self, folder: Path, steps: list[int]):
+        self.folder, self.steps = folder, set(steps)
+
+    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+        if trainer.global_step in self.steps and not checkpoint_at(self.folder, trainer.global_step).is_file():
+            trainer.save_checkpoint(checkpoint_at(self.folder, trainer.global_step))
+
+
+class Clock(Callback):
+    """Measures what a training costs: folder/cost.json with seconds, steps, images and devices of all attempts.
+
+    A killed attempt counts up to its last checkpoint; so seconds per step is a rate that interruptions do not spoil.
+    """
+
+    def __init__(self, folder: Path):
+        self.path = folder / COST
+        self.before = json.loads(self.path.read_text()) if self.path.is_file() else {}
+        self.images = 0
+
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        self.started, self.first_step = time.perf_counter(), trainer.global_step
+
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.images += num_images(batch) * trainer.world_size
+
+    def on_save_checkpoint(self, trainer: Any, module: Any, checkpoint: dict[str, Any]) -> None:
+        self._write(trainer)
+
+    def on_train_end(self, trainer: Any, module: Any) -> None:
+        self._write(trainer)
+
+    def _write(self, trainer: Any) -> None:
+        if not trainer.is_global_zero:
+            return
+        spent = {
+            "seconds": time.perf_counter() - self.started,
+            "num_steps": trainer.global_step - self.first_step,
+            "images_seen": self.images,
+        }
+        total = {name: value + self.before.get(name, 0) for name, value in spent.items()}
+        write_atomically(self.path, json.dumps(total | {"num_devices": trainer.world_size}).encode())
+
+
+def read_cost(folder: Path) -> dict[str, float]:
+    """{"seconds_per_step", "images_per_step", "num_devices"} of a finished training."""
+    cost = json.loads((folder / COST).read_text())
+    rates = {"seconds_per_step": cost["seconds"], "images_per_step": cost["images_seen"]}
+    return {name: value / cost["num_steps"] for name, value in rates.items()} | {"num_devices": cost["num_devices"]}
+
+
+class ReportProgress(Callback):
+    """Tells the sweep how far training, validation or prediction is."""
+
+    def __init__(self, progress: Progress):
+        self.progress, self.images = progress, 0
+
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self._report(trainer.global_step, trainer.max_steps, batch, trainer.world_size)
+
+    def on_validation_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int, loader: int = 0
+    ) -> None:
+        if trainer.state.fn == "validate":
+            self._report(batch_idx + 1, int(trainer.num_val_batches[0]), batch)
+
+    def on_predict_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int, loader: int = 0
+    ) -> None:
+        self._report(batch_idx + 1, int(trainer.num_predict_batches[0]), batch)
+
+    def _report(self, done: int, total: int, batch: Any, world_size: int = 1) -> None:
+        self.images += num_images(batch) * world_size
+        self.progress(done, total, self.images)
+
+
+def num_images(batch: dict[str, Any]) -> int:
+    """Rows of a batch of pictures or latents."""
+    return len(next(iter(batch.values())))

@@ -1,0 +1,180 @@
+"""Executors on this machine: in this process, or in worker processes, one per device."""
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+
+import torch
+
+from dit.sweeps.store import Outcome, Task, Work, do_task
+
+REPORT_SECONDS = 0.5  # workers report at most this often
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Advance:
+    """How far a running task is."""
+
+    address: str
+    done: int
+    total: int
+    images: int
+
+
+class InlineExecutor:
+    """Does one task at a time in this process, where a debugger sees it."""
+
+    orders_tasks = False
+
+    def __init__(self, work: Work):
+        self.work, self.events = work, []
+
+    def free(self) -> int:
+        return 1
+
+    def submit(self, task: Task) -> None:
+        def progress(done: int, total: int, images: int) -> None:
+            self.events.append(Advance(task.address, done, total, images))
+
+        self.events.append(do_task(task, self.work, progress, wait=True))
+
+    def poll(self, seconds: float) -> Iterator[Advance | Outcome]:
+        while self.events:
+            yield self.events.pop(0)
+
+    def close(self) -> None:
+        pass
+
+
+class LocalExecutor:
+    """Worker processes that do tasks until they are closed; a worker that dies fails its task and is replaced.
+
+    Args:
+        work: what a task does; importable, for workers are fresh processes.
+        num_workers: null: one per CUDA device, else one. Each worker sees one CUDA device, where there are any, and its
+            share of the cores.
+    """
+
+    orders_tasks = False
+
+    def __init__(self, work: Work, num_workers: int | None):
+        self.devices = _visible_devices()
+        self.num_workers = num_workers or len(self.devices) or 1
+        self.threads = max(1, (os.cpu_count() or 1) // self.num_workers)
+        self.work = work
+        self.workers = [self._start(number) for number in range(self.num_workers)]
+
+    def free(self) -> int:
+        return sum(worker.task is None for worker in self.workers)
+
+    def submit(self, task: Task) -> None:
+        worker = next(worker for worker in self.workers if worker.task is None)
+        worker.task = task
+        worker.pipe.send(task)
+
+    def poll(self, seconds: float) -> Iterator[Advance | Outcome]:
+        """What workers reported; returns after `seconds` at the latest where they report nothing."""
+        for pipe in wait([worker.pipe for worker in self.workers], seconds):
+            worker = next(worker for worker in self.workers if worker.pipe is pipe)
+            try:
+                event = pipe.recv()
+            except (EOFError, OSError):
+                yield from self._replace(worker)
+                continue
+            if isinstance(event, Outcome):
+                worker.task = None
+            yield event
+
+    def close(self) -> None:
+        """Kill the workers: what they had finished or saved stays, and a lock falls with its process."""
+        for worker in self.workers:
+            worker.process.kill()
+            worker.process.join()
+            worker.pipe.close()
+
+    def _start(self, number: int) -> "_Worker":
+        ours, theirs = multiprocessing.Pipe()
+        variables = dict.fromkeys(THREAD_VARIABLES, str(self.threads))
+        if self.devices:
+            variables["CUDA_VISIBLE_DEVICES"] = self.devices[number % len(self.devices)]
+        with _environment(variables):
+            process = multiprocessing.get_context("spawn").Process(
+                target=_serve, args=(theirs, self.work, self.threads), daemon=False
+            )
+            process.start()
+        theirs.close()
+        return _Worker(number, process, ours)
+
+    def _replace(self, worker: "_Worker") -> Iterator[Outcome]:
+        worker.process.join()
+        worker.pipe.close()
+        self.workers[self.workers.index(worker)] = self._start(worker.number)
+        if worker.task is not None:
+            reason = f"its process ended with exit code {worker.process.exitcode} (killed, or out of memory?)"
+            yield Outcome(worker.task.address, "failed", reason)
+
+
+@dataclass
+class _Worker:
+    number: int
+    process: multiprocessing.Process
+    pipe: Connection
+    task: Task | None = None
+
+
+def _serve(pipe: Connection, work: Work, threads: int) -> None:
+    """A worker's life: tasks come through the pipe, progress and outcomes go back."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process gets it, too, and ends the workers
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+    while True:
+        try:
+            task = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(do_task(task, work, _sender(pipe, task)))
+
+
+def _sender(pipe: Connection, task: Task):
+    last = [0.0]
+
+    def progress(done: int, total: int, images: int) -> None:
+        now = time.perf_counter()
+        if now - last[0] > REPORT_SECONDS or done == total:
+            last[0] = now
+            pipe.send(Advance(task.address, done, total, images))
+
+    return progress
+
+
+def _end_with_parent() -> None:
+    """A killed main process takes its workers with it: nobody else would."""
+    wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
+
+
+def _visible_devices() -> list[str]:
+    """Names of the CUDA devices that this process may use, as CUDA_VISIBLE_DEVICES takes them."""
+    count = torch.cuda.device_count()
+    named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return named[:count] if named else [str(number) for number in range(count)]
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Set variables for processes started meanwhile: libraries read them when they are loaded."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})

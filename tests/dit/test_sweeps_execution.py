@@ -1,0 +1,207 @@
+"""Sweeps of synthetic nodes: killed and continued, edited, failing, side by side, on submitit's local executor."""
+
+import io
+import json
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from dit.sweeps import plan
+from dit.sweeps.execution import run_nodes
+from dit.sweeps.plan import unique
+from dit.sweeps.report import write_report
+from dit.sweeps.results import collect
+from dit.sweeps.schema import Executor, load_sweep
+from dit.sweeps.store import is_done
+from tests.dit import synthetic_nodes
+
+ROOT = Path(__file__).parents[2]
+SMALL = ["seeds=[0]", "evaluation.at_steps=[2,4]"]
+FAILING = "autoencoders.equivariant.overrides={model.init_args.betas: [0, 0]}"
+INLINE = Executor(num_workers=0)
+
+
+def small_sweep(*overrides):
+    return load_sweep(ROOT / "configs/sweeps/tiny-shapes.yaml", [*SMALL, *overrides])
+
+
+def run(sweep, root, executor=INLINE, **options):
+    nodes = plan(sweep)
+    run_nodes(nodes, root, executor, Console(quiet=True), work=synthetic_nodes.run_node, **options)
+    return nodes
+
+
+def starts(root):
+    """How often each node was begun, by its folder."""
+    return {path.parent.name: len(path.read_text().splitlines()) for path in (root / "store").glob("*/starts.txt")}
+
+
+def start_process(sweep, root, seconds_per_step, executor=INLINE):
+    """A sweep in a process of its own. A fork, for a fresh process would import for longer than it works."""
+
+    def work():
+        synthetic_nodes.SECONDS_PER_STEP = seconds_per_step
+        run(sweep, root, executor)
+
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    return process
+
+
+def wait_until(happened, process, seconds=120):
+    end = time.monotonic() + seconds
+    while not happened():
+        assert process.is_alive(), "the sweep ended before it was killed"
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+def finished_report(sweep, root, monkeypatch):
+    """report.json without what differs between any two runs: dates and seconds."""
+    from dit.sweeps import figures
+
+    monkeypatch.setattr(figures, "RESOLUTION", 20)
+    folder = root / "report"
+    write_report(folder, collect(sweep, plan(sweep), root, folder, "python sweep.py"))
+    results = json.loads((folder / "report.json").read_text())
+    for name in ("created", "seconds"):
+        del results[name]
+    for row in results["cost"]:
+        row.pop("seconds") if row.get("num_steps") is None else None
+    pictures = {path.name: path.read_bytes() for path in (folder / "pictures").iterdir()}
+    return results, pictures
+
+
+def test_a_sweep_killed_five_times_gives_the_report_of_an_undisturbed_one(tmp_path, monkeypatch):
+    sweep, draw, kills = small_sweep(), random.Random(0), 0
+    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
+    nodes = unique(run(sweep, undisturbed))
+    while kills < 5:
+        done = sum(is_done(node, disturbed) for node in nodes)
+        target = min(done + draw.randint(1, 3), len(nodes) - 1)
+        process = start_process(sweep, disturbed, seconds_per_step=0.02)
+        wait_until(lambda target=target: len(list(disturbed.glob("store/*/done.json"))) >= target, process)
+        time.sleep(draw.uniform(0, 0.1))
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        kills += 1
+    run(sweep, disturbed)
+    assert finished_report(sweep, disturbed, monkeypatch) == finished_report(sweep, undisturbed, monkeypatch)
+    assert sum(starts(disturbed).values()) > len(nodes), "no kill hit a running node"
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_takes_its_workers_with_it(tmp_path):
+    process = start_process(small_sweep(), tmp_path, 0.0, Executor(num_workers=1))
+    begun = tmp_path / "store"
+    wait_until(lambda: list(begun.glob("*/starts.txt")), process)
+    worker = int(next(begun.glob("*/starts.txt")).read_text().split()[0])
+    assert worker not in (process.pid, os.getpid())
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    for _ in range(100):
+        if not Path(f"/proc/{worker}").exists() or "\nState:\tZ" in Path(f"/proc/{worker}/status").read_text():
+            return
+        time.sleep(0.05)
+    pytest.fail("the worker lives on")
+
+
+def test_an_edited_config_redoes_exactly_what_depends_on_it(tmp_path):
+    before = {node.address: node.name for node in run(small_sweep(), tmp_path)}
+    edited = run(small_sweep("evaluation.num_images=77"), tmp_path)
+    redone = {node.name for node in edited if node.address not in before}
+    assert redone == {"reference"} | {node.name for node in edited if node.kind == "evaluation"}
+    assert set(starts(tmp_path).values()) == {1}
+    edited = run(small_sweep("autoencoders.equivariant.overrides={model.init_args.learning_rate: 0.5}"), tmp_path)
+    redone = {node.name for node in edited if node.address not in before}
+    assert redone == {node.name for node in edited if node.arm == "equivariant"}
+    assert set(starts(tmp_path).values()) == {1}
+
+
+def test_a_comment_in_a_config_redoes_nothing(tmp_path, monkeypatch):
+    config = tmp_path / "copy.yaml"
+    config.write_text((ROOT / "configs/eqvae/tiny-shapes.yaml").read_text())
+    change = f"autoencoders.equivariant.config={config}"
+    before = [node.address for node in plan(small_sweep(change))]
+    config.write_text("# said differently\n" + config.read_text())
+    assert [node.address for node in plan(small_sweep(change))] == before
+    assert before == [node.address for node in plan(small_sweep())], "the file's name is no part of the work"
+
+
+def test_a_failing_node_leaves_others_running_and_is_done_again_on_request(tmp_path):
+    sweep = small_sweep(FAILING)
+    for _ in range(2):  # the second run does not try again what failed
+        with pytest.raises(
+            ValueError, match=r"1 of 15 parts failed; 5 more need them: autoencoder-equivariant"
+        ) as error:
+            run(sweep, tmp_path)
+        assert "--retry" in str(error.value)
+        assert "log.txt" in str(error.value)
+    done = {node.name for node in plan(sweep) if is_done(node, tmp_path)}
+    assert "metrics-sit-control-seed0-step4" in done
+    assert not any("equivariant" in name for name in done)
+    failed = next(name for name, _ in starts(tmp_path).items() if (tmp_path / "store" / name / "failed.json").is_file())
+    assert starts(tmp_path)[failed] == 1
+    with pytest.raises(ValueError, match="betas of zero"):
+        run(sweep, tmp_path, retry=True)
+    assert starts(tmp_path)[failed] == 2
+
+
+def test_the_log_of_a_failure_is_shown(tmp_path):
+    console = Console(record=True, width=200, file=io.StringIO())
+    with pytest.raises(ValueError, match="betas of zero"):
+        run_nodes(plan(small_sweep(FAILING)), tmp_path, INLINE, console, work=synthetic_nodes.run_node)
+    shown = console.export_text()
+    assert "failed autoencoder-equivariant-seed0: betas of zero do not train" in shown
+    assert "the last words of a node" in shown
+    assert "log.txt" in shown
+
+
+def test_two_sweeps_at_once_do_shared_work_once(tmp_path):
+    root = tmp_path / "runs"
+    sweeps = [small_sweep(), small_sweep("evaluation.num_images=50", "name=other")]
+    both = [start_process(sweep, root, seconds_per_step=0.01) for sweep in sweeps]
+    for process in both:
+        process.join(60)
+    assert [process.exitcode for process in both] == [0, 0]
+    assert set(starts(root).values()) == {1}
+    names = {name.split("-")[0] for name in starts(root)}
+    assert names == {"ready", "autoencoder", "diagnostics", "latents", "generator", "reference", "evaluation"}
+    assert sum(name.startswith("generator") for name in starts(root)) == 2
+    assert sum(name.startswith("reference") for name in starts(root)) == 2
+
+
+@pytest.mark.slow
+def test_submitit_runs_the_same_nodes(tmp_path):
+    pytest.importorskip("submitit", reason="submitit is not installed (extra `cluster`)")
+    executor = Executor(kind="submitit", cluster="local", parameters={"timeout_min": 5})
+    names = ("start", "autoencoder-equivariant-seed0", "latents-equivariant-seed0")
+    nodes = [node for node in plan(small_sweep(FAILING)) if node.name in names]
+    with pytest.raises(ValueError, match=r"1 of 3 parts failed; 1 more need them: .*betas of zero do not train"):
+        run_nodes(nodes, tmp_path, executor, Console(quiet=True), work=synthetic_nodes.run_node)
+    done = {node.name for node in nodes if is_done(node, tmp_path)}
+    assert done == {"start"}
+    assert list(starts(tmp_path).values()) == [1, 1]
+
+
+def test_slurm_jobs_wait_for_the_jobs_of_their_inputs(tmp_path):
+    submitit = pytest.importorskip("submitit", reason="submitit is not installed (extra `cluster`)")
+    from dit.sweeps.cluster import SubmititExecutor
+    from dit.sweeps.store import Task
+
+    assert submitit
+    settings = Executor(kind="submitit", parameters={"cpus_per_task": 2}, training_parameters={"tasks_per_node": 8})
+    executor = SubmititExecutor(synthetic_nodes.run_node, settings)
+    tasks = {node.name: Task.of(node, tmp_path) for node in plan(small_sweep())}
+    for number, name in enumerate(("autoencoder-control-seed0", "latents-control-seed0")):
+        executor.job_ids[tasks[name].folder] = str(10 + number)
+    parameters = executor._parameters(tasks["sit-control-seed0"])
+    assert parameters["tasks_per_node"] == 8
+    assert parameters["slurm_additional_parameters"]["dependency"] == "afterok:10:11"
+    assert "tasks_per_node" not in executor._parameters(tasks["latents-control-seed0"])
