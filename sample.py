@@ -1,27 +1,27 @@
 """Images from a trained generator: `sample.py --checkpoint last.ckpt --output samples`.
 
 The averaged weights are sampled and decoded by the autoencoder that made the latents. Image i is the same for any
-batch size, since all its noise is keyed by i.
+batch size and number of processes, since all its noise is keyed by i. An interrupted start goes on when it is repeated.
+Several devices: `torchrun --nproc-per-node 8 sample.py ...`.
 """
 
 import argparse
 import dataclasses
-import json
+import os
 import time
-from pathlib import Path
 
-import numpy as np
 import torch
 from rich.progress import track
 
 from dit.checkpoints import load_generator
-from dit.generation import SamplingSettings, choose_labels, generate_images
-from dit.samplers import SAMPLERS
+from dit.generation import SamplingSettings, choose_labels, make_images, require_autoencoder
+from dit.sample_files import SampleFolder, fill
+from dit.samplers import SAMPLERS, SDE_SAMPLERS, TIMESTEP_SPACINGS, CountingModel, StochasticSettings
 from dit.samplers.masked import KNOWN
+from dit.samplers.sde import DIFFUSIONS, LAST_STEPS
 from eqvae.autoencoders import load_autoencoder
-from eqvae.evaluation.pictures import image_grid, save_png
 from eqvae.training.cli import run_command
-from eqvae.training.files import write_atomically
+from eqvae.training.files import sha256_of_file
 
 
 def main() -> None:
@@ -29,16 +29,32 @@ def main() -> None:
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
-    add("--checkpoint", required=True, help="checkpoint of a generator (.ckpt)")
+    add("--checkpoint", required=True, help="checkpoint of a generator (.ckpt), or a public one of DiT or SiT (.pt)")
+    add("--ema-decay", type=float, help="which moving average, where the run kept several; the first")
+    add("--family", choices=["DiT", "SiT"], help="of a public checkpoint, which does not tell")
+    add("--num-heads", type=int, help="of a public checkpoint of a width that was not published")
     add("--autoencoder", help="folder or hub id that decodes; the one named in the checkpoint")
+    other = "accept an autoencoder that did not make the latents, e.g. with a fine-tuned decoder"
+    add("--allow-other-autoencoder", action="store_true", help=other)
     add("--output", default="samples", help="folder for the results")
     add("--num-images", type=int, default=100, help="how many images")
     add("--batch-size", type=int, default=100, help="images at a time; changes no image")
     add("--labels", default="balanced", help="balanced, random, or class numbers separated by commas")
     add("--sampler", choices=list(SAMPLERS), help="heun for flows, ddpm for diffusion, halton for tokens")
     add("--num-inference-steps", type=int, default=50, help="steps of the sampler")
+    spacing = "of diffusion samplers: linspace as the public DiT, leading as an exported pipeline"
+    add("--timestep-spacing", choices=list(TIMESTEP_SPACINGS), default="linspace", help=spacing)
+    shift = "t' = s t / (1 + (s - 1) t) of euler, heun and midpoint; LightningDiT samples with 0.3"
+    add("--timestep-shift", type=float, default=1.0, help=shift)
+    form = "noise of euler_maruyama and stochastic_heun: the form of its coefficient; default sigma"
+    add("--diffusion", choices=DIFFUSIONS, help=form)
+    add("--diffusion-norm", type=float, help="factor of that coefficient; default 1")
+    add("--last-step", choices=LAST_STEPS, help="their last step, without noise; default mean")
+    add("--last-step-size", type=float, help="length of it, in time; default 0.04")
     add("--guidance-scale", type=float, default=1.0, help="classifier-free guidance; 1 is none")
     add("--guidance-channels", choices=["all", "first3"], default="all", help="first3 as the public DiT and SiT")
+    interval = {"nargs": 2, "type": float, "metavar": ("LOW", "HIGH"), "default": SamplingSettings.guidance_interval}
+    add("--guidance-interval", **interval, help="guide from LOW to HIGH alone: flow times or diffusion timesteps")
     add("--guidance-schedule", choices=["constant", "linear"], default="constant", help="linear: from 1 at t = 0 on")
     add("--uint8-rule", choices=["round", "truncate"], default="round", help="truncate as the public samplers")
     add("--seed", type=int, default=0, help="of starting noise, step noise and random labels")
@@ -57,40 +73,68 @@ def main() -> None:
     run_command(lambda: _run(arguments))
 
 
+def _stochastic(arguments: argparse.Namespace, sampler: str) -> StochasticSettings | None:
+    """Settings of the samplers with noise; None for the others, unless they were given and are to be refused."""
+    names = [field.name for field in dataclasses.fields(StochasticSettings)]
+    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    return StochasticSettings(**given) if given or sampler in SDE_SAMPLERS else None
+
+
 def _run(arguments: argparse.Namespace) -> None:
-    generator = load_generator(arguments.checkpoint)
+    rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if arguments.num_images < 1 or arguments.batch_size < 1:
+        raise ValueError("--num-images and --batch-size must be at least 1")
+    generator = load_generator(arguments.checkpoint, arguments.family, arguments.num_heads, arguments.ema_decay)
     source = arguments.autoencoder or generator.autoencoder_source
     if source is None:
         raise ValueError(f"checkpoint {arguments.checkpoint} names no autoencoder: give --autoencoder")
-    settings = SamplingSettings.from_options(vars(arguments))
-    generator.backbone.to(arguments.device)
     autoencoder = load_autoencoder(source).freeze()
+    require_autoencoder(generator, autoencoder, arguments.allow_other_autoencoder)
+    settings = SamplingSettings.from_options(vars(arguments))
+    sampler = settings.sampler or generator.default_sampler
+    settings = dataclasses.replace(settings, sampler=sampler, stochastic=_stochastic(arguments, sampler))
     labels = choose_labels(torch.arange(arguments.num_images), generator.num_classes, arguments.labels, settings.seed)
-
-    started = time.perf_counter()
-    batches = generate_images(generator, autoencoder, labels, settings, arguments.batch_size)
-    total = -(-len(labels) // arguments.batch_size)
-    images = torch.cat(list(track(batches, "sampling", total)))
-    seconds = time.perf_counter() - started
-
-    folder = Path(arguments.output)
-    save_png(image_grid(images[:100]), folder / "grid.png")
-    if arguments.npz:
-        pixels = images.permute(0, 2, 3, 1).numpy()
-        write_atomically(folder / "samples.npz", lambda file: np.savez(file, arr_0=pixels))
-    for index, image in enumerate(images if arguments.png else []):
-        save_png(image, folder / f"{index:06d}.png")
     about = dataclasses.asdict(settings) | {
-        "sampler": settings.sampler or generator.default_sampler,
         "checkpoint": str(arguments.checkpoint),
+        "checkpoint_sha256": sha256_of_file(arguments.checkpoint),
         "num_steps": generator.num_steps,
+        "objective": type(generator.objective).__name__,
         "autoencoder": str(source),
-        "num_images": len(images),
+        "autoencoder_fingerprint": autoencoder.fingerprint(),
+        "num_images": arguments.num_images,
         "labels": arguments.labels,
-        "images_per_second": len(images) / seconds,
+        "npz": arguments.npz,
+        "png": arguments.png,
     }
-    write_atomically(folder / "samples.json", (json.dumps(about, indent=2) + "\n").encode())
-    print(f"{len(images)} images, {len(images) / seconds:.1f} per second: {folder}/grid.png")
+    folder = SampleFolder(arguments.output, about, arguments.batch_size)
+    if folder.finished:
+        folder.remove_parts()
+        print(f"{folder.folder} is finished: nothing to do")
+        return
+    device = torch.device(arguments.device)
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    generator.backbone.to(device)
+
+    def make(part: range) -> tuple[torch.Tensor, dict[str, float]]:
+        indices, started = torch.tensor(part), time.perf_counter()
+        counter, batches = CountingModel(generator.backbone), indices.split(arguments.batch_size)
+        images, evaluations = [], 0
+        for batch in batches:
+            before = counter.num_evaluations
+            images.append(make_images(generator, autoencoder, batch, labels[batch], settings, counter))
+            evaluations += (counter.num_evaluations - before) * len(batch)
+        seconds = time.perf_counter() - started
+        costs = {"function_evaluations": evaluations, "network_passes": counter.num_samples, "seconds": seconds}
+        return torch.cat(images), costs
+
+    fill(folder, make, rank, world_size, lambda parts: track(parts, "sampling"))
+    if rank == 0:
+        folder.wait()
+        costs = folder.assemble(arguments.npz, arguments.png)
+        print(
+            f"{len(labels)} images, {costs['images_per_second']:.1f} per second and process: {folder.folder}/grid.png"
+        )
 
 
 if __name__ == "__main__":

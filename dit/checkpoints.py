@@ -1,12 +1,15 @@
 """Trained generators in files: what a checkpoint says of itself, and how it is rebuilt."""
 
+import argparse
 import dataclasses
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from dit.backbones import BACKBONES
-from dit.objectives import OBJECTIVES, Objective
+from dit.objectives import OBJECTIVES, Diffusion, Flow, Objective
+from dit.public import public_latents, read_public_backbone
 from eqvae.latents import LatentSpec
 from eqvae.training.averaging import averaged_weights
 from eqvae.training.checkpoints import load_checkpoint
@@ -23,14 +26,14 @@ class Generator:
         objective: it was trained with.
         spec: of the latents it makes.
         autoencoder_source: folder or hub id of the autoencoder that decodes them.
-        num_steps: training steps behind the weights.
+        num_steps: training steps behind the weights; None where a public checkpoint does not tell.
     """
 
     backbone: nn.Module
     objective: Objective
     spec: LatentSpec
     autoencoder_source: str | None
-    num_steps: int
+    num_steps: int | None
 
     @property
     def num_classes(self) -> int:
@@ -51,18 +54,29 @@ def describe_generator(backbone: nn.Module, objective: Objective, spec: LatentSp
     }
 
 
-def load_generator(path: str | Path, ema_decay: float | None = None) -> Generator:
-    """The generator of a Lightning checkpoint, with its averaged weights where there are any.
+def load_generator(
+    path: str | Path, family: str | None = None, num_heads: int | None = None, ema_decay: float | None = None
+) -> Generator:
+    """The generator of a Lightning checkpoint, with its averaged weights where there are any, or of a public `.pt`.
 
     Args:
+        path: `.ckpt` of stage 2, or a checkpoint of the public DiT or SiT, recognized by its keys.
+        family: of a public checkpoint, "DiT" (diffusion) or "SiT" (flow), which it does not tell.
+        num_heads: of a public checkpoint of a width that was not published.
         ema_decay: which moving average, where the run kept several; None: the first.
 
     Raises:
         ValueError: naming the file, if it is missing, damaged or of something else, or holds no such average.
     """
-    checkpoint = load_checkpoint(path)
+    # Training scripts keep their arguments in a namespace: a bag of attributes, which runs nothing.
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        checkpoint = load_checkpoint(path)
+    if not isinstance(checkpoint, dict):
+        raise ValueError(f"checkpoint {path} holds no state dict but a {type(checkpoint).__name__}")
     if "generator" not in checkpoint:
-        raise ValueError(f"checkpoint {path} is not one of stage 2: give the .ckpt of a generator")
+        backbone = read_public_backbone(checkpoint, path, family, num_heads)
+        objective = Flow() if family == "SiT" else Diffusion(learn_sigma=backbone.config["learn_sigma"])
+        return Generator(backbone, objective, public_latents(backbone), None, None)
     try:
         state = averaged_weights(checkpoint, ema_decay)
     except ValueError as error:

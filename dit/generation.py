@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dit.checkpoints import Generator
-from dit.samplers import TokenSettings, guide, image_noise, sample, step_noise
+from dit.samplers import CountingModel, StochasticSettings, TokenSettings, guide, image_noise, sample, step_noise
 from eqvae.autoencoders import KLAutoencoder, VQAutoencoder
 from eqvae.data.images import to_uint8
 from eqvae.training.randomness import keyed_integers
@@ -24,6 +24,9 @@ class SamplingSettings:
         guidance_scale: of classifier-free guidance; 1 is none.
         guidance_channels: "all", or "first3" as the public DiT and SiT samplers do.
         guidance_interval: first and last time at which guidance acts, in the objective's time.
+        timestep_spacing: of diffusion samplers, "linspace" or "leading" (`dit.samplers.sample`).
+        timestep_shift: of the times of euler, heun and midpoint (LightningDiT: 0.3); 1 is none.
+        stochastic: of "euler_maruyama" and "stochastic_heun"; null takes the published ones.
         seed: of starting noise, step noise and random labels.
         uint8_rule: "round", or "truncate" as the public samplers do.
         guidance_schedule: "constant", or "linear": the scale grows from 1 at t = 0 to guidance_scale at t = 1.
@@ -35,6 +38,9 @@ class SamplingSettings:
     guidance_scale: float = 1.0
     guidance_channels: Literal["all", "first3"] = "all"
     guidance_interval: tuple[float, float] = (0.0, 1000.0)
+    timestep_spacing: Literal["linspace", "leading"] = "linspace"
+    timestep_shift: float = 1.0
+    stochastic: StochasticSettings | None = None
     seed: int = 0
     uint8_rule: Literal["round", "truncate"] = "round"
     guidance_schedule: Literal["constant", "linear"] = "constant"
@@ -69,6 +75,24 @@ def choose_labels(indices: Tensor, num_classes: int, how: str, seed: int = 0) ->
     return listed[indices % len(listed)]
 
 
+def require_autoencoder(
+    generator: Generator, autoencoder: KLAutoencoder | VQAutoencoder, allow_other: bool = False
+) -> None:
+    """Refuse an autoencoder that did not make the generator's latents.
+
+    Args:
+        allow_other: accept one of the same latents, e.g. whose decoder alone was trained on; the latents keep the
+            normalization that the generator was trained with. So it is where the generator does not know its own.
+
+    Raises:
+        ValueError: with both fingerprints, or where even the shape of the latents differs.
+    """
+    spec = generator.spec
+    spec.require_format(autoencoder, "the generator")
+    if not allow_other and spec.autoencoder_fingerprint is not None:
+        spec.require_autoencoder(autoencoder, "the generator")
+
+
 @torch.inference_mode()
 def generate_latents(
     generator: Generator,
@@ -76,13 +100,17 @@ def generate_latents(
     labels: Tensor,
     settings: SamplingSettings,
     callback: Callable[[int, Tensor, float], None] | None = None,
+    counter: CountingModel | None = None,
 ) -> Tensor:
-    """Normalized latents [B, C, h, w], or tokens [B, h, w], of image indices [B] with labels [B]."""
+    """Normalized latents [B, C, h, w], or tokens [B, h, w], of image indices [B] with labels [B].
+
+    A counter stands in for the backbone.
+    """
     device = next(generator.backbone.parameters()).device
     indices, labels = indices.to(device), labels.to(device)
     config = generator.backbone.config
     model = guide(
-        generator.backbone,
+        counter or generator.backbone,
         labels,
         settings.guidance_scale,
         generator.num_classes if config["class_dropout_prob"] > 0 else None,
@@ -99,11 +127,28 @@ def generate_latents(
         settings.num_inference_steps,
         step_noise(indices, shape, settings.seed),
         callback,
+        settings.stochastic,
+        settings.timestep_spacing,
+        timestep_shift=settings.timestep_shift,
         tokens=settings.tokens,
     )
 
 
 @torch.inference_mode()
+def make_images(
+    generator: Generator,
+    autoencoder: KLAutoencoder | VQAutoencoder,
+    indices: Tensor,
+    labels: Tensor,
+    settings: SamplingSettings,
+    counter: CountingModel | None = None,
+) -> Tensor:
+    """uint8 images [B, 3, H, W] of image indices [B] with labels [B], in one batch; the autoencoder goes unchecked."""
+    latents = generate_latents(generator, indices, labels, settings, counter=counter)
+    images = generator.spec.decode(autoencoder.to(latents.device), latents)
+    return to_uint8(images, settings.uint8_rule).cpu()
+
+
 def generate_images(
     generator: Generator,
     autoencoder: KLAutoencoder | VQAutoencoder,
@@ -117,10 +162,6 @@ def generate_images(
     Raises:
         ValueError: if the autoencoder is not the one that made the generator's latents.
     """
-    generator.spec.require_autoencoder(autoencoder, "the generator")
-    device = next(generator.backbone.parameters()).device
-    autoencoder = autoencoder.to(device)
-    for part in torch.arange(len(labels)).split(batch_size):
-        latents = generate_latents(generator, part + first_index, labels[part], settings)
-        images = generator.spec.decode(autoencoder, latents)
-        yield to_uint8(images, settings.uint8_rule).cpu()
+    require_autoencoder(generator, autoencoder)
+    for batch in torch.arange(len(labels)).split(batch_size):
+        yield make_images(generator, autoencoder, batch + first_index, labels[batch], settings)

@@ -4,10 +4,11 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor, nn
 
 from dit.alignment import Alignment, cosine_alignment, tokens_after
-from dit.backbones.flops import num_multiply_adds
+from dit.backbones.flops import num_multiply_adds, num_parameters
 from dit.backbones.transformer import DiT
 from dit.checkpoints import describe_generator
 from dit.objectives import Objective
@@ -83,6 +84,14 @@ class GeneratorModule(lightning.LightningModule):
         return torch.optim.AdamW(
             self.parameters(), self.learning_rate, self.betas, weight_decay=self.weight_decay, fused=True
         )
+
+    def on_fit_start(self) -> None:
+        if isinstance(self.backbone, DiT):
+            rank_zero_info(
+                f"{type(self.backbone).__name__}: {num_parameters(self.backbone) / 1e6:.3f} M parameters, "
+                f"{num_multiply_adds(self.backbone) / 1e9:.3f} G multiply-adds per image, "
+                f"{self.backbone.side**2} tokens"
+            )
 
     @property
     def flops_per_image(self) -> int | None:

@@ -1,10 +1,12 @@
 """Stage 1: fine-tune an autoencoder, with or without equivariance regularization."""
 
+import time
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
 from eqvae.autoencoders import LatentStatistics, load_autoencoder
@@ -145,10 +147,13 @@ class AutoencoderModule(lightning.LightningModule):
             explicit = self.explicit(self.autoencoder, result.posterior.mean, images, ignored)
         shown = self._shown_to_critic(images, draw, result) if self._critic_active() else None
         with torch.autocast(self.device.type, enabled=False):
-            terms = self._backward(result, explicit)
-            critic_loss = self._backward_critic(*shown) if shown else None
-        if critic_loss is not None:
-            terms["critic_loss"] = critic_loss
+            surrogate, terms = self._autoencoder_loss(result, explicit)
+            if self.critic is not None:
+                terms["critic_loss"] = self._critic_loss(shown)
+                surrogate = surrogate + terms["critic_loss"]
+        # One backward pass: the two losses share no parameter, and DDP waits for all parameters in each pass.
+        self.manual_backward(surrogate / self.accumulate_batches)
+        terms = {name: value.detach() for name, value in terms.items()}
         self.guard.watch(batch, terms)
         if (batch_idx + 1) % self.accumulate_batches == 0:
             self._step()
@@ -165,8 +170,8 @@ class AutoencoderModule(lightning.LightningModule):
     def _critic_active(self) -> bool:
         return self.adversarial is not None and self.adversarial.active(self.global_step)
 
-    def _backward(self, result: Reconstruction, explicit: Tensor | None) -> dict[str, Tensor]:
-        """Accumulate the autoencoder's gradients; returns what to log."""
+    def _autoencoder_loss(self, result: Reconstruction, explicit: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """A scalar with the autoencoder's gradients, and the terms to log."""
         decoded, target = result.images.float(), result.target.float()
         leaf = decoded.detach().requires_grad_()
         terms = self.reconstruction(leaf, target)
@@ -180,15 +185,13 @@ class AutoencoderModule(lightning.LightningModule):
             weight = weight * self.adversarial.factor(self.global_step)
             image_grad = image_grad + weight * gan_grad
             terms |= {"generator_loss": loss.detach(), "adaptive_weight": weight}
-        # A scalar with these very gradients: Lightning's strategies hook into the backward pass of a scalar.
-        surrogate = (decoded * image_grad).sum()
+        surrogate = (decoded * image_grad).sum()  # not the loss, but a scalar with its gradients
         for name, weight, value in self._regularizers(result, explicit):
             terms[name] = value
             surrogate = surrogate + weight * value
-        self.manual_backward(surrogate / self.accumulate_batches)
         if self.quantized:
             terms |= codebook_usage(result.codes.indices, self.autoencoder.num_codes)
-        return {name: value.detach() for name, value in terms.items()}
+        return surrogate, terms
 
     def _regularizers(self, result: Reconstruction, explicit: Tensor | None) -> list[tuple[str, float, Tensor]]:
         """Name, weight and value of what acts on latents."""
@@ -210,11 +213,12 @@ class AutoencoderModule(lightning.LightningModule):
             decoded, _ = decode_transformed(self.autoencoder, result.latents, fresh)
         return fresh.transform(images), decoded
 
-    def _backward_critic(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Accumulate the critic's gradients."""
-        loss = self.adversarial.critic_loss(self.critic(real.float()), self.critic(fake.float()))
-        self.manual_backward(loss / self.accumulate_batches)
-        return loss.detach()
+    def _critic_loss(self, shown: tuple[Tensor, Tensor] | None) -> Tensor:
+        """The critic's loss on pictures and reconstructions; before its start a zero that reaches all parameters."""
+        if shown is None:
+            return sum(parameter.sum() for parameter in self.critic.parameters()) * 0.0
+        real, fake = shown
+        return self.adversarial.critic_loss(self.critic(real.float()), self.critic(fake.float()))
 
     def _step(self) -> None:
         step = self.global_step
@@ -281,11 +285,16 @@ class AutoencoderModule(lightning.LightningModule):
         if self.trainer.is_global_zero:
             self.trainer.strategy.barrier("cache opened")
 
+        self._started, self._num_read = time.perf_counter(), 0
+
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         self._writer.add(batch)
+        self._num_read += len(batch["index"])
 
     def on_predict_end(self) -> None:
         self._writer.finish(wait=self.trainer.strategy.barrier)
+        speed = self._num_read / (time.perf_counter() - self._started)
+        rank_zero_info(f"{self._num_read} pictures cached, {speed:.1f} per second and process")
 
     def _output_folder(self, folder: str | None, name: str) -> Path:
         return Path(folder) if folder else Path(self.trainer.default_root_dir) / name

@@ -3,7 +3,7 @@
 from torch import nn
 
 from dit.backbones.embeddings import FREQUENCIES
-from dit.backbones.transformer import DiT
+from dit.backbones.transformer import DiT, mlp_width
 
 
 def num_parameters(model: nn.Module) -> int:
@@ -14,7 +14,9 @@ def num_parameters(model: nn.Module) -> int:
 def num_multiply_adds(model: DiT) -> int:
     """Multiply-adds of one forward pass of one sample: what the papers call Gflops, times 1e9."""
     config, tokens, width = model.config, model.side**2, model.config["hidden_size"]
-    projections = tokens * width**2 * (4 + 2 * config["mlp_ratio"])
+    matrices = 3 if config["swiglu"] else 2
+    mlp = tokens * width * matrices * mlp_width(width, config["mlp_ratio"], config["swiglu"])
+    projections = 4 * tokens * width**2 + mlp
     attention = 2 * tokens**2 * width
     modulations = 6 * width**2
     patches = tokens * width * config["patch_size"] ** 2 * (config["in_channels"] + model.out_channels)

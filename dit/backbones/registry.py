@@ -11,8 +11,20 @@ SIZES = {
     "XL": {"depth": 28, "hidden_size": 1152, "num_heads": 16},
 }
 PATCHES = (1, 2, 4, 8)
+LARGE_SIZES = {
+    "1.0B": {"depth": 24, "hidden_size": 1536, "num_heads": 24},
+    "1.6B": {"depth": 28, "hidden_size": 1792, "num_heads": 28},
+}
+LIGHTNING = {"rms_norm": True, "swiglu": True, "rotary": True, "learn_sigma": False}  # the block of LightningDiT
+LIGHTNING_SIZES = (("B", 1), ("B", 2), ("L", 2), ("XL", 1), ("XL", 2), ("1.0B", 1), ("1.6B", 1))
 PUBLISHED = {
-    f"{family}-{size}/{patch}": (family, size, patch) for family in FAMILIES for size in SIZES for patch in PATCHES
+    f"{family}-{size}/{patch}": (kind, {"patch_size": patch, "learn_sigma": True, **shape})
+    for family, kind in FAMILIES.items()
+    for size, shape in SIZES.items()
+    for patch in PATCHES
+} | {
+    f"LightningDiT-{size}/{patch}": (SiT, {"patch_size": patch, **(SIZES | LARGE_SIZES)[size], **LIGHTNING})
+    for size, patch in LIGHTNING_SIZES
 }
 TOKEN_BACKBONES = {
     "MaskGIT-v1": (MaskGIT, {"depth": 24, "hidden_size": 768, "num_heads": 16}),
@@ -31,34 +43,46 @@ def create_backbone(
     num_classes: int = 1000,
     mlp_ratio: float = 4.0,
     class_dropout_prob: float = 0.1,
-    learn_sigma: bool = True,
+    learn_sigma: bool | None = None,
+    rms_norm: bool | None = None,
+    swiglu: bool | None = None,
+    rotary: bool | None = None,
+    qk_norm: bool = False,
+    gradient_checkpointing: bool = False,
 ) -> DiT:
     """A backbone of a published size.
 
     Args:
-        name: family-size/patch, e.g. "DiT-XL/2" or "SiT-B/4".
+        name: family-size/patch, e.g. "DiT-XL/2", "SiT-B/4" or "LightningDiT-XL/1".
         input_size: side of the latents.
         in_channels: of the latents.
         num_classes: labels are 0 ... num_classes - 1.
         mlp_ratio: hidden width of the MLPs over the width of the tokens.
         class_dropout_prob: of dropping a label in training.
-        learn_sigma: predict the variance, too (the public SiT has these outputs and leaves them unused).
+        learn_sigma: predict the variance, too (the public SiT has these outputs and leaves them unused). Null takes
+            the family's: true for DiT and SiT, false for LightningDiT.
+        rms_norm: RMS norms with learned weights; null takes the family's (on for LightningDiT), as for the next two.
+        swiglu: a gated MLP.
+        rotary: rotate queries and keys by their place.
+        qk_norm: normalize queries and keys; helps where training becomes not finite.
+        gradient_checkpointing: compute blocks anew in the backward pass, for memory.
 
     Raises:
         ValueError: if the name is none of `PUBLISHED`.
     """
     if name not in PUBLISHED:
-        raise ValueError(f"backbone {name!r} is unknown: use {{DiT,SiT}}-{{S,B,L,XL}}/{{1,2,4,8}}")
-    family, size, patch_size = PUBLISHED[name]
-    return FAMILIES[family](
+        raise ValueError(f"backbone {name!r} is unknown: use one of {', '.join(PUBLISHED)}")
+    family, published = PUBLISHED[name]
+    options = {"learn_sigma": learn_sigma, "rms_norm": rms_norm, "swiglu": swiglu, "rotary": rotary}
+    return family(
         input_size=input_size,
-        patch_size=patch_size,
         in_channels=in_channels,
         num_classes=num_classes,
         mlp_ratio=mlp_ratio,
         class_dropout_prob=class_dropout_prob,
-        learn_sigma=learn_sigma,
-        **SIZES[size],
+        qk_norm=qk_norm,
+        gradient_checkpointing=gradient_checkpointing,
+        **published | {option: value for option, value in options.items() if value is not None},
     )
 
 

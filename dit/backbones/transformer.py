@@ -1,8 +1,11 @@
 """The diffusion transformer of DiT and SiT, in the layout of their public checkpoints."""
 
+from functools import partial
+
 import torch.nn.functional as F
-from timm.layers import Mlp, PatchEmbed
+from timm.layers import Mlp, PatchEmbed, RotaryEmbeddingCat, SwiGLU, apply_rot_embed_cat
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from dit.backbones.embeddings import LabelEmbedder, TimestepEmbedder, position_table
 
@@ -12,19 +15,42 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return x * (1 + scale[:, None]) + shift[:, None]
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention with the keys of timm's (`qkv`, `proj`), through torch's fused kernel."""
+def token_norm(hidden_size: int, rms_norm: bool) -> nn.Module:
+    """DiT's layer norm without weights, or the RMS norm with a learned weight of LightningDiT."""
+    if rms_norm:
+        return nn.RMSNorm(hidden_size, eps=1e-6)
+    return nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
 
-    def __init__(self, hidden_size: int, num_heads: int):
+
+def mlp_width(hidden_size: int, mlp_ratio: float, swiglu: bool) -> int:
+    """Hidden width of an MLP; two thirds of it where gated, whose three matrices then weigh as much as two."""
+    return int(2 / 3 * int(hidden_size * mlp_ratio)) if swiglu else int(hidden_size * mlp_ratio)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with the keys of timm's (`qkv`, `proj`), through torch's fused kernel.
+
+    Args:
+        qk_norm: normalize queries and keys of each head (`q_norm`, `k_norm`).
+    """
+
+    def __init__(self, hidden_size: int, num_heads: int, qk_norm: bool = False):
         super().__init__()
         self.num_heads = num_heads
+        self.q_norm = nn.RMSNorm(hidden_size // num_heads, eps=1e-6) if qk_norm else nn.Identity()
+        self.k_norm = nn.RMSNorm(hidden_size // num_heads, eps=1e-6) if qk_norm else nn.Identity()
         self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
         self.proj = nn.Linear(hidden_size, hidden_size)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, rotation: Tensor | None = None) -> Tensor:
+        """x [B, T, D]; rotation: sines and cosines [T, 2 D / heads] that turn queries and keys."""
         batch, tokens, width = x.shape
         qkv = self.qkv(x).view(batch, tokens, 3, self.num_heads, width // self.num_heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each [B, heads, T, D / heads]
+        query, key = self.q_norm(query), self.k_norm(key)
+        if rotation is not None:
+            query, key = apply_rot_embed_cat(query, rotation), apply_rot_embed_cat(key, rotation)
+        query, key = query.to(value.dtype), key.to(value.dtype)  # norm and rotation may run in float32
         attended = F.scaled_dot_product_attention(query, key, value)
         return self.proj(attended.transpose(1, 2).reshape(batch, tokens, width))
 
@@ -32,27 +58,30 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Attention and MLP, each shifted, scaled and gated by the condition (adaLN-zero)."""
 
-    def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float):
+    def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float, rms_norm: bool, swiglu: bool, qk_norm: bool):
         super().__init__()
-        self.norm1 = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
-        self.attn = Attention(hidden_size, num_heads)
-        self.norm2 = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
-        self.mlp = Mlp(hidden_size, int(hidden_size * mlp_ratio), act_layer=lambda: nn.GELU(approximate="tanh"))
+        self.norm1, self.norm2 = token_norm(hidden_size, rms_norm), token_norm(hidden_size, rms_norm)
+        self.attn = Attention(hidden_size, num_heads, qk_norm)
+        hidden_features = mlp_width(hidden_size, mlp_ratio, swiglu)
+        if swiglu:
+            self.mlp = SwiGLU(hidden_size, hidden_features)
+        else:
+            self.mlp = Mlp(hidden_size, hidden_features, act_layer=partial(nn.GELU, approximate="tanh"))
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 6 * hidden_size))
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """x [B, T, D], condition [B, D]."""
+    def forward(self, x: Tensor, condition: Tensor, rotation: Tensor | None = None) -> Tensor:
+        """x [B, T, D], condition [B, D], rotation as of `Attention`."""
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.adaLN_modulation(condition).chunk(6, dim=1)
-        x = x + gate_a[:, None] * self.attn(modulate(self.norm1(x), shift_a, scale_a))
+        x = x + gate_a[:, None] * self.attn(modulate(self.norm1(x), shift_a, scale_a), rotation)
         return x + gate_m[:, None] * self.mlp(modulate(self.norm2(x), shift_m, scale_m))
 
 
 class FinalLayer(nn.Module):
     """Modulated norm and the linear map from tokens to patches."""
 
-    def __init__(self, hidden_size: int, patch_size: int, out_channels: int):
+    def __init__(self, hidden_size: int, patch_size: int, out_channels: int, rms_norm: bool):
         super().__init__()
-        self.norm_final = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
+        self.norm_final = token_norm(hidden_size, rms_norm)
         self.linear = nn.Linear(hidden_size, patch_size * patch_size * out_channels)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 2 * hidden_size))
 
@@ -75,9 +104,17 @@ class DiT(nn.Module):
         class_dropout_prob: of dropping a label in training; 0 leaves no null label.
         num_classes: labels are 0 ... num_classes - 1, the null label is num_classes.
         learn_sigma: predict 2 C channels, the second half for the variance.
+        rms_norm: RMS norms with learned weights instead of layer norms without (this and the next three: the
+            improved block of LightningDiT, Yao et al., 2025; without them the keys are the public DiT's).
+        swiglu: a gated MLP of hidden width int(2 / 3 * mlp_ratio * hidden_size).
+        rotary: rotate queries and keys by their place in the grid, besides the fixed table.
+        qk_norm: RMS norms of queries and keys.
+        gradient_checkpointing: compute blocks anew in the backward pass instead of keeping their activations; an
+            attribute that can be switched at any time, and no part of `config`.
 
     Raises:
-        ValueError: if the patch does not divide the input, or the heads the width, or a probability is none.
+        ValueError: if the patch does not divide the input, or the heads the width, or a probability is none, or heads
+            have no multiple of 4 channels to rotate.
     """
 
     def __init__(
@@ -92,6 +129,11 @@ class DiT(nn.Module):
         class_dropout_prob: float = 0.1,
         num_classes: int = 1000,
         learn_sigma: bool = True,
+        rms_norm: bool = False,
+        swiglu: bool = False,
+        rotary: bool = False,
+        qk_norm: bool = False,
+        gradient_checkpointing: bool = False,
     ):
         super().__init__()
         if input_size % patch_size:
@@ -100,6 +142,8 @@ class DiT(nn.Module):
             raise ValueError(f"hidden_size {hidden_size} must be divisible by num_heads {num_heads} and by 4")
         if not 0 <= class_dropout_prob < 1:
             raise ValueError(f"class_dropout_prob must lie in [0, 1), got {class_dropout_prob}")
+        if rotary and hidden_size // num_heads % 4:
+            raise ValueError(f"rotary needs heads of a multiple of 4 channels, got {hidden_size // num_heads}")
         self.config = {
             "input_size": input_size,
             "patch_size": patch_size,
@@ -111,15 +155,24 @@ class DiT(nn.Module):
             "class_dropout_prob": class_dropout_prob,
             "num_classes": num_classes,
             "learn_sigma": learn_sigma,
+            "rms_norm": rms_norm,
+            "swiglu": swiglu,
+            "rotary": rotary,
+            "qk_norm": qk_norm,
         }
+        self.gradient_checkpointing = gradient_checkpointing
         self.in_channels, self.patch_size, self.side = in_channels, patch_size, input_size // patch_size
         self.out_channels = in_channels * (2 if learn_sigma else 1)
         self.x_embedder = PatchEmbed(input_size, patch_size, in_channels, hidden_size)
         self.t_embedder = TimestepEmbedder(hidden_size)
         self.y_embedder = LabelEmbedder(num_classes, hidden_size, class_dropout_prob)
         self.pos_embed = nn.Parameter(position_table(hidden_size, self.side), requires_grad=False)
-        self.blocks = nn.ModuleList(Block(hidden_size, num_heads, mlp_ratio) for _ in range(depth))
-        self.final_layer = FinalLayer(hidden_size, patch_size, self.out_channels)
+        grid = [self.side, self.side]
+        self.rotary = RotaryEmbeddingCat(hidden_size // num_heads, in_pixels=False, feat_shape=grid) if rotary else None
+        self.blocks = nn.ModuleList(
+            Block(hidden_size, num_heads, mlp_ratio, rms_norm, swiglu, qk_norm) for _ in range(depth)
+        )
+        self.final_layer = FinalLayer(hidden_size, patch_size, self.out_channels, rms_norm)
         self._initialize()
 
     def _initialize(self) -> None:
@@ -152,8 +205,12 @@ class DiT(nn.Module):
         """
         tokens = self.x_embedder(x) + self.pos_embed  # [B, T, D]
         condition = self.t_embedder(t) + self.y_embedder(y, drop_labels)  # [B, D]
+        rotation = None if self.rotary is None else self.rotary.get_embed()
         for block in self.blocks:
-            tokens = block(tokens, condition)
+            if self.gradient_checkpointing and self.training:
+                tokens = checkpoint(block, tokens, condition, rotation, use_reentrant=False)
+            else:
+                tokens = block(tokens, condition, rotation)
         return self._to_image(self.final_layer(tokens, condition))
 
     def _to_image(self, patches: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dit.objectives.paths import PATHS, VP_MARGIN, Coefficients
@@ -20,6 +21,7 @@ class Flow:
             loss is never weighted, as in the public code.
         timesteps: "uniform" (SiT), or "logit_normal": sigmoid of a normal (LightningDiT, Stable Diffusion 3).
         logit_mean, logit_std: of that normal.
+        cosine_weight: of the added loss 1 - cosine(predicted, true velocity) over the channels (LightningDiT).
     """
 
     learns = "latents"
@@ -33,6 +35,7 @@ class Flow:
         timesteps: Literal["uniform", "logit_normal"] = "uniform",
         logit_mean: float = 0.0,
         logit_std: float = 1.0,
+        cosine_weight: float = 0.0,
     ):
         for name, value, known in (
             ("path", path, tuple(PATHS)),
@@ -42,6 +45,9 @@ class Flow:
         ):
             if value not in known:
                 raise ValueError(f"flow {name} {value!r} is unknown: use one of {', '.join(map(str, known))}")
+        if cosine_weight < 0 or (cosine_weight > 0 and prediction != "velocity"):
+            raise ValueError(f"flow cosine_weight {cosine_weight} with prediction {prediction!r}: use 0, or velocity")
+        self.cosine_weight = cosine_weight
         self.path, self.prediction, self.weighting = path, prediction, weighting
         self.timesteps, self.logit_mean, self.logit_std = timesteps, logit_mean, logit_std
         self.config = {
@@ -51,6 +57,7 @@ class Flow:
             "timesteps": timesteps,
             "logit_mean": logit_mean,
             "logit_std": logit_std,
+            "cosine_weight": cosine_weight,
         }
 
     @property
@@ -85,15 +92,21 @@ class Flow:
         return c.alpha * data + c.sigma * noise, c.alpha_derivative * data + c.sigma_derivative * noise
 
     def training_terms(self, model_output: Tensor, noise: Tensor, data: Tensor, t: Tensor) -> dict[str, Tensor]:
-        """{"loss": [B]}, the mean over elements, for a prediction made at x_t."""
+        """{"loss": [B]}, the mean over elements, for a prediction made at x_t; with a `cosine_weight` also its terms
+        "velocity_mse" [B] and "velocity_cosine" [B], the mean of 1 - cosine over positions."""
         output, noise, data = model_output.float(), noise.float(), data.float()
         if self.prediction == "velocity":
-            error = output - self.interpolate(noise, data, t)[1]
+            velocity = self.interpolate(noise, data, t)[1]
+            error = output - velocity
         else:
             c = self.coefficients(t, data)
             error = output - noise if self.prediction == "noise" else c.sigma * output + noise
             error = error * self._weight(c).sqrt()
-        return {"loss": error.square().flatten(1).mean(1)}
+        loss = error.square().flatten(1).mean(1)
+        if self.cosine_weight == 0:
+            return {"loss": loss}
+        cosine = (1 - F.cosine_similarity(output, velocity, dim=1)).flatten(1).mean(1)
+        return {"loss": loss + self.cosine_weight * cosine, "velocity_mse": loss, "velocity_cosine": cosine}
 
     def _weight(self, c: Coefficients) -> Tensor:
         if self.weighting is None:

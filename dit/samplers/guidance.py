@@ -47,9 +47,11 @@ def guide(
         raise ValueError("guidance needs a null label: train the backbone with class_dropout_prob above 0")
     low, high = interval
 
-    def model(x: Tensor, t: Tensor) -> Tensor:
-        scale = guidance_scale if schedule == "constant" else 1 + (guidance_scale - 1) * _unit_time(t)
-        if scale == 1.0 or not low - EDGE <= float(t[0]) <= high + EDGE:
+    def model(x: Tensor, t: Tensor, guided_at: Tensor | None = None) -> Tensor:
+        """`guided_at`, by default t, is the time that decides on guidance."""
+        decisive = t if guided_at is None else guided_at
+        scale = guidance_scale if schedule == "constant" else 1 + (guidance_scale - 1) * _unit_time(decisive)
+        if scale == 1.0 or not low - EDGE <= float(decisive[0]) <= high + EDGE:
             return backbone(x, t, labels)
         both = torch.cat((labels, torch.full_like(labels, null_label)))
         conditional, unconditional = backbone(torch.cat((x, x)), torch.cat((t, t)), both).chunk(2)

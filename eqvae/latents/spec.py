@@ -15,7 +15,7 @@ class LatentSpec:
     Args:
         shape: (C, h, w) of one latent.
         downsampling_factor: image side over latent side.
-        autoencoder_fingerprint: sha256 of the autoencoder's weights.
+        autoencoder_fingerprint: sha256 of the autoencoder's weights; None where it is unknown.
         normalization: from raw to normalized latents.
     """
 
@@ -23,7 +23,7 @@ class LatentSpec:
 
     shape: tuple[int, ...]
     downsampling_factor: int
-    autoencoder_fingerprint: str
+    autoencoder_fingerprint: str | None
     normalization: Normalization
 
     @property
@@ -58,6 +58,20 @@ class LatentSpec:
         )
         return TokenSpec(*common, values["num_codes"]) if "num_codes" in values else LatentSpec(*common)
 
+    def require_format(self, autoencoder: KLAutoencoder | VQAutoencoder, where: str) -> None:
+        """Refuse an autoencoder that cannot even decode such latents.
+
+        Raises:
+            ValueError: with what both have.
+        """
+        ours = (self.shape[0], self.downsampling_factor)
+        theirs = (autoencoder.latent_channels, autoencoder.downsampling_factor)
+        if ours != theirs:
+            raise ValueError(
+                f"{where} makes latents of {ours[0]} channels at 1/{ours[1]} of the image, the autoencoder decodes "
+                f"{theirs[0]} at 1/{theirs[1]}: give another autoencoder"
+            )
+
     def require_autoencoder(self, autoencoder: KLAutoencoder | VQAutoencoder, where: str) -> None:
         """Refuse an autoencoder that did not make these latents.
 
@@ -90,6 +104,13 @@ class TokenSpec(LatentSpec):
     @property
     def backbone_config(self) -> dict:
         return {"num_codes": self.num_codes, "input_size": self.shape[-1]}
+
+    def require_format(self, autoencoder: KLAutoencoder | VQAutoencoder, where: str) -> None:
+        num_codes = getattr(autoencoder, "num_codes", 0)
+        if num_codes != self.num_codes:
+            raise ValueError(
+                f"{where} makes tokens of {self.num_codes} codes, the autoencoder has {num_codes}: give another"
+            )
 
     def decode(self, autoencoder: VQAutoencoder, generated: Tensor) -> Tensor:
         """Tokens [B, h, w] to images [B, 3, H, W]."""

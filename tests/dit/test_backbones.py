@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+from timm.layers import apply_rot_embed_cat
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from dit.backbones import BACKBONES, PUBLISHED, DiT, SiT, create_backbone, num_multiply_adds, num_parameters
+from dit.module import GeneratorModule
+from dit.objectives import Flow
 
 TINY = {"input_size": 8, "hidden_size": 32, "depth": 2, "num_heads": 2, "num_classes": 5}
 # DiT paper, table 1: Gflops, which are multiply-adds, and millions of trained parameters
@@ -69,12 +72,12 @@ def test_parameters_of_published_sizes(name):
 
 
 def test_registry():
-    assert len(PUBLISHED) == 32
+    assert len(PUBLISHED) == 39
     model = create_backbone("SiT-S/8", input_size=16, in_channels=3, num_classes=7, mlp_ratio=2.0, learn_sigma=False)
     assert isinstance(model, SiT)
     assert model.config["mlp_ratio"] == 2.0
     assert model(torch.randn(1, 3, 16, 16), torch.rand(1), torch.tensor([7])).shape == (1, 3, 16, 16)
-    with pytest.raises(ValueError, match=r"'SiT-H/2' is unknown: use .*DiT,SiT"):
+    with pytest.raises(ValueError, match=r"'SiT-H/2' is unknown: use one of DiT-S/1, "):
         create_backbone("SiT-H/2")
 
 
@@ -165,3 +168,90 @@ def test_compiles_as_one_graph():
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     assert torch.equal(compiled(x, t, y, drop_labels=drop), model(x, t, y, drop_labels=drop))
     compiled(x, t, y)  # the random drop stays in the graph
+
+
+IMPROVED = {"rms_norm": True, "swiglu": True, "rotary": True, "qk_norm": True}
+
+
+@pytest.mark.parametrize("family", ["DiT", "SiT"])
+@pytest.mark.parametrize("options", [{}, IMPROVED], ids=["plain", "improved"])
+def test_checkpointing_changes_neither_loss_nor_gradients(family, options):
+    model = randomized(BACKBONES[family](**TINY, **options)).train()
+    keys, drop = list(model.state_dict()), torch.tensor([True, False, False])
+    found = []
+    for switch in (False, True):
+        model.gradient_checkpointing = switch
+        model.zero_grad()
+        loss = model(*inputs(), drop_labels=drop).square().mean()
+        loss.backward()
+        found.append([loss.detach(), *(p.grad for p in model.parameters() if p.requires_grad)])
+    assert list(model.state_dict()) == keys
+    assert "gradient_checkpointing" not in model.config
+    for plain, checkpointed in zip(*found, strict=True):
+        assert torch.equal(plain, checkpointed)
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+@pytest.mark.parametrize(
+    ("family", "options"), [("DiT", {}), ("SiT", {}), ("SiT", IMPROVED)], ids=["DiT", "SiT", "LightningDiT"]
+)
+def test_trains_as_one_graph(family, options, backend):
+    torch._dynamo.reset()
+    model = randomized(BACKBONES[family](**TINY, **options)).train()
+    drop, found = torch.tensor([True, False, False]), []
+    for network in (model, torch.compile(model, backend=backend, fullgraph=True)):
+        model.zero_grad()
+        network(*inputs(), drop_labels=drop).square().mean().backward()
+        found.append([p.grad.clone() for p in model.parameters() if p.requires_grad])
+    for plain, compiled in zip(*found, strict=True):
+        torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "depth", "width", "heads"),
+    [("LightningDiT-XL/1", 28, 1152, 16), ("LightningDiT-1.0B/1", 24, 1536, 24), ("LightningDiT-1.6B/1", 28, 1792, 28)],
+)
+def test_lightning_sizes(name, depth, width, heads):
+    with torch.device("meta"):
+        config = create_backbone(name, input_size=16, in_channels=32).config
+    assert (config["depth"], config["hidden_size"], config["num_heads"]) == (depth, width, heads)
+    assert all(config[option] == (option != "qk_norm") for option in IMPROVED)
+
+
+def test_parameters_of_lightning_dit():
+    """The published 675.26 M count the fixed table of positions, too."""
+    with torch.device("meta"):
+        model = create_backbone("LightningDiT-XL/1", input_size=16, in_channels=32)
+    assert (num_parameters(model) + model.pos_embed.numel()) / 1e6 == pytest.approx(675.26, abs=5e-3)
+
+
+def test_multiply_adds_of_the_improved_block():
+    model = DiT(**TINY, **IMPROVED).eval()
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        model(*inputs(batch=1))
+    assert counter.get_total_flops() == 2 * num_multiply_adds(model)
+
+
+def test_improved_block_is_off_by_default():
+    plain, improved = set(DiT(**TINY).state_dict()), set(DiT(**TINY, **IMPROVED).state_dict())
+    assert {"blocks.0.norm1.weight", "blocks.0.attn.q_norm.weight", "final_layer.norm_final.weight"} <= improved - plain
+    assert set(DiT(**TINY, rotary=True).state_dict()) == plain
+
+
+def test_rotation_makes_attention_relative():
+    """Equal tokens everywhere: scores depend on the distance in the grid only, and not without rotation."""
+    model = DiT(**TINY, rotary=True)
+    rotation = model.rotary.get_embed()
+    vector = torch.randn(2, 16, generator=torch.Generator().manual_seed(0))
+    query, key = (apply_rot_embed_cat(each.expand(16, 16), rotation) for each in vector)
+    scores = (query @ key.T).view(4, 4, 4, 4)  # [row, column, row, column]
+    torch.testing.assert_close(scores[:3, :3, :3, :3], scores[1:, 1:, 1:, 1:])
+    assert scores[0, 0].std() > 0.01
+
+
+def test_fit_starts_with_the_costs(caplog):
+    module = GeneratorModule(DiT(**TINY), Flow())
+    with caplog.at_level("INFO"):
+        module.on_fit_start()
+    assert f"{num_parameters(module.backbone) / 1e6:.3f} M parameters" in caplog.text
+    assert f"{num_multiply_adds(module.backbone) / 1e9:.3f} G multiply-adds per image, 16 tokens" in caplog.text

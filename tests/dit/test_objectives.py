@@ -197,3 +197,18 @@ def test_impossible_spacings(spacing):
 def test_too_few_timesteps():
     with pytest.raises(ValueError, match="num_timesteps must be above 20, got 20"):
         Diffusion(20)
+
+
+def test_cosine_loss_is_added_per_position():
+    generator = torch.Generator().manual_seed(0)
+    output, noise, data = (torch.randn(3, 4, 2, 2, generator=generator) for _ in range(3))
+    t = torch.rand(3, generator=generator)
+    plain, flow = Flow().training_terms(output, noise, data, t), Flow(cosine_weight=0.5)
+    terms, velocity = flow.training_terms(output, noise, data, t), data - noise
+    lengths = output.square().sum(1).sqrt() * velocity.square().sum(1).sqrt()
+    expected = (1 - (output * velocity).sum(1) / lengths).mean((1, 2))
+    torch.testing.assert_close(terms["velocity_cosine"], expected)
+    torch.testing.assert_close(terms["loss"], plain["loss"] + 0.5 * expected)
+    assert Flow(**flow.config).cosine_weight == 0.5
+    with pytest.raises(ValueError, match="cosine_weight"):
+        Flow(prediction="noise", cosine_weight=1.0)

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from diffusers import DDIMScheduler
 
 from dit.backbones import DiT, SiT
 from dit.objectives import Diffusion, Flow, MaskedTokens
@@ -17,11 +18,13 @@ from dit.samplers import (
     guide,
     heun,
     image_noise,
+    leading_timesteps,
     midpoint,
     sample,
     step_noise,
     stochastic_heun,
 )
+from dit.samplers.ode import time_grid
 from dit.samplers.sde import DIFFUSIONS, LAST_STEPS, stochastic_times
 
 TINY = {"input_size": 8, "patch_size": 2, "hidden_size": 32, "depth": 2, "num_heads": 2, "num_classes": 5}
@@ -110,12 +113,57 @@ def test_sde_draws_gaussian_data(sampler, diffusion):
     assert float(latents.std()) == pytest.approx(STD, rel=0.05)
 
 
-@pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpm_solver"])
 def test_diffusion_draws_gaussian_data(sampler):
     diffusion, (noise, each_step) = Diffusion(), noises(8000)
     latents = sample(diffusion, gaussian_noise(diffusion), noise, sampler, 250, each_step)
     assert float(latents.mean()) == pytest.approx(MEAN, abs=0.02)
     assert float(latents.std()) == pytest.approx(STD, rel=0.05)
+
+
+def test_second_order_needs_fewer_steps():
+    """Against DDIM through all timesteps, which is the solution of the same equation."""
+    diffusion, (noise, _) = Diffusion(), noises(64)
+    model = CountingModel(gaussian_noise(diffusion))
+    exact = sample(diffusion, gaussian_noise(diffusion), noise, "ddim", 1000)
+    errors = {n: float((sample(diffusion, model, noise, "dpm_solver", n) - exact).abs().max()) for n in (10, 20)}
+    by_ddim = float((sample(diffusion, gaussian_noise(diffusion), noise, "ddim", 20) - exact).abs().max())
+    assert model.num_evaluations == 30
+    assert errors[20] < 0.5 * errors[10]
+    assert errors[20] < 0.75 * by_ddim
+
+
+def test_callback_of_dpm_solver():
+    diffusion, (noise, _), seen = Diffusion(), noises(2), []
+    x = sample(diffusion, gaussian_noise(diffusion), noise, "dpm_solver", 5, callback=lambda *state: seen.append(state))
+    assert [step for step, _, _ in seen] == list(range(5))
+    assert [timestep for _, _, timestep in seen] == [999, 799, 599, 400, 200]
+    assert torch.equal(seen[-1][1], x)
+
+
+def test_leading_timesteps_are_those_of_the_pipeline():
+    scheduler = DDIMScheduler(timestep_spacing="leading")
+    for count in (1, 7, 50, 1000):
+        scheduler.set_timesteps(count)
+        assert leading_timesteps(1000, count) == scheduler.timesteps.flip(0).tolist()
+    diffusion, (noise, _) = Diffusion(), noises(2)
+    model = gaussian_noise(diffusion)
+    even = sample(diffusion, model, noise, "ddim", 10)
+    assert not torch.allclose(even, sample(diffusion, model, noise, "ddim", 10, timestep_spacing="leading"))
+
+
+@pytest.mark.parametrize(
+    ("objective", "sampler", "options", "message"),
+    [
+        (Flow(), "euler", {"timestep_spacing": "leading"}, "is for diffusion models"),
+        (Diffusion(), "ddim", {"timestep_spacing": "trailing"}, "'trailing' is unknown: use linspace or leading"),
+        (Flow(), "heun", {"stochastic": StochasticSettings()}, "takes no stochastic settings: use euler_maruyama"),
+        (Diffusion(), "ddim", {"timestep_spacing": "leading", "num_inference_steps": 1001}, "use 1 to 1000"),
+    ],
+)
+def test_options_of_other_samplers(objective, sampler, options, message):
+    with pytest.raises(ValueError, match=message):
+        sample(objective, lambda x, t: x, torch.zeros(1, 1, 1, 1), sampler, **options)
 
 
 def test_without_noise_the_sde_is_the_ode():
@@ -231,10 +279,11 @@ def test_impossible_guidance(arguments, message):
     ("objective", "sampler", "num_steps", "message"),
     [
         (Flow(), "ddpm", 10, "'ddpm' does not fit a Flow model: use one of euler, heun"),
-        (Diffusion(), "heun", 10, "'heun' does not fit a Diffusion model: use one of ddpm, ddim$"),
+        (Diffusion(), "heun", 10, "'heun' does not fit a Diffusion model: use one of ddpm, ddim, dpm_solver$"),
         (Flow(), "dpm++", 10, "'dpm\\+\\+' is unknown: use one of euler"),
         (Flow(), "euler", 0, "num_inference_steps must be at least 1"),
         (Diffusion(), "ddim", 1001, "1001 of 1000 diffusion timesteps"),
+        (Diffusion(), "dpm_solver", 1000, "dpm_solver takes 1 to 999"),
         (Flow(), "euler_maruyama", 10, "give step_noise"),
     ],
 )
@@ -257,3 +306,24 @@ def test_noise_is_keyed():
     assert torch.equal(each_step(3), each_step(3))
     drawn = [image_noise(indices, (4, 2, 2), 0), image_noise(indices, (4, 2, 2), 1), each_step(0), each_step(1)]
     assert all(not torch.equal(a, b) for a, b in itertools.combinations(drawn, 2))
+
+
+def test_shifted_times():
+    even, shifted = time_grid(0.0, 1.0, 4), time_grid(0.0, 1.0, 4, 0.3)
+    assert even.tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
+    torch.testing.assert_close(shifted, 0.3 * even / (1 - 0.7 * even))
+    assert (time_grid(0.0, 0.9, 4, 0.3)[[0, -1]] - torch.tensor([0.0, 0.9])).abs().max() < 1e-7
+    with pytest.raises(ValueError, match="timestep_shift"):
+        time_grid(0.0, 1.0, 4, 0.0)
+    seen = []
+    sample(
+        Flow(),
+        lambda x, t: x,
+        torch.zeros(1, 4, 2, 2),
+        "euler",
+        4,
+        None,
+        lambda *s: seen.append(s[2]),
+        timestep_shift=0.3,
+    )
+    assert seen == shifted[1:].tolist()

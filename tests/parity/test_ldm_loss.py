@@ -18,9 +18,6 @@ class ModuleAtStep(AutoencoderModule):
 
     global_step = 0
 
-    def manual_backward(self, loss, *args, **kwargs):
-        loss.backward()
-
 
 def mean_squared_distance(images, target):
     """The distance that the fixture's note puts in the place of LPIPS."""
@@ -55,7 +52,8 @@ def set_step(monkeypatch, step):
 def test_terms_and_gradient_at_the_last_layer(case, step, monkeypatch):
     module, result, last_layer, tensors = case
     set_step(monkeypatch, step)
-    terms = module._backward(result, None)
+    surrogate, terms = module._autoencoder_loss(result, None)
+    surrogate.backward()
 
     expected = {name: tensors[f"generator/step={step}/{name}"][0] for name in ("nll_loss", "kl_loss", "total")}
     total = terms["nll"] + module.kl_weight * terms["kl"]
@@ -87,12 +85,12 @@ def test_critic_loss_and_start(case, monkeypatch):
     module, result, last_layer, tensors = case
     for step in STEPS:
         set_step(monkeypatch, step)
-        loss = torch.zeros(())
-        if module._critic_active():
-            loss = module._backward_critic(result.target, result.images.detach())
+        shown = (result.target, result.images.detach()) if module._critic_active() else None
+        loss = module._critic_loss(shown)
+        loss.backward()
         torch.testing.assert_close(loss, tensors[f"discriminator_loss/step={step}"][0], rtol=1e-5, atol=1e-6)
     assert last_layer.grad is None, "the critic's loss must not reach the autoencoder"
-    assert all(parameter.grad is not None for parameter in module.critic.parameters())
+    assert any(parameter.grad.abs().sum() > 0 for parameter in module.critic.parameters())
 
 
 def test_adaptive_weight_where_it_is_not_clamped(case):

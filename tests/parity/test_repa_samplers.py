@@ -43,7 +43,7 @@ def test_euler_maruyama(fixture, case):
     assert relative_error(latents, tensors[f"sde/{case}"]) < 1e-5
 
 
-@pytest.mark.parametrize("case", CASES[:2])
+@pytest.mark.parametrize("case", CASES)
 def test_heun(fixture, case):
     tensors, config = fixture
     model = guided_model(config, tensors["y"], case)

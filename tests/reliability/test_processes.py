@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import Callback
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 import eqvae.data.module
+from eqvae.losses.adversarial import MAXIMUM_WEIGHT
 from eqvae.training.checkpoints import load_checkpoint
 from tests.tiny import stage_one, stage_two
 
@@ -19,15 +20,17 @@ class RecordLoss(Callback):
     """Writes the logged losses and the final weights to a file: processes share nothing else."""
 
     def __init__(self, path):
-        self.path, self.losses = path, []
+        self.path, self.losses, self.adaptive_weights = path, [], []
 
     def on_train_batch_end(self, trainer, *_):
         self.losses.append(float(trainer.logged_metrics["train/loss"]))
+        self.adaptive_weights.append(float(trainer.logged_metrics.get("train/adaptive_weight", 0)))
 
     def on_train_end(self, trainer, module):
         if trainer.is_global_zero:
             weights = {name: value.detach().clone() for name, value in module.named_parameters()}
-            torch.save({"losses": self.losses, "weights": weights}, self.path)
+            values = {"losses": self.losses, "adaptive_weights": self.adaptive_weights}
+            torch.save(values | {"weights": weights}, self.path)
 
 
 def options(num_processes: int, batch_size: int = 8) -> dict:
@@ -45,7 +48,7 @@ def options(num_processes: int, batch_size: int = 8) -> dict:
     return settings
 
 
-def fit(stage: int, folder, cache, num_processes: int, callbacks=(), overrides=None) -> dict:
+def fit(stage: int, folder, cache, num_processes: int, callbacks=(), overrides=None, prepare=None) -> dict:
     path = folder / "result.pt"
     folder.mkdir(exist_ok=True)
     settings = options(num_processes) | (overrides or {})
@@ -54,6 +57,8 @@ def fit(stage: int, folder, cache, num_processes: int, callbacks=(), overrides=N
         run = stage_one(folder, settings, callbacks=extra)
     else:
         run = stage_two(folder, cache, settings, callbacks=extra)
+    if prepare is not None:
+        prepare(run.model)
     run.trainer.fit(run.model, run.datamodule)
     return torch.load(path, weights_only=True)
 
@@ -61,14 +66,37 @@ def fit(stage: int, folder, cache, num_processes: int, callbacks=(), overrides=N
 @pytest.mark.parametrize("stage", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_two_processes_equal_one(stage, cache, tmp_path):
     gentle = {"model.init_args.learning_rate": 1e-4}
-    one = fit(stage, tmp_path / "one", cache, 1, overrides=gentle)
-    two = fit(stage, tmp_path / "two", cache, 2, overrides=gentle)
+    assert_equal_runs(*(fit(stage, tmp_path / str(count), cache, count, overrides=gentle) for count in (1, 2)))
+
+
+def without_batch_norm(module):
+    """Its statistics are those of a process, unless `trainer.sync_batchnorm` is set (CUDA)."""
+    for index, layer in enumerate(module.critic.main):
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            module.critic.main[index] = torch.nn.Identity()
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_with_a_critic(cache, tmp_path):
+    """The adaptive weight is that of the global batch; the critic starts later than the autoencoder."""
+    settings = {"num_layers": 1, "base_channels": 8, "start_step": 5}
+    overrides = {f"model.init_args.adversarial.{key}": value for key, value in settings.items()}
+    overrides |= {"model.init_args.learning_rate": 1e-5, "model.init_args.transforms": "null"}
+    overrides |= {"model.init_args.reconstruction.reduction": "mean"}  # with the sum the weight lies at its clamp
+    arguments = {"overrides": overrides, "prepare": without_batch_norm}
+    one, two = (fit(1, tmp_path / str(count), cache, count, **arguments) for count in (1, 2))
+    assert_equal_runs(one, two, atol=1e-5)
+    assert 0 < max(one["adaptive_weights"]) < MAXIMUM_WEIGHT
+    assert two["adaptive_weights"] == pytest.approx(one["adaptive_weights"], rel=1e-4)
+
+
+def assert_equal_runs(one: dict, two: dict, atol: float = 1e-6) -> None:
     assert len(one["losses"]) == len(two["losses"]) == STEPS
     assert two["losses"] == pytest.approx(one["losses"], rel=1e-5)
     for name, expected in one["weights"].items():
         # Attention ignores what all keys share: that gradient is rounding alone, which Adam blows up to full steps.
         if not name.endswith("to_k.bias"):
-            torch.testing.assert_close(two["weights"][name], expected, rtol=0, atol=1e-6, msg=name)
+            torch.testing.assert_close(two["weights"][name], expected, rtol=0, atol=atol, msg=name)
 
 
 class SignalOneProcess(Callback):

@@ -1,0 +1,102 @@
+"""An exported generator runs in diffusers' own pipeline and gives the pictures of our sampler."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import DiTPipeline
+
+from dit.backbones import DiT, SiT
+from dit.exchange import export_diffusers
+from dit.generation import SamplingSettings, generate_latents
+from dit.samplers import image_noise
+from eqvae.autoencoders import Normalization
+from tests.dit.tiny import save_generator, tiny_generator
+from tests.eqvae.tiny import tiny_autoencoder
+from tests.fixtures import relative_error
+
+LABELS = torch.tensor([0, 3, 4])
+NORMALIZATIONS = {
+    "one scale": Normalization((0.0,), (0.5,)),
+    "per channel": Normalization((0.1, -0.2, 0.3, 0.0), (0.5, 0.8, 1.2, 0.3)),
+}
+
+
+@pytest.fixture(params=list(NORMALIZATIONS))
+def trained(request):
+    autoencoder = tiny_autoencoder()
+    autoencoder.normalization = NORMALIZATIONS[request.param]
+    return tiny_generator(DiT, autoencoder), autoencoder
+
+
+def run_pipeline(folder: Path, monkeypatch, noise: torch.Tensor, **options) -> torch.Tensor:
+    """Images [B, 3, H, W] in [0, 1] that a fresh pipeline makes of this noise."""
+    monkeypatch.setattr("diffusers.pipelines.dit.pipeline_dit.randn_tensor", lambda **_: noise)
+    pipeline = DiTPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline(LABELS.tolist(), output_type="pt", **options).images
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 2.0])
+@pytest.mark.parametrize("num_inference_steps", [10, 50])
+def test_the_pipeline_gives_our_images(trained, tmp_path, monkeypatch, guidance_scale, num_inference_steps):
+    generator, autoencoder = trained
+    export_diffusers(generator, autoencoder, tmp_path / "pipeline", num_inference_steps=50)
+    indices = torch.arange(len(LABELS))
+    settings = SamplingSettings("ddim", num_inference_steps, guidance_scale, timestep_spacing="leading")
+    latents = generate_latents(generator, indices, LABELS, settings)
+    ours = autoencoder.decode(generator.spec.normalization.denormalize(latents)) / 2 + 0.5
+    noise = image_noise(indices, (4, 4, 4), seed=0)
+    options = {"guidance_scale": guidance_scale, "num_inference_steps": num_inference_steps}
+    theirs = run_pipeline(tmp_path / "pipeline", monkeypatch, noise, **options)
+    assert ours.std() > 0.01
+    assert relative_error(theirs, ours.clamp(0, 1)) < 1e-4
+
+
+def test_the_exported_autoencoder_encodes_to_normalized_latents(tmp_path):
+    autoencoder = tiny_autoencoder()
+    autoencoder.normalization = NORMALIZATIONS["per channel"]
+    export_diffusers(tiny_generator(DiT, autoencoder), autoencoder, tmp_path / "pipeline")
+    exported = DiTPipeline.from_pretrained(tmp_path / "pipeline").vae
+    images = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        ours, theirs = autoencoder.encode(images), exported.encode(images).latent_dist
+    assert relative_error(theirs.mean, autoencoder.normalization.normalize(ours.mean)) < 1e-5
+    scale = torch.tensor(autoencoder.normalization.scale)[:, None, None]
+    assert relative_error(theirs.std, ours.std * scale) < 1e-5
+
+
+def test_what_the_pipeline_cannot_run_is_refused(tmp_path):
+    autoencoder = tiny_autoencoder()
+    diffusion = tiny_generator(DiT, autoencoder)
+    cases = {
+        "a SiT, DiTPipeline runs DiT alone": tiny_generator(SiT, autoencoder),
+        "a flow model": dataclasses.replace(diffusion, objective=tiny_generator(SiT, autoencoder).objective),
+        "without a null label": tiny_generator(DiT, autoencoder, class_dropout_prob=0.0),
+        "more than the 1000 classes": tiny_generator(DiT, autoencoder, num_classes=1001),
+        "mlp_ratio": tiny_generator(DiT, autoencoder, mlp_ratio=2.0),
+    }
+    for message, generator in cases.items():
+        with pytest.raises(ValueError, match=message):
+            export_diffusers(generator, autoencoder, tmp_path / "pipeline")
+    with pytest.raises(ValueError, match="250: diffusers' time embedding cannot follow"):
+        export_diffusers(diffusion, autoencoder, tmp_path / "pipeline", num_inference_steps=250)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "pipeline").mkdir()
+    with pytest.raises(ValueError, match="exists"):
+        export_diffusers(diffusion, autoencoder, tmp_path / "pipeline")
+
+
+def test_the_documented_snippet_runs(tmp_path, monkeypatch):
+    (snippet,) = re.findall(r"```python\n(.*?export_diffusers.*?)```", Path("docs/stage2.md").read_text(), re.DOTALL)
+    autoencoder, checkpoint = tiny_autoencoder(), tmp_path / "runs/tiny-dit/checkpoints/last.ckpt"
+    autoencoder.save_pretrained(tmp_path / "autoencoder")
+    checkpoint.parent.mkdir(parents=True)
+    save_generator(tiny_generator(DiT, autoencoder), str(tmp_path / "autoencoder"), checkpoint)
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(snippet, names)
+    assert len(names["images"]) == 3
+    assert names["images"][0].size == (16, 16)

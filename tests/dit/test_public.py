@@ -1,0 +1,96 @@
+"""Checkpoints in the layout of the public DiT and SiT load and sample; others are refused in one line."""
+
+import argparse
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import sample
+from dit.backbones import DiT, SiT
+from dit.checkpoints import load_generator
+from dit.generation import SamplingSettings, generate_latents
+from dit.objectives import Diffusion, Flow
+from tests.dit.tiny import randomize, tiny_generator
+from tests.eqvae.tiny import tiny_autoencoder
+
+PUBLISHED_WIDTH = {"input_size": 8, "hidden_size": 384, "depth": 2, "num_heads": 6, "num_classes": 3}
+
+
+@pytest.mark.parametrize(("family", "objective"), [("DiT", Diffusion), ("SiT", Flow)])
+@pytest.mark.parametrize("wrapper", [None, "ema", "model"])
+def test_sizes_come_from_shapes(tmp_path, family, objective, wrapper):
+    model = randomize({"DiT": DiT, "SiT": SiT}[family](**PUBLISHED_WIDTH))
+    weights = model.state_dict()
+    contents = {wrapper: weights, "args": argparse.Namespace(model="tiny"), "opt": {}} if wrapper else weights
+    torch.save(contents, tmp_path / "public.pt")
+    generator = load_generator(tmp_path / "public.pt", family)
+    assert generator.backbone.config == model.config
+    assert isinstance(generator.objective, objective)
+    assert generator.spec.shape == (4, 8, 8)
+    assert generator.spec.normalization.scale == (0.18215,)
+    x, t, y = torch.randn(2, 4, 8, 8), torch.tensor([1.0, 0.0]), torch.tensor([0, 3])
+    assert torch.equal(generator.backbone(x, t, y), model(x, t, y))
+    settings = SamplingSettings("ddim" if family == "DiT" else "euler", num_inference_steps=2)
+    latents = generate_latents(generator, torch.arange(2), y, settings)
+    assert latents.isfinite().all()
+
+
+def test_averaged_weights_come_first(tmp_path):
+    averaged, raw = (randomize(DiT(**PUBLISHED_WIDTH), seed).state_dict() for seed in (0, 1))
+    torch.save({"model": raw, "ema": averaged}, tmp_path / "public.pt")
+    loaded = load_generator(tmp_path / "public.pt", "DiT").backbone.state_dict()
+    assert torch.equal(loaded["blocks.0.attn.qkv.weight"], averaged["blocks.0.attn.qkv.weight"])
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [({"input_size": 64}, {"depth": 28, "num_heads": 16, "num_classes": 1000}), ({"learn_sigma": False}, {})],
+)
+def test_published_xl(size, expected, monkeypatch):
+    """Without its 675 M numbers: shapes are all that is read."""
+    with torch.device("meta"):
+        model = DiT(**size)
+    monkeypatch.setattr("dit.checkpoints.load_checkpoint", lambda path: model.state_dict())
+    config = load_generator("DiT-XL-2.pt", "DiT").backbone.config
+    assert config == model.config
+    assert config | expected == config
+
+
+def test_what_is_missing_is_asked_for(tmp_path):
+    generator = tiny_generator(DiT)
+    torch.save(generator.backbone.state_dict(), tmp_path / "public.pt")
+    with pytest.raises(ValueError, match="does not tell DiT from SiT"):
+        load_generator(tmp_path / "public.pt")
+    with pytest.raises(ValueError, match="width 16, which is none of the published: give num_heads"):
+        load_generator(tmp_path / "public.pt", "DiT")
+    assert load_generator(tmp_path / "public.pt", "DiT", num_heads=2).backbone.config == generator.backbone.config
+
+
+def test_other_layouts_are_refused(tmp_path):
+    weights = tiny_generator(DiT).backbone.state_dict()
+    cases = {
+        "unexpected keys down.0.weight, up.1": {"down.0.weight": torch.zeros(1), "up.1": torch.zeros(1)},
+        "unexpected keys projectors.0.weight": weights | {"projectors.0.weight": torch.zeros(1)},
+        "another shape than DiT's: t_embedder": {key: value for key, value in weights.items() if "t_emb" not in key},
+        "no state dict but a list": [1],
+    }
+    for number, (message, contents) in enumerate(cases.items()):
+        torch.save(contents, tmp_path / f"{number}.pt")
+        with pytest.raises(ValueError, match=message) as error:
+            load_generator(tmp_path / f"{number}.pt", "DiT", num_heads=2)
+        assert "\n" not in str(error.value)
+        assert f"{number}.pt" in str(error.value)
+
+
+def test_the_command_samples_a_public_checkpoint(tmp_path, monkeypatch):
+    generator = tiny_generator(DiT)
+    torch.save(generator.backbone.state_dict(), tmp_path / "public.pt")
+    tiny_autoencoder(factor=8).save_pretrained(tmp_path / "autoencoder")
+    words = ["sample.py", "--checkpoint", str(tmp_path / "public.pt"), "--family", "DiT", "--num-heads", "2"]
+    words += ["--autoencoder", str(tmp_path / "autoencoder"), "--output", str(tmp_path / "out"), "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", [*words, "--num-images", "2", "--num-inference-steps", "3", "--npz"])
+    sample.main()
+    with np.load(tmp_path / "out/samples.npz") as arrays:
+        assert arrays["arr_0"].shape == (2, 32, 32, 3)
