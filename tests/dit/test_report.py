@@ -328,6 +328,9 @@ def test_the_markdown_report_holds_headline_tables_and_commands(report):
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 NEEDS_CHROMIUM = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to draw the page with")
 CHECK = """<script>
+// Pictures are decoded in real time: make the budget of virtual time last as long.
+let work = 0;
+setInterval(() => { for (let i = 0; i < 3e6; i++) work += i; }, 5);
 addEventListener("load", () => setTimeout(() => {
   const images = [...document.images], found = {};
   for (const details of document.querySelectorAll("details")) details.open = true;
