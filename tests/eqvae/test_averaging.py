@@ -64,12 +64,12 @@ def test_every_average_equals_the_double_precision_one(averaged):
 def test_generators_of_every_decay(averaged):
     path, reference = averaged
     for decay in DECAYS:
-        backbone = load_generator(path, decay).backbone
+        backbone = load_generator(path, ema_decay=decay).backbone
         for name, value in backbone.named_parameters():
             expected = reference.averages[decay][f"backbone.{name}"]
             torch.testing.assert_close(value.double(), expected, rtol=1e-6, atol=1e-6)
     with pytest.raises(ValueError, match=r"no moving average of decay 0.8: the checkpoint holds \[0.9, 0.5, 0.99\]"):
-        load_generator(path, 0.8)
+        load_generator(path, ema_decay=0.8)
 
 
 def test_averages_resume_bit_for_bit(averaged, cache, tmp_path):
