@@ -14,6 +14,7 @@ import torch
 from dit.sweeps.store import Outcome, Task, Work, do_task
 
 REPORT_SECONDS = 0.5  # workers report at most this often
+EXIT_SECONDS = 10.0  # that an idle worker has for ending by itself
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -92,11 +93,15 @@ class LocalExecutor:
             yield event
 
     def close(self) -> None:
-        """Kill the workers: what they had finished or saved stays, and a lock falls with its process."""
+        """End the workers, those at work by force: what they had saved stays, and a lock falls with its process."""
         for worker in self.workers:
+            worker.pipe.close()
+            if worker.task is not None:
+                worker.process.kill()
+        for worker in self.workers:
+            worker.process.join(EXIT_SECONDS)
             worker.process.kill()
             worker.process.join()
-            worker.pipe.close()
 
     def _start(self, number: int) -> "_Worker":
         ours, theirs = multiprocessing.Pipe()
