@@ -37,7 +37,7 @@ class Alignment:
     """How a generator is aligned; loss = denoising loss - coefficient * mean cosine.
 
     Args:
-        encoder: gives the targets; with a feature cache it is only named and never opened.
+        encoder: gives the targets; with a feature cache it is opened once, to compare its weights.
         depth: block whose tokens are projected, counted from 1; published: 8 for L and XL, 4 for B.
         coefficient: of the alignment term; published: 0.5.
         projector_width: hidden width of the projector; published: 2048.
@@ -77,10 +77,12 @@ class Alignment:
         """Make a `LatentDataModule` deliver targets: rows of its feature cache, or else pictures.
 
         Raises:
-            ValueError: if it has neither, or features of another encoder, grid or data set.
+            ValueError: if it has neither, or features of another encoder, other weights, another grid or data set.
         """
         if data.features_folder is not None:
             data.features.require(data.cache, self.encoder.name, grid, self.encoder.width)
+            data.features.require_fingerprint(self.encoder.fingerprint(grid))
+            self.encoder.release()
         elif data.pictures is None:
             raise ValueError("alignment needs data.init_args.features (a feature cache) or data.init_args.pictures")
         data.reads_targets = True
