@@ -33,6 +33,12 @@ def tokens_after(backbone: nn.Module, depths: list[int]) -> Iterator[dict[int, T
             hook.remove()
 
 
+def create_layers(sizes: tuple[int, int, int, int]) -> nn.Sequential:
+    """Linear-SiLU-Linear-SiLU-Linear of these widths."""
+    first, second, third = (nn.Linear(inputs, outputs) for inputs, outputs in pairwise(sizes))
+    return nn.Sequential(first, nn.SiLU(), second, nn.SiLU(), third)
+
+
 class Alignment:
     """How a generator is aligned; loss = denoising loss - coefficient * mean cosine.
 
@@ -61,13 +67,17 @@ class Alignment:
         if self.depth > backbone.config["depth"]:
             raise ValueError(f"alignment.depth is {self.depth}, the backbone has {backbone.config['depth']} blocks")
         sizes = (backbone.config["hidden_size"], self.projector_width, self.projector_width, self.encoder.width)
-        layers = [nn.Linear(inputs, outputs) for inputs, outputs in pairwise(sizes)]
+        projector = create_layers(sizes)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            for layer in layers:
+            for layer in projector[::2]:
                 nn.init.xavier_uniform_(layer.weight)
                 nn.init.zeros_(layer.bias)
-        return nn.Sequential(layers[0], nn.SiLU(), layers[1], nn.SiLU(), layers[2])
+        return projector
+
+    def description(self) -> dict[str, str | int]:
+        """What a checkpoint says of its projector."""
+        return {"encoder": self.encoder.name, "depth": self.depth}
 
     def targets(self, batch: dict[str, Tensor], grid: int) -> Tensor:
         """Features [B, grid * grid, width]: those of the batch, or the encoder's of its pictures."""
