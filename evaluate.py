@@ -1,4 +1,4 @@
-"""Metrics: `evaluate.py reconstruction|latents|generation ...`; prints a table and can save it as JSON.
+"""Metrics: `evaluate.py reconstruction|latents|generation|alignment ...`; prints a table and can save it as JSON.
 
 Pictures are given as `shapes:COUNT[:SEED]` (procedural), a folder, a parquet file or glob, an .npz of the ADM layout
 (arr_0 [N, H, W, 3]; as a reference also mu, sigma, mu_s, sigma_s), or (generation) the output folder of sample.py.
@@ -11,7 +11,13 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
+from rich.table import Table
 
+from dit.alignment import ENCODERS, Encoder
+from dit.alignment.measure import EvenlySpaced, measure_alignment, save_alignment_picture
+from dit.alignment.projectors import load_projector
+from dit.checkpoints import load_generator
+from dit.generation import require_autoencoder
 from eqvae.autoencoders import load_autoencoder
 from eqvae.data import ImageSource, open_source
 from eqvae.data.module import ImageBatches
@@ -69,13 +75,37 @@ def main() -> None:
     generation.add_argument("--compare-with", help="saved result of --output to set beside this one")
     _add_extractor(generation, several=False)
     generation.set_defaults(run=_generation)
+    _add_alignment(commands)
     arguments = parser.parse_args()
     run_command(lambda: _run(arguments))
 
 
-def _add(commands, name: str, text: str) -> argparse.ArgumentParser:
+def _add_alignment(commands) -> None:
+    alignment = _add(
+        commands, "alignment", "CKNNA of each block of a generator with an encoder's features (REPA)", 1000
+    )
+    add = alignment.add_argument
+    add("--checkpoint", required=True, help="generator: .ckpt of stage 2, or a public DiT, SiT or REPA")
+    add("--data", required=True, help="pictures: shapes:COUNT[:SEED], folder, parquet glob, .npz")
+    add("--encoder", choices=list(ENCODERS), default="efficientnet_lite0", help="default %(default)s")
+    add("--encoder-weights", help="local weights of the encoder (default: downloaded or packaged)")
+    add("--times", type=float, nargs="+", default=[0.5], help="noise levels, 0 noise to 1 data (default 0.5)")
+    add("--neighbours", type=int, default=10, help="of CKNNA (default %(default)s)")
+    add("--seed", type=int, default=0, help="of the noise (default %(default)s)")
+    add("--autoencoder", help="folder or hub id that encodes (default: the one named in the checkpoint)")
+    add("--family", choices=["DiT", "SiT"], help="of a public checkpoint, which does not tell")
+    add("--num-heads", type=int, help="of a public checkpoint of a width that was not published")
+    add("--ema-decay", type=float, help="which moving average (default: the first)")
+    add("--projector-depth", type=int, help="block of the projector, of a checkpoint that does not tell (public REPA)")
+    add("--picture", help="where to save a PNG of alignment over depth (default: not saved)")
+    alignment.set_defaults(run=_alignment)
+
+
+def _add(commands, name: str, text: str, num_images: int | None = None) -> argparse.ArgumentParser:
+    """A command; with `num_images` it reads so many, evenly spaced, and otherwise all."""
     sub = commands.add_parser(name, help=text, description=text)
-    sub.add_argument("--num-images", type=int, help="read only the first so many (default all)")
+    which = "read only the first so many (default all)" if num_images is None else "evenly spaced (default %(default)s)"
+    sub.add_argument("--num-images", type=int, default=num_images, help=which)
     sub.add_argument("--num-workers", type=int, default=0, help="processes that decode pictures (default 0)")
     sub.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default %(default)s")
     sub.add_argument("--output", help="JSON file for the numbers (default: printed only)")
@@ -187,6 +217,58 @@ def _generation(arguments: argparse.Namespace) -> dict:
         warn_of_different_conditions(earlier, report)
         Console().print(comparison_table(earlier, report, headings=(arguments.compare_with, "this")))
     return report
+
+
+def _alignment(arguments: argparse.Namespace) -> dict:
+    generator = load_generator(arguments.checkpoint, arguments.family, arguments.num_heads, arguments.ema_decay)
+    name = arguments.autoencoder or generator.autoencoder_source
+    if name is None:
+        raise ValueError(f"checkpoint {arguments.checkpoint} names no autoencoder: give --autoencoder")
+    autoencoder = load_autoencoder(name).freeze().to(arguments.device)
+    require_autoencoder(generator, autoencoder)
+    generator.backbone.to(arguments.device)
+    projector = load_projector(arguments.checkpoint, arguments.projector_depth, arguments.ema_decay)
+    encoder = Encoder(arguments.encoder, arguments.encoder_weights)
+    if projector is not None and projector.encoder not in (None, encoder.name):
+        projector = None  # trained towards another encoder, its cosine with this one says nothing
+    if projector is not None:
+        projector.network.to(arguments.device)
+    image_size = generator.spec.shape[-1] * generator.spec.downsampling_factor
+    pictures = EvenlySpaced(ImageBatches(open_source(arguments.data, image_size)), arguments.num_images)
+    batches = SequentialBatches(pictures, BATCH_SIZE).loader(arguments.num_workers)
+    settings = (arguments.times, arguments.neighbours, arguments.seed)
+    report = measure_alignment(generator, autoencoder, encoder, batches, projector, *settings) | {
+        "checkpoint": arguments.checkpoint,
+        "num_steps": generator.num_steps,
+        "autoencoder": name,
+        "encoder": encoder.name,
+        "encoder_fingerprint": encoder.fingerprint(generator.backbone.side),
+        "projector_depth": projector and projector.depth,
+        "projector_encoder": projector and projector.encoder,
+        "neighbours": arguments.neighbours,
+        "seed": arguments.seed,
+        "image_size": image_size,
+        "crop": CENTER_CROP,
+        "data": arguments.data,
+        "versions": backend_versions(),
+    }
+    if arguments.picture:
+        save_alignment_picture(report, arguments.picture)
+    Console().print(_alignment_table(report))
+    return report
+
+
+def _alignment_table(report: dict) -> Table:
+    """CKNNA by block (rows) and time (columns); the projector's cosine below."""
+    levels = report["levels"]
+    table = Table("block", *(f"CKNNA, t = {level['time']:g}" for level in levels), caption_justify="left")
+    for block, values in enumerate(zip(*(level["cknna"] for level in levels), strict=True), start=1):
+        table.add_row(str(block), *(f"{value:.4f}" for value in values))
+    if report["projector_depth"] is not None:
+        table.add_section()
+        table.add_row(f"cosine, {report['projector_depth']}", *(f"{level['cosine']:.4f}" for level in levels))
+    table.caption = f"{report['num_images']} pictures, {report['encoder']}, labels: {report['labels']}"
+    return table
 
 
 if __name__ == "__main__":

@@ -3,11 +3,12 @@
 import argparse
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from dit.backbones import BACKBONES
+from dit.backbones import BACKBONES, SiT
 from dit.objectives import OBJECTIVES, Diffusion, Flow, Objective
 from dit.public import public_latents, read_public_backbone
 from eqvae.latents import LatentSpec
@@ -54,28 +55,38 @@ def describe_generator(backbone: nn.Module, objective: Objective, spec: LatentSp
     }
 
 
-def load_generator(
-    path: str | Path, family: str | None = None, num_heads: int | None = None, ema_decay: float | None = None
-) -> Generator:
-    """The generator of a Lightning checkpoint, with its averaged weights where there are any, or of a public `.pt`.
-
-    Args:
-        path: `.ckpt` of stage 2, or a checkpoint of the public DiT or SiT, recognized by its keys.
-        family: of a public checkpoint, "DiT" (diffusion) or "SiT" (flow), which it does not tell.
-        num_heads: of a public checkpoint of a width that was not published.
-        ema_decay: which moving average, where the run kept several; None: the first.
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """What is in a checkpoint of stage 2 or a public `.pt`; nothing in it is executed.
 
     Raises:
-        ValueError: naming the file, if it is missing, damaged or of something else, or holds no such average.
+        ValueError: naming the file, if it is missing, damaged or of something else.
     """
     # Training scripts keep their arguments in a namespace: a bag of attributes, which runs nothing.
     with torch.serialization.safe_globals([argparse.Namespace]):
         checkpoint = load_checkpoint(path)
     if not isinstance(checkpoint, dict):
         raise ValueError(f"checkpoint {path} holds no state dict but a {type(checkpoint).__name__}")
+    return checkpoint
+
+
+def load_generator(
+    path: str | Path, family: str | None = None, num_heads: int | None = None, ema_decay: float | None = None
+) -> Generator:
+    """The generator of a Lightning checkpoint, with its averaged weights where there are any, or of a public `.pt`.
+
+    Args:
+        path: `.ckpt` of stage 2, or a checkpoint of the public DiT, SiT or REPA, recognized by its keys.
+        family: of a public checkpoint, "DiT" (diffusion) or "SiT" (flow), which it does not tell; REPA's tell it.
+        num_heads: of a public checkpoint of a width that was not published.
+        ema_decay: which moving average, where the run kept several; None: the first.
+
+    Raises:
+        ValueError: naming the file, if it is missing, damaged or of something else, or holds no such average.
+    """
+    checkpoint = read_checkpoint(path)
     if "generator" not in checkpoint:
         backbone = read_public_backbone(checkpoint, path, family, num_heads)
-        objective = Flow() if family == "SiT" else Diffusion(learn_sigma=backbone.config["learn_sigma"])
+        objective = Flow() if isinstance(backbone, SiT) else Diffusion(learn_sigma=backbone.config["learn_sigma"])
         return Generator(backbone, objective, public_latents(backbone), None, None)
     try:
         state = averaged_weights(checkpoint, ema_decay)

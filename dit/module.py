@@ -153,3 +153,5 @@ class GeneratorModule(lightning.LightningModule):
         checkpoint["generator"] = describe_generator(
             self.backbone, self.objective, self.trainer.datamodule.spec, self.autoencoder_source
         )
+        if self.alignment is not None:
+            checkpoint["alignment"] = self.alignment.description()

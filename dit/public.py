@@ -1,4 +1,4 @@
-"""Checkpoints of the public DiT and SiT: what their tensors tell of the model."""
+"""Checkpoints of the public DiT, SiT and REPA: what their tensors tell of the model."""
 
 import math
 import re
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dit.alignment.public import PROJECTORS, from_public_weights
 from dit.backbones import DiT
 from dit.backbones.registry import FAMILIES, SIZES
 from eqvae.autoencoders import Normalization
@@ -21,23 +22,34 @@ PUBLISHED_FACTOR = 8
 CLASS_DROPOUT = 0.1
 
 
+def public_weights(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The state dict of a public checkpoint, the averaged one where there are two."""
+    return next((checkpoint[name] for name in WRAPPERS if isinstance(checkpoint.get(name), Mapping)), checkpoint)
+
+
 def read_public_backbone(
     checkpoint: Mapping[str, Any], path: str | Path, family: str | None = None, num_heads: int | None = None
 ) -> DiT:
     """The backbone of a public checkpoint, in evaluation mode.
 
-    Sizes come from the shapes. The label table is taken to end with a null row, as published ones do.
+    Sizes come from the shapes. The label table is taken to end with a null row, as published ones do. Without a family,
+    a file with projectors is one of REPA: a SiT whose time and velocity are turned into ours here, projectors left out.
 
     Args:
         checkpoint: state dict, directly or under "ema" or "model".
         path: for messages.
-        family: "DiT" or "SiT"; their files look the same.
+        family: "DiT" or "SiT", whose files look the same; None for REPA.
         num_heads: of each attention; the published number of that width if None.
 
     Raises:
         ValueError: if the layout is another, with its first unexpected keys, or family or heads are missing.
     """
-    weights = next((checkpoint[name] for name in WRAPPERS if isinstance(checkpoint.get(name), Mapping)), checkpoint)
+    weights = public_weights(checkpoint)
+    if family is None and any(str(name).startswith(PROJECTORS) for name in weights):
+        try:
+            weights, family = from_public_weights(weights)[0], "SiT"
+        except ValueError as error:
+            raise ValueError(f"checkpoint {path}: {error}") from None
     shapes = {name: tuple(value.shape) for name, value in weights.items() if isinstance(value, Tensor)}
     sizes = _infer_sizes(shapes)
     if sizes is None:

@@ -109,6 +109,10 @@ class Encoder:
             digest.update(name.encode() + value.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
+    def release(self) -> None:
+        """Free the memory of the network; the next use opens it again."""
+        self._networks.clear()
+
     def _network(self, grid: int) -> FrozenNetwork:
         if grid not in self._networks:
             with torch.inference_mode(False), torch.random.fork_rng(devices=[]):

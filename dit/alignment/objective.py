@@ -33,11 +33,17 @@ def tokens_after(backbone: nn.Module, depths: list[int]) -> Iterator[dict[int, T
             hook.remove()
 
 
+def create_layers(sizes: tuple[int, int, int, int]) -> nn.Sequential:
+    """Linear-SiLU-Linear-SiLU-Linear of these widths."""
+    first, second, third = (nn.Linear(inputs, outputs) for inputs, outputs in pairwise(sizes))
+    return nn.Sequential(first, nn.SiLU(), second, nn.SiLU(), third)
+
+
 class Alignment:
     """How a generator is aligned; loss = denoising loss - coefficient * mean cosine.
 
     Args:
-        encoder: gives the targets; with a feature cache it is only named and never opened.
+        encoder: gives the targets; with a feature cache it is opened once, to compare its weights.
         depth: block whose tokens are projected, counted from 1; published: 8 for L and XL, 4 for B.
         coefficient: of the alignment term; published: 0.5.
         projector_width: hidden width of the projector; published: 2048.
@@ -61,13 +67,17 @@ class Alignment:
         if self.depth > backbone.config["depth"]:
             raise ValueError(f"alignment.depth is {self.depth}, the backbone has {backbone.config['depth']} blocks")
         sizes = (backbone.config["hidden_size"], self.projector_width, self.projector_width, self.encoder.width)
-        layers = [nn.Linear(inputs, outputs) for inputs, outputs in pairwise(sizes)]
+        projector = create_layers(sizes)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            for layer in layers:
+            for layer in projector[::2]:
                 nn.init.xavier_uniform_(layer.weight)
                 nn.init.zeros_(layer.bias)
-        return nn.Sequential(layers[0], nn.SiLU(), layers[1], nn.SiLU(), layers[2])
+        return projector
+
+    def description(self) -> dict[str, str | int]:
+        """What a checkpoint says of its projector."""
+        return {"encoder": self.encoder.name, "depth": self.depth}
 
     def targets(self, batch: dict[str, Tensor], grid: int) -> Tensor:
         """Features [B, grid * grid, width]: those of the batch, or the encoder's of its pictures."""
@@ -77,10 +87,12 @@ class Alignment:
         """Make a `LatentDataModule` deliver targets: rows of its feature cache, or else pictures.
 
         Raises:
-            ValueError: if it has neither, or features of another encoder, grid or data set.
+            ValueError: if it has neither, or features of another encoder, other weights, another grid or data set.
         """
         if data.features_folder is not None:
             data.features.require(data.cache, self.encoder.name, grid, self.encoder.width)
+            data.features.require_fingerprint(self.encoder.fingerprint(grid))
+            self.encoder.release()
         elif data.pictures is None:
             raise ValueError("alignment needs data.init_args.features (a feature cache) or data.init_args.pictures")
         data.reads_targets = True

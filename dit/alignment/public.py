@@ -12,7 +12,8 @@ from torch import Tensor
 
 from dit.backbones.embeddings import FREQUENCIES, LONGEST_PERIOD
 
-PROJECTOR_PREFIX = "projectors.0."
+PROJECTORS = "projectors."
+PROJECTOR_PREFIX = PROJECTORS + "0."  # of the first encoder
 TIME_LAYER = "t_embedder.mlp.0.weight"
 LAST_LAYER = ("final_layer.linear.weight", "final_layer.linear.bias")
 
@@ -29,7 +30,7 @@ def from_public_weights(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], 
     missing = [key for key in (TIME_LAYER, *LAST_LAYER) if key not in weights]
     if missing or not projector:
         raise ValueError(f"these are no weights of REPA: {missing[0] if missing else 'projectors.0'} is missing")
-    backbone = {key: value for key, value in weights.items() if not key.startswith("projectors.")}
+    backbone = {key: value for key, value in weights.items() if not key.startswith(PROJECTORS)}
     backbone[TIME_LAYER] = _turned(weights[TIME_LAYER])
     return backbone | {key: -weights[key] for key in LAST_LAYER}, projector
 

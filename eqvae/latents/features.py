@@ -150,6 +150,19 @@ class FeatureCache(ShardedRows):
                 f"feature cache {self.folder} is of other pictures than {latents.folder} ({changed}): write it again"
             )
 
+    def require_fingerprint(self, fingerprint: str) -> None:
+        """Refuse features of an encoder with other weights, whatever its name.
+
+        Raises:
+            ValueError: with both fingerprints.
+        """
+        ours = self.encoder["fingerprint"]
+        if ours != fingerprint:
+            raise ValueError(
+                f"feature cache {self.folder} is of encoder weights {ours[:12]}, the run has {fingerprint[:12]}: "
+                "give those weights, or write another"
+            )
+
     def targets(self, ids: Tensor, flipped: Tensor) -> Tensor:
         """Features [B, T, z] float32 of pictures `ids` [B], of their flips where `flipped` [B]."""
         features = self.rows(ids, "features").float()

@@ -3,6 +3,7 @@
 import pytest
 import timm
 import torch
+from lightning.pytorch.callbacks import LambdaCallback
 from safetensors.torch import save_file
 
 from dit.alignment import ENCODERS, Alignment, Encoder, cosine_alignment, tokens_after
@@ -23,7 +24,7 @@ ALIGNED = {
 BACKBONE = {"input_size": 8, "in_channels": 4, "hidden_size": 16, "depth": 3, "num_heads": 2, "num_classes": 10}
 
 
-def write_features(folder, num_images=48, grid=4):
+def write_features(folder, num_images=48, grid=4, encoder=None):
     overrides = {
         "trainer.default_root_dir": folder,
         "model.init_args.grid": grid,
@@ -31,6 +32,7 @@ def write_features(folder, num_images=48, grid=4):
         "data.init_args.train.init_args.num_images": num_images,
         "data.init_args.evaluation_batch_size": STAGE_ONE["data.init_args.evaluation_batch_size"],
     }
+    overrides |= {f"model.init_args.encoder.{key}": value for key, value in (encoder or {}).items()}
     args = ["--config", "configs/dit/tiny-repa-features.yaml", *options(overrides)]
     cli = TrainCLI(args, run=False, trainer_defaults=QUIET)
     cli.trainer.predict(cli.model, cli.datamodule, return_predictions=False)
@@ -124,6 +126,48 @@ def test_cached_and_online_targets_train_alike(features, cache, tmp_path):
     torch.testing.assert_close(*batches, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("family", ["SiT", "DiT"])
+def test_fit_with_pictures_is_a_fit_with_the_cache(family, features, cache, tmp_path):
+    """Targets computed online train as those of the cache do, for flows and for diffusion; both learn to align."""
+    settings = {
+        "model.init_args.backbone.class_path": f"dit.backbones.{family}",
+        "model.init_args.objective": f"dit.objectives.{'Flow' if family == 'SiT' else 'Diffusion'}",
+        "model.init_args.objective.init_args.learn_sigma": "true",
+        "model.init_args.backbone.init_args.learn_sigma": "true",
+        "trainer.max_steps": 12,
+        "trainer.log_every_n_steps": 1,
+    }
+    if family == "SiT":
+        settings.pop("model.init_args.objective.init_args.learn_sigma")
+    pictures = {
+        "data.init_args.pictures": "eqvae.data.ShapesSource",
+        "data.init_args.pictures.init_args.num_images": len(features[1]),
+        "data.init_args.pictures.init_args.image_size": 32,
+    }
+    weights = []
+    for name, targets in (("cached", {"data.init_args.features": features[0]}), ("online", pictures)):
+        cli = stage_two(tmp_path / name, cache, ALIGNED | settings | targets)
+        cosines = []
+        cli.trainer.callbacks.append(
+            LambdaCallback(
+                on_train_batch_end=lambda trainer, *_, kept=cosines: kept.append(
+                    trainer.callback_metrics["train/alignment"]
+                )
+            )
+        )
+        cli.trainer.fit(cli.model, cli.datamodule)
+        logged = cli.trainer.callback_metrics
+        torch.testing.assert_close(
+            logged["train/loss"], logged["train/denoising_loss"] - 0.5 * logged["train/alignment"]
+        )
+        assert cosines[-1] > cosines[0] + 0.05
+        weights.append(cli.model.state_dict())
+    for key, value in weights[0].items():
+        torch.testing.assert_close(
+            weights[1][key], value, rtol=1e-2, atol=1e-3, msg=lambda text, key=key: f"{key}: {text}"
+        )
+
+
 def test_resume_is_exact_and_samples_need_no_projector(features, cache, tmp_path):
     callbacks = (
         "[{class_path: eqvae.training.averaging.ExponentialMovingAverage, init_args: {decay: 0.9}}, "
@@ -168,7 +212,7 @@ def test_loss_is_the_denoising_loss_less_the_cosine(features, cache, tmp_path):
     assert -1 <= logged["train/alignment"] <= 1
 
 
-def test_refusals(features, cache, tmp_path):
+def test_refusals(features, cache, tiny_vit, tmp_path):
     latents = LatentCache(cache)
     with pytest.raises(ValueError, match="has encoder grid 4, the run 8"):
         FeatureCache(features[0]).require(latents, "efficientnet_lite0", 8, 1280)
@@ -186,7 +230,32 @@ def test_refusals(features, cache, tmp_path):
         Encoder("mocov3_base")(torch.zeros(1, 3, 64, 64), 4)
     (tmp_path / "bad.pth").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"cannot be read from .*bad.pth"):
-        Encoder("mae_large", str(tmp_path / "bad.pth"))._open(1)
+        Encoder("tiny", str(tmp_path / "bad.pth")).fingerprint(4)
+
+
+def test_features_of_other_weights_are_refused(tiny_vit, cache, tmp_path):
+    """The same name, grid and width, but the weights were changed since."""
+    network, file = tiny_vit
+    write_features(tmp_path, encoder={"name": "tiny", "weights": file})
+    recorded = FeatureCache(tmp_path / "features").encoder["fingerprint"]
+    run = {
+        "model.init_args.alignment.encoder.name": "tiny",
+        "model.init_args.alignment.encoder.weights": file,
+        "data.init_args.features": tmp_path / "features",
+    }
+    accepted = stage_two(tmp_path / "run", cache, ALIGNED | run)
+    accepted.model.alignment.connect(accepted.datamodule, 4)
+    assert accepted.model.alignment.encoder.fingerprint(4) == recorded
+    with torch.no_grad():
+        network.blocks[0].attn.qkv.weight.mul_(1.01)
+    save_file(network.state_dict(), file)
+    other = Encoder("tiny", str(file)).fingerprint(4)
+    refused = stage_two(tmp_path / "run", cache, ALIGNED | run)
+    with pytest.raises(
+        ValueError, match=f"is of encoder weights {recorded[:12]}, the run has {other[:12]}: give"
+    ) as line:
+        refused.trainer.fit(refused.model, refused.datamodule)
+    assert "\n" not in str(line.value)
 
 
 def test_damaged_features_are_refused(tmp_path):
