@@ -9,10 +9,12 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
+from dit.samplers import SAMPLERS
 from dit.sweeps.configs import flatten, load_config, value_at
-from dit.sweeps.schema import Arm, Generator, Start, Sweep, parts
+from dit.sweeps.schema import Arm, Evaluation, Generator, Part, Start, Sweep, parts
 from eqvae.autoencoders.loading import PACKAGED
 from eqvae.evaluation.features import METRIC_NAMES
+from eqvae.evaluation.generation import METRICS
 from eqvae.training.cli import TrainCLI, one_line
 
 SINGLE_FILES = (".ckpt", ".safetensors", ".pt", ".pth")
@@ -25,6 +27,7 @@ def problems(sweep: Sweep) -> list[Problem]:
     """(key, what is wrong with it) of a sweep that has all its keys."""
     steps, start, executor = sweep.evaluation.at_steps, sweep.start, sweep.executor
     metrics = (METRIC_NAMES.get(sweep.evaluation.extractor), "kid", None)
+    needed = "kid" if sweep.evaluation.metric == "kid" else "fd"
     trained = [name for name, arm in sweep.autoencoders.items() if arm.autoencoder is None]
     checks = [
         ("name", "must be one folder name", not sweep.name or Path(sweep.name).name != sweep.name),
@@ -36,6 +39,9 @@ def problems(sweep: Sweep) -> list[Problem]:
         ("evaluation.at_steps", "must ascend from 1 or more", not steps or steps != sorted({*steps}) or steps[0] < 1),
         ("evaluation.extractor", f"use one of {', '.join(METRIC_NAMES)}", metrics[0] is None),
         ("evaluation.metric", f"use {metrics[0]} or kid", sweep.evaluation.metric not in metrics),
+        ("evaluation.metrics", f"use some of {', '.join(METRICS)}", not set(sweep.evaluation.metrics) <= set(METRICS)),
+        ("evaluation.metrics", f"lacks {needed}, which the speed-up is computed on",
+         needed not in sweep.evaluation.metrics),
         ("evaluation.num_images", "needs at least 4", sweep.evaluation.num_images < 4),
         ("start", "give either autoencoder or config", bool(start.autoencoder) and bool(start.config)),
         ("start", "give autoencoder or config: arms are trained from it",
@@ -47,12 +53,14 @@ def problems(sweep: Sweep) -> list[Problem]:
     found = [(key, problem) for key, problem, wrong in checks if wrong]
     for key, part in parts(sweep).items():
         found += _part_problems(key, part)
+    for name, generator in sweep.generators.items():
+        found += _sampler_problems(name, generator, sweep.evaluation)
     if start.autoencoder is not None:
         found += _folder_problems("start.autoencoder", start.autoencoder)
     return found
 
 
-def _part_problems(key: str, part: Generator | Start) -> list[Problem]:
+def _part_problems(key: str, part: Part | Start) -> list[Problem]:
     try:
         config = load_config(part.config, part.overrides)
     except ValueError as error:
@@ -67,6 +75,24 @@ def _part_problems(key: str, part: Generator | Start) -> list[Problem]:
         elif not isinstance(last, int) or not 1 <= part.at_step <= last:
             found.append((f"{key}.at_step", f"must lie in 1 to trainer.max_steps, {last}"))
     return found
+
+
+def _sampler_problems(name: str, generator: Generator, evaluation: Evaluation) -> list[Problem]:
+    """What keeps a generator's sampler from sampling it."""
+    key = f"generators.{name}.sampler" if generator.sampler else "evaluation.sampler"
+    sampler = generator.sampler or evaluation.sampler
+    if sampler is None:
+        return []
+    if sampler not in SAMPLERS:
+        return [(key, f"{sampler} is unknown: use one of {', '.join(SAMPLERS)}")]
+    try:
+        objective = value_at(load_config(generator.config, generator.overrides), "model.init_args.objective.class_path")
+    except (ValueError, KeyError):
+        return []  # of the config's own problems
+    if objective.rpartition(".")[2] == SAMPLERS[sampler].__name__:
+        return []
+    fitting = [known for known, fits in SAMPLERS.items() if fits.__name__ == objective.rpartition(".")[2]]
+    return [(key, f"{sampler} does not sample {objective} of {generator.config}: use one of {', '.join(fitting)}")]
 
 
 def _folder_problems(key: str, source: str) -> list[Problem]:
@@ -130,7 +156,7 @@ def _may_exist(source: str) -> bool:
     return source.count("/") == 1 and not local
 
 
-def _missing_data(part: Generator, changes: dict[str, Any]) -> Iterator[str]:
+def _missing_data(part: Part, changes: dict[str, Any]) -> Iterator[str]:
     for name, value in flatten(load_config(part.config, part.overrides | changes)["data"]):
         if name.endswith("init_args.root") and not _is_readable(Path(value)):
             yield f"{part.config}, data.{name}: no readable folder at {value}"

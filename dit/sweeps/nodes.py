@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import jsonargparse
-import numpy as np
 import torch
 import yaml
 from lightning import LightningDataModule
@@ -20,9 +19,9 @@ from dit.sweeps.store import Progress
 from dit.sweeps.training import Clock, ReportProgress, SaveAtSteps, checkpoint_at, newest_checkpoint
 from eqvae.autoencoders import LatentStatistics, load_autoencoder
 from eqvae.data.images import to_uint8
-from eqvae.evaluation import create_extractor, images_to_features
-from eqvae.evaluation.distances import features_to_statistics
-from eqvae.evaluation.generation import features_to_generation_metrics
+from eqvae.evaluation import create_extractor
+from eqvae.evaluation.feature_sets import images_to_feature_set, read_feature_set, write_feature_set
+from eqvae.evaluation.generation import feature_sets_to_generation_metrics
 from eqvae.evaluation.pictures import autoencoder_panel, image_grid, save_png
 from eqvae.training.checkpoints import load_checkpoint
 from eqvae.training.cli import TrainCLI, allow_only_own_classes
@@ -30,6 +29,7 @@ from eqvae.training.files import write_atomically
 
 BATCH_SIZE = 100
 NUM_PANEL_IMAGES = 4
+REFERENCE = "reference.safetensors"
 
 
 def run_node(kind: str, folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progress: Progress) -> None:
@@ -92,14 +92,13 @@ def _generator(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], 
 
 
 def _reference(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progress: Progress) -> None:
-    """Features of held-out real pictures: reference.npz, and a grid of them."""
+    """Features of held-out real pictures: reference.safetensors, and a grid of them."""
     loader = _data_module(settings["data"]).sequential_loader("validation", settings["num_images"])
     pictures = torch.cat([to_uint8(batch["image"]) for batch in loader])
     if len(pictures) < settings["num_images"]:
         raise ValueError(f"evaluation.num_images is {settings['num_images']}, validation has {len(pictures)} pictures")
-    features = images_to_features(_reporting(pictures.split(BATCH_SIZE), progress), _extractor(settings))
-    arrays = {"features": features.numpy(), **features_to_statistics(features)}
-    write_atomically(folder / "reference.npz", lambda file: np.savez(file, **arrays))
+    features = images_to_feature_set(_reporting(pictures.split(BATCH_SIZE), progress), _extractor(settings))
+    write_feature_set(folder / REFERENCE, features, {})
     save_png(image_grid(pictures[: settings["grid_images"]]), folder / "grid.png")
 
 
@@ -109,16 +108,18 @@ def _evaluation(folder: Path, settings: dict[str, Any], inputs: dict[str, Path],
     autoencoder = load_autoencoder(inputs["autoencoder"] / "autoencoder").freeze().to(device)
     generator = load_generator(checkpoint_at(inputs["generator"], settings["at_step"]))
     generator.backbone.to(device)
-    with np.load(inputs["reference"] / "reference.npz", allow_pickle=False) as arrays:
-        reference = {name: arrays[name] for name in arrays.files}
-    real = torch.from_numpy(reference.pop("features"))
+    real = read_feature_set(inputs["reference"] / REFERENCE, {})
+    if real is None:
+        raise ValueError(
+            f"{inputs['reference'] / REFERENCE} is damaged: remove its folder, and the sweep makes it anew"
+        )
     labels = choose_labels(torch.arange(settings["num_images"]), generator.num_classes, "balanced")
     sampling = {"sampler": settings["sampler"], "num_inference_steps": settings["num_inference_steps"], "seed": seed}
     measured = SamplingSettings(**sampling, guidance_scale=settings["guidance_scale"])
     batches = generate_images(generator, autoencoder, labels, measured, BATCH_SIZE)
-    features = images_to_features(_reporting(batches, progress, len(labels)), _extractor(settings))
-    metrics = features_to_generation_metrics(real, features, settings["extractor"], reference)
-    resampled = resampled_distances(reference, features, settings["num_resamples"], seed)
+    generated = images_to_feature_set(_reporting(batches, progress, len(labels)), _extractor(settings))
+    metrics = feature_sets_to_generation_metrics(real, generated, settings["extractor"], settings["metrics"])
+    resampled = resampled_distances(real.pooled, generated.features, settings["num_resamples"], seed)
     _write_json(folder / "metrics.json", metrics | ({"resampled": resampled} if resampled else {}))
     guided = SamplingSettings(**sampling, guidance_scale=settings["grid_guidance_scale"])
     grid = generate_images(generator, autoencoder, labels[: settings["grid_images"]], guided)

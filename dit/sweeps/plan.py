@@ -9,7 +9,7 @@ from typing import Any
 
 from dit.sweeps.code_version import code_version
 from dit.sweeps.configs import NODE, load_config
-from dit.sweeps.schema import Arm, Evaluation, Generator, Start, Sweep
+from dit.sweeps.schema import Arm, Evaluation, Generator, Part, Start, Sweep
 from eqvae.autoencoders.loading import PACKAGED
 from eqvae.training.files import sha256_of_file
 
@@ -120,12 +120,12 @@ def _downstream(sweep: Sweep, name: str, arm: Arm, seed: int, autoencoder: Node,
         nodes.append(trained)
         inputs = source | {"generator": trained, "reference": reference}
         for step in sweep.evaluation.at_steps:
-            measured = _samples(sweep) | {"seed": seed, "at_step": step}
+            measured = _samples(sweep, generator) | {"seed": seed, "at_step": step}
             nodes.append(Node(f"metrics-{trained.name}-step{step}", "evaluation", measured, inputs, name, seed))
     return nodes
 
 
-def _stage_one(part: Generator | Start, seed: int, start: str | None) -> dict[str, Any]:
+def _stage_one(part: Part | Start, seed: int, start: str | None) -> dict[str, Any]:
     """Config of stage 1 with the sweep's seed and folders, `start` being what it starts from (None: its own)."""
     folders = {
         "model.init_args.export_folder": f"{NODE}/autoencoder",
@@ -163,10 +163,12 @@ def _pictures(evaluation: Evaluation) -> dict[str, Any]:
     return {name: vars(evaluation)[name] for name in ("num_images", "grid_images", "extractor", "extractor_weights")}
 
 
-def _samples(sweep: Sweep) -> dict[str, Any]:
-    """What determines a measurement of samples, apart from its seed and step."""
-    names = ("sampler", "num_inference_steps", "guidance_scale", "grid_guidance_scale")
+def _samples(sweep: Sweep, generator: Generator) -> dict[str, Any]:
+    """What determines a measurement of a generator's samples, apart from its seed and step."""
+    names = ("sampler", "num_inference_steps", "guidance_scale", "grid_guidance_scale", "metrics")
     sampling = {name: vars(sweep.evaluation)[name] for name in names}
+    own = {name: vars(generator)[name] for name in ("sampler", "num_inference_steps")}
+    sampling |= {name: value for name, value in own.items() if value is not None}
     num_resamples = sweep.evaluation.num_resamples if len(sweep.seeds) == 1 else 0
     return _pictures(sweep.evaluation) | sampling | {"num_resamples": num_resamples}
 

@@ -121,7 +121,9 @@ def _curves(sweep: Sweep, found: dict[str, Node], root: Path) -> list[dict]:
 
 
 def _measured(found: dict[str, Node], trained: Node, step: int, root: Path) -> dict[str, Any]:
-    return json.loads((found[f"metrics-{trained.name}-step{step}"].folder(root) / "metrics.json").read_text())
+    """Metrics of a point, without the spread of those that are means over subsets."""
+    metrics = json.loads((found[f"metrics-{trained.name}-step{step}"].folder(root) / "metrics.json").read_text())
+    return {name: value for name, value in metrics.items() if not name.endswith("_std")}
 
 
 def _pictures(sweep: Sweep, found: dict[str, Node], root: Path, folder: Path) -> dict:

@@ -7,8 +7,8 @@ from omegaconf import MISSING
 
 
 @dataclass
-class Generator:
-    """A generator: a config of `train.py` and what to change in it.
+class Part:
+    """What is trained: a config of `train.py` and what to change in it.
 
     Args:
         label: short name for people.
@@ -24,7 +24,19 @@ class Generator:
 
 
 @dataclass
-class Arm(Generator):
+class Generator(Part):
+    """A generator.
+
+    Args:
+        sampler, num_inference_steps: as in `sample.py`, where they are not those of the evaluation; null: they are.
+    """
+
+    sampler: str | None = None
+    num_inference_steps: int | None = None
+
+
+@dataclass
+class Arm(Part):
     """An autoencoder under comparison: trained from the start by its config, or ready.
 
     Args:
@@ -59,6 +71,8 @@ class Evaluation:
         grid_guidance_scale: guidance of the grids, for people.
         extractor: features of the distances.
         extractor_weights: local weights of Inception-v3.
+        metrics: what is measured: "fd" (Fréchet distance), "sfd" (on spatial features), "score" (Inception score),
+            "kid", "precision_recall".
         metric: the speed-up is computed on it, lower is better; null takes the extractor's Fréchet distance.
         num_resamples: Fréchet distances of resampled pictures at each point, for the interval where there is one seed.
     """
@@ -72,6 +86,7 @@ class Evaluation:
     grid_guidance_scale: float = 1.0
     extractor: str = "efficientnet_lite0"
     extractor_weights: str | None = None
+    metrics: list[str] = field(default_factory=lambda: ["fd", "kid", "precision_recall"])
     metric: str | None = None
     num_resamples: int = 50
 
@@ -126,8 +141,8 @@ class Sweep:
     root: str = "runs"
 
 
-def parts(sweep: Sweep) -> dict[str, Generator | Start]:
+def parts(sweep: Sweep) -> dict[str, Part | Start]:
     """Everything that has a config of `train.py`, by its key in the sweep file."""
-    found: dict[str, Generator | Start] = {"start": sweep.start} if sweep.start.config else {}
+    found: dict[str, Part | Start] = {"start": sweep.start} if sweep.start.config else {}
     found |= {f"autoencoders.{name}": arm for name, arm in sweep.autoencoders.items()}
     return found | {f"generators.{name}": generator for name, generator in sweep.generators.items()}

@@ -108,12 +108,12 @@ def cached_feature_set(folder: Path, about: dict, compute: Callable[[], FeatureS
     """
     about = {"format_version": FORMAT_VERSION} | about
     path = Path(folder) / f"{description_to_fingerprint(about)}.safetensors"
-    found = _read(path, about)
+    found = read_feature_set(path, about)
     if found is not None:
         return found, True
     computed = compute()
+    write_feature_set(path, computed, about)
     computed.logits = None
-    write_atomically(path, _serialized(computed, about))
     return computed, False
 
 
@@ -122,15 +122,17 @@ def description_to_fingerprint(about: dict) -> str:
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
-def _serialized(feature_set: FeatureSet, about: dict) -> bytes:
+def write_feature_set(path: Path, feature_set: FeatureSet, about: dict) -> None:
+    """Keep a set of pictures, all but its logits, as safetensors with `about` (see `cached_feature_set`) inside."""
     tensors = {"features": feature_set.features}
     for name, statistics in (("pooled", feature_set.pooled), ("spatial", feature_set.spatial)):
         tensors |= {f"{name}.{key}": torch.from_numpy(value) for key, value in statistics.items()}
     metadata = {"about": json.dumps(about, sort_keys=True), "num_images": str(feature_set.num_images)}
-    return save({name: value.contiguous() for name, value in tensors.items()}, metadata)
+    write_atomically(path, save({name: value.contiguous() for name, value in tensors.items()}, metadata))
 
 
-def _read(path: Path, about: dict) -> FeatureSet | None:
+def read_feature_set(path: Path, about: dict) -> FeatureSet | None:
+    """What `write_feature_set` kept; None where the file is missing, damaged or about something else."""
     if not path.is_file():
         return None
     try:

@@ -1,10 +1,8 @@
 """How close generated pictures are to real ones: all distances between two sets at once."""
 
-import numpy as np
-from torch import Tensor
+from collections.abc import Collection
 
 from eqvae.evaluation.distances import (
-    features_to_statistics,
     inception_score,
     kernel_distance,
     precision_recall,
@@ -13,34 +11,21 @@ from eqvae.evaluation.distances import (
 from eqvae.evaluation.feature_sets import FeatureSet
 from eqvae.evaluation.features import METRIC_NAMES, SCORE_NAMES
 
+METRICS = ("fd", "sfd", "score", "kid", "precision_recall")
+"""Names of what can be measured; "precision_recall" is both of them."""
 
-def features_to_generation_metrics(
-    real: Tensor, generated: Tensor, extractor: str, statistics: dict[str, np.ndarray] | None = None
+
+def feature_sets_to_generation_metrics(
+    real: FeatureSet, generated: FeatureSet, extractor: str, metrics: Collection[str] = METRICS
 ) -> dict[str, float]:
-    """Fréchet distance (named after the extractor), `kid`, `precision`, `recall` of features [N, D] and [M, D].
-
-    Args:
-        extractor: that made the features.
-        statistics: of the real features, where they were kept.
-    """
-    precision, recall = precision_recall(real, generated)
-    statistics = statistics or features_to_statistics(real)
-    return {
-        METRIC_NAMES[extractor]: statistics_to_frechet_distance(statistics, features_to_statistics(generated)),
-        "kid": kernel_distance(real, generated),
-        "precision": precision,
-        "recall": recall,
-    }
-
-
-def feature_sets_to_generation_metrics(real: FeatureSet, generated: FeatureSet, extractor: str) -> dict[str, float]:
-    """All that two sets tell: Fréchet distance on pooled and (name prefixed with s) on spatial features, Inception
-    score of the generated set, kernel distance, precision and recall.
+    """What two sets tell: Fréchet distance on pooled and (name prefixed with s) on spatial features, Inception score of
+    the generated set, kernel distance, precision and recall.
 
     Where the reference is statistics alone, what needs its pictures is left out.
 
     Args:
         extractor: that made both sets.
+        metrics: names of METRICS.
 
     Raises:
         ValueError: for sets of different extractors, or too few pictures.
@@ -49,13 +34,17 @@ def feature_sets_to_generation_metrics(real: FeatureSet, generated: FeatureSet, 
     if real.pooled["mu"].shape != generated.pooled["mu"].shape:
         widths = [len(each.pooled["mu"]) for each in (real, generated)]
         raise ValueError(f"the reference has {widths[0]} features, extractor {extractor} gives {widths[1]}")
-    report = {name: statistics_to_frechet_distance(real.pooled, generated.pooled)}
-    if real.spatial is not None:
+    report = {}
+    if "fd" in metrics:
+        report[name] = statistics_to_frechet_distance(real.pooled, generated.pooled)
+    if "sfd" in metrics and real.spatial is not None:
         if real.spatial["mu"].shape != generated.spatial["mu"].shape:
             raise ValueError("spatial features do not match: were both sets of the same size?")
         report[f"s{name}"] = statistics_to_frechet_distance(real.spatial, generated.spatial)
-    report[score], report[f"{score}_std"] = inception_score(generated.logits)
-    if real.features is not None:
+    if "score" in metrics:
+        report[score], report[f"{score}_std"] = inception_score(generated.logits)
+    if "kid" in metrics and real.features is not None:
         report["kid"], report["kid_std"] = kernel_distance(real.features, generated.features, return_std=True)
+    if "precision_recall" in metrics and real.features is not None:
         report["precision"], report["recall"] = precision_recall(real.features, generated.features)
     return report

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from eqvae.training.stream import batches_per_step
@@ -24,6 +25,9 @@ class SaveOnSignal(Callback):
     for bit. A second SIGINT stops at once, without saving. Several processes compare their flags every
     `AGREEMENT_STEPS` steps, so that one signal to any of them stops all at the same step.
 
+    Outside of training there is nothing to save, and SIGTERM, which Lightning only notes down there, ends the process
+    with 143 at once.
+
     Belongs behind callbacks that act at the end of a step, such as the moving average: `TrainCLI` appends it.
     """
 
@@ -36,6 +40,16 @@ class SaveOnSignal(Callback):
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 signal.signal(number, self._receive)
+
+    def on_predict_start(self, trainer: Any, pl_module: Any) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _exit)
+
+    on_test_start = on_predict_start
+
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self.on_predict_start(trainer, pl_module)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         precedence = 1 + SIGNALS.index(number)
@@ -64,6 +78,10 @@ class SaveOnSignal(Callback):
             return 0
         received = torch.tensor(float(self._received), device=trainer.strategy.root_device)
         return int(trainer.strategy.reduce(received, reduce_op="max"))
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def _last_checkpoint(trainer: Any) -> Path:

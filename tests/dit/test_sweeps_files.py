@@ -26,7 +26,7 @@ def in_the_repository(monkeypatch):
 
 
 def test_the_promised_sweeps_are_there():
-    expected = {"tiny-shapes", "cifar10", "transforms", "epochs"}
+    expected = {"tiny-shapes", "shapes-repa", "shapes-maskgit", "cifar10", "transforms", "epochs"}
     expected |= {f"imagenet-{name}" for name in ("dit-b", "sit-xl", "repa", "maskgit")}
     assert {path.stem for path in SHIPPED} == expected
 
@@ -125,6 +125,14 @@ def test_code_counts_and_comments_do_not(tmp_path):
         assert all((ROOT / place).exists() for place in places), kind
 
 
+def test_a_generator_has_its_own_sampler():
+    dit = "{label: DiT, config: configs/dit/tiny-dit.yaml, sampler: ddim, num_inference_steps: 3}"
+    nodes = {node.name: node for node in plan(load_sweep(DEMO, [f"generators.dit={dit}", "evaluation.metrics=[fd]"]))}
+    chosen = [nodes[f"metrics-{name}-control-seed0-step200"].settings for name in ("sit", "dit")]
+    keys = ("sampler", "num_inference_steps", "metrics")
+    assert [[settings[key] for key in keys] for settings in chosen] == [["euler", 10, ["fd"]], ["ddim", 3, ["fd"]]]
+
+
 def lines_with(change, text=None):
     """The demo's file with one line replaced, and the number of that line."""
     old, new = change
@@ -149,6 +157,17 @@ def lines_with(change, text=None):
         (("num_workers: 2", "num_workers: -1"), "must not be negative"),
         (("name: tiny-shapes", "name: ../up"), "must be one folder name"),
         (("    overrides: {model.init_args.transforms: null}", "    at_step: 61"), "must lie in 1 to"),
+        (("  sampler: euler ", "  sampler: oiler "), "evaluation.sampler: oiler is unknown: use one of euler"),
+        (
+            ("  sampler: euler ", "  sampler: ddim "),
+            "ddim does not sample dit.objectives.Flow of configs",
+        ),
+        (
+            ("    config: configs/dit/tiny-sit.yaml", "    sampler: halton\n    config: configs/dit/tiny-sit.yaml"),
+            "generators.sit.sampler: halton does not sample",
+        ),
+        (("  grid_images: 40", "  metrics: [kid, fid]"), "evaluation.metrics: use some of fd, sfd"),
+        (("  grid_images: 40", "  metrics: [kid]"), "evaluation.metrics: lacks fd, which the speed-up is computed on"),
     ],
 )
 def test_a_bad_file_is_refused_with_its_line(tmp_path, change, message):

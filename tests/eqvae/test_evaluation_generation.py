@@ -166,6 +166,8 @@ def test_inception_and_adm_reference_files(inception_file, tmp_path):
     metrics = feature_sets_to_generation_metrics(together, generated, "inception_v3")
     assert set(metrics) == {"fid", "sfid", "is", "is_std", "kid", "kid_std", "precision", "recall"}
     assert all(np.isfinite(value) for value in metrics.values())
+    some = feature_sets_to_generation_metrics(together, generated, "inception_v3", ["sfd", "precision_recall"])
+    assert some == {name: metrics[name] for name in ("sfid", "precision", "recall")}
 
 
 def run(monkeypatch, *words):

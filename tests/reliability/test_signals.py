@@ -6,10 +6,13 @@ import signal
 import subprocess
 import sys
 
+import lightning
 import pytest
 from lightning.pytorch.callbacks import Callback
+from torch.utils.data import DataLoader
 
 from eqvae.training.checkpoints import load_checkpoint
+from eqvae.training.signals import SaveOnSignal
 from tests.reliability.runs import MAX_STEPS, create_run
 from tests.reliability.test_kill_and_resume import same
 
@@ -92,3 +95,26 @@ def test_exit_code_of_the_process(cache, tmp_path):
     stopped = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert stopped.returncode == 143, stopped.stderr[-2000:]
     assert load_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == STEP + 1
+
+
+@pytest.mark.parametrize("function", ["validate", "test", "predict"])
+def test_termination_ends_what_is_no_training_at_once(function):
+    class Terminated(lightning.LightningModule):
+        seen = 0
+
+        def validation_step(self, batch, batch_idx):
+            self.seen += 1
+            if self.seen == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        test_step = predict_step = validation_step
+
+    module = Terminated()
+    quiet = {"logger": False, "enable_progress_bar": False, "accelerator": "cpu", "barebones": True}
+    trainer = lightning.Trainer(callbacks=[SaveOnSignal()], **quiet)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as stop:
+        getattr(trainer, function)(module, DataLoader(range(5)))
+    assert stop.value.code == 143
+    assert module.seen == 2
+    assert signal.getsignal(signal.SIGTERM) == before
