@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from itertools import pairwise
 
 import torch
@@ -10,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dit.alignment.encoders import Encoder
+from dit.backbones.transformer import DiT
 
 
 def cosine_alignment(projected: Tensor, targets: Tensor) -> Tensor:
@@ -18,19 +18,14 @@ def cosine_alignment(projected: Tensor, targets: Tensor) -> Tensor:
 
 
 @contextmanager
-def tokens_after(backbone: nn.Module, depths: list[int]) -> Iterator[dict[int, Tensor]]:
+def tokens_after(backbone: DiT, depths: list[int]) -> Iterator[dict[int, Tensor]]:
     """Collects the tokens [B, T, D] that leave blocks `depths` (from 1) in the forward pass made inside."""
-    tokens: dict[int, Tensor] = {}
-
-    def keep(depth: int, block: nn.Module, inputs: tuple, output: Tensor) -> None:
-        tokens.setdefault(depth, output)  # the first call: activation checkpointing runs a block again, backwards
-
-    hooks = [backbone.blocks[depth - 1].register_forward_hook(partial(keep, depth)) for depth in depths]
+    tokens = backbone.kept_tokens
+    tokens.update(dict.fromkeys(depths))
     try:
         yield tokens
     finally:
-        for hook in hooks:
-            hook.remove()
+        backbone.kept_tokens = {}
 
 
 def create_layers(sizes: tuple[int, int, int, int]) -> nn.Sequential:

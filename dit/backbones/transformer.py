@@ -161,6 +161,7 @@ class DiT(nn.Module):
             "qk_norm": qk_norm,
         }
         self.gradient_checkpointing = gradient_checkpointing
+        self.kept_tokens: dict[int, Tensor | None] = {}  # by depth, from 1; not hooks, which compiled code does not see
         self.in_channels, self.patch_size, self.side = in_channels, patch_size, input_size // patch_size
         self.out_channels = in_channels * (2 if learn_sigma else 1)
         self.x_embedder = PatchEmbed(input_size, patch_size, in_channels, hidden_size)
@@ -206,11 +207,13 @@ class DiT(nn.Module):
         tokens = self.x_embedder(x) + self.pos_embed  # [B, T, D]
         condition = self.t_embedder(t) + self.y_embedder(y, drop_labels)  # [B, D]
         rotation = None if self.rotary is None else self.rotary.get_embed()
-        for block in self.blocks:
+        for depth, block in enumerate(self.blocks, start=1):
             if self.gradient_checkpointing and self.training:
                 tokens = checkpoint(block, tokens, condition, rotation, use_reentrant=False)
             else:
                 tokens = block(tokens, condition, rotation)
+            if depth in self.kept_tokens:
+                self.kept_tokens[depth] = tokens
         return self._to_image(self.final_layer(tokens, condition))
 
     def _to_image(self, patches: Tensor) -> Tensor:

@@ -1,8 +1,11 @@
 """Options of the stage-1 objective: presets, VQ, decoder-only, explicit loss, fresh critic, ramp."""
 
+from functools import partialmethod
+
 import lightning
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 
 from eqvae.autoencoders import Codes, load_autoencoder
 from eqvae.equivariance import PRESETS, Draw, SpatialTransform, TransformDistribution, choose_transforms, reconstruct
@@ -199,3 +202,18 @@ def test_float16_is_refused():
 def test_options_that_do_not_fit_are_refused(config, options, expected):
     with pytest.raises(ValueError, match=expected):
         AutoencoderModule(config, None, PIXELS, **options)
+
+
+def test_compiled_networks_learn_the_same(monkeypatch):
+    torch._dynamo.reset()
+    graphs = CompileCounter()
+    monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend=graphs))
+    always = TransformDistribution(probability=1.0)
+    plain, compiled = (
+        fit(AutoencoderModule(TINY_AUTOENCODER, always, PIXELS, learning_rate=1e-3, compile=switch), steps=12)
+        for switch in (False, True)
+    )
+    assert 2 <= graphs.frame_count <= 8, "a graph for each memory layout, not for each of the dozen sizes"
+    assert list(plain.state_dict()) == list(compiled.state_dict())
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(compiled.state_dict()[name], value, rtol=1e-3, atol=1e-4, msg=name)
