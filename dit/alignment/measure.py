@@ -142,21 +142,20 @@ def _labels(batch: dict[str, Tensor], generator: Generator) -> Tensor:
 
 
 def save_alignment_picture(report: dict, path: str | Path) -> None:
-    """A PNG: CKNNA over the blocks, one line per noise level, and the projector's cosine at its depth."""
+    """A PNG: CKNNA over the blocks, one line per noise level; the projector's cosine, another measure, in words."""
     figure = Figure(figsize=(6.4, 4), dpi=150, layout="constrained")
     axes = figure.subplots()
     for level in report["levels"]:
-        blocks = range(1, len(level["cknna"]) + 1)
-        (line,) = axes.plot(blocks, level["cknna"], marker="o", label=f"CKNNA, t = {level['time']:g}")
+        label = f"t = {level['time']:g}"
         if "cosine" in level:
-            label = f"projector's cosine, t = {level['time']:g}"
-            axes.plot(
-                report["projector_depth"], level["cosine"], "*", markersize=12, color=line.get_color(), label=label
-            )
-    axes.set(xlabel="block", ylabel=f"alignment with {report['encoder']}", ylim=(min(0, axes.get_ylim()[0]), None))
+            label += f" (projector after block {report['projector_depth']}: mean cosine {level['cosine']:.2f})"
+        axes.plot(range(1, len(level["cknna"]) + 1), level["cknna"], marker="o", label=label)
+    bottom, top = axes.get_ylim()
+    bottom = min(0, bottom)
+    axes.set(xlabel="block", ylabel=f"CKNNA with {report['encoder']}", ylim=(bottom, top + 0.1 * (top - bottom)))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="lower center")
     png = io.BytesIO()
     figure.savefig(png, format="png", metadata={"Software": None})
     write_atomically(Path(path), png.getvalue())
