@@ -7,16 +7,13 @@ arithmetic; ours includes everything from noise to latents.
 import argparse
 
 import torch
+from generators import create_random_generator
 from measure import DTYPES, describe_device, matmul_peak_tflops, report, time_in_turns
 from train_step import load_reference
 
-from dit.backbones import create_backbone
 from dit.backbones.flops import num_multiply_adds
 from dit.checkpoints import Generator
 from dit.generation import SamplingSettings, generate_latents
-from dit.objectives import Diffusion, Flow
-from eqvae.autoencoders import Normalization
-from eqvae.latents import LatentSpec
 from eqvae.training.cli import run_command
 
 
@@ -25,10 +22,10 @@ def main() -> None:
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
-    add("--backbone", default="DiT-S/2", help="published size, e.g. SiT-XL/2")
-    add("--input-size", type=int, default=32, help="side of the latents")
+    add("--backbone", default="DiT-S/2", help="published size, e.g. SiT-XL/2 or MaskGIT-v1")
+    add("--input-size", type=int, default=32, help="side of the latents or tokens")
     add("--batch-size", type=int, default=4, help="images at a time")
-    add("--sampler", help="heun for SiT, ddpm for DiT by default")
+    add("--sampler", help="heun for SiT, ddpm for DiT, halton for MaskGIT by default")
     add("--num-inference-steps", type=int, default=10, help="steps of the sampler; 250 in the papers")
     add("--guidance-scale", type=float, default=1.5, help="1 is none")
     add("--precision", choices=list(DTYPES), default="bf16", help="of our network passes; float32 is timed beside it")
@@ -42,7 +39,8 @@ def main() -> None:
 def run(arguments: argparse.Namespace) -> dict:
     """Time all variants in turns; one JSON-ready dict."""
     device = torch.device(arguments.device)
-    generator = _generator(arguments, device)
+    generator = create_random_generator(arguments.backbone, arguments.input_size)
+    generator.backbone.to(device).eval().requires_grad_(False)
     settings = SamplingSettings(arguments.sampler, arguments.num_inference_steps, arguments.guidance_scale)
     indices = torch.arange(arguments.batch_size)
     passes = _count_passes(generator, indices, settings)
@@ -74,14 +72,6 @@ def run(arguments: argparse.Namespace) -> dict:
         "share_of_matmul_peak": tflops / peak,
         **describe_device(device),
     }
-
-
-def _generator(arguments: argparse.Namespace, device: torch.device) -> Generator:
-    backbone = create_backbone(arguments.backbone, input_size=arguments.input_size).to(device)
-    objective = Diffusion() if arguments.backbone.startswith("DiT") else Flow()
-    shape = (backbone.in_channels, arguments.input_size, arguments.input_size)
-    spec = LatentSpec(shape, 8, "random", Normalization((0.0,), (0.18215,)))
-    return Generator(backbone.eval().requires_grad_(False), objective, spec, None, 0)
 
 
 def _count_passes(generator: Generator, indices: torch.Tensor, settings: SamplingSettings) -> int:

@@ -12,14 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from generators import create_random_generator, random_data
 from measure import DTYPES, describe_device, matmul_peak_tflops, report, time_in_turns
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from dit.backbones import create_backbone
 from dit.backbones.flops import num_multiply_adds, num_parameters
 from dit.module import GeneratorModule
-from dit.objectives import Diffusion, Flow
 from eqvae.training.cli import run_command
 
 BACKWARD_FACTOR = 3  # a training step costs a forward pass and twice that for the backward
@@ -30,8 +29,8 @@ def main() -> None:
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
-    add("--backbone", default="DiT-S/2", help="published size, e.g. SiT-XL/2")
-    add("--input-size", type=int, default=32, help="side of the latents")
+    add("--backbone", default="DiT-S/2", help="published size, e.g. SiT-XL/2 or MaskGIT-v1")
+    add("--input-size", type=int, default=32, help="side of the latents or tokens")
     add("--batch-size", type=int, default=8, help="latents per step")
     add("--precision", choices=list(DTYPES), default="bf16", help="of our step; float32 is timed beside it")
     add("--compile", action="store_true", help="torch.compile our step")
@@ -45,10 +44,9 @@ def main() -> None:
 def run(arguments: argparse.Namespace) -> dict:
     """Time all variants in turns; one JSON-ready dict."""
     device = torch.device(arguments.device)
-    size = {"input_size": arguments.input_size}
-    ours = create_backbone(arguments.backbone, **size)
+    ours, eager = (create_random_generator(arguments.backbone, arguments.input_size).backbone for _ in range(2))
     variants = {
-        "float32_eager": training_step(create_backbone(arguments.backbone, **size), device, arguments, "32", False),
+        "float32_eager": training_step(eager, device, arguments, "32", False),
         "ours": training_step(ours, device, arguments, arguments.precision, arguments.compile),
     }
     if arguments.reference:
@@ -77,22 +75,22 @@ def run(arguments: argparse.Namespace) -> dict:
 def training_step(
     backbone: nn.Module, device: torch.device, arguments: argparse.Namespace, precision: str, compiled: bool
 ) -> Callable[[], None]:
-    """One full step of our module on random latents, the next positions of the stream each time."""
-    objective = Diffusion() if arguments.backbone.startswith("DiT") else Flow()
+    """One full step of our module on random data, the next positions of the stream each time."""
+    generator = create_random_generator(arguments.backbone, arguments.input_size)
     if not hasattr(backbone, "config"):  # a public model: our module asks for this one entry
         backbone.config = {"class_dropout_prob": 0.0}
-    module = GeneratorModule(backbone, objective).to(device)
+    module = GeneratorModule(backbone, generator.objective).to(device)
     optimizer = torch.optim.AdamW(backbone.parameters(), 1e-4, weight_decay=0.0, fused=precision != "32" or compiled)
     parameters = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
     average, update = [parameter.detach().clone() for parameter in parameters], get_ema_multi_avg_fn(0.9999)
     loss_terms = torch.compile(module.loss_terms) if compiled else module.loss_terms
-    shape = (arguments.batch_size, backbone.in_channels, arguments.input_size, arguments.input_size)
-    latents, labels = torch.randn(shape, device=device), torch.zeros(shape[0], dtype=torch.long, device=device)
-    first_position = itertools.count(0, shape[0])
+    latents = random_data(generator.spec, arguments.batch_size).to(device)
+    labels = torch.zeros(len(latents), dtype=torch.long, device=device)
+    first_position = itertools.count(0, len(latents))
 
     def step() -> None:
         start = next(first_position)
-        keys = torch.arange(start, start + shape[0], device=device)
+        keys = torch.arange(start, start + len(latents), device=device)
         batch = {"latents": latents, "label": labels, "key": keys}
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             loss = loss_terms(batch, drop_labels=True)["loss"].mean()

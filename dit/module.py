@@ -1,5 +1,6 @@
 """Stage 2: train a generator on frozen latents."""
 
+from functools import cached_property
 from typing import Any
 
 import lightning
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from dit.alignment import Alignment, cosine_alignment, tokens_after
 from dit.backbones.flops import num_multiply_adds, num_parameters
+from dit.backbones.maskgit import TokenTransformer
 from dit.backbones.transformer import DiT
 from dit.checkpoints import describe_generator
 from dit.objectives import Objective
@@ -92,17 +94,18 @@ class GeneratorModule(lightning.LightningModule):
     def on_fit_start(self) -> None:
         if self.compiled:
             self.backbone.compile()
-        if isinstance(self.backbone, DiT):
+        if self.flops_per_image:
             rank_zero_info(
                 f"{type(self.backbone).__name__}: {num_parameters(self.backbone) / 1e6:.3f} M parameters, "
-                f"{num_multiply_adds(self.backbone) / 1e9:.3f} G multiply-adds per image, "
-                f"{self.backbone.side**2} tokens"
+                f"{self.flops_per_image / 2e9:.3f} G multiply-adds per image, "
+                f"{self.backbone.num_tokens} tokens"
             )
 
-    @property
+    @cached_property
     def flops_per_image(self) -> int | None:
         """Floating-point operations of one forward pass of one image, where they are known."""
-        return 2 * num_multiply_adds(self.backbone) if isinstance(self.backbone, DiT) else None
+        countable = isinstance(self.backbone, DiT | TokenTransformer)
+        return 2 * num_multiply_adds(self.backbone) if countable else None
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         if not self.guard.accepts(self, self.parameters()):

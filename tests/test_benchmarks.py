@@ -74,6 +74,14 @@ def test_a_reference_checkout_is_timed_in_the_same_run(run, name, tmp_path):
     assert values["ratio"] < 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["train_step", "sampling"])
+def test_token_generators_are_timed_like_the_others(run, name):
+    values = json.loads(run(name, "--backbone", "MaskGIT-v2-tiny"))
+    assert values["ratio"] > 0
+    assert values["share_of_matmul_peak"] > 0
+
+
 def test_a_folder_without_a_model_is_refused(run, tmp_path, capsys):
     with pytest.raises(SystemExit):
         run("train_step", "--reference", str(tmp_path))
@@ -82,5 +90,5 @@ def test_a_folder_without_a_model_is_refused(run, tmp_path, capsys):
 
 def test_make_bench_runs_each_of_them():
     planned = subprocess.run(["make", "-n", "bench", "PYTHON=python3"], capture_output=True, text=True).stdout
-    assert set(TINY) == {path.stem for path in Path("benchmarks").glob("*.py")} - {"measure"}
+    assert set(TINY) == {path.stem for path in Path("benchmarks").glob("*.py")} - {"measure", "generators"}
     assert all(name in planned for name in TINY)

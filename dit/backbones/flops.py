@@ -1,9 +1,11 @@
 """What a backbone weighs and costs, in the papers' units."""
 
+import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from dit.backbones.embeddings import FREQUENCIES
-from dit.backbones.transformer import DiT, mlp_width
+from dit.backbones.maskgit import TokenTransformer
+from dit.backbones.transformer import DiT
 
 
 def num_parameters(model: nn.Module) -> int:
@@ -11,14 +13,15 @@ def num_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def num_multiply_adds(model: DiT) -> int:
-    """Multiply-adds of one forward pass of one sample: what the papers call Gflops, times 1e9."""
-    config, tokens, width = model.config, model.side**2, model.config["hidden_size"]
-    matrices = 3 if config["swiglu"] else 2
-    mlp = tokens * width * matrices * mlp_width(width, config["mlp_ratio"], config["swiglu"])
-    projections = 4 * tokens * width**2 + mlp
-    attention = 2 * tokens**2 * width
-    modulations = 6 * width**2
-    patches = tokens * width * config["patch_size"] ** 2 * (config["in_channels"] + model.out_channels)
-    conditions = 2 * FREQUENCIES * width + width**2 + 2 * width**2  # time, and the last modulation
-    return int(config["depth"] * (projections + attention + modulations) + patches + conditions)
+def num_multiply_adds(model: DiT | TokenTransformer) -> int:
+    """Multiply-adds of one forward pass of one sample: what the papers call Gflops, times 1e9.
+
+    Those of matrix products and convolutions, counted on a twin without values.
+    """
+    side = model.config["input_size"]
+    tokens = isinstance(model, TokenTransformer)
+    shape, dtype = ((1, side, side), torch.long) if tokens else ((1, model.in_channels, side, side), torch.float32)
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        twin = type(model)(**model.config).to("meta").eval()
+        twin(torch.zeros(shape, dtype=dtype), torch.zeros(1), torch.zeros(1, dtype=torch.long))
+    return counter.get_total_flops() // 2

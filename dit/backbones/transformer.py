@@ -163,6 +163,7 @@ class DiT(nn.Module):
         self.gradient_checkpointing = gradient_checkpointing
         self.kept_tokens: dict[int, Tensor | None] = {}  # by depth, from 1; not hooks, which compiled code does not see
         self.in_channels, self.patch_size, self.side = in_channels, patch_size, input_size // patch_size
+        self.num_tokens = self.side**2
         self.out_channels = in_channels * (2 if learn_sigma else 1)
         self.x_embedder = PatchEmbed(input_size, patch_size, in_channels, hidden_size)
         self.t_embedder = TimestepEmbedder(hidden_size)

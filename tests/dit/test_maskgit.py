@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from dit.backbones import BACKBONES, HaltonMaskGIT, MaskGIT, create_token_backbone
+from dit.backbones import BACKBONES, HaltonMaskGIT, MaskGIT, create_token_backbone, num_multiply_adds
 from dit.backbones.maskgit import MASKED
 from dit.objectives import Flow, MaskedTokens, Objective
 from dit.samplers import TokenSettings, guide, image_noise, sample, step_noise
@@ -286,3 +286,12 @@ def test_config_rebuilds_the_model(kind):
     copy = BACKBONES[kind.__name__](**model.config).eval()
     copy.load_state_dict(model.state_dict())
     assert torch.equal(copy(*inputs), model(*inputs))
+
+
+def test_operations_are_those_of_the_papers_sizes():
+    with torch.device("meta"):
+        model = create_token_backbone("MaskGIT-v1", num_codes=1024)
+    width, tokens = 768, 257
+    blocks = 24 * (12 * tokens * width**2 + 2 * tokens**2 * width)
+    ends = tokens * 3 * width**2 + 256 * width * 1025  # layers at both ends, and the head, which leaves out the class
+    assert num_multiply_adds(model) == blocks + ends
