@@ -14,6 +14,7 @@ from dit.public import public_latents, read_public_backbone
 from eqvae.latents import LatentSpec
 from eqvae.training.averaging import averaged_weights
 from eqvae.training.checkpoints import load_checkpoint
+from eqvae.training.sharding import plain_class
 
 BACKBONE_PREFIX = "backbone."
 
@@ -48,7 +49,7 @@ class Generator:
 def describe_generator(backbone: nn.Module, objective: Objective, spec: LatentSpec, autoencoder: str | None) -> dict:
     """Plain values from which `load_generator` rebuilds it; kept in every checkpoint."""
     return {
-        "backbone": {"name": type(backbone).__name__, "config": dict(backbone.config)},
+        "backbone": {"name": plain_class(backbone).__name__, "config": dict(backbone.config)},
         "objective": {"name": type(objective).__name__, "config": dict(objective.config)},
         "latents": spec.to_dict(),
         "autoencoder": autoencoder,

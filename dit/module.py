@@ -17,6 +17,7 @@ from dit.objectives import Objective
 from eqvae.training.nonfinite import FiniteGuard, OnNonFinite
 from eqvae.training.randomness import fold_keys, keyed_normal, keyed_uniform
 from eqvae.training.schedules import Decay, learning_rate_factor, set_learning_rate
+from eqvae.training.sharding import is_sharded, plain_class, shard
 
 
 class GeneratorModule(lightning.LightningModule):
@@ -86,6 +87,12 @@ class GeneratorModule(lightning.LightningModule):
         if self.alignment is not None:
             self.alignment.connect(data, self.backbone.side)
 
+    def configure_model(self) -> None:
+        if self.device_mesh is not None and not is_sharded(self):  # under FullyShardedStrategy
+            for network in (self.backbone, self.projector):
+                if network is not None:
+                    shard(network, self.device_mesh["data_parallel"])
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.AdamW(
             self.parameters(), self.learning_rate, self.betas, weight_decay=self.weight_decay, fused=True
@@ -96,7 +103,7 @@ class GeneratorModule(lightning.LightningModule):
             self.backbone.compile()
         if self.flops_per_image:
             rank_zero_info(
-                f"{type(self.backbone).__name__}: {num_parameters(self.backbone) / 1e6:.3f} M parameters, "
+                f"{plain_class(self.backbone).__name__}: {num_parameters(self.backbone) / 1e6:.3f} M parameters, "
                 f"{self.flops_per_image / 2e9:.3f} G multiply-adds per image, "
                 f"{self.backbone.num_tokens} tokens"
             )

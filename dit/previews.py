@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor
+from torch import Tensor, nn
 
 from dit.checkpoints import Generator
 from dit.generation import SamplingSettings, choose_labels, generate_images
@@ -16,6 +16,7 @@ from eqvae.evaluation.distances import features_to_statistics, statistics_to_fre
 from eqvae.evaluation.features import METRIC_NAMES, create_extractor, images_to_features
 from eqvae.evaluation.pictures import image_grid, save_png
 from eqvae.training.averaging import ExponentialMovingAverage
+from eqvae.training.sharding import full_state, is_sharded, plain_class
 
 
 class SamplePreviews(Callback):
@@ -70,15 +71,28 @@ class SamplePreviews(Callback):
         if step == self._latest_step or step % self.every_n_steps:
             return  # an accumulated batch, or not due
         self._latest_step = step
-        if not trainer.is_global_zero:
-            return  # the others wait at the next gradient
         device = trainer.strategy.root_device
         # Keyed noise draws nothing from the global generators, but networks that are built here do.
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            self._preview(trainer, pl_module, device)
+            backbone = self._averaged_backbone(trainer, pl_module)
+            if backbone is not None:
+                self._preview(trainer, pl_module, backbone, device)
 
-    def _preview(self, trainer: Any, pl_module: Any, device: torch.device) -> None:
-        pictures = self._sample(trainer, pl_module, device)
+    def _averaged_backbone(self, trainer: Any, pl_module: Any) -> nn.Module | None:
+        """With averaged weights, with the raw ones where nothing averages; None but in the first process."""
+        averages = [entry for entry in trainer.callbacks if isinstance(entry, ExponentialMovingAverage)]
+        backbone = (averages[0].averaged_module if averages else pl_module).backbone
+        if not is_sharded(backbone):
+            return backbone if trainer.is_global_zero else None
+        weights = full_state(backbone)  # from all processes
+        if not trainer.is_global_zero:
+            return None
+        whole = plain_class(backbone)(**backbone.config)
+        whole.load_state_dict(weights)
+        return whole.to(trainer.strategy.root_device)
+
+    def _preview(self, trainer: Any, pl_module: Any, backbone: nn.Module, device: torch.device) -> None:
+        pictures = self._sample(trainer, pl_module, backbone, device)
         grid, step = image_grid(pictures[: self.num_images]), trainer.global_step
         save_png(grid, Path(trainer.default_root_dir) / "previews" / f"step={step:07d}.png")
         for logger in trainer.loggers:
@@ -90,10 +104,8 @@ class SamplePreviews(Callback):
         for logger in trainer.loggers:
             logger.log_metrics({f"preview/{METRIC_NAMES[self.extractor]}": distance}, step)
 
-    def _sample(self, trainer: Any, pl_module: Any, device: torch.device) -> Tensor:
-        """uint8 pictures [N, 3, H, W] of the averaged weights, of the raw ones where nothing averages."""
-        averages = [entry for entry in trainer.callbacks if isinstance(entry, ExponentialMovingAverage)]
-        backbone = (averages[0].averaged_module if averages else pl_module).backbone
+    def _sample(self, trainer: Any, pl_module: Any, backbone: nn.Module, device: torch.device) -> Tensor:
+        """uint8 pictures [N, 3, H, W]."""
         if self._autoencoder is None:
             self._autoencoder = load_autoencoder(pl_module.autoencoder_source).freeze().to(device)
         source, spec = pl_module.autoencoder_source, trainer.datamodule.spec

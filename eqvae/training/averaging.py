@@ -4,8 +4,11 @@ from typing import Any
 
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
-from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from eqvae.training.sharding import copy_full_tensor, full_state, full_tensor, load_full_state
 
 FURTHER_AVERAGES = "further_averages"
 
@@ -45,18 +48,19 @@ class ExponentialMovingAverage(WeightAveraging):
         return self._average_model.module
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        if stage != "fit":
+            return
         # The module reaches its device only later; an average left behind would cost a copy of all weights a step.
-        self._device = trainer.strategy.root_device
-        super().setup(trainer, pl_module, stage)
-        if stage == "fit":
-            self._average_model.n_averaged.fill_(1)  # the copy counts: the first update blends instead of replacing
-            self.further_averages = {
-                str(decay): {
-                    name: parameter.detach().clone()
-                    for name, parameter in self._average_model.module.named_parameters()
-                }
-                for decay in self.further_decays
+        device = trainer.strategy.root_device
+        self._average_model = AveragedModel(pl_module, device, use_buffers=self._use_buffers, **self._kwargs)
+        self._average_model.n_averaged.fill_(1)  # the copy counts: the first update blends instead of replacing
+        self.averaged_module.configure_model()  # sharded like the module itself, where a strategy shards
+        self.further_averages = {
+            str(decay): {
+                name: parameter.detach().clone() for name, parameter in self.averaged_module.named_parameters()
             }
+            for decay in self.further_decays
+        }
 
     @torch.no_grad()
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -86,13 +90,28 @@ class ExponentialMovingAverage(WeightAveraging):
             self._swapped = False
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        super().on_save_checkpoint(trainer, pl_module, checkpoint)
-        if self._average_model is not None:
-            checkpoint["averaging_decays"] = [self.decay, *self.further_decays]
-            checkpoint[FURTHER_AVERAGES] = self.further_averages
+        if self._average_model is None:
+            super().on_save_checkpoint(trainer, pl_module, checkpoint)
+            return
+        checkpoint["current_model_state"] = checkpoint["state_dict"]
+        checkpoint["state_dict"] = full_state(self.averaged_module)
+        checkpoint["averaging_state"] = {"n_averaged": self._average_model.n_averaged}
+        checkpoint["averaging_decays"] = [self.decay, *self.further_decays]
+        checkpoint[FURTHER_AVERAGES] = {
+            decay: {name: full_tensor(value) for name, value in average.items()}
+            for decay, average in self.further_averages.items()
+        }
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        super().on_load_checkpoint(trainer, pl_module, checkpoint)
+        if self._average_model is None:
+            super().on_load_checkpoint(trainer, pl_module, checkpoint)
+            return
+        load_full_state(self.averaged_module, checkpoint["state_dict"])
+        if "current_model_state" in checkpoint:
+            self._average_model.n_averaged.copy_(checkpoint["averaging_state"]["n_averaged"])
+            load_full_state(pl_module, checkpoint["current_model_state"])
+        else:
+            rank_zero_warn("the checkpoint holds no moving average: it starts as a copy of the weights")
         stored = checkpoint.get(FURTHER_AVERAGES, {})
         for decay, average in self.further_averages.items():
             if decay not in stored:
@@ -101,7 +120,7 @@ class ExponentialMovingAverage(WeightAveraging):
                     f"{checkpoint.get('averaging_decays', [self.decay])}: resume with these decays"
                 )
             for name, value in stored[decay].items():
-                average[name].copy_(value)
+                copy_full_tensor(average[name], value)
 
 
 def averaged_weights(checkpoint: dict[str, Any], decay: float | None = None) -> dict[str, Tensor]:

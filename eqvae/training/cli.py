@@ -9,8 +9,10 @@ import jsonargparse
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
+from lightning.pytorch.strategies import StrategyRegistry
 
 from eqvae.training.checkpoints import AtomicCheckpointIO
+from eqvae.training.sharding import FullyShardedStrategy
 from eqvae.training.signals import SaveOnSignal
 
 ALLOWED_CLASSES = [
@@ -23,6 +25,8 @@ ALLOWED_CLASSES = [
     "lightning.pytorch.plugins",
     "lightning.pytorch.trainer",
 ]
+
+StrategyRegistry.register("fsdp2", FullyShardedStrategy)
 
 CONSTRUCTOR_ERROR = r"Errors: - (?:Problem with given class_path )?(.*?)(?: - Expected a <class| Given value)"
 
@@ -75,6 +79,11 @@ class TrainCLI(LightningCLI):
             args=args,
             run=run,
         )
+
+    def before_instantiate_classes(self) -> None:
+        strategy = str(self._get(self.config, "trainer").strategy)
+        if strategy.startswith("fsdp") and strategy != "fsdp2":
+            raise ValueError(f"trainer.strategy {strategy}: moving averages cannot be sharded by it; use fsdp2")
 
 
 def run_command(command: Callable[[], None]) -> None:

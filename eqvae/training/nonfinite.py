@@ -10,6 +10,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from eqvae.training.files import write_atomically
+from eqvae.training.sharding import local_part
 
 OnNonFinite = Literal["stop", "skip"]
 MAXIMUM_IDS = 16
@@ -45,7 +46,7 @@ class FiniteGuard:
         watched, self._watched = self._watched, []
         totals = [value.sum() for _, terms in watched for value in terms.values()]
         if getattr(module.trainer.precision_plugin, "scaler", None) is None:
-            totals += torch._foreach_norm([p.grad for p in parameters if p.grad is not None])
+            totals += torch._foreach_norm([local_part(p.grad) for p in parameters if p.grad is not None])
         finite = torch.stack([total.float() for total in totals]).isfinite().all()
         # The one wait for the device in a step.
         if module.trainer.strategy.reduce_boolean_decision(bool(finite), all=True):
