@@ -165,7 +165,4 @@ class FeatureCache(ShardedRows):
 
     def targets(self, ids: Tensor, flipped: Tensor) -> Tensor:
         """Features [B, T, z] float32 of pictures `ids` [B], of their flips where `flipped` [B]."""
-        features = self.rows(ids, "features").float()
-        if flipped.any():
-            features[flipped] = self.rows(ids[flipped], "features_flip").float()
-        return features
+        return self.rows(ids, "features", flipped).float()
