@@ -165,4 +165,7 @@ class FeatureCache(ShardedRows):
 
     def targets(self, ids: Tensor, flipped: Tensor) -> Tensor:
         """Features [B, T, z] float32 of pictures `ids` [B], of their flips where `flipped` [B]."""
-        return self.rows(ids, "features", flipped).float()
+        features = self.rows(ids, "features").float()
+        if flipped.any():
+            features[flipped] = self.rows(ids[flipped], "features_flip").float()
+        return features

@@ -13,8 +13,6 @@ from eqvae.latents.writer import FORMAT_VERSION, MANIFEST, dataset_changes
 from eqvae.training.files import sha256_of_file
 from eqvae.training.randomness import keyed_normal, keyed_uniform
 
-ROWS_AT_ONCE = 16  # of 32 x 32 x 4: what is computed on the way then stays in the cache of a core
-
 
 class ShardedRows:
     """Rows of the shards that a manifest lists. Shards stay memory-mapped; a batch copies only its own rows.
@@ -36,17 +34,14 @@ class ShardedRows:
     def __len__(self) -> int:
         return int(self._starts[-1])
 
-    def rows(self, ids: Tensor, name: str, flipped: Tensor | None = None) -> Tensor:
-        """Rows `ids` [B] of one tensor of the shards, as stored; where `flipped` [B] those of its flipped twin."""
+    def rows(self, ids: Tensor, name: str) -> Tensor:
+        """Rows `ids` [B] of one tensor of the shards, as stored."""
         shard_of = torch.searchsorted(self._starts, ids, right=True) - 1
-        row_of = ids - self._starts[shard_of]
-        source_of = 2 * shard_of if flipped is None else 2 * shard_of + flipped
-        sources, counts = source_of.unique(return_counts=True)
         first = self._shards[0][name]
         result = torch.empty(len(ids), *first.shape[1:], dtype=first.dtype)
-        for source, places in zip(sources.tolist(), source_of.argsort().split(counts.tolist()), strict=True):
-            stored = self._shards[source // 2][f"{name}_flip" if source % 2 else name]
-            result.index_copy_(0, places, stored.index_select(0, row_of[places]))
+        for shard in shard_of.unique().tolist():
+            mask = shard_of == shard
+            result[mask] = self._shards[shard][name][ids[mask] - self._starts[shard]]
         return result
 
 
@@ -95,12 +90,6 @@ class LatentCache(ShardedRows):
             changed = ", ".join(dataset_changes(recorded, dataset))
             raise ValueError(f"latent cache {self.folder} was made of other pictures ({changed}): write it again")
 
-    def _choose_flipped(self, ids: Tensor, keys: Tensor | None, flip: bool, seed: int) -> Tensor:
-        """[B] bool; a function of (seed, position in the stream)."""
-        if keys is None or not flip:
-            return torch.zeros(len(ids), dtype=torch.bool)
-        return keyed_uniform(keys, seed=seed, stream="flip") < 0.5
-
     def get_batch(self, ids: Tensor, keys: Tensor | None, flip: bool = True, seed: int = 0) -> dict[str, Tensor]:
         """Fresh posterior samples of pictures, normalized, half of them of the flipped picture.
 
@@ -115,19 +104,20 @@ class LatentCache(ShardedRows):
             `latents` [B, C, h, w] float32 normalized, `label` [B], `index` [B], `flipped` [B] bool.
         """
         name = "mean" if self.has_moments else "sample"
-        is_flipped = self._choose_flipped(ids, keys, flip, seed)
-        latents = self.rows(ids, name, is_flipped).float()
+        latents = self.rows(ids, name).float()
+        is_flipped = torch.zeros(len(ids), dtype=torch.bool)
+        if keys is not None and flip:
+            is_flipped = keyed_uniform(keys, seed=seed, stream="flip") < 0.5
+        flipped = is_flipped.nonzero()[:, 0]
+        if len(flipped):
+            latents[flipped] = self.rows(ids[flipped], f"{name}_flip").float()
         if keys is not None and self.has_moments:
-            log_std = self.rows(ids, "log_std", is_flipped)
-            for part, part_keys, part_log_std in zip(
-                *(tensor.split(ROWS_AT_ONCE) for tensor in (latents, keys, log_std)), strict=True
-            ):
-                noise = keyed_normal(part_keys, tuple(part.shape[1:]), seed=seed, stream="posterior")
-                part.addcmul_(part_log_std.float().exp_(), noise)
-        for part in latents.split(ROWS_AT_ONCE):
-            part.copy_(self.spec.normalization.normalize(part))
+            log_std = self.rows(ids, "log_std").float()
+            log_std[flipped] = self.rows(ids[flipped], "log_std_flip").float()
+            noise = keyed_normal(keys, tuple(latents.shape[1:]), seed=seed, stream="posterior")
+            latents = latents.addcmul_(log_std.exp_(), noise)
         return {
-            "latents": latents,
+            "latents": self.spec.normalization.normalize(latents),
             "label": self.rows(ids, "label"),
             "index": ids,
             "flipped": is_flipped,

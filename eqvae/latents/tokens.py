@@ -9,6 +9,7 @@ from eqvae.autoencoders import VQAutoencoder
 from eqvae.latents.reader import LatentCache
 from eqvae.latents.spec import TokenSpec
 from eqvae.latents.writer import LatentCacheWriter
+from eqvae.training.randomness import keyed_uniform
 
 MAX_CODES = 1 << 16  # what uint16 can tell apart
 TOKENS = ("tokens", "tokens_flip")
@@ -61,13 +62,13 @@ class TokenCache(LatentCache):
     def _stored_names(self) -> tuple[str, ...]:
         return ("tokens",)
 
-    def rows(self, ids: Tensor, name: str, flipped: Tensor | None = None) -> Tensor:
-        """Rows `ids` [B] of one tensor of the shards, tokens as int64; where `flipped` [B] those of its flipped twin.
+    def rows(self, ids: Tensor, name: str) -> Tensor:
+        """Rows `ids` [B] of one tensor of the shards, tokens as int64.
 
         Raises:
             ValueError: naming a picture with a token beyond the codebook.
         """
-        rows = super().rows(ids, name, flipped)
+        rows = super().rows(ids, name)
         if name not in TOKENS:
             return rows
         rows = rows.long() & (MAX_CODES - 1)
@@ -89,6 +90,8 @@ class TokenCache(LatentCache):
         Returns:
             `latents` [B, h, w] int64 tokens, `label` [B], `index` [B], `flipped` [B] bool.
         """
-        is_flipped = self._choose_flipped(ids, keys, flip, seed)
-        tokens = self.rows(ids, "tokens", is_flipped)
-        return {"latents": tokens, "label": self.rows(ids, "label"), "index": ids, "flipped": is_flipped}
+        tokens, flipped = self.rows(ids, "tokens"), torch.zeros(len(ids), dtype=torch.bool)
+        if keys is not None and flip:
+            flipped = keyed_uniform(keys, seed=seed, stream="flip") < 0.5
+            tokens[flipped] = self.rows(ids[flipped], "tokens_flip")
+        return {"latents": tokens, "label": self.rows(ids, "label"), "index": ids, "flipped": flipped}

@@ -23,9 +23,9 @@ def _shift_right(x: torch.Tensor, bits: int) -> torch.Tensor:
 
 
 def _mix(x: torch.Tensor) -> torch.Tensor:
-    """SplitMix64 finalizer of int64 tensors, in place."""
-    x.bitwise_xor_(_shift_right(x, 30)).mul_(MULTIPLIERS[0])
-    x.bitwise_xor_(_shift_right(x, 27)).mul_(MULTIPLIERS[1])
+    """SplitMix64 finalizer on int64 tensors."""
+    x = (x ^ _shift_right(x, 30)).mul_(MULTIPLIERS[0])
+    x = x.bitwise_xor_(_shift_right(x, 27)).mul_(MULTIPLIERS[1])
     return x.bitwise_xor_(_shift_right(x, 31))
 
 
@@ -60,11 +60,10 @@ def keyed_normal(keys: torch.Tensor, shape: tuple[int, ...] = (), *, seed: int, 
     """Standard normal float32, [B, *shape]; row i depends on (seed, stream, keys[i]) alone (Box-Muller)."""
     count = math.prod(shape)
     bits = _bits(keys, (count + 1) // 2, seed, stream)
-    radius = _shift_right(bits, 40).float().add_(0.5).div_(1 << 24).log_().mul_(-2).sqrt_()
+    radius_uniform = _shift_right(bits, 40).float().add_(0.5).div_(1 << 24)
+    radius = radius_uniform.log_().mul_(-2).sqrt_()
     angle = bits.bitwise_and_((1 << 24) - 1).float().mul_(2 * math.pi / (1 << 24))
-    pairs = torch.empty(*bits.shape, 2, device=keys.device)  # [B, ceil(count / 2), 2]
-    torch.mul(radius, angle.cos(), out=pairs[..., 0])
-    torch.mul(radius, angle.sin_(), out=pairs[..., 1])
+    pairs = torch.stack((radius * angle.cos(), radius * angle.sin()), dim=-1)  # [B, ceil(count / 2), 2]
     return pairs.flatten(1)[:, :count].reshape(len(keys), *shape)
 
 
