@@ -14,9 +14,9 @@ MATRIX_SIDES = {"cuda": 8192, "cpu": 1024}
 class ThroughputMonitor(Callback):
     """Logs speed over a sliding window of batches: the device is never waited for.
 
-    Logged every `log_every_n_steps` steps once the window is full, summed over all devices: `speed/images_per_second`
-    (also in the progress bar), `speed/tflops` where the module tells its `flops_per_image` (of a forward pass; counted
-    three times for training), `speed/mfu`, and `speed/peak_memory_gb` on CUDA devices. A
+    Logged every `log_every_n_steps` steps once the window is full, summed over all devices: `speed/images_per_second`,
+    `speed/tflops` where the module tells its `flops_per_image` (of a forward pass; counted three times for training),
+    `speed/mfu`, and `speed/peak_memory_gb` on CUDA devices; all but the operations also in the progress bar. A
     validation starts a new window.
 
     Args:
@@ -70,7 +70,7 @@ class ThroughputMonitor(Callback):
         if values and trainer.strategy.root_device.type == "cuda":
             values["peak_memory_gb"] = torch.cuda.max_memory_allocated(trainer.strategy.root_device) / 1e9
         for name, value in values.items():
-            pl_module.log(f"speed/{name}", value, prog_bar=name == "images_per_second", rank_zero_only=True)
+            pl_module.log(f"speed/{name}", value, prog_bar=name != "tflops", rank_zero_only=True)
 
 
 def matmul_flops(device: torch.device, repeats: int = 5) -> float:
