@@ -37,10 +37,10 @@ from eqvae.evaluation.tables import (
     result_table,
     warn_of_different_conditions,
 )
+from eqvae.files import write_atomically
 from eqvae.losses.perceptual import PERCEPTUAL_NAMES
+from eqvae.stream import SequentialBatches
 from eqvae.training.cli import run_command
-from eqvae.training.files import write_atomically
-from eqvae.training.stream import SequentialBatches
 
 BATCH_SIZE = 100
 NUM_PANEL_IMAGES = 6

@@ -20,8 +20,8 @@ from dit.samplers import SAMPLERS, SDE_SAMPLERS, TIMESTEP_SPACINGS, CountingMode
 from dit.samplers.masked import KNOWN
 from dit.samplers.sde import DIFFUSIONS, LAST_STEPS
 from eqvae.autoencoders import load_autoencoder
+from eqvae.files import sha256_of_file
 from eqvae.training.cli import run_command
-from eqvae.training.files import sha256_of_file
 
 
 def main() -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dit.sweeps import comparison_table, dry_run, load_sweep, run_sweep
 from eqvae.training.cli import run_command
+from twostage import comparison_table, dry_run, load_sweep, run_sweep
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from eqvae.data.module import ImageBatches
 from eqvae.data.sources import ImageSource, describe_pictures
 from eqvae.latents import FeatureCache, LatentCache, LatentSpec, open_cache
-from eqvae.training.stream import SequentialBatches, training_loader
+from eqvae.stream import SequentialBatches, training_loader
 
 
 class LatentDataModule(lightning.LightningDataModule):

@@ -22,7 +22,7 @@ from dit.generation import require_autoencoder
 from dit.objectives import Diffusion
 from dit.samplers import leading_timesteps
 from eqvae.autoencoders import KLAutoencoder, Normalization
-from eqvae.training.files import TEMPORARY_PREFIX
+from eqvae.files import TEMPORARY_PREFIX
 
 NULL_LABEL = 1000  # fixed in DiTPipeline
 MLP_RATIO = 4.0  # fixed in DiTTransformer2DModel

@@ -11,7 +11,7 @@ from dit.checkpoints import Generator
 from dit.samplers import CountingModel, StochasticSettings, TokenSettings, guide, image_noise, sample, step_noise
 from eqvae.autoencoders import KLAutoencoder, VQAutoencoder
 from eqvae.data.images import to_uint8
-from eqvae.training.randomness import keyed_integers
+from eqvae.randomness import keyed_integers
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from dit.backbones.maskgit import TokenTransformer
 from dit.backbones.transformer import DiT
 from dit.checkpoints import describe_generator
 from dit.objectives import Objective
+from eqvae.randomness import fold_keys, keyed_normal, keyed_uniform
 from eqvae.training.nonfinite import FiniteGuard, OnNonFinite
-from eqvae.training.randomness import fold_keys, keyed_normal, keyed_uniform
 from eqvae.training.schedules import Decay, learning_rate_factor, set_learning_rate
 from eqvae.training.sharding import is_sharded, plain_class, shard
 

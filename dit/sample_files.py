@@ -18,7 +18,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from eqvae.evaluation.pictures import image_grid, save_png
-from eqvae.training.files import remove_leftovers, write_atomically
+from eqvae.files import remove_leftovers, write_atomically
 
 RECORD = "samples.json"
 RESULTS = ("part_size", "finished", "function_evaluations", "network_passes", "images_per_second")  # no settings

@@ -23,8 +23,8 @@ from eqvae.equivariance import (
 from eqvae.evaluation.autoencoder import AutoencoderEvaluation
 from eqvae.latents import create_cache_writer
 from eqvae.losses import AdversarialLoss, CodebookLoss, ExplicitLatentLoss, ReconstructionLoss, codebook_usage
+from eqvae.randomness import keyed_normal
 from eqvae.training.nonfinite import FiniteGuard, OnNonFinite
-from eqvae.training.randomness import keyed_normal
 from eqvae.training.schedules import Decay, learning_rate_factor, set_learning_rate
 
 PLAIN = Draw("plain", SpatialTransform())

@@ -25,9 +25,10 @@ def files(where: str) -> list[Path]:
     return [path] if path.is_file() else sorted(path.rglob("*.py"))
 
 
-@pytest.mark.parametrize("path", files("eqvae"), ids=lambda path: str(path.relative_to(ROOT)))
-def test_stage_one_never_imports_stage_two(path):
-    assert not {name for name in imported_modules(path) if name.split(".")[0] == "dit"}
+@pytest.mark.parametrize(("package", "above"), [("eqvae", {"dit", "twostage"}), ("dit", {"twostage"})])
+def test_no_package_imports_one_above_it(package, above):
+    for path in files(package):
+        assert not {name for name in imported_modules(path) if name.split(".")[0] in above}, path
 
 
 @pytest.mark.parametrize("where", NO_LIGHTNING)

@@ -16,8 +16,8 @@ from dit.backbones import DiT
 from dit.checkpoints import Generator
 from dit.objectives import Flow, Objective
 from eqvae.evaluation.quantization import images_to_latents
-from eqvae.training.files import write_atomically
-from eqvae.training.randomness import keyed_normal
+from eqvae.files import write_atomically
+from eqvae.randomness import keyed_normal
 
 
 class EvenlySpaced:

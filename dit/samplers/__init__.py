@@ -17,7 +17,7 @@ from dit.samplers.guidance import guide
 from dit.samplers.masked import TokenSettings, confidence, halton
 from dit.samplers.ode import adaptive, euler, heun, midpoint, repa_heun, time_grid
 from dit.samplers.sde import StochasticSettings, euler_maruyama, stochastic_heun
-from eqvae.training.randomness import fold_keys, keyed_normal
+from eqvae.randomness import fold_keys, keyed_normal
 
 ODE_SAMPLERS = {"euler": euler, "heun": heun, "midpoint": midpoint, "adaptive": adaptive, "repa_heun": repa_heun}
 SDE_SAMPLERS = {"euler_maruyama": euler_maruyama, "stochastic_heun": stochastic_heun}

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from eqvae.autoencoders.families import create_model, expand_family, published_constants
 from eqvae.autoencoders.normalization import Normalization
-from eqvae.training.files import write_atomically
+from eqvae.files import write_atomically
 from eqvae.weights import read_checkpoint
 
 PREFIXES = ("", "first_stage_model.", "vae.")

@@ -8,7 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from eqvae.training.files import write_atomically
+from eqvae.files import write_atomically
 
 NORMALIZATION_FILE = "normalization.json"
 

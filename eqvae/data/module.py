@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader
 from eqvae.data.images import to_float
 from eqvae.data.sources import EncodedSource, ImageSource, describe_pictures
 from eqvae.latents.writer import SHARD_ROWS, shards_of_process
-from eqvae.training.randomness import keyed_uniform
-from eqvae.training.stream import SequentialBatches, training_loader
+from eqvae.randomness import keyed_uniform
+from eqvae.stream import SequentialBatches, training_loader
 
 
 class ImageBatches:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eqvae.training.randomness import keyed_uniform
+from eqvae.randomness import keyed_uniform
 
 CLASS_NAMES = ["disc", "ring", "triangle", "square", "star", "cross", "heart", "crescent", "drop", "arrow"]
 NUM_PARAMETERS = 16

@@ -15,7 +15,7 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
 from eqvae.evaluation.distances import warn_if_singular
 from eqvae.evaluation.features import images_to_outputs
-from eqvae.training.files import write_atomically
+from eqvae.files import write_atomically
 
 MAX_KEPT_FEATURES = 50_000  # rows for kernel distance, precision and recall: 400 MB of Inception's
 FORMAT_VERSION = 1

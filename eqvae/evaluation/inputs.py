@@ -14,8 +14,8 @@ from eqvae.data.module import ImageBatches
 from eqvae.data.npz import PICTURES, npz_arrays
 from eqvae.evaluation.feature_sets import FeatureSet, Statistics, cached_feature_set, images_to_feature_set
 from eqvae.evaluation.features import create_extractor
-from eqvae.training.files import sha256_of_file
-from eqvae.training.stream import SequentialBatches
+from eqvae.files import sha256_of_file
+from eqvae.stream import SequentialBatches
 
 BATCH_SIZE = 100
 SAMPLES_RECORD, SAMPLES_GRID, SAMPLES_ARRAY = "samples.json", "grid.png", "samples.npz"  # of `sample.py`

@@ -15,7 +15,7 @@ from torchvision.utils import make_grid
 from eqvae.data.images import to_uint8
 from eqvae.equivariance import SpatialTransform
 from eqvae.evaluation.quantization import ContinuousView
-from eqvae.training.files import write_atomically
+from eqvae.files import write_atomically
 
 GRID_COLUMNS = 10
 SMALLEST_TILE = 64  # pixels; smaller pictures are enlarged by whole factors

@@ -8,9 +8,9 @@ from filelock import FileLock, Timeout
 from safetensors.torch import save
 from torch import Tensor
 
+from eqvae.files import remove_leftovers, sha256_of_file, write_atomically
 from eqvae.latents.reader import LatentCache, ShardedRows, read_manifest
 from eqvae.latents.writer import DTYPES, FORMAT_VERSION, MANIFEST, dataset_changes
-from eqvae.training.files import remove_leftovers, sha256_of_file, write_atomically
 
 FEATURE_SHARD_ROWS = 1000  # 0.8 GB of 256 tokens of 768 channels, with flips, in float16
 

@@ -8,10 +8,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from eqvae.files import sha256_of_file
 from eqvae.latents.spec import LatentSpec
 from eqvae.latents.writer import FORMAT_VERSION, MANIFEST, dataset_changes
-from eqvae.training.files import sha256_of_file
-from eqvae.training.randomness import keyed_normal, keyed_uniform
+from eqvae.randomness import keyed_normal, keyed_uniform
 
 
 class ShardedRows:

@@ -9,7 +9,7 @@ from eqvae.autoencoders import VQAutoencoder
 from eqvae.latents.reader import LatentCache
 from eqvae.latents.spec import TokenSpec
 from eqvae.latents.writer import LatentCacheWriter
-from eqvae.training.randomness import keyed_uniform
+from eqvae.randomness import keyed_uniform
 
 MAX_CODES = 1 << 16  # what uint16 can tell apart
 TOKENS = ("tokens", "tokens_flip")

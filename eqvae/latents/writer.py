@@ -12,9 +12,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from eqvae.autoencoders import KLAutoencoder
+from eqvae.files import remove_leftovers, sha256_of_file, write_atomically
 from eqvae.latents.spec import LatentSpec
-from eqvae.training.files import remove_leftovers, sha256_of_file, write_atomically
-from eqvae.training.randomness import keyed_normal
+from eqvae.randomness import keyed_normal
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"

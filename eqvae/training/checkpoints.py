@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from eqvae.training.files import remove_leftovers, sha256_of_file, write_atomically
+from eqvae.files import remove_leftovers, sha256_of_file, write_atomically
 
 CHECKSUM_SUFFIX = ".sha256"
 

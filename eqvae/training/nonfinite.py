@@ -9,7 +9,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from eqvae.training.files import write_atomically
+from eqvae.files import write_atomically
 from eqvae.training.sharding import local_part
 
 OnNonFinite = Literal["stop", "skip"]

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
-from eqvae.training.stream import batches_per_step
+from eqvae.stream import batches_per_step
 
 SIGNALS = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)  # a later one takes precedence
 AGREEMENT_STEPS = 10

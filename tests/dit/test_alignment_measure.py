@@ -16,7 +16,7 @@ from dit.backbones import DiT, SiT
 from dit.objectives import Diffusion, Flow
 from eqvae.data import ShapesSource
 from eqvae.data.module import ImageBatches
-from eqvae.training.stream import SequentialBatches
+from eqvae.stream import SequentialBatches
 from tests.dit.tiny import randomize, tiny_generator
 from tests.eqvae.tiny import tiny_autoencoder
 from tests.tiny import stage_two

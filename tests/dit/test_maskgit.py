@@ -11,7 +11,7 @@ from dit.backbones.maskgit import MASKED
 from dit.objectives import Flow, MaskedTokens, Objective
 from dit.samplers import TokenSettings, guide, image_noise, sample, step_noise
 from dit.samplers.masked import KNOWN, confidence_totals, draw_codes, halton_order, halton_totals
-from eqvae.training.randomness import keyed_normal
+from eqvae.randomness import keyed_normal
 
 SIDE, CODES, CLASSES = 6, 11, 5
 TINY = {"input_size": SIDE, "num_codes": CODES, "num_classes": CLASSES, "hidden_size": 24, "depth": 2, "num_heads": 2}

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from eqvae.files import TEMPORARY_PREFIX, sha256_of_file, write_atomically
 from eqvae.training.checkpoints import AtomicCheckpointIO, checksum_path, load_checkpoint
-from eqvae.training.files import TEMPORARY_PREFIX, sha256_of_file, write_atomically
 
 CHECKPOINT = {"state_dict": {"weight": torch.arange(1000.0)}, "global_step": 7, "loops": {"a": [1, 2]}}
 

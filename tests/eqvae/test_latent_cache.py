@@ -12,7 +12,7 @@ from eqvae.autoencoders import LatentStatistics, Normalization
 from eqvae.data import ImageDataModule, ShapesSource
 from eqvae.latents import LatentCache, LatentCacheWriter, LatentSpec
 from eqvae.latents.writer import shards_of_process
-from eqvae.training.randomness import keyed_normal, keyed_uniform
+from eqvae.randomness import keyed_normal, keyed_uniform
 from tests.eqvae.tiny import tiny_autoencoder
 
 NUM_IMAGES, SHARD_ROWS = 24, 10

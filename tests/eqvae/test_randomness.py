@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from eqvae.training.randomness import fold_keys, keyed_integers, keyed_normal, keyed_uniform
+from eqvae.randomness import fold_keys, keyed_integers, keyed_normal, keyed_uniform
 
 KEYS = torch.arange(2000)
 DRAWS = {"uniform": keyed_uniform, "normal": keyed_normal}

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from eqvae.training.stream import SampleOrder, SequentialBatches, StepSampler, training_loader
+from eqvae.stream import SampleOrder, SequentialBatches, StepSampler, training_loader
 
 
 class Numbers:

@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from eqvae.autoencoders import load_autoencoder
 from eqvae.data import ImageDataModule, ShapesSource
+from eqvae.files import sha256_of_file
 from eqvae.latents import (
     LatentCache,
     LatentCacheWriter,
@@ -19,8 +20,7 @@ from eqvae.latents import (
     open_cache,
 )
 from eqvae.latents.tokens import MAX_CODES
-from eqvae.training.files import sha256_of_file
-from eqvae.training.randomness import keyed_uniform
+from eqvae.randomness import keyed_uniform
 from tests.eqvae.test_autoencoders_vq import tiny_vq
 from tests.eqvae.tiny import tiny_autoencoder
 

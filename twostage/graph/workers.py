@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection, wait
 
 import torch
 
-from dit.sweeps.store import Outcome, Task, Work, do_task
+from twostage.graph.store import Outcome, Task, Work, do_task
 
 REPORT_SECONDS = 0.5  # workers report at most this often
 EXIT_SECONDS = 10.0  # that an idle worker has for ending by itself

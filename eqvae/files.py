@@ -24,7 +24,7 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], None]) ->
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f"{TEMPORARY_PREFIX}{path.name}-", dir=path.parent)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(handle, "w+b") as file:
             content(file) if callable(content) else file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -13,19 +13,19 @@ from lightning.pytorch.callbacks import Callback
 
 from dit.checkpoints import load_generator
 from dit.generation import SamplingSettings, choose_labels, generate_images
-from dit.sweeps.configs import NODE, fill_folders, flatten
-from dit.sweeps.resampling import resampled_distances
-from dit.sweeps.store import Progress
-from dit.sweeps.training import Clock, ReportProgress, SaveAtSteps, checkpoint_at, newest_checkpoint
 from eqvae.autoencoders import LatentStatistics, load_autoencoder
 from eqvae.data.images import to_uint8
 from eqvae.evaluation import create_extractor
 from eqvae.evaluation.feature_sets import images_to_feature_set, read_feature_set, write_feature_set
 from eqvae.evaluation.generation import feature_sets_to_generation_metrics
 from eqvae.evaluation.pictures import autoencoder_panel, image_grid, save_png
+from eqvae.files import write_atomically
 from eqvae.training.checkpoints import load_checkpoint
 from eqvae.training.cli import TrainCLI, allow_only_own_classes
-from eqvae.training.files import write_atomically
+from twostage.analysis.resampling import resampled_distances
+from twostage.configs import NODE, fill_folders, flatten
+from twostage.graph.store import Progress
+from twostage.parts.training import Clock, ReportProgress, SaveAtSteps, checkpoint_at, newest_checkpoint
 
 BATCH_SIZE = 100
 NUM_PANEL_IMAGES = 4

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from dit.sweeps import load_sweep, plan
-from dit.sweeps.execution import run_nodes
-from dit.sweeps.plan import unique
-from dit.sweeps.report import write_report
-from dit.sweeps.results import collect
-from dit.sweeps.schema import Executor
-from dit.sweeps.store import is_done
-from tests.dit import synthetic_nodes
+from tests.twostage import synthetic_nodes
+from twostage import load_sweep, plan
+from twostage.graph.execution import run_nodes
+from twostage.graph.store import is_done
+from twostage.plan import unique
+from twostage.report.report import write_report
+from twostage.report.results import collect
+from twostage.schema import Executor
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["seeds=[0]", "evaluation.at_steps=[2,4]"]
@@ -64,7 +64,7 @@ def wait_until(happened, process, seconds=120):
 
 def finished_report(sweep, root, monkeypatch):
     """report.json without what differs between any two runs: dates and seconds."""
-    from dit.sweeps import figures
+    from twostage.report import figures
 
     monkeypatch.setattr(figures, "RESOLUTION", 20)
     folder = root / "report"
@@ -192,8 +192,8 @@ def test_submitit_runs_the_same_nodes(tmp_path):
 
 def test_slurm_jobs_wait_for_the_jobs_of_their_inputs(tmp_path):
     submitit = pytest.importorskip("submitit", reason="submitit is not installed (extra `cluster`)")
-    from dit.sweeps.cluster import SubmititExecutor
-    from dit.sweeps.store import Task
+    from twostage.graph.cluster import SubmititExecutor
+    from twostage.graph.store import Task
 
     assert submitit
     settings = Executor(kind="submitit", parameters={"cpus_per_task": 2}, training_parameters={"tasks_per_node": 8})

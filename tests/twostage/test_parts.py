@@ -6,11 +6,11 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 
-from dit.sweeps import load_sweep, plan
-from dit.sweeps.nodes import run_node
-from dit.sweeps.training import read_cost
 from eqvae.autoencoders import load_autoencoder
 from tests.tiny import STAGE_ONE, STAGE_TWO
+from twostage import load_sweep, plan
+from twostage.parts.nodes import run_node
+from twostage.parts.training import read_cost
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,8 +6,8 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dit.sweeps.checks import config_problems, data_problems, problems
-from dit.sweeps.schema import Sweep
+from twostage.checks import config_problems, data_problems, problems
+from twostage.schema import Sweep
 
 
 def load_sweep(path: str | Path, overrides: list[str], to_run: bool = False) -> Sweep:

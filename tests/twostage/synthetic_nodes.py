@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dit.sweeps.configs import value_at
-from eqvae.training.files import write_atomically
+from eqvae.files import write_atomically
+from twostage.configs import value_at
 
 SECONDS_PER_STEP = 0.0
 NUM_STEPS = 5

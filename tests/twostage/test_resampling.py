@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from dit.sweeps.resampling import resampled_distances
 from eqvae.evaluation.distances import features_to_statistics, statistics_to_frechet_distance
+from twostage.analysis.resampling import resampled_distances
 
 
 @pytest.mark.parametrize(("num_samples", "width"), [(20, 30), (60, 8)])

@@ -12,14 +12,14 @@ from pathlib import Path
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from dit.sweeps.estimates import dry_run
-from dit.sweeps.execution import run_nodes
-from dit.sweeps.loading import load_sweep
-from dit.sweeps.plan import Node, plan
-from dit.sweeps.report import comparison_table, write_report
-from dit.sweeps.results import collect
-from dit.sweeps.schema import Sweep
-from eqvae.training.files import write_atomically
+from eqvae.files import write_atomically
+from twostage.dry_run import dry_run
+from twostage.graph.execution import run_nodes
+from twostage.loading import load_sweep
+from twostage.plan import Node, plan
+from twostage.report.report import comparison_table, write_report
+from twostage.report.results import collect
+from twostage.schema import Sweep
 
 __all__ = ["Sweep", "comparison_table", "dry_run", "load_sweep", "plan", "run_sweep", "write_report"]
 

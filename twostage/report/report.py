@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dit.sweeps.figures import write_figures
-from dit.sweeps.summary import POSITION_KEYS, START, measured_arms, signed_percent, summarize
-from eqvae.training.files import write_atomically
+from eqvae.files import write_atomically
+from twostage.analysis.summary import POSITION_KEYS, START, measured_arms, signed_percent, summarize
+from twostage.report.figures import write_figures
 
 __all__ = ["comparison_table", "summarize", "write_report"]
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dit.sweeps.plan import TRAINING
-from dit.sweeps.schema import Executor
-from dit.sweeps.store import DONE, FAILED, Outcome, Task, Work, do_task
-from eqvae.training.files import write_atomically
+from eqvae.files import write_atomically
+from twostage.graph.store import DONE, FAILED, Outcome, Task, Work, do_task
+from twostage.plan import TRAINING
+from twostage.schema import Executor
 
 JOBS = "jobs"
 STARTED = "started.txt"

@@ -12,9 +12,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from dit.sweeps.plan import Node
+from eqvae.files import write_atomically
 from eqvae.training.cli import one_line
-from eqvae.training.files import write_atomically
+from twostage.plan import Node
 
 DONE, FAILED, LOG, LOCK = "done.json", "failed.json", "log.txt", ".lock"
 LAST_LINES = 8

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from dit.sweeps.configs import value_at
-from dit.sweeps.plan import Node, plan, unique
-from dit.sweeps.schema import Sweep
-from dit.sweeps.store import has_failed, is_done
 from eqvae.autoencoders.loading import PACKAGED
+from twostage.configs import value_at
+from twostage.graph.store import has_failed, is_done
+from twostage.plan import Node, plan, unique
+from twostage.schema import Sweep
 
 BYTES_PER_WEIGHT = 4
 TRAINED_COPIES = 4

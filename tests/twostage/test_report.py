@@ -13,9 +13,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dit.sweeps import figures
-from dit.sweeps.report import comparison_table, format_duration, format_number, render_page, summarize, write_report
-from tests.dit.synthetic_sweep import add_pictures, power_law, synthetic_results
+from tests.twostage.synthetic_sweep import add_pictures, power_law, synthetic_results
+from twostage.report import figures
+from twostage.report.report import (
+    comparison_table,
+    format_duration,
+    format_number,
+    render_page,
+    summarize,
+    write_report,
+)
 
 
 class Page(HTMLParser):

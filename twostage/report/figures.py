@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
-from dit.sweeps.summary import curves_by_seed, measured_arms
-from eqvae.training.files import write_atomically
+from eqvae.files import write_atomically
+from twostage.analysis.summary import curves_by_seed, measured_arms
 
 RESOLUTION = 180
 MINIMUM_TICK_GAP = math.log(1.35)

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from dit.sweeps.speedup import (
+from tests.twostage.synthetic_sweep import power_law
+from twostage.analysis.speedup import (
     Reach,
     equal_step_change,
     speedup,
@@ -18,7 +19,6 @@ from dit.sweeps.speedup import (
     spread_over_seeds,
     steps_to_reach,
 )
-from tests.dit.synthetic_sweep import power_law
 
 DOUBLING = [100, 200, 400, 800, 1600]
 

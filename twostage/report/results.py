@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
-from dit.sweeps.configs import flatten
-from dit.sweeps.plan import TRAINING, Node, unique
-from dit.sweeps.schema import Sweep
-from dit.sweeps.store import seconds_of
-from dit.sweeps.training import read_cost
 from eqvae.evaluation.features import METRIC_NAMES
+from twostage.configs import flatten
+from twostage.graph.store import seconds_of
+from twostage.parts.training import read_cost
+from twostage.plan import TRAINING, Node, unique
+from twostage.schema import Sweep
 
 METRIC_LABELS = {
     "fd_efficientnet_lite0": "Fréchet distance (EfficientNet-Lite0)",
@@ -27,7 +27,7 @@ VERSIONS = ("torch", "lightning", "diffusers", "timm", "torch-fidelity", "numpy"
 
 
 def collect(sweep: Sweep, nodes: list[Node], root: Path, folder: Path, command: str) -> dict:
-    """The results dict of `dit.sweeps.report.write_report`; copies pictures into `folder`."""
+    """The results dict of `twostage.report.report.write_report`; copies pictures into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     found = {node.name: node for node in nodes}
     metric = sweep.evaluation.metric or METRIC_NAMES[sweep.evaluation.extractor]

@@ -7,11 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from dit.sweeps.code_version import code_version
-from dit.sweeps.configs import NODE, load_config
-from dit.sweeps.schema import Arm, Evaluation, Generator, Part, Start, Sweep
 from eqvae.autoencoders.loading import PACKAGED
-from eqvae.training.files import sha256_of_file
+from eqvae.files import sha256_of_file
+from twostage.configs import NODE, load_config
+from twostage.graph.code_version import code_version
+from twostage.schema import Arm, Evaluation, Generator, Part, Start, Sweep
 
 STORE = "store"
 ADDRESS_LENGTH = 12
@@ -25,7 +25,7 @@ class Node:
 
     Args:
         name: for people; no part of the address.
-        kind: a function of `dit.sweeps.nodes`.
+        kind: a function of `twostage.parts.nodes`.
         settings: plain values that determine the result; texts may start with `{node}` or `{role}`, for folders.
         inputs: nodes by the role they play.
         arm, seed: that it belongs to, for the report alone; None where all share it.

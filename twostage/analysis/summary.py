@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from dit.sweeps.speedup import (
+from twostage.analysis.speedup import (
     Curve,
     Speedup,
     equal_step_change,

@@ -7,13 +7,13 @@ import pytest
 import yaml
 from rich.console import Console
 
-from dit.sweeps import dry_run, load_sweep, plan, run_sweep
-from dit.sweeps.checks import config_problems
-from dit.sweeps.code_version import SOURCES, _files, _meaning
-from dit.sweeps.configs import value_at
-from dit.sweeps.estimates import batch_size, estimate
-from dit.sweeps.nodes import KINDS
-from dit.sweeps.plan import unique
+from twostage import dry_run, load_sweep, plan, run_sweep
+from twostage.checks import config_problems
+from twostage.configs import value_at
+from twostage.dry_run import batch_size, estimate
+from twostage.graph.code_version import SOURCES, _files, _meaning
+from twostage.parts.nodes import KINDS
+from twostage.plan import unique
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted(ROOT.glob("configs/sweeps/*.yaml"))

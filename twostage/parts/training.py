@@ -7,8 +7,8 @@ from typing import Any
 
 from lightning.pytorch.callbacks import Callback
 
-from dit.sweeps.store import Progress
-from eqvae.training.files import write_atomically
+from eqvae.files import write_atomically
+from twostage.graph.store import Progress
 
 COST = "cost.json"
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 PACKAGES = Path(__file__).parents[2]
 
-_AUTOENCODERS = ("eqvae/autoencoders", "eqvae/data", "eqvae/training/randomness.py")
+_AUTOENCODERS = ("eqvae/autoencoders", "eqvae/data", "eqvae/randomness.py")
 _TRAINING = (*_AUTOENCODERS, "eqvae/module.py", "eqvae/equivariance.py", "eqvae/losses", "eqvae/training")
 _MEASURING = (*_AUTOENCODERS, "eqvae/evaluation", "eqvae/equivariance.py", "eqvae/efficientnet.py")
-_GENERATORS = ("dit/backbones", "dit/objectives", "dit/checkpoints.py", "eqvae/latents", "eqvae/training/randomness.py")
+_GENERATORS = ("dit/backbones", "dit/objectives", "dit/checkpoints.py", "eqvae/latents", "eqvae/randomness.py")
 
 SOURCES: dict[str, tuple[str, ...]] = {
     "ready": ("eqvae/autoencoders",),
@@ -34,7 +34,7 @@ def code_version(kind: str) -> str:
     """Hash of the source behind a kind of node."""
     files = sorted({file for where in SOURCES.get(kind, ()) for file in _files(PACKAGES / where)})
     digest = hashlib.sha256()
-    for file in [*files, Path(__file__).with_name("nodes.py")]:
+    for file in [*files, Path(__file__).parents[1] / "parts" / "nodes.py"]:
         digest.update(str(file.relative_to(PACKAGES)).encode() + b"\0" + _meaning(file).encode() + b"\0")
     return digest.hexdigest()
 

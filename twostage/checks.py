@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from dit.samplers import SAMPLERS
-from dit.sweeps.configs import flatten, load_config, value_at
-from dit.sweeps.schema import Arm, Evaluation, Generator, Part, Start, Sweep, parts
 from eqvae.autoencoders.loading import PACKAGED
 from eqvae.evaluation.features import METRIC_NAMES
 from eqvae.evaluation.generation import METRICS
 from eqvae.training.cli import TrainCLI, one_line
+from twostage.configs import flatten, load_config, value_at
+from twostage.schema import Arm, Evaluation, Generator, Part, Start, Sweep, parts
 
 SINGLE_FILES = (".ckpt", ".safetensors", ".pt", ".pth")
 """Ends of the names of autoencoders in one file."""

@@ -8,12 +8,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from dit.sweeps.nodes import run_node
-from dit.sweeps.plan import Node, unique
-from dit.sweeps.progress import ProgressTable
-from dit.sweeps.schema import Executor
-from dit.sweeps.store import Outcome, Task, Work, has_failed, is_done, last_lines, seconds_of
-from dit.sweeps.workers import InlineExecutor, LocalExecutor
+from twostage.graph.progress import ProgressTable
+from twostage.graph.store import Outcome, Task, Work, has_failed, is_done, last_lines, seconds_of
+from twostage.graph.workers import InlineExecutor, LocalExecutor
+from twostage.parts.nodes import run_node
+from twostage.plan import Node, unique
+from twostage.schema import Executor
 
 POLL_SECONDS = 0.2
 BUSY_SECONDS = 2.0  # before a node that another sweep is at is asked for again
@@ -69,7 +69,7 @@ def require_store(nodes: Iterable[Node], root: Path) -> None:
 
 def _create(executor: Executor, work: Work, num_nodes: int):
     if executor.kind == "submitit":
-        from dit.sweeps.cluster import SubmititExecutor
+        from twostage.graph.cluster import SubmititExecutor
 
         return SubmititExecutor(work, executor)
     if executor.num_workers == 0:
