@@ -111,7 +111,8 @@ def _downstream(sweep: Sweep, name: str, arm: Arm, seed: int, autoencoder: Node,
     where = f"{name}-seed{seed}"
     source = {"autoencoder": autoencoder}
     nodes = [Node(f"diagnostics-{where}", "diagnostics", _measuring(arm), source, name, seed)]
-    pictures = replace(arm, overrides=arm.overrides | sweep.generator_pictures)
+    training_images_alone = {"model.init_args.cache_validation": False}
+    pictures = replace(arm, overrides=arm.overrides | sweep.generator_pictures | training_images_alone)
     cache = Node(f"latents-{where}", "latents", _measuring(pictures), source, name, seed)
     nodes.append(cache)
     for generator_name, generator in sweep.generators.items():
@@ -149,6 +150,9 @@ def _stage_two(generator: Generator, seed: int, evaluation: Evaluation) -> dict[
             "trainer.max_steps": evaluation.at_steps[-1],
             "model.init_args.autoencoder": "{autoencoder}/autoencoder",
             "data.init_args.cache": "{latents}/latents",
+            # Losses on different latents do not compare, and what training takes is timed.
+            "data.init_args.validation_cache": None,
+            "trainer.limit_val_batches": 0,
         },
     )
 

@@ -77,7 +77,9 @@ def stage_two_tokens(folder: Path, tokens: Path, autoencoder: Path, overrides: d
 @pytest.fixture(scope="module")
 def checkpoint(tokens, autoencoder, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    cli = stage_two_tokens(folder, tokens, autoencoder, {"trainer.max_steps": 60, "data.init_args.batch_size": 16})
+    cli = stage_two_tokens(
+        folder, tokens, autoencoder, {"trainer.max_steps": 60, "data.init_args.global_batch_size": 16}
+    )
     cli.trainer.fit(cli.model, cli.datamodule)
     assert float(cli.trainer.callback_metrics["train/loss"]) < 0.7 * math.log(NUM_CODES), "nothing was learned"
     cli.trainer.save_checkpoint(folder / "end.ckpt")

@@ -20,6 +20,7 @@ from eqvae.evaluation.feature_sets import images_to_feature_set, read_feature_se
 from eqvae.evaluation.generation import feature_sets_to_generation_metrics
 from eqvae.evaluation.pictures import autoencoder_panel, image_grid, save_png
 from eqvae.files import write_atomically
+from eqvae.selection import describe_selection
 from eqvae.training.checkpoints import load_checkpoint
 from eqvae.training.cli import TrainCLI, allow_only_own_classes
 from twostage.analysis.resampling import resampled_distances
@@ -60,7 +61,8 @@ def _snapshot(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], p
             encoded = autoencoder.encode(batch["image"])
             moments = (encoded.latents, 0 * encoded.latents) if module.quantized else (encoded.mean, encoded.std)
             statistics.update(*moments)
-    autoencoder.normalization = statistics.normalization()
+    images = describe_selection(statistics.num_images, len(data.sources["train"]))
+    autoencoder.normalization = statistics.normalization(images)
     autoencoder.save_pretrained(folder / "autoencoder")
 
 
