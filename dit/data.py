@@ -91,7 +91,7 @@ class LatentDataModule(lightning.LightningDataModule):
             self.cache.require_pictures(describe_pictures(self.pictures))
         if self.validation_folder is None and stage in ("validate", "test"):
             raise ValueError(
-                f"{stage} measures the loss on held-out latents: set data.init_args.validation_cache to the folder "
+                "there are no held-out latents to measure the loss on: set data.init_args.validation_cache to the folder "
                 "that `train.py predict` wrote beside the cache"
             )
         if self.validation_folder is not None and (stage != "fit" or self.trainer.limit_val_batches):
@@ -115,7 +115,7 @@ class LatentDataModule(lightning.LightningDataModule):
             self.validation_cache, self.evaluation_batch_size, self.num_validation_latents, limit_batches
         )
         which = describe_selection(len(batches.ids), len(self.validation_cache))
-        rank_zero_info(f"validation: {which} latents of {self.validation_folder}, noise and times fixed")
+        rank_zero_info(f"validation latents: {which}, of {self.validation_folder}; noise and times are fixed")
         return batches.loader()
 
     def _read_targets(self, ids: Tensor, flipped: Tensor) -> dict[str, Tensor]:

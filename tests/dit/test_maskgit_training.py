@@ -91,6 +91,20 @@ def run(script: str, *words, monkeypatch) -> None:
     importlib.import_module(script).main()
 
 
+def test_the_loss_on_held_out_tokens(tokens, autoencoder, tmp_path):
+    """A network that knows nothing gives every token its share; with all hidden or few it is the same."""
+    held_out = TokenCache(tokens.with_name("latents-validation"))
+    cli = stage_two_tokens(tmp_path, tokens, autoencoder, {"data.init_args.num_validation_latents": 40})
+    metrics = cli.trainer.validate(cli.model, cli.datamodule, verbose=False)[0]
+    assert (metrics["val/num_latents"], len(held_out)) == (40, 1000)
+    assert metrics["val/loss"] == pytest.approx(math.log(NUM_CODES), rel=0.2)
+    assert {f"val/loss_t{number}" for number in range(4)} < set(metrics)
+    again = stage_two_tokens(
+        tmp_path, tokens, autoencoder, {"model.init_args.seed": 3} | {"data.init_args.num_validation_latents": 40}
+    )
+    assert again.trainer.validate(again.model, again.datamodule, verbose=False)[0] == pytest.approx(metrics, rel=1e-6)
+
+
 def test_predict_writes_tokens_in_use(tokens):
     cache = TokenCache(tokens)
     stored = cache.rows(torch.arange(len(cache)), "tokens")
