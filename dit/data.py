@@ -91,8 +91,8 @@ class LatentDataModule(lightning.LightningDataModule):
             self.cache.require_pictures(describe_pictures(self.pictures))
         if self.validation_folder is None and stage in ("validate", "test"):
             raise ValueError(
-                "there are no held-out latents to measure the loss on: set data.init_args.validation_cache to the folder "
-                "that `train.py predict` wrote beside the cache"
+                "there are no held-out latents to measure the loss on: set data.init_args.validation_cache to the "
+                "folder that `train.py predict` wrote beside the cache"
             )
         if self.validation_folder is not None and (stage != "fit" or self.trainer.limit_val_batches):
             assert len(self.validation_cache) > 0  # refused before anything runs

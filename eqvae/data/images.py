@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 UINT8_RULES = ("round", "truncate")
@@ -39,6 +39,8 @@ def open_image(source: str | Path | bytes, name: str | None = None) -> Image.Ima
             if 0 in image.size:
                 raise ValueError("it has no pixels")
             return _to_rgb(ImageOps.exif_transpose(image), transparent)
+    except UnidentifiedImageError:
+        raise unreadable(name, ValueError("its content is of no known format")) from None
     except Exception as error:  # a damaged file can raise anything
         raise unreadable(name, error) from None
 

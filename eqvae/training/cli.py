@@ -32,6 +32,7 @@ RENAMED_OPTIONS = {
     "batch_size": "data.init_args.batch_size was per device and is gone: set data.init_args.global_batch_size, the "
     "number per optimizer step of all devices and accumulated batches together",
 }
+WORKER_ERROR = r"\ACaught .* in DataLoader worker process.*^[\w.]+: (.*)"
 CONSTRUCTOR_ERROR = r"Errors: - (?:Problem with given class_path )?(.*?)(?: - Expected a <class| Given value)"
 
 
@@ -114,7 +115,8 @@ def run_command(command: Callable[[], None]) -> None:
 
 
 def one_line(message: str) -> str:
-    """What went wrong, out of the parser's account of every type it tried when a constructor raised."""
-    message = " ".join(message.split())
+    """What went wrong, out of a loader process's trace or the parser's account of every type that it tried."""
+    of_worker = re.search(WORKER_ERROR, message, re.DOTALL | re.MULTILINE)
+    message = " ".join((of_worker[1] if of_worker else message).split())
     found = re.findall(CONSTRUCTOR_ERROR, message)
     return found[-1] if found else message

@@ -4,13 +4,11 @@ import io
 import json
 import tarfile
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from eqvae.data import FolderSource, ImageDataModule, ShapesSource, TarSource, open_source
-from eqvae.data.module import ImageBatches
 from tests.eqvae.test_pictures import encoded
 
 
