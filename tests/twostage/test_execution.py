@@ -15,11 +15,11 @@ from rich.console import Console
 from tests.twostage import synthetic_nodes
 from twostage import load_sweep, plan
 from twostage.graph.execution import run_nodes
+from twostage.graph.executor import Executor
+from twostage.graph.node import unique
 from twostage.graph.store import is_done
-from twostage.plan import unique
 from twostage.report.report import write_report
 from twostage.report.results import collect
-from twostage.schema import Executor
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["seeds=[0]", "evaluation.at_steps=[2,4]"]
@@ -32,8 +32,8 @@ def small_sweep(*overrides):
 
 
 def run(sweep, root, executor=INLINE, **options):
-    nodes = plan(sweep)
-    run_nodes(nodes, root, executor, Console(quiet=True), work=synthetic_nodes.run_node, **options)
+    nodes = plan(sweep).nodes
+    run_nodes(nodes, root, executor, Console(quiet=True), synthetic_nodes.run_node, **options)
     return nodes
 
 
@@ -64,9 +64,9 @@ def wait_until(happened, process, seconds=120):
 
 def finished_report(sweep, root, monkeypatch):
     """report.json without what differs between any two runs: dates and seconds."""
-    from twostage.report import figures
+    from twostage.report import charts
 
-    monkeypatch.setattr(figures, "RESOLUTION", 20)
+    monkeypatch.setattr(charts, "RESOLUTION", 20)
     folder = root / "report"
     write_report(folder, collect(sweep, plan(sweep), root, folder, "python sweep.py"))
     results = json.loads((folder / "report.json").read_text())
@@ -74,8 +74,8 @@ def finished_report(sweep, root, monkeypatch):
         del results[name]
     for row in results["cost"]:
         row.pop("seconds") if row.get("num_steps") is None else None
-    pictures = {path.name: path.read_bytes() for path in (folder / "pictures").iterdir()}
-    return results, pictures
+    images = {path.name: path.read_bytes() for path in (folder / "images").iterdir()}
+    return results, images
 
 
 def test_a_sweep_killed_five_times_gives_the_report_of_an_undisturbed_one(tmp_path, monkeypatch):
@@ -116,11 +116,11 @@ def test_an_edited_config_redoes_exactly_what_depends_on_it(tmp_path):
     before = {node.address: node.name for node in run(small_sweep(), tmp_path)}
     edited = run(small_sweep("evaluation.num_images=77"), tmp_path)
     redone = {node.name for node in edited if node.address not in before}
-    assert redone == {"reference"} | {node.name for node in edited if node.kind == "evaluation"}
+    assert redone == {"reference/images"} | {node.name for node in edited if node.kind == "evaluation"}
     assert set(starts(tmp_path).values()) == {1}
     edited = run(small_sweep("autoencoders.equivariant.overrides={model.init_args.learning_rate: 0.5}"), tmp_path)
     redone = {node.name for node in edited if node.address not in before}
-    assert redone == {node.name for node in edited if node.arm == "equivariant"}
+    assert redone == {node.name for node in edited if node.name.startswith("equivariant/")}
     assert set(starts(tmp_path).values()) == {1}
 
 
@@ -128,23 +128,23 @@ def test_a_comment_in_a_config_redoes_nothing(tmp_path, monkeypatch):
     config = tmp_path / "copy.yaml"
     config.write_text((ROOT / "configs/eqvae/tiny-shapes.yaml").read_text())
     change = f"autoencoders.equivariant.config={config}"
-    before = [node.address for node in plan(small_sweep(change))]
+    before = [node.address for node in plan(small_sweep(change)).nodes]
     config.write_text("# said differently\n" + config.read_text())
-    assert [node.address for node in plan(small_sweep(change))] == before
-    assert before == [node.address for node in plan(small_sweep())], "the file's name is no part of the work"
+    assert [node.address for node in plan(small_sweep(change)).nodes] == before
+    assert before == [node.address for node in plan(small_sweep()).nodes], "the file's name is no part of the work"
 
 
 def test_a_failing_node_leaves_others_running_and_is_done_again_on_request(tmp_path):
     sweep = small_sweep(FAILING)
     for _ in range(2):  # the second run does not try again what failed
         with pytest.raises(
-            ValueError, match=r"1 of 15 parts failed; 5 more need them: autoencoder-equivariant"
+            ValueError, match=r"1 of 15 parts failed; 5 more need them: equivariant/seed0/autoencoder"
         ) as error:
             run(sweep, tmp_path)
         assert "--retry" in str(error.value)
         assert "log.txt" in str(error.value)
-    done = {node.name for node in plan(sweep) if is_done(node, tmp_path)}
-    assert "metrics-sit-control-seed0-step4" in done
+    done = {node.name for node in plan(sweep).nodes if is_done(node, tmp_path)}
+    assert "control/seed0/metrics/sit/step4" in done
     assert not any("equivariant" in name for name in done)
     failed = next(name for name, _ in starts(tmp_path).items() if (tmp_path / "store" / name / "failed.json").is_file())
     assert starts(tmp_path)[failed] == 1
@@ -156,9 +156,9 @@ def test_a_failing_node_leaves_others_running_and_is_done_again_on_request(tmp_p
 def test_the_log_of_a_failure_is_shown(tmp_path):
     console = Console(record=True, width=200, file=io.StringIO())
     with pytest.raises(ValueError, match="betas of zero"):
-        run_nodes(plan(small_sweep(FAILING)), tmp_path, INLINE, console, work=synthetic_nodes.run_node)
+        run_nodes(plan(small_sweep(FAILING)).nodes, tmp_path, INLINE, console, synthetic_nodes.run_node)
     shown = console.export_text()
-    assert "failed autoencoder-equivariant-seed0: betas of zero do not train" in shown
+    assert "failed equivariant/seed0/autoencoder: betas of zero do not train" in shown
     assert "the last words of a node" in shown
     assert "log.txt" in shown
 
@@ -181,12 +181,12 @@ def test_two_sweeps_at_once_do_shared_work_once(tmp_path):
 def test_submitit_runs_the_same_nodes(tmp_path):
     pytest.importorskip("submitit", reason="submitit is not installed (extra `cluster`)")
     executor = Executor(kind="submitit", cluster="local", parameters={"timeout_min": 5})
-    names = ("start", "autoencoder-equivariant-seed0", "latents-equivariant-seed0")
-    nodes = [node for node in plan(small_sweep(FAILING)) if node.name in names]
+    names = ("start/autoencoder", "equivariant/seed0/autoencoder", "equivariant/seed0/latents")
+    nodes = [node for node in plan(small_sweep(FAILING)).nodes if node.name in names]
     with pytest.raises(ValueError, match=r"1 of 3 parts failed; 1 more need them: .*betas of zero do not train"):
-        run_nodes(nodes, tmp_path, executor, Console(quiet=True), work=synthetic_nodes.run_node)
+        run_nodes(nodes, tmp_path, executor, Console(quiet=True), synthetic_nodes.run_node)
     done = {node.name for node in nodes if is_done(node, tmp_path)}
-    assert done == {"start"}
+    assert done == {"start/autoencoder"}
     assert list(starts(tmp_path).values()) == [1, 1]
 
 
@@ -198,10 +198,10 @@ def test_slurm_jobs_wait_for_the_jobs_of_their_inputs(tmp_path):
     assert submitit
     settings = Executor(kind="submitit", parameters={"cpus_per_task": 2}, training_parameters={"tasks_per_node": 8})
     executor = SubmititExecutor(synthetic_nodes.run_node, settings)
-    tasks = {node.name: Task.of(node, tmp_path) for node in plan(small_sweep())}
-    for number, name in enumerate(("autoencoder-control-seed0", "latents-control-seed0")):
+    tasks = {node.name: Task.of(node, tmp_path) for node in plan(small_sweep()).nodes}
+    for number, name in enumerate(("control/seed0/autoencoder", "control/seed0/latents")):
         executor.job_ids[tasks[name].folder] = str(10 + number)
-    parameters = executor._parameters(tasks["sit-control-seed0"])
+    parameters = executor._parameters(tasks["control/seed0/generators/sit"])
     assert parameters["tasks_per_node"] == 8
     assert parameters["slurm_additional_parameters"]["dependency"] == "afterok:10:11"
-    assert "tasks_per_node" not in executor._parameters(tasks["latents-control-seed0"])
+    assert "tasks_per_node" not in executor._parameters(tasks["control/seed0/latents"])
