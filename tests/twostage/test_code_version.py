@@ -66,7 +66,7 @@ def test_what_parts_reach(nodes):
         "evaluation": {"dit/samplers/ode.py", "eqvae/data/images.py", "twostage/analysis/resampling.py"},
         "diagnostics": {"eqvae/evaluation/reconstruction.py", "eqvae/losses/perceptual.py"},
         "latents": {"eqvae/latents/writer.py"},
-        "reference": {"eqvae/evaluation/features.py", "eqvae/data/shapes.py"},
+        "reference": {"eqvae/evaluation/features.py", "eqvae/data/module.py"},
         "ready": {"eqvae/autoencoders/loading.py"},
         "snapshot": {"eqvae/autoencoders/normalization.py"},
     }

@@ -13,11 +13,13 @@ import pytest
 from rich.console import Console
 
 from tests.twostage import synthetic_nodes
-from twostage import load_sweep, plan
-from twostage.graph.execution import run_nodes
+from twostage import load_sweep, plan, run_sweep
+from twostage.analysis.intervals import SEQUENTIAL_LEVELS
+from twostage.analysis.summary import summarize
+from twostage.graph.execution import other_libraries, run_nodes
 from twostage.graph.executor import Executor
 from twostage.graph.node import unique
-from twostage.graph.store import is_done
+from twostage.graph.store import is_done, record_of
 from twostage.report.report import write_report
 from twostage.report.results import collect
 
@@ -175,6 +177,81 @@ def test_two_sweeps_at_once_do_shared_work_once(tmp_path):
     assert names == {"ready", "autoencoder", "diagnostics", "latents", "generator", "reference", "evaluation"}
     assert sum(name.startswith("generator") for name in starts(root)) == 2
     assert sum(name.startswith("reference") for name in starts(root)) == 2
+
+
+def node_folder(root, nodes, name):
+    return next(node.folder(root) for node in nodes if node.name == name)
+
+
+@pytest.mark.parametrize("file", ["metrics.json", "done.json", "grid.png"])
+def test_a_damaged_result_is_named_and_made_again(tmp_path, file):
+    sweep, name = small_sweep(), "control/seed0/metrics/sit/step4"
+    nodes = run(sweep, tmp_path)
+    damaged = node_folder(tmp_path, nodes, name) / file
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    console = Console(record=True, width=300, file=io.StringIO())
+    run_nodes(nodes, tmp_path, INLINE, console, synthetic_nodes.run_node)
+    assert f"again {name}: {damaged} is damaged" in console.export_text()
+    assert starts(tmp_path)[damaged.parent.name] == 2
+    assert sum(starts(tmp_path).values()) == len(unique(nodes)) + 1
+    damaged.unlink()
+    run_nodes(nodes, tmp_path, INLINE, console, synthetic_nodes.run_node)
+    assert damaged.is_file()
+
+
+def test_what_a_failed_part_was_made_from_is_read_through_on_request(tmp_path, monkeypatch):
+    """A flipped byte in a large file is found where it made a part fail, and its maker works again."""
+    monkeypatch.setattr("twostage.graph.store.SMALL_BYTES", 0)
+    sweep = small_sweep(FAILING)
+    with pytest.raises(ValueError, match="betas of zero"):
+        run(sweep, tmp_path)
+    nodes = plan(sweep).nodes
+    source = node_folder(tmp_path, nodes, "start/autoencoder") / "count.txt"
+    source.write_bytes(b"6")  # as long as before
+    with pytest.raises(ValueError, match="betas of zero"):
+        run(sweep, tmp_path)
+    assert starts(tmp_path)[source.parent.name] == 1
+    with pytest.raises(ValueError, match="betas of zero"):
+        run(sweep, tmp_path, retry=True)
+    assert starts(tmp_path)[source.parent.name] == 2
+
+
+def test_parts_made_with_other_libraries_are_counted(tmp_path):
+    console = Console(record=True, width=300, file=io.StringIO())
+    nodes = run(small_sweep(), tmp_path, libraries={"torch": "2.11.0", "timm": "1.0"})
+    run_nodes(nodes, tmp_path, INLINE, console, synthetic_nodes.run_node, libraries={"torch": "2.14.1", "timm": "1.0"})
+    finished = len(unique(nodes))
+    assert f"note {finished} finished parts were made with torch 2.11.0, here is 2.14.1" in console.export_text()
+    assert "timm" not in console.export_text()
+    assert other_libraries(nodes, tmp_path, {"torch": "2.11.0"}) == {}
+
+
+def test_a_record_says_what_was_done_with_what_and_what_it_left(tmp_path):
+    nodes = run(small_sweep(), tmp_path, libraries={"torch": "2.11.0"})
+    node = next(node for node in nodes if node.name == "control/seed0/metrics/sit/step4")
+    record = record_of(node, tmp_path)
+    assert record["libraries"] == {"torch": "2.11.0"}
+    assert set(record["files"]) == {"metrics.json", "grid.png", "digest.txt", "count.txt", "starts.txt"}
+    assert record["settings"] == node.settings
+    assert set(record["inputs"]) == {"autoencoder", "generator", "reference"}
+
+
+def test_seeds_are_added_until_the_verdict_stands(tmp_path, monkeypatch):
+    monkeypatch.setattr("twostage.sweep.run_node", synthetic_nodes.run_node)
+    monkeypatch.setattr("twostage.report.charts.RESOLUTION", 20)
+    overrides = ["seeds=[0,1,2,3,4,5]", "until_decided=true", f"root={tmp_path}", "executor.num_workers=0"]
+    sweep = small_sweep(*overrides, "autoencoders.equivariant.overrides={model.init_args.learning_rate: 0.125}")
+    console = Console(record=True, width=200, file=io.StringIO())
+    _, results = run_sweep(sweep, "python sweep.py", console)
+    counts = [int(line.split()[0]) for line in console.export_text().splitlines() if "one seed more" in line]
+    assert counts == list(range(3, len(results.seeds)))
+    assert results.seeds == sweep.seeds[: len(results.seeds)]
+    assert results.max_seeds == 6
+    verdict = summarize(results).comparisons[0].verdict
+    assert verdict.level == SEQUENTIAL_LEVELS[6]
+    assert verdict.word != "undecided" or len(results.seeds) == 6
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from rich.markup import escape
 from twostage.graph.executor import Executor
 from twostage.graph.node import Node, Work, unique
 from twostage.graph.progress import ProgressTable
-from twostage.graph.store import Outcome, Task, damage, forget, has_failed, is_done, last_lines, record_of
+from twostage.graph.store import Outcome, Task, damage, failure_of, forget, has_failed, is_done, last_lines, record_of
 from twostage.graph.workers import InlineExecutor, LocalExecutor
 
 POLL_SECONDS = 0.2
@@ -126,7 +126,8 @@ class _Run:
         self.nodes, self.root, self.console, self.libraries = nodes, root, console, libraries
         self.done = {node.address for node in nodes if is_done(node, root)}
         remaining = [node for node in nodes if node.address not in self.done]
-        self.failed = {} if retry else {node.address: "failed before" for node in remaining if has_failed(node, root)}
+        failed = [node for node in remaining if has_failed(node, root) and not retry]
+        self.failed = {node.address: f"failed before: {failure_of(node, root)}" for node in failed}
         self.waiting = [node for node in remaining if node.address not in self.failed]
         self.running: dict[str, Node] = {}
         self.not_before: dict[str, float] = {}

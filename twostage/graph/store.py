@@ -68,6 +68,14 @@ def has_failed(node: Node, root: Path) -> bool:
     return (node.folder(root) / FAILED).is_file()
 
 
+def failure_of(node: Node, root: Path) -> str:
+    """Why a node failed, as it was recorded."""
+    try:
+        return read_json(node.folder(root) / FAILED)["error"]
+    except (ValueError, KeyError):
+        return "see its log"
+
+
 def record_of(node: Node, root: Path) -> dict[str, Any]:
     """What is known of a finished node: `seconds` of the attempt that finished it, `settings`, `inputs`, `files` (their
     hashes) and the releases of the `libraries` it was done with.
