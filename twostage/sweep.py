@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from eqvae.files import write_atomically
+from eqvae.locks import Lock
 from twostage.analysis.intervals import FIRST_LOOK
 from twostage.analysis.records import SweepResults
 from twostage.analysis.summary import summarize
@@ -18,6 +19,8 @@ from twostage.plan import Plan, plan
 from twostage.report.report import write_report
 from twostage.report.results import collect
 from twostage.schema import Sweep
+
+LOCK = ".lock"
 
 
 def run_sweep(sweep: Sweep, command: str, console: Console, retry: bool = False) -> tuple[Path, SweepResults]:
@@ -34,9 +37,28 @@ def run_sweep(sweep: Sweep, command: str, console: Console, retry: bool = False)
         The path of report.html, and the results it shows.
 
     Raises:
-        ValueError: for a folder that cannot be written; listing the parts that failed and their logs.
+        ValueError: for a folder that cannot be written, or that another process works in; listing the parts that failed
+            and their logs.
     """
     root = Path(sweep.root)
+    make_folder(root / sweep.name)
+    with Lock(root / sweep.name / LOCK, f"sweep {root / sweep.name}"):
+        return _run(sweep, command, console, retry, root)
+
+
+def make_folder(folder: Path) -> None:
+    """Make the sweep's own folder.
+
+    Raises:
+        ValueError: if that is impossible.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"root: {folder} cannot be made: {error.strerror}") from None
+
+
+def _run(sweep: Sweep, command: str, console: Console, retry: bool, root: Path) -> tuple[Path, SweepResults]:
     folder = root / sweep.name / "report"
     for seeds in looks(sweep):
         planned = plan(sweep, seeds)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from eqvae.locks import Lock
 from tests.twostage import synthetic_nodes
 from twostage import load_sweep, plan, run_sweep
 from twostage.analysis.intervals import SEQUENTIAL_LEVELS
@@ -177,6 +178,20 @@ def test_two_sweeps_at_once_do_shared_work_once(tmp_path):
     assert names == {"ready", "autoencoder", "diagnostics", "latents", "generator", "reference", "evaluation"}
     assert sum(name.startswith("generator") for name in starts(root)) == 2
     assert sum(name.startswith("reference") for name in starts(root)) == 2
+
+
+def test_a_second_start_of_a_sweep_says_who_is_at_it(tmp_path, monkeypatch):
+    sweep = small_sweep(f"root={tmp_path}")
+    with Lock(tmp_path / sweep.name / ".lock", "sweep"):
+        process = multiprocessing.get_context("fork").Process(target=_expect_refusal, args=(sweep, os.getpid()))
+        process.start()
+        process.join(60)
+    assert process.exitcode == 0
+
+
+def _expect_refusal(sweep, owner):
+    with pytest.raises(ValueError, match=f"sweep .*{sweep.name} is in use by process {owner} on .*: wait for it"):
+        run_sweep(sweep, "", Console(quiet=True))
 
 
 def node_folder(root, nodes, name):

@@ -169,7 +169,7 @@ class _Run:
         table.stop(task)
         if outcome.state == "busy":
             if node.address not in self.not_before:
-                table.print(f"[yellow]waiting[/] {escape(node.name)}: another sweep is at it")
+                table.print(f"[yellow]waiting[/] {escape(node.name)}: {escape(outcome.error)} is at it")
             self.not_before[node.address] = time.monotonic() + BUSY_SECONDS
             self.waiting.append(node)
         elif outcome.state == "done":

@@ -1,6 +1,7 @@
 """A node's folder in the store: done once, by one process at a time, whole or not at all."""
 
 import json
+import math
 import os
 import time
 import traceback
@@ -10,10 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from eqvae.files import TEMPORARY_PREFIX, sha256_of_file
 from eqvae.hashes import read_json, write_json
+from eqvae.locks import Held, Lock
 from twostage.graph.node import Node, Progress, Work
 
 DONE, FAILED, LOG, LOCK = "done.json", "failed.json", "log.txt", ".lock"
@@ -53,7 +53,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a task ended: "done", "failed" (with the reason), or "busy", another process being at it."""
+    """How a task ended: "done", "failed" (with the reason), or "busy" (with the process that is at it)."""
 
     address: str
     state: str
@@ -121,12 +121,12 @@ def do_task(task: Task, work: Work, progress: Progress, wait: bool = False) -> O
         wait: for another process that is at it; otherwise it is "busy".
     """
     task.folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(f"{task.folder}{LOCK}", timeout=-1 if wait else 0)
+    path = task.folder.with_name(task.folder.name + LOCK)
     try:
-        with lock:
+        with Lock(path, task.name, math.inf if wait else 0.0):
             return _do_locked(task, work, progress)
-    except Timeout:
-        return Outcome(task.address, "busy")
+    except Held as held:
+        return Outcome(task.address, "busy", str(held.owner or "another process"))
 
 
 def _do_locked(task: Task, work: Work, progress: Progress) -> Outcome:
