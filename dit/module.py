@@ -34,7 +34,7 @@ class GeneratorModule(lightning.LightningModule):
         betas: of AdamW.
         weight_decay: of AdamW.
         warmup_steps: steps of linear warm-up.
-        decay: "constant" or "cosine" to zero at max_steps.
+        decay: of the learning rate, see `learning_rate_factor`: "constant", "cosine" or "cosine_in_last_tenth".
         seed: of times, noise and dropped labels.
         on_nonfinite: "stop" or "skip" the update where a loss or gradient is not finite; see `FiniteGuard`.
         alignment: pull tokens of a block towards features of a frozen encoder (REPA); null does not.
