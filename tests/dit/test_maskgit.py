@@ -242,6 +242,23 @@ def test_halton_order_is_a_permutation_and_shifts_per_picture():
     assert len(set(first(True))) > 8
 
 
+@pytest.mark.parametrize(("num_steps", "side", "step", "known"), [(16, 12, 7, 47), (64, 24, 31, 191)])
+def test_halton_schedule_is_computed_in_float32(num_steps, side, step, known):
+    """arccos(1/2) leaves a third of the tokens, which float32 rounds down below the whole number."""
+    assert halton_totals(num_steps, side**2)[step] == known == side**2 // 3 - 1
+
+
+@pytest.mark.parametrize("schedule", KNOWN)
+def test_halton_schedules_grow_to_all_tokens(schedule):
+    for num_steps in range(1, 65):
+        totals = halton_totals(num_steps, 64, schedule)
+        assert len(totals) == num_steps
+        assert totals[-1] == 64
+        assert all(
+            after >= max(before, step + 1) for step, (before, after) in enumerate(itertools.pairwise([0, *totals]))
+        )
+
+
 def test_guidance_of_tokens_covers_all_logits_and_grows():
     model, x, y = backbone(), tokens(), torch.tensor([0, 1, 4])
     conditional, unconditional = model(x, None, y), model(x, None, torch.full_like(y, CLASSES))
