@@ -16,7 +16,6 @@ from eqvae.equivariance import (
     SpatialTransform,
     TransformDistribution,
     choose_transforms,
-    decode_transformed,
     is_quantized,
     reconstruct,
 )
@@ -24,6 +23,7 @@ from eqvae.evaluation.autoencoder import AutoencoderEvaluation
 from eqvae.latents import create_cache_writer
 from eqvae.losses import AdversarialLoss, CodebookLoss, ExplicitLatentLoss, ReconstructionLoss, codebook_usage
 from eqvae.randomness import keyed_normal
+from eqvae.starting import require_large_images, require_large_validation_images
 from eqvae.training.nonfinite import FiniteGuard, OnNonFinite
 from eqvae.training.schedules import Decay, learning_rate_factor, set_learning_rate
 
@@ -112,6 +112,9 @@ class AutoencoderModule(lightning.LightningModule):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.critic = adversarial.create_critic() if adversarial else None
+        self._smallest_sides = {"reconstruction.perceptual": self.reconstruction.smallest_side}
+        if self.critic is not None:
+            self._smallest_sides["the critic of adversarial"] = self.critic.smallest_side
         self.kl_weight = kl_weight
         self.learning_rate, self.betas = learning_rate, tuple(betas)
         self.warmup_steps, self.decay = warmup_steps, decay
@@ -137,24 +140,33 @@ class AutoencoderModule(lightning.LightningModule):
         return [torch.optim.Adam(values, self.learning_rate, self.betas, foreach=True) for values in parameters]
 
     def on_fit_start(self) -> None:
+        self._begun = False
         if self.compiled:
             for network in filter(None, (self.autoencoder.model.encoder, self.autoencoder.model.decoder, self.critic)):
                 network.compile()
 
+    def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        if not self._begun:
+            self._begin(batch["image"])
+            self._begun = True
+
+    def _begin(self, images: Tensor) -> None:
+        """What the first images settle, before they are used."""
+        size, factor = tuple(images.shape[-2:]), self.autoencoder.downsampling_factor
+        padding = factor * self.autoencoder.smallest_latent_side
+        require_large_images(size, factor, self.transforms, self._smallest_sides | {"its padding_mode": padding})
+        if self.trainer.datamodule is not None and self.trainer.limit_val_batches:
+            validation = self.trainer.datamodule.image_size("validation")
+            require_large_validation_images(validation, self.evaluation.smallest_sides)
+
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         images = batch["image"]
-        draw, ignored = self._draw(images), None
-        if self.explicit is not None and draw.kind == "equivariance":
-            draw, ignored = PLAIN, draw.transform
-        noise = None
-        if not self.quantized:
-            shape = (self.autoencoder.latent_channels, *self._latent_size(images))
-            noise = keyed_normal(batch["key"], shape, seed=self.seed, stream="posterior")
-        result = reconstruct(self.autoencoder, images, draw, noise)
+        draw, ignored = self._draw(images)
+        result = reconstruct(self.autoencoder, images, draw, self._noise(batch))
         explicit = None
         if ignored is not None:
             explicit = self.explicit(self.autoencoder, result.posterior.mean, images, ignored)
-        shown = self._shown_to_critic(images, draw, result) if self._critic_active() else None
+        shown = self._shown_to_critic(batch, draw, result) if self._critic_active() else None
         with torch.autocast(self.device.type, enabled=False):
             surrogate, terms = self._autoencoder_loss(result, explicit)
             if self.critic is not None:
@@ -173,8 +185,20 @@ class AutoencoderModule(lightning.LightningModule):
         factor = self.autoencoder.downsampling_factor
         return (images.shape[-2] // factor, images.shape[-1] // factor)
 
-    def _draw(self, images: Tensor, stream: str = "equivariance") -> Draw:
-        return self.transforms.draw(self.seed, self.global_step, self._latent_size(images), self.global_rank, stream)
+    def _draw(self, images: Tensor, stream: str = "equivariance") -> tuple[Draw, SpatialTransform | None]:
+        """What a pass of this step does, and the transform that the explicit loss takes out of it."""
+        size = self._latent_size(images)
+        draw = self.transforms.draw(self.seed, self.global_step, size, self.global_rank, stream)
+        if self.explicit is None or draw.kind != "equivariance":
+            return draw, None
+        return PLAIN, draw.transform
+
+    def _noise(self, batch: dict[str, Tensor], stream: str = "posterior") -> Tensor | None:
+        """Of the posterior samples [B, C, h, w]; a VQ autoencoder has none."""
+        if self.quantized:
+            return None
+        shape = (self.autoencoder.latent_channels, *self._latent_size(batch["image"]))
+        return keyed_normal(batch["key"], shape, seed=self.seed, stream=stream)
 
     def _critic_active(self) -> bool:
         return self.adversarial is not None and self.adversarial.active(self.global_step)
@@ -211,16 +235,18 @@ class AutoencoderModule(lightning.LightningModule):
             regularizers.append(("explicit", self.explicit.weight, explicit))
         return regularizers
 
-    def _shown_to_critic(self, images: Tensor, draw: Draw, result: Reconstruction) -> tuple[Tensor, Tensor]:
-        """Pictures and reconstructions, transformed alike: those of the step, or decoded again for a fresh draw."""
-        # Latents of shrunken pictures can only be decoded as they are.
-        if self.transforms.critic == "same" or draw.kind == "low_resolution":
+    @torch.no_grad()
+    def _shown_to_critic(self, batch: dict[str, Tensor], draw: Draw, result: Reconstruction) -> tuple[Tensor, Tensor]:
+        """Images and reconstructions: those of the autoencoder's own pass, or of a second one with its own draw."""
+        if self.transforms.critic == "same":
             return result.target, result.images.detach()
-        fresh = self._draw(images, "critic")
-        fresh = fresh if fresh.kind == "equivariance" else PLAIN
-        with torch.no_grad():
-            decoded, _ = decode_transformed(self.autoencoder, result.latents, fresh)
-        return fresh.transform(images), decoded
+        fresh, _ = self._draw(batch["image"], "critic")
+        encoded = result.latents if self.quantized else result.posterior
+        if "low_resolution" in (draw.kind, fresh.kind):
+            encoded = None
+        noise = self._noise(batch, "critic posterior")
+        shown = reconstruct(self.autoencoder, batch["image"], fresh, noise, encoded)
+        return shown.target, shown.images
 
     def _critic_loss(self, shown: tuple[Tensor, Tensor] | None) -> Tensor:
         """The critic's loss on pictures and reconstructions; before its start a zero that reaches all parameters."""

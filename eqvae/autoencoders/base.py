@@ -43,6 +43,11 @@ class Autoencoder(nn.Module):
         """How convolutions pad: "zeros" or "reflect", see `eqvae.autoencoders.padding`."""
         return padding_mode(self.model)
 
+    @property
+    def smallest_latent_side(self) -> int:
+        """Rows of the smallest latent that encodes and decodes: a single one has nothing to reflect."""
+        return 2 if self.padding_mode == "reflect" else 1
+
     def fingerprint(self) -> str:
         """sha256 over names, shapes and float32 values of all weights; the normalization is compared on its own.
 
