@@ -8,6 +8,7 @@ for T = scaling followed by a quarter turn. Nothing here trains: a step is drawn
 out (`reconstruct`), and handed to whatever loss the module uses. `equivariance_errors` measures the result.
 """
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -265,10 +266,13 @@ def decode_transformed(autoencoder, latents: Tensor, draw: Draw) -> tuple[Tensor
     return autoencoder.decode(straight_through), codes
 
 
-def measured_transforms(latent_side: int, scales: Sequence[float] = MEASURED_SCALES) -> dict[str, SpatialTransform]:
+def measured_transforms(
+    latent_size: tuple[int, int], scales: Sequence[float] = MEASURED_SCALES
+) -> dict[str, SpatialTransform]:
     """The paper's probes, one at a time: turns of 90, 180, 270 degrees and the scales that fit the latent grid."""
     turns = {f"rotation {90 * k}": SpatialTransform(quarter_turns=k) for k in QUARTER_TURNS}
-    fitting = [s for s in scales if (latent_side * s).is_integer()]
+    side = math.gcd(*latent_size)  # what fits it fits both
+    fitting = [s for s in scales if (side * s).is_integer()]
     return turns | {f"scale {s:.2f}": SpatialTransform((s, s)) for s in fitting}
 
 
@@ -287,7 +291,7 @@ def equivariance_errors(autoencoder, images: Tensor) -> dict[str, dict[str, Tens
     """
     latents = autoencoder.encode(images).mean
     errors: dict[str, dict[str, Tensor]] = {"latent": {}, "decoded": {}}
-    for name, transform in measured_transforms(latents.shape[-1]).items():
+    for name, transform in measured_transforms(tuple(latents.shape[-2:])).items():
         transformed_image, transformed_latents = transform(images), transform(latents)
         expected = autoencoder.encode(transformed_image).mean
         errors["latent"][name] = _relative_square(transformed_latents, expected)

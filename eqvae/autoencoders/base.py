@@ -20,12 +20,16 @@ class Autoencoder(nn.Module):
     Args:
         model: the diffusers autoencoder; its weights train as this module's.
         normalization: of its latents; None takes the published constants of the model's config.
+
+    Raises:
+        ValueError: for constants that are no normalization, or one of another number of channels.
     """
 
     def __init__(self, model: AutoencoderKL | VQModel, normalization: Normalization | None = None):
         super().__init__()
         self.model = model
         self.normalization = normalization or _published_normalization(model)
+        self.normalization.require_channels(self.latent_channels)
         set_padding_mode(model, None)
 
     @property
