@@ -22,6 +22,7 @@ from eqvae.equivariance import (
 from eqvae.evaluation.autoencoder import AutoencoderEvaluation
 from eqvae.latents import create_cache_writer
 from eqvae.losses import AdversarialLoss, CodebookLoss, ExplicitLatentLoss, ReconstructionLoss, codebook_usage
+from eqvae.precision import encoding, require_float32_weights
 from eqvae.randomness import keyed_normal
 from eqvae.starting import require_large_images, require_large_validation_images
 from eqvae.training.nonfinite import FiniteGuard, OnNonFinite
@@ -61,6 +62,8 @@ class AutoencoderModule(lightning.LightningModule):
         cache_folder: where `predict` writes the latent cache; null: `latents` in the trainer's root folder.
         cache_dtype: "float16", "bfloat16" or "float32" of the stored latents.
         cache_content: "moments", of which every read draws a fresh sample, or one "sample" of half the size.
+        encoding_precision: "float32" or "bfloat16" of the encoder while a cache is written, whatever the trainer's
+            precision is; see `eqvae.precision.encoding`.
         on_nonfinite: "stop" or "skip" the update where a loss or gradient is not finite; see `FiniteGuard`.
         compile: train encoder, decoder and critic compiled by `torch.compile`; weights and files are the same, values
             differ in their last bits. On a CPU it needs a C++ compiler.
@@ -91,6 +94,7 @@ class AutoencoderModule(lightning.LightningModule):
         explicit: ExplicitLatentLoss | None = None,
         trainable: Literal["all", "decoder"] = "all",
         compile: bool = False,
+        encoding_precision: Literal["float32", "bfloat16"] = "float32",
     ):
         super().__init__()
         self.automatic_optimization = False
@@ -124,15 +128,12 @@ class AutoencoderModule(lightning.LightningModule):
         self.export_folder, self.num_normalization_images = export_folder, num_normalization_images
         self.evaluation = evaluation or AutoencoderEvaluation()
         self.cache_folder, self.cache_dtype, self.cache_content = cache_folder, cache_dtype, cache_content
+        self.encoding_precision = encoding_precision
         self.guard = FiniteGuard(on_nonfinite)
         self.compiled = compile
 
     def setup(self, stage: str) -> None:
-        if str(self.trainer.precision).startswith("16"):
-            raise ValueError(
-                f"trainer.precision {self.trainer.precision}: float16 overflows in losses summed over pixels; "
-                "use bf16-mixed or 32-true"
-            )
+        require_float32_weights(self.trainer.precision)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         networks = [self.autoencoder] if self.critic is None else [self.autoencoder, self.critic]
@@ -285,7 +286,8 @@ class AutoencoderModule(lightning.LightningModule):
         statistics = LatentStatistics()
         self.autoencoder.eval()
         for batch in self.trainer.datamodule.sequential_loader("train", limit=self.num_normalization_images):
-            encoded = self.autoencoder.encode(batch["image"].to(self.device))
+            with encoding("float32", self.device):
+                encoded = self.autoencoder.encode(batch["image"].to(self.device))
             if self.quantized:
                 statistics.update(encoded.latents, torch.zeros_like(encoded.latents))
             else:
@@ -311,6 +313,7 @@ class AutoencoderModule(lightning.LightningModule):
             "dataset": self.trainer.datamodule.description(),
             "dtype": self.cache_dtype,
             "content": self.cache_content,
+            "encoding_precision": self.encoding_precision,
             "rank": self.global_rank,
             "num_replicas": self.trainer.world_size,
         }
