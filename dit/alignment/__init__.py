@@ -2,7 +2,7 @@
 
 Source: Yu et al., "Representation alignment for generation", 2024. An option of stage 2: `encoders` turn pictures into
 targets, `objective` holds projector and loss, `cache_module` writes targets to disk,
-`public` turns weights of REPA's checkpoints into ours; `projectors`, `cknna` and `measure` tell after training how well
+`projectors`, `cknna` and `measure` tell after training how well
 each block is aligned.
 """
 
