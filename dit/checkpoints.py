@@ -10,7 +10,7 @@ from torch import nn
 
 from dit.backbones import BACKBONES, SiT
 from dit.objectives import OBJECTIVES, Diffusion, Flow, Objective
-from dit.public import public_latents, read_public_backbone
+from dit.public.transformer import public_latents, read_public_backbone
 from eqvae.latents import LatentSpec
 from eqvae.training.averaging import averaged_weights
 from eqvae.training.checkpoints import load_checkpoint
@@ -102,7 +102,14 @@ def load_generator(
     return Generator(
         backbone.eval().requires_grad_(False),
         OBJECTIVES[about["objective"]["name"]](**about["objective"]["config"]),
-        LatentSpec.from_dict(about["latents"]),
+        _latents(about["latents"], path),
         about["autoencoder"],
         checkpoint["global_step"],
     )
+
+
+def _latents(about: dict[str, Any], path: str | Path) -> LatentSpec:
+    try:
+        return LatentSpec.from_dict(about)
+    except ValueError as error:
+        raise ValueError(f"checkpoint {path}: its latents cannot be: {error}") from None

@@ -150,6 +150,10 @@ class ImageDataModule(lightning.LightningDataModule):
             if skipped := getattr(source, "num_skipped", 0):
                 rank_zero_warn(f"{skipped} of {len(source)} {split} pictures could not be read: skipped")
 
+    def image_size(self, split: str) -> tuple[int, int]:
+        """(height, width) of the images of "train" or "validation", read off the first."""
+        return tuple(self.sources[split][0][0].shape[-2:])
+
     def description(self, split: str = "train") -> dict:
         """What a latent cache records of its images."""
         return describe_pictures(self.sources[split])

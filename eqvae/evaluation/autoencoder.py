@@ -11,8 +11,8 @@ from eqvae.autoencoders import KLAutoencoder, LatentStatistics
 from eqvae.equivariance import equivariance_errors
 from eqvae.evaluation.latents import effective_rank, high_frequency_share, intrinsic_dimension, radial_power_spectrum
 from eqvae.evaluation.quantization import ContinuousView, images_to_latents
-from eqvae.evaluation.reconstruction import ReconstructionMetrics
-from eqvae.losses.perceptual import BACKBONE_URLS
+from eqvae.evaluation.reconstruction import SSIM_WINDOW, ReconstructionMetrics
+from eqvae.losses.perceptual import BACKBONE_URLS, SMALLEST_SIDES
 from eqvae.selection import describe_selection, evenly_spaced
 from eqvae.weights import is_at_hand
 
@@ -164,6 +164,12 @@ class AutoencoderEvaluation:
         ]
         why = f" (published weights are not at hand: evaluation.{', evaluation.'.join(missing)})" if missing else ""
         return f"measured with {used}{why}"
+
+    @property
+    def smallest_sides(self) -> dict[str, int]:
+        """Shortest side in pixels that each metric can judge, by its name."""
+        perceptual = self.networks["perceptual"]
+        return {"SSIM": SSIM_WINDOW, perceptual: SMALLEST_SIDES.get(perceptual, 1)}
 
     def reset(self, expected_images: int | None = None) -> None:
         """Forget what was accumulated; so many images will come (None: unknown, see `LatentMetrics`)."""
