@@ -77,9 +77,10 @@ def _part_problems(key: str, part: Trained | Start) -> list[Problem]:
         config = load_config(part.config, part.overrides)
     except ValueError as error:
         return [(f"{key}.config", str(error))]
+    where = f"{key}.overrides" if part.overrides else f"{key}.config"
     if not isinstance(part, Arm):
-        return _batch_problems(key, config)
-    found = _batch_problems(key, config) if part.autoencoder is None else []
+        return _batch_problems(where, config)
+    found = _batch_problems(where, config) if part.autoencoder is None else []
     found += _folder_problems(f"{key}.autoencoder", part.autoencoder) if part.autoencoder is not None else []
     if part.at_step is not None:
         last = value_at(config, "trainer.max_steps")

@@ -142,7 +142,12 @@ def test_two_processes_write_one_cache_byte_for_byte(tmp_path, monkeypatch, num_
             overrides |= {"trainer.strategy": "ddp_fork", "trainer.devices": count}
         run = stage_one(tmp_path / str(count), overrides)
         run.trainer.predict(run.model, run.datamodule, return_predictions=False)
-        folders.append(tmp_path / str(count) / "latents")
-    one, two = ({f.name: f.read_bytes() for f in folder.iterdir() if f.suffix != ".lock"} for folder in folders)
-    assert one == two
-    assert len([name for name in one if name.startswith("shard-")]) == -(-num_images // 10)
+        folders.append(tmp_path / str(count))
+    for name, count in (("latents", num_images), ("latents-validation", 32)):
+        one, two = (contents(folder / name) for folder in folders)
+        assert one == two
+        assert len([name for name in one if name.startswith("shard-")]) == -(-count // 10)
+
+
+def contents(folder):
+    return {file.name: file.read_bytes() for file in folder.iterdir() if file.suffix != ".lock"}
