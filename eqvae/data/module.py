@@ -121,7 +121,9 @@ class ImageDataModule(lightning.LightningDataModule):
     def _validation_loader(self, limit_batches: int | float | None) -> DataLoader:
         limit_batches = 1.0 if limit_batches is None else limit_batches
         batches = self._sequential("validation", self.num_validation_images, limit_batches)
-        rank_zero_info(f"validation images: {describe_selection(len(batches.ids), len(self.sources['validation']))}")
+        which = describe_selection(len(batches.ids), len(self.sources["validation"]))
+        held_out = self.sources["validation"] is not self.sources["train"]
+        rank_zero_info(f"validation images: {which}" + ("" if held_out else " (those of the training: none held out)"))
         return batches.loader(self.num_workers)
 
     def predict_dataloader(self) -> DataLoader | list[DataLoader]:
