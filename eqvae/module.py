@@ -22,7 +22,7 @@ from eqvae.equivariance import (
 from eqvae.evaluation.autoencoder import AutoencoderEvaluation
 from eqvae.latents import create_cache_writer
 from eqvae.losses import AdversarialLoss, CodebookLoss, ExplicitLatentLoss, ReconstructionLoss, codebook_usage
-from eqvae.precision import encoding, require_float32_weights
+from eqvae.precision import at_least_float32, encoding, require_float32_weights
 from eqvae.randomness import keyed_normal
 from eqvae.starting import TrainingStart, require_large_images, require_large_validation_images
 from eqvae.training.nonfinite import FiniteGuard, OnNonFinite
@@ -220,7 +220,7 @@ class AutoencoderModule(lightning.LightningModule):
 
     def _autoencoder_loss(self, result: Reconstruction, explicit: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         """A scalar with the autoencoder's gradients, and the terms to log."""
-        decoded, target = result.images.float(), result.target.float()
+        decoded, target = at_least_float32(result.images), at_least_float32(result.target)
         leaf = decoded.detach().requires_grad_()
         terms = self.reconstruction(leaf, target)
         (image_grad,) = torch.autograd.grad(terms["nll"], leaf)
@@ -245,7 +245,7 @@ class AutoencoderModule(lightning.LightningModule):
         """Name, weight and value of what acts on latents."""
         if self.quantized:
             return [("codebook", self.codebook.weight, self.codebook(result.codes))]
-        regularizers = [("kl", self.kl_weight, result.posterior.kl().float().mean())]
+        regularizers = [("kl", self.kl_weight, at_least_float32(result.posterior.kl()).mean())]
         if explicit is not None:
             regularizers.append(("explicit", self.explicit.weight, explicit))
         return regularizers
@@ -268,7 +268,7 @@ class AutoencoderModule(lightning.LightningModule):
         if shown is None:
             return sum(parameter.sum() for parameter in self.critic.parameters()) * 0.0
         real, fake = shown
-        return self.adversarial.critic_loss(self.critic(real.float()), self.critic(fake.float()))
+        return self.adversarial.critic_loss(self.critic(at_least_float32(real)), self.critic(at_least_float32(fake)))
 
     def _step(self) -> None:
         step = self.global_step

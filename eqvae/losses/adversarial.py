@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from eqvae.precision import at_least_float32
+
 MAXIMUM_WEIGHT = 1e4
 
 
@@ -114,7 +116,7 @@ class AdversarialLoss:
         norms = []
         for grad in (nll_grad, gan_grad):
             (at_layer,) = torch.autograd.grad(images, last_layer, grad, retain_graph=True)
-            norms.append(_mean_over_devices(at_layer.float()).norm())
+            norms.append(_mean_over_devices(at_least_float32(at_layer)).norm())
         return (norms[0] / (norms[1] + 1e-4)).clamp(0.0, MAXIMUM_WEIGHT) * self.weight
 
 
