@@ -6,6 +6,7 @@ from zlib import crc32
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -14,9 +15,10 @@ from eqvae.autoencoders.ldm import ldm_name
 from eqvae.equivariance import TransformDistribution
 from eqvae.losses import AdversarialLoss, PatchCritic
 from eqvae.module import AutoencoderModule
+from eqvae.training.cli import TrainCLI
 from tests.eqvae.test_objective import PIXELS, TINY_VQ, fit
 from tests.fixtures import load_fixture, model_weights
-from tests.tiny import TINY_AUTOENCODER
+from tests.tiny import TINY_AUTOENCODER, options
 
 GROUPS = {"norm_num_groups": 4}
 REGISTERED = (
@@ -154,10 +156,10 @@ def learning_rate(module: AutoencoderModule, caplog) -> tuple[float, str]:
 
 
 def test_learning_rate_absolute_scaled_or_restored(checkpoint, caplog):
-    options = {"learning_rate": 4.5e-6, "accumulate_batches": 3}
-    assert learning_rate(module_of(checkpoint, **options), caplog) == (4.5e-6, "learning rate 4.5e-06")
+    settings = {"learning_rate": 4.5e-6, "accumulate_batches": 3}
+    assert learning_rate(module_of(checkpoint, **settings), caplog) == (4.5e-6, "learning rate 4.5e-06")
     caplog.clear()
-    rate, line = learning_rate(module_of(checkpoint, **options, scale_learning_rate=True), caplog)
+    rate, line = learning_rate(module_of(checkpoint, **settings, scale_learning_rate=True), caplog)
     assert rate == pytest.approx(4.5e-6 * 1 * 4 * 3, rel=1e-15)
     assert line == "learning rate 5.4e-05 = 4.5e-06 x 1 devices x 4 images x 3 batches"
     caplog.clear()
@@ -169,6 +171,48 @@ def test_a_restored_run_goes_on_with_the_moments(checkpoint):
     module = fit(module_of(checkpoint, transforms=TransformDistribution(), learning_rate="restored"), steps=2)
     optimizer = module.trainer.optimizers[0]
     assert {float(state["step"]) for state in optimizer.state.values()} == {5.0}
+
+
+RECIPES = ("eq-vae-paper", "eq-vae-released", "eq-vae-ema", "sd-vae-ordinary")
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_published_recipes_go_on_from_kl_f8(recipe):
+    """Not from sd-vae-ft-ema, which is a control of its own, and not with a critic of random weights at step 0."""
+    model = yaml.safe_load(Path(f"configs/eqvae/{recipe}.yaml").read_text())["model"]["init_args"]
+    start = "weights/kl-f8.ckpt"
+    assert model["autoencoder"] == {"source": start, "config": {"family": "sd"}}
+    assert (model["adversarial"]["critic_weights"], model["optimizer_state"]) == (start, start)
+    assert (model["learning_rate"], model["scale_learning_rate"]) == ("restored", False)
+    control = yaml.safe_load(Path("configs/eqvae/control-ft-ema.yaml").read_text())
+    assert control["model"]["init_args"]["autoencoder"] == "stabilityai/sd-vae-ft-ema"
+    assert control["trainer"]["max_steps"] == 0
+
+
+def test_a_published_recipe_trains_from_such_a_checkpoint(checkpoint, tmp_path):
+    small = {
+        "trainer.default_root_dir": tmp_path,
+        "trainer.max_steps": 1,
+        "trainer.limit_val_batches": 0,
+        "trainer.accelerator": "cpu",
+        "model.init_args.autoencoder": f"{{source: {checkpoint}, config: {{norm_num_groups: 4}}}}",
+        "model.init_args.adversarial.critic_weights": checkpoint,
+        "model.init_args.adversarial.num_layers": 1,
+        "model.init_args.adversarial.base_channels": 8,
+        "model.init_args.optimizer_state": checkpoint,
+        "model.init_args.reconstruction.perceptual": "none",
+        "model.init_args.num_normalization_images": 4,
+        "data.init_args.train": "{class_path: eqvae.data.ShapesSource, init_args: {num_images: 40, image_size: 32}}",
+        "data.init_args.validation": "null",
+        "data.init_args.num_workers": 0,
+    }
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False}
+    args = ["--config", "configs/eqvae/eq-vae-released.yaml", *options(small)]
+    cli = TrainCLI(args, run=False, trainer_defaults=quiet)
+    cli.trainer.fit(cli.model, cli.datamodule)
+    assert cli.model.learning_rate == 2e-5
+    assert {float(state["step"]) for state in cli.trainer.optimizers[1].state.values()} == {4.0}
+    assert load_autoencoder(tmp_path / "autoencoder").normalization.num_images == 4
 
 
 def without(path: Path, **changes) -> Path:
@@ -185,9 +229,9 @@ def test_options_that_contradict_each_other_or_name_nothing(checkpoint, tmp_path
         ({"critic": "none.ckpt"}, r"adversarial\.critic_weights: no file at none\.ckpt"),
         ({"optimizer": "none.ckpt"}, r"optimizer_state: no file at none\.ckpt"),
     ]
-    for options, pattern in cases:
+    for settings, pattern in cases:
         with pytest.raises(ValueError, match=pattern):
-            module_of(checkpoint, **options)
+            module_of(checkpoint, **settings)
     with pytest.raises(ValueError, match="critic_weights autoencoder: the autoencoder comes from no single file"):
         module_of(None)
 
