@@ -130,7 +130,7 @@ class AutoencoderModule(lightning.LightningModule):
         if self.critic is not None:
             self._smallest_sides["the critic of adversarial"] = self.critic.smallest_side
         self.kl_weight = kl_weight
-        self.betas = tuple(betas)
+        self.learning_rate, self.betas = learning_rate, tuple(betas)  # the rate is settled with the first batch
         self.warmup_steps, self.decay = warmup_steps, decay
         self.gradient_clip_norm = gradient_clip_norm
         self.accumulate_batches = accumulate_batches
@@ -150,6 +150,8 @@ class AutoencoderModule(lightning.LightningModule):
         parameters = [[value for value in net.parameters() if value.requires_grad] for net in networks]
         optimizers = [torch.optim.Adam(values, betas=self.betas, foreach=True) for values in parameters]
         self.start.restore_optimizers(optimizers, self.autoencoder, self.critic)
+        for optimizer in optimizers:
+            set_learning_rate(optimizer, self.start.learning_rate)  # the base, `_step` sets it for each
         return optimizers
 
     def on_fit_start(self) -> None:
