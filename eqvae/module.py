@@ -56,7 +56,7 @@ class AutoencoderModule(lightning.LightningModule):
             critic comes from there, too.
         betas: of Adam.
         warmup_steps: steps of linear warm-up.
-        decay: "constant" or "cosine" to zero at max_steps.
+        decay: of the learning rate, see `learning_rate_factor`: "constant", "cosine" or "cosine_in_last_tenth".
         gradient_clip_norm: largest gradient norm of the autoencoder; null does not clip.
         accumulate_batches: batches whose gradients are averaged into one step.
         seed: of transforms, posterior samples and random weights.
