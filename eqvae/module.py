@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
-from eqvae.autoencoders import LatentStatistics, load_autoencoder, source_file
+from eqvae.autoencoders import LatentStatistics, Normalization, load_autoencoder, source_file
 from eqvae.equivariance import (
     Draw,
     Reconstruction,
@@ -20,11 +20,13 @@ from eqvae.equivariance import (
     reconstruct,
 )
 from eqvae.evaluation.autoencoder import AutoencoderEvaluation
-from eqvae.latents import create_cache_writer
+from eqvae.latents import LatentCacheWriter, create_cache_writer
 from eqvae.losses import AdversarialLoss, CodebookLoss, ExplicitLatentLoss, ReconstructionLoss, codebook_usage
 from eqvae.precision import at_least_float32, encoding, require_float32_weights
 from eqvae.randomness import keyed_normal
+from eqvae.selection import describe_selection
 from eqvae.starting import TrainingStart, require_large_images, require_large_validation_images
+from eqvae.stream import SequentialBatches, count_batches_anew
 from eqvae.training.nonfinite import FiniteGuard, OnNonFinite
 from eqvae.training.schedules import Decay, learning_rate_factor, set_learning_rate
 
@@ -61,9 +63,11 @@ class AutoencoderModule(lightning.LightningModule):
         accumulate_batches: batches whose gradients are averaged into one step.
         seed: of transforms, posterior samples and random weights.
         export_folder: where `fit` leaves the autoencoder; null: `autoencoder` in the trainer's root folder.
-        num_normalization_images: training images on which the latent normalization is estimated.
+        num_normalization_images: training images, evenly spaced, on which the latent normalization is estimated.
         evaluation: what `validate` measures.
-        cache_folder: where `predict` writes the latent cache; null: `latents` in the trainer's root folder.
+        cache_folder: where `predict` writes the latent cache; null: `latents` in the trainer's root folder. That of the
+            validation images lies beside it, `-validation` behind its name.
+        cache_validation: whether `predict` also caches validation images, where the data module has some of its own.
         cache_dtype: "float16", "bfloat16" or "float32" of the stored latents.
         cache_content: "moments", of which every read draws a fresh sample, or one "sample" of half the size.
         encoding_precision: "float32" or "bfloat16" of the encoder while a cache is written, whatever the trainer's
@@ -93,6 +97,7 @@ class AutoencoderModule(lightning.LightningModule):
         cache_folder: str | None = None,
         cache_dtype: str = "float16",
         cache_content: str = "moments",
+        cache_validation: bool = True,
         on_nonfinite: OnNonFinite = "stop",
         codebook: CodebookLoss | None = None,
         explicit: ExplicitLatentLoss | None = None,
@@ -138,6 +143,7 @@ class AutoencoderModule(lightning.LightningModule):
         self.export_folder, self.num_normalization_images = export_folder, num_normalization_images
         self.evaluation = evaluation or AutoencoderEvaluation()
         self.cache_folder, self.cache_dtype, self.cache_content = cache_folder, cache_dtype, cache_content
+        self.cache_validation = cache_validation
         self.encoding_precision = encoding_precision
         self.guard = FiniteGuard(on_nonfinite)
         self.compiled = compile
@@ -153,6 +159,10 @@ class AutoencoderModule(lightning.LightningModule):
         for optimizer in optimizers:
             set_learning_rate(optimizer, self.start.learning_rate)  # the base, `_step` sets it for each
         return optimizers
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self._trainer is not None:  # there is none where only weights are loaded
+            count_batches_anew(checkpoint, self.trainer)
 
     def on_fit_start(self) -> None:
         self._begun = False
@@ -298,20 +308,31 @@ class AutoencoderModule(lightning.LightningModule):
             self.autoencoder.save_pretrained(self._output_folder(self.export_folder, "autoencoder"))
 
     @torch.no_grad()
-    def _estimate_normalization(self):
+    def _estimate_normalization(self) -> Normalization:
         statistics = LatentStatistics()
         self.autoencoder.eval()
-        for batch in self.trainer.datamodule.sequential_loader("train", limit=self.num_normalization_images):
+        data = self.trainer.datamodule
+        for batch in data.sequential_loader("train", limit=self.num_normalization_images):
             with encoding("float32", self.device):
                 encoded = self.autoencoder.encode(batch["image"].to(self.device))
             if self.quantized:
                 statistics.update(encoded.latents, torch.zeros_like(encoded.latents))
             else:
                 statistics.update(encoded.mean, encoded.std)
-        return statistics.normalization()
+        return statistics.normalization(describe_selection(statistics.num_images, len(data.sources["train"])))
 
     def on_validation_start(self) -> None:
-        self.evaluation.reset()
+        self.evaluation.reset(self._expected_images())
+        rank_zero_info(self.evaluation.describe())
+
+    def _expected_images(self) -> int | None:
+        """How many images this validation will read; None where a loader of another kind does not tell."""
+        trainer = self.trainer
+        loader, num_batches = trainer.val_dataloaders, trainer.num_val_batches
+        if trainer.testing:
+            loader, num_batches = trainer.test_dataloaders, trainer.num_test_batches
+        batches = getattr(loader, "dataset", None)
+        return batches.count_images(num_batches[0]) if isinstance(batches, SequentialBatches) else None
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         with torch.autocast(self.device.type, enabled=False):
@@ -324,31 +345,36 @@ class AutoencoderModule(lightning.LightningModule):
     on_test_start, test_step, on_test_epoch_end = on_validation_start, validation_step, on_validation_epoch_end
 
     def on_predict_start(self) -> None:
-        folder = self._output_folder(self.cache_folder, "latents")
-        options = {
-            "dataset": self.trainer.datamodule.description(),
-            "dtype": self.cache_dtype,
-            "content": self.cache_content,
-            "encoding_precision": self.encoding_precision,
-            "rank": self.global_rank,
-            "num_replicas": self.trainer.world_size,
-        }
         if not self.trainer.is_global_zero:
-            self.trainer.strategy.barrier("cache opened")
-        self._writer = create_cache_writer(folder, self.autoencoder, **options)
+            self.trainer.strategy.barrier("caches opened")
+        self._writers = [self._open_writer(split) for split in self.trainer.datamodule.cached_splits]
         if self.trainer.is_global_zero:
-            self.trainer.strategy.barrier("cache opened")
-
+            self.trainer.strategy.barrier("caches opened")
         self._started, self._num_read = time.perf_counter(), 0
 
-    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        self._writer.add(batch)
+    def _open_writer(self, split: str) -> LatentCacheWriter:
+        folder = self._output_folder(self.cache_folder, "latents")
+        return create_cache_writer(
+            folder if split == "train" else folder.with_name(f"{folder.name}-{split}"),
+            self.autoencoder,
+            dataset=self.trainer.datamodule.description(split),
+            dtype=self.cache_dtype,
+            content=self.cache_content,
+            encoding_precision=self.encoding_precision,
+            rank=self.global_rank,
+            num_replicas=self.trainer.world_size,
+        )
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._writers[dataloader_idx].add(batch)
         self._num_read += len(batch["index"])
 
     def on_predict_end(self) -> None:
-        self._writer.finish(wait=self.trainer.strategy.barrier)
+        for writer in self._writers:
+            writer.finish(wait=self.trainer.strategy.barrier)
+            rank_zero_info(f"latent cache: {writer.folder}, {writer.dataset['num_images']} images")
         speed = self._num_read / (time.perf_counter() - self._started)
-        rank_zero_info(f"{self._num_read} pictures cached, {speed:.1f} per second and process")
+        rank_zero_info(f"{self._num_read} images cached, {speed:.1f} per second and process")
 
     def _output_folder(self, folder: str | None, name: str) -> Path:
         return Path(folder) if folder else Path(self.trainer.default_root_dir) / name

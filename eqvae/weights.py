@@ -43,6 +43,11 @@ def load_weights(url: str, local_file: str | None, option: str) -> dict[str, Ten
     return weights
 
 
+def is_at_hand(url: str, local_file: str | None) -> bool:
+    """Whether `load_weights` needs no network: a local file was given, or the download lies in the hub's cache."""
+    return local_file is not None or (Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name).is_file()
+
+
 def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file or of a torch checkpoint, on the CPU; of its `state_dict` where it has one.
 

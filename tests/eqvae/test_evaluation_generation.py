@@ -188,6 +188,7 @@ def test_results_say_what_they_hold_for(tmp_path, monkeypatch, capsys):
     assert "fid" not in result
     assert (result["num_reference"], result["num_generated"], result["image_size"]) == (12, 12, 16)
     assert (result["uint8_rule"], result["extractor"]) == ("truncate", "efficientnet_lite0")
+    assert (result["images"], result["reference"]["images"]) == ("all 12", "all 12")
     assert result["versions"]["torch"].startswith(torch.__version__.split("+")[0])
     capsys.readouterr()
     run(monkeypatch, *words, "--num-images", 8, "--compare-with", tmp_path / "a.json")

@@ -13,7 +13,7 @@ from eqvae.losses.adversarial import MAXIMUM_WEIGHT
 from eqvae.training.checkpoints import load_checkpoint
 from tests.tiny import stage_one, stage_two
 
-STEPS = 20
+STEPS, GLOBAL_BATCH = 20, 8
 
 
 class RecordLoss(Callback):
@@ -33,7 +33,7 @@ class RecordLoss(Callback):
             torch.save(values | {"weights": weights}, self.path)
 
 
-def options(num_processes: int, batch_size: int = 8) -> dict:
+def options(num_processes: int) -> dict:
     settings = {
         "trainer.accelerator": "cpu",
         "trainer.max_steps": STEPS,
@@ -41,7 +41,7 @@ def options(num_processes: int, batch_size: int = 8) -> dict:
         "trainer.callbacks": "[]",
         "trainer.enable_checkpointing": False,
         "trainer.limit_val_batches": 0,
-        "data.init_args.batch_size": batch_size // num_processes,
+        "data.init_args.global_batch_size": GLOBAL_BATCH,
     }
     if num_processes > 1:
         settings |= {"trainer.strategy": "ddp_fork", "trainer.devices": num_processes}
@@ -165,7 +165,12 @@ def test_two_processes_write_one_cache_byte_for_byte(tmp_path, monkeypatch, num_
             overrides |= {"trainer.strategy": "ddp_fork", "trainer.devices": count}
         run = stage_one(tmp_path / str(count), overrides)
         run.trainer.predict(run.model, run.datamodule, return_predictions=False)
-        folders.append(tmp_path / str(count) / "latents")
-    one, two = ({f.name: f.read_bytes() for f in folder.iterdir() if f.suffix != ".lock"} for folder in folders)
-    assert one == two
-    assert len([name for name in one if name.startswith("shard-")]) == -(-num_images // 10)
+        folders.append(tmp_path / str(count))
+    for name, count in (("latents", num_images), ("latents-validation", 32)):
+        one, two = (contents(folder / name) for folder in folders)
+        assert one == two
+        assert len([name for name in one if name.startswith("shard-")]) == -(-count // 10)
+
+
+def contents(folder):
+    return {file.name: file.read_bytes() for file in folder.iterdir() if file.suffix != ".lock"}

@@ -54,7 +54,7 @@ def fit(folder, cache, num_processes: int, resume=None, overrides=None) -> dict:
         "model.init_args.backbone.init_args.depth": 2,
         "model.init_args.backbone.init_args.gradient_checkpointing": True,
         "model.init_args.learning_rate": 1e-4,
-        "data.init_args.batch_size": GLOBAL_BATCH // num_processes,
+        "data.init_args.global_batch_size": GLOBAL_BATCH,
     }
     callbacks = [
         ExponentialMovingAverage(DECAYS),
