@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
-from eqvae.autoencoders import LatentStatistics, Normalization, load_autoencoder
+from eqvae.autoencoders import LatentStatistics, Normalization, load_autoencoder, source_file
 from eqvae.equivariance import (
     Draw,
     Reconstruction,
@@ -22,10 +22,10 @@ from eqvae.equivariance import (
 from eqvae.evaluation.autoencoder import AutoencoderEvaluation
 from eqvae.latents import LatentCacheWriter, create_cache_writer
 from eqvae.losses import AdversarialLoss, CodebookLoss, ExplicitLatentLoss, ReconstructionLoss, codebook_usage
-from eqvae.precision import encoding, require_float32_weights
+from eqvae.precision import at_least_float32, encoding, require_float32_weights
 from eqvae.randomness import keyed_normal
 from eqvae.selection import describe_selection
-from eqvae.starting import require_large_images, require_large_validation_images
+from eqvae.starting import TrainingStart, require_large_images, require_large_validation_images
 from eqvae.stream import SequentialBatches, count_batches_anew
 from eqvae.training.nonfinite import FiniteGuard, OnNonFinite
 from eqvae.training.schedules import Decay, learning_rate_factor, set_learning_rate
@@ -51,7 +51,11 @@ class AutoencoderModule(lightning.LightningModule):
         codebook: what moves features and codebook of a VQ autoencoder; null takes VQ-GAN's.
         explicit: replaces the transformed reconstruction by a loss on latents; the ablation that collapses.
         trainable: "all", or "decoder", which leaves latents bit for bit as they are (sd-vae-ft-ema, -mse).
-        learning_rate: of Adam for both networks.
+        learning_rate: of Adam for both networks, or "restored": that of the checkpoint of `optimizer_state`.
+        scale_learning_rate: multiply it by devices x images per batch x accumulated batches, latent-diffusion's rule.
+        optimizer_state: null starts Adam afresh. A training checkpoint of latent-diffusion or taming, or "autoencoder"
+            for the file that the autoencoder comes from, goes on with its moments, the critic's included where the
+            critic comes from there, too.
         betas: of Adam.
         warmup_steps: steps of linear warm-up.
         decay: of the learning rate, see `learning_rate_factor`: "constant", "cosine" or "cosine_in_last_tenth".
@@ -80,7 +84,7 @@ class AutoencoderModule(lightning.LightningModule):
         reconstruction: ReconstructionLoss | None = None,
         adversarial: AdversarialLoss | None = None,
         kl_weight: float = 1e-6,
-        learning_rate: float = 4.5e-6,
+        learning_rate: float | Literal["restored"] = 4.5e-6,
         betas: tuple[float, float] = (0.5, 0.9),
         warmup_steps: int = 0,
         decay: Decay = "constant",
@@ -100,6 +104,8 @@ class AutoencoderModule(lightning.LightningModule):
         trainable: Literal["all", "decoder"] = "all",
         compile: bool = False,
         encoding_precision: Literal["float32", "bfloat16"] = "float32",
+        scale_learning_rate: bool = False,
+        optimizer_state: str | None = None,
     ):
         super().__init__()
         self.automatic_optimization = False
@@ -121,11 +127,15 @@ class AutoencoderModule(lightning.LightningModule):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.critic = adversarial.create_critic() if adversarial else None
+        critic_weights = adversarial.critic_weights if adversarial else None
+        origin = (source_file(autoencoder), critic_weights, optimizer_state)
+        self.start = TrainingStart(*origin, learning_rate, scale_learning_rate)
+        self.start.load_critic(self.critic)
         self._smallest_sides = {"reconstruction.perceptual": self.reconstruction.smallest_side}
         if self.critic is not None:
             self._smallest_sides["the critic of adversarial"] = self.critic.smallest_side
         self.kl_weight = kl_weight
-        self.learning_rate, self.betas = learning_rate, tuple(betas)
+        self.learning_rate, self.betas = learning_rate, tuple(betas)  # the rate is settled with the first batch
         self.warmup_steps, self.decay = warmup_steps, decay
         self.gradient_clip_norm = gradient_clip_norm
         self.accumulate_batches = accumulate_batches
@@ -144,7 +154,11 @@ class AutoencoderModule(lightning.LightningModule):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         networks = [self.autoencoder] if self.critic is None else [self.autoencoder, self.critic]
         parameters = [[value for value in net.parameters() if value.requires_grad] for net in networks]
-        return [torch.optim.Adam(values, self.learning_rate, self.betas, foreach=True) for values in parameters]
+        optimizers = [torch.optim.Adam(values, betas=self.betas, foreach=True) for values in parameters]
+        self.start.restore_optimizers(optimizers, self.autoencoder, self.critic)
+        for optimizer in optimizers:
+            set_learning_rate(optimizer, self.start.learning_rate)  # the base, `_step` sets it for each
+        return optimizers
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self._trainer is not None:  # there is none where only weights are loaded
@@ -163,6 +177,8 @@ class AutoencoderModule(lightning.LightningModule):
 
     def _begin(self, images: Tensor) -> None:
         """What the first images settle, before they are used."""
+        amounts = (self.trainer.world_size, len(images), self.accumulate_batches)
+        self.learning_rate = self.start.settle_learning_rate(*amounts)
         size, factor = tuple(images.shape[-2:]), self.autoencoder.downsampling_factor
         padding = factor * self.autoencoder.smallest_latent_side
         require_large_images(size, factor, self.transforms, self._smallest_sides | {"its padding_mode": padding})
@@ -216,7 +232,7 @@ class AutoencoderModule(lightning.LightningModule):
 
     def _autoencoder_loss(self, result: Reconstruction, explicit: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         """A scalar with the autoencoder's gradients, and the terms to log."""
-        decoded, target = result.images.float(), result.target.float()
+        decoded, target = at_least_float32(result.images), at_least_float32(result.target)
         leaf = decoded.detach().requires_grad_()
         terms = self.reconstruction(leaf, target)
         (image_grad,) = torch.autograd.grad(terms["nll"], leaf)
@@ -241,7 +257,7 @@ class AutoencoderModule(lightning.LightningModule):
         """Name, weight and value of what acts on latents."""
         if self.quantized:
             return [("codebook", self.codebook.weight, self.codebook(result.codes))]
-        regularizers = [("kl", self.kl_weight, result.posterior.kl().float().mean())]
+        regularizers = [("kl", self.kl_weight, at_least_float32(result.posterior.kl()).mean())]
         if explicit is not None:
             regularizers.append(("explicit", self.explicit.weight, explicit))
         return regularizers
@@ -264,7 +280,7 @@ class AutoencoderModule(lightning.LightningModule):
         if shown is None:
             return sum(parameter.sum() for parameter in self.critic.parameters()) * 0.0
         real, fake = shown
-        return self.adversarial.critic_loss(self.critic(real.float()), self.critic(fake.float()))
+        return self.adversarial.critic_loss(self.critic(at_least_float32(real)), self.critic(at_least_float32(fake)))
 
     def _step(self) -> None:
         step = self.global_step

@@ -48,6 +48,24 @@ def options(num_processes: int) -> dict:
     return settings
 
 
+class InFloat64(Callback):
+    """Trains in float64, so that what is compared is what the processes do.
+
+    One process sums the gradients of a batch, two sum those of their halves and then both sums. In float32 these sums
+    differ by 1e-7 of their terms, and Adam divides by the gradient: where the terms of an entry cancel to 1e-5 of their
+    size, its step is 1e-2 of the learning rate off, on one processor and not on another. In float64 it is 1e-11.
+    """
+
+    def setup(self, trainer, module, stage):
+        module.double()
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        batch.update({name: value.double() for name, value in batch.items() if value.is_floating_point()})
+
+    def on_train_end(self, trainer, module):
+        module.float()
+
+
 def fit(stage: int, folder, cache, num_processes: int, callbacks=(), overrides=None, prepare=None) -> dict:
     path = folder / "result.pt"
     folder.mkdir(exist_ok=True)
@@ -65,8 +83,9 @@ def fit(stage: int, folder, cache, num_processes: int, callbacks=(), overrides=N
 
 @pytest.mark.parametrize("stage", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_two_processes_equal_one(stage, cache, tmp_path):
-    gentle = {"model.init_args.learning_rate": 1e-4}
-    assert_equal_runs(*(fit(stage, tmp_path / str(count), cache, count, overrides=gentle) for count in (1, 2)))
+    settings = {"model.init_args.learning_rate": 1e-4}
+    runs = [fit(stage, tmp_path / str(count), cache, count, [InFloat64()], settings) for count in (1, 2)]
+    assert_equal_runs(*runs, learning_rate=1e-4)
 
 
 def without_batch_norm(module):
@@ -83,20 +102,24 @@ def test_two_processes_equal_one_with_a_critic(cache, tmp_path):
     overrides = {f"model.init_args.adversarial.{key}": value for key, value in settings.items()}
     overrides |= {"model.init_args.learning_rate": 1e-5, "model.init_args.transforms": "null"}
     overrides |= {"model.init_args.reconstruction.reduction": "mean"}  # with the sum the weight lies at its clamp
-    arguments = {"overrides": overrides, "prepare": without_batch_norm}
-    one, two = (fit(1, tmp_path / str(count), cache, count, **arguments) for count in (1, 2))
-    assert_equal_runs(one, two, atol=1e-5)
+    more = ([InFloat64()], overrides, without_batch_norm)
+    one, two = (fit(1, tmp_path / str(count), cache, count, *more) for count in (1, 2))
+    assert_equal_runs(one, two, learning_rate=1e-5)
     assert 0 < max(one["adaptive_weights"]) < MAXIMUM_WEIGHT
-    assert two["adaptive_weights"] == pytest.approx(one["adaptive_weights"], rel=1e-4)
+    # A ratio of two norms of sums in float64 (1e-16), of gradients that hardly cancel; 1e-15 was seen, 1e-9 is far off.
+    assert two["adaptive_weights"] == pytest.approx(one["adaptive_weights"], rel=1e-9)
 
 
-def assert_equal_runs(one: dict, two: dict, atol: float = 1e-6) -> None:
+def assert_equal_runs(one: dict, two: dict, learning_rate: float) -> None:
+    """The same losses and, to a millionth of the steps that were taken, the same weights."""
     assert len(one["losses"]) == len(two["losses"]) == STEPS
-    assert two["losses"] == pytest.approx(one["losses"], rel=1e-5)
+    # Stage 2 computes its loss in float32: a mean of 8 samples, each of some roundings of 6e-8.
+    assert two["losses"] == pytest.approx(one["losses"], rel=1e-6)
     for name, expected in one["weights"].items():
-        # Attention ignores what all keys share: that gradient is rounding alone, which Adam blows up to full steps.
-        if not name.endswith("to_k.bias"):
-            torch.testing.assert_close(two["weights"][name], expected, rtol=0, atol=atol, msg=name)
+        # Adam moves an entry by at most about the learning rate in each step. What all keys of an attention share has
+        # a gradient of rounding alone, 1e-16 of its terms, which Adam divides by its epsilon of 1e-8: 1e-8 of a step.
+        atol = 1e-6 * STEPS * learning_rate
+        torch.testing.assert_close(two["weights"][name], expected, rtol=0, atol=atol, msg=name)
 
 
 class SignalOneProcess(Callback):
