@@ -3,9 +3,9 @@
 import torch
 
 from dit.alignment import Alignment, Encoder, cosine_alignment, tokens_after
-from dit.alignment.public import from_public_weights
 from dit.backbones import SiT
 from dit.objectives import Flow
+from dit.public.repa import from_public_weights
 from tests.fixtures import for_keys, load_fixture, model_weights, relative_error
 
 PATHS = {"linear": "linear", "cosine": "gvp"}
