@@ -44,7 +44,7 @@ def test_denoising_loss(key, name):
 
 @for_keys("repa_loss", r"(?P<name>\w+)/projection_loss")
 def test_alignment_loss(key, name):
-    """The mean over encoders, pictures and tokens."""
+    """The mean over encoders, images and tokens."""
     tensors, _ = load_fixture("repa_loss")
     count = sum(name.startswith("target") for name in tensors)
     pairs = [(tensors[f"projected{number}"], tensors[f"target{number}"]) for number in range(count)]
