@@ -93,11 +93,12 @@ def train_recipe(name: str, folder: Path, caches: Caches) -> dict[str, list[floa
     """Every loss of 100 steps of `train.py fit`, by its name in the log."""
     options = FIT | {"trainer.default_root_dir": folder, "trainer.logger.init_args.save_dir": folder}
     if is_stage_one(name):
-        options |= SMALL_IMAGES | {"data.init_args.batch_size": BATCH_SIZE_OF_IMAGES}
+        options |= SMALL_IMAGES | {"data.init_args.global_batch_size": BATCH_SIZE_OF_IMAGES}
         options |= {"model.init_args.num_normalization_images": NUM_IMAGES}
     else:
         cache = caches.tokens if name == "tiny-maskgit" else caches.latents
-        options |= {"data.init_args.cache": cache, "data.init_args.batch_size": BATCH_SIZE}
+        options |= {"data.init_args.cache": cache, "data.init_args.global_batch_size": BATCH_SIZE}
+        options |= {"data.init_args.validation_cache": "null"}
     if name == "tiny-repa":
         options |= {"data.init_args.features": caches.features}
     _command("fit", RECIPES[name], options)
