@@ -19,6 +19,7 @@ from dit.alignment.projectors import load_projector
 from dit.checkpoints import load_generator
 from dit.generation import require_autoencoder
 from eqvae.autoencoders import load_autoencoder
+from eqvae.autoencoders.families import FAMILIES
 from eqvae.data import ImageSource, open_source
 from eqvae.data.module import ImageBatches
 from eqvae.evaluation import METRIC_NAMES, ReconstructionMetrics, create_extractor
@@ -55,6 +56,8 @@ def main() -> None:
     for sub in (reconstruction, latents):
         sub.add_argument("--autoencoder", required=True, action="append", help="folder, hub id or packaged name "
                          "(shapes-f4c8); given twice, two are compared side by side")  # fmt: skip
+        sub.add_argument("--family", action="append", choices=list(FAMILIES), help="of a single file whose "
+                         "architecture several families share; one for all files, or one for each")  # fmt: skip
         sub.add_argument("--data", required=True, help="pictures: shapes:COUNT[:SEED], folder, parquet glob, .npz")
         sub.add_argument("--image-size", type=int, default=32, help="side after the centre crop (default 32)")
         sub.add_argument("--picture", help="where to save a PNG of latents and their transforms (default: not saved)")
@@ -92,7 +95,8 @@ def _add_alignment(commands) -> None:
     add("--times", type=float, nargs="+", default=[0.5], help="noise levels, 0 noise to 1 data (default 0.5)")
     add("--neighbours", type=int, default=10, help="of CKNNA (default %(default)s)")
     add("--seed", type=int, default=0, help="of the noise (default %(default)s)")
-    add("--autoencoder", help="folder or hub id that encodes (default: the one named in the checkpoint)")
+    add("--autoencoder", help="folder, file or hub id that encodes (default: the one named in the checkpoint)")
+    add("--autoencoder-family", choices=list(FAMILIES), help="of a single file whose architecture several share")
     add("--family", choices=["DiT", "SiT"], help="of a public checkpoint, which does not tell")
     add("--num-heads", type=int, help="of a public checkpoint of a width that was not published")
     add("--ema-decay", type=float, help="which moving average (default: the first)")
@@ -134,7 +138,11 @@ def _autoencoders(arguments: argparse.Namespace) -> dict:
         raise ValueError(f"--autoencoder may be given once or twice, got {len(arguments.autoencoder)}")
     measure = _reconstruction if arguments.command == "reconstruction" else _latents
     source = open_source(arguments.data, arguments.image_size)
-    autoencoders = {name: load_autoencoder(name).freeze().to(arguments.device) for name in arguments.autoencoder}
+    configs = _file_configs(arguments.autoencoder, arguments.family or [])
+    autoencoders = {
+        name: load_autoencoder(name, config=configs.get(name)).freeze().to(arguments.device)
+        for name in arguments.autoencoder
+    }
     results = [measure(autoencoder, source, arguments) for autoencoder in autoencoders.values()]
     results = [{"autoencoder": name} | each for name, each in zip(autoencoders, results, strict=True)]
     if arguments.picture:
@@ -145,6 +153,16 @@ def _autoencoders(arguments: argparse.Namespace) -> dict:
         return results[0]
     Console().print(comparison_table(*results, headings=("first", "second")))
     return {"first": results[0], "second": results[1], "differences": differences(*results)}
+
+
+def _file_configs(names: list[str], families: list[str]) -> dict[str, dict]:
+    """What to read each single file with, by its name."""
+    files = [name for name in names if Path(name).is_file()]
+    if families and (not files or len(families) not in (1, len(files))):
+        raise ValueError(
+            f"--family was given {len(families)} times, single files {len(files)} times: give one for each"
+        )
+    return {name: {"family": family} for name, family in zip(files, families * len(files))}
 
 
 def _reconstruction(autoencoder, source: ImageSource, arguments: argparse.Namespace) -> dict:
@@ -224,7 +242,8 @@ def _alignment(arguments: argparse.Namespace) -> dict:
     name = arguments.autoencoder or generator.autoencoder_source
     if name is None:
         raise ValueError(f"checkpoint {arguments.checkpoint} names no autoencoder: give --autoencoder")
-    autoencoder = load_autoencoder(name).freeze().to(arguments.device)
+    config = {"family": arguments.autoencoder_family} if arguments.autoencoder_family else None
+    autoencoder = load_autoencoder(name, config=config).freeze().to(arguments.device)
     require_autoencoder(generator, autoencoder)
     generator.backbone.to(arguments.device)
     projector = load_projector(arguments.checkpoint, arguments.projector_depth, arguments.ema_decay)

@@ -20,6 +20,7 @@ from dit.samplers import SAMPLERS, SDE_SAMPLERS, TIMESTEP_SPACINGS, CountingMode
 from dit.samplers.masked import KNOWN
 from dit.samplers.sde import DIFFUSIONS, LAST_STEPS
 from eqvae.autoencoders import load_autoencoder
+from eqvae.autoencoders.families import FAMILIES
 from eqvae.files import sha256_of_file
 from eqvae.training.cli import run_command
 
@@ -33,7 +34,8 @@ def main() -> None:
     add("--ema-decay", type=float, help="which moving average, where the run kept several; the first")
     add("--family", choices=["DiT", "SiT"], help="of a public checkpoint, which does not tell")
     add("--num-heads", type=int, help="of a public checkpoint of a width that was not published")
-    add("--autoencoder", help="folder or hub id that decodes; the one named in the checkpoint")
+    add("--autoencoder", help="folder, file or hub id that decodes; the one named in the checkpoint")
+    add("--autoencoder-family", choices=list(FAMILIES), help="of a single file whose architecture several share")
     other = "accept an autoencoder that did not make the latents, e.g. with a fine-tuned decoder"
     add("--allow-other-autoencoder", action="store_true", help=other)
     add("--output", default="samples", help="folder for the results")
@@ -88,7 +90,8 @@ def _run(arguments: argparse.Namespace) -> None:
     source = arguments.autoencoder or generator.autoencoder_source
     if source is None:
         raise ValueError(f"checkpoint {arguments.checkpoint} names no autoencoder: give --autoencoder")
-    autoencoder = load_autoencoder(source).freeze()
+    config = {"family": arguments.autoencoder_family} if arguments.autoencoder_family else None
+    autoencoder = load_autoencoder(source, config=config).freeze()
     require_autoencoder(generator, autoencoder, arguments.allow_other_autoencoder)
     settings = SamplingSettings.from_options(vars(arguments))
     sampler = settings.sampler or generator.default_sampler

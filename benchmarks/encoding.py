@@ -11,7 +11,6 @@ from pathlib import Path
 
 import lightning
 import torch
-from autoencoder_step import PRECISIONS
 from measure import describe_device, report, time_in_turns
 from PIL import Image
 
@@ -31,7 +30,7 @@ def main() -> None:
     add("--num-images", type=int, default=64, help="pictures in the cache")
     add("--batch-size", type=int, default=16, help="pictures at a time")
     add("--num-workers", type=int, default=1, help="processes that decode")
-    add("--precision", choices=list(PRECISIONS), default="bf16", help="of the encoder")
+    add("--precision", choices=["32", "bf16"], default="bf16", help="of the encoder")
     add("--repeats", type=int, default=3, help="timed rounds of the bare encoder")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where")
     arguments = parser.parse_args()
@@ -64,7 +63,12 @@ def _module(arguments: argparse.Namespace, folder: Path | None = None) -> Autoen
         "latent_channels": 4,
     }
     loss = ReconstructionLoss(perceptual="none")
-    return AutoencoderModule(autoencoder, reconstruction=loss, cache_folder=str(folder / "latents") if folder else None)
+    return AutoencoderModule(
+        autoencoder,
+        reconstruction=loss,
+        cache_folder=str(folder / "latents") if folder else None,
+        encoding_precision="bfloat16" if arguments.precision == "bf16" else "float32",
+    )
 
 
 def _bare_images_per_second(arguments: argparse.Namespace, device: torch.device) -> float:
@@ -94,7 +98,6 @@ def _cache_images_per_second(arguments: argparse.Namespace, device: torch.device
     trainer = lightning.Trainer(
         accelerator=device.type,
         devices=1,
-        precision=PRECISIONS[arguments.precision],
         logger=False,
         enable_progress_bar=False,
         default_root_dir=folder,

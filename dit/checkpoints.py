@@ -102,7 +102,14 @@ def load_generator(
     return Generator(
         backbone.eval().requires_grad_(False),
         OBJECTIVES[about["objective"]["name"]](**about["objective"]["config"]),
-        LatentSpec.from_dict(about["latents"]),
+        _latents(about["latents"], path),
         about["autoencoder"],
         checkpoint["global_step"],
     )
+
+
+def _latents(about: dict[str, Any], path: str | Path) -> LatentSpec:
+    try:
+        return LatentSpec.from_dict(about)
+    except ValueError as error:
+        raise ValueError(f"checkpoint {path}: its latents cannot be: {error}") from None

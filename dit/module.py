@@ -15,7 +15,7 @@ from dit.backbones.transformer import DiT
 from dit.checkpoints import describe_generator
 from dit.objectives import Objective
 from eqvae.randomness import fold_keys, keyed_normal, keyed_uniform
-from eqvae.training.nonfinite import FiniteGuard, OnNonFinite
+from eqvae.training.nonfinite import FiniteGuard, OnNonFinite, loss_scaler
 from eqvae.training.schedules import Decay, learning_rate_factor, set_learning_rate
 from eqvae.training.sharding import is_sharded, plain_class, shard
 
@@ -34,7 +34,7 @@ class GeneratorModule(lightning.LightningModule):
         betas: of AdamW.
         weight_decay: of AdamW.
         warmup_steps: steps of linear warm-up.
-        decay: "constant" or "cosine" to zero at max_steps.
+        decay: of the learning rate, see `learning_rate_factor`: "constant", "cosine" or "cosine_in_last_tenth".
         seed: of times, noise and dropped labels.
         on_nonfinite: "stop" or "skip" the update where a loss or gradient is not finite; see `FiniteGuard`.
         alignment: pull tokens of a block towards features of a frozen encoder (REPA); null does not.
@@ -115,6 +115,8 @@ class GeneratorModule(lightning.LightningModule):
         return 2 * num_multiply_adds(self.backbone) if countable else None
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        if (scaler := loss_scaler(self.trainer)) is not None:
+            scaler.unscale_(optimizer)  # Lightning leaves this to fused optimizers, which would do it after clipping
         if not self.guard.accepts(self, self.parameters()):
             optimizer.zero_grad()  # without gradients the step changes nothing but is counted
         factor = learning_rate_factor(self.global_step, self.trainer.max_steps, self.warmup_steps, self.decay)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dit.alignment.public import PROJECTORS, from_public_weights
 from dit.backbones import DiT
@@ -61,17 +61,25 @@ def read_public_backbone(
     width = sizes["hidden_size"]
     if num_heads is None and width not in PUBLISHED_HEADS:
         raise ValueError(f"checkpoint {path} has width {width}, which is none of the published: give num_heads")
+    return with_weights(FAMILIES[family], sizes | {"num_heads": num_heads or PUBLISHED_HEADS[width]}, weights, path)
+
+
+def with_weights(family: type[nn.Module], config: dict[str, Any], weights: Mapping[str, Tensor], path: str | Path):
+    """`family(**config)` with exactly these weights, in evaluation mode.
+
+    Raises:
+        ValueError: naming the file and the first keys that the network does not have, lacks, or has in another shape.
+    """
     with torch.device("meta"):
-        backbone = FAMILIES[family](**sizes, num_heads=num_heads or PUBLISHED_HEADS[width])
-    expected = {name: tuple(value.shape) for name, value in backbone.state_dict().items()}
-    if unexpected := [name for name in weights if name not in expected]:
-        raise ValueError(
-            f"checkpoint {path} has more than the layout of {family}: unexpected keys {_first(unexpected)}"
-        )
-    if wrong := [name for name, shape in expected.items() if shapes.get(name) != shape]:
-        raise ValueError(f"checkpoint {path}: missing or of another shape than {family}'s: {_first(wrong)}")
-    backbone.load_state_dict({name: value.float() for name, value in weights.items()}, assign=True)
-    return backbone.eval().requires_grad_(False)
+        network = family(**config)
+    name = family.__name__
+    expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    if unexpected := [key for key in weights if key not in expected]:
+        raise ValueError(f"checkpoint {path} has more than the layout of {name}: unexpected keys {_first(unexpected)}")
+    if wrong := [key for key, shape in expected.items() if getattr(weights.get(key), "shape", None) != shape]:
+        raise ValueError(f"checkpoint {path}: missing or of another shape than {name}'s: {_first(wrong)}")
+    network.load_state_dict({key: value.float() for key, value in weights.items()}, assign=True)
+    return network.eval().requires_grad_(False)
 
 
 def public_latents(backbone: DiT) -> LatentSpec:

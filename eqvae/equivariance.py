@@ -8,9 +8,11 @@ for T = scaling followed by a quarter turn. Nothing here trains: a step is drawn
 out (`reconstruct`), and handed to whatever loss the module uses. `equivariance_errors` measures the result.
 """
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal, NamedTuple, Self
 
 import torch
@@ -19,6 +21,7 @@ from torch import Tensor
 
 QUARTER_TURNS = (1, 2, 3)
 MEASURED_SCALES = (0.25, 0.5, 0.75)  # of the paper's equivariance error
+Factor = float | Fraction
 
 
 @dataclass(frozen=True)
@@ -28,28 +31,43 @@ class SpatialTransform:
     Acts on any [B, C, H, W], images and latents alike, by the same call: no antialiasing, corners not aligned.
 
     Args:
-        scale: (sy, sx); the output has floor(sy * H) by floor(sx * W) pixels before it is turned.
+        scale: (sy, sx). Floats as the released code takes them: the output has floor(sy * H) by floor(sx * W) pixels
+            before it is turned, and a product that is rounded down, as 22 * (15 / 22), loses a row. Fractions are
+            exact: sy * H must be whole. Where both make the same size, they make the same pixels.
         quarter_turns: clockwise turns of 90 degrees, any integer.
         interpolation: "bilinear" (as the released code) or "bicubic" (as the paper states).
         flip: left to right, before the turns.
     """
 
-    scale: tuple[float, float] = (1.0, 1.0)
+    scale: tuple[Factor, Factor] = (1.0, 1.0)
     quarter_turns: int = 0
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     flip: bool = False
 
     def __call__(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to [B, C, *output_size(H, W)].
+
+        Raises:
+            ValueError: where a fraction makes no whole number of pixels.
+        """
         if self.scale != (1.0, 1.0):
-            x = F.interpolate(x, scale_factor=self.scale, mode=self.interpolation, align_corners=False)
+            exact = all(isinstance(factor, Fraction) for factor in self.scale)
+            grid = {"size": self._scaled_size(*x.shape[-2:])} if exact else {"scale_factor": self.scale}
+            x = F.interpolate(x, **grid, mode=self.interpolation, align_corners=False)
         if self.flip:
             x = x.flip(-1)
         return x.rot90(self.quarter_turns % 4, dims=(-1, -2))
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
-        """Size of the transformed picture of a height x width one."""
-        size = (int(height * self.scale[0]), int(width * self.scale[1]))
+        """Size of the transformed image of a height x width one."""
+        size = self._scaled_size(height, width)
         return size if self.quarter_turns % 2 == 0 else size[::-1]
+
+    def _scaled_size(self, height: int, width: int) -> tuple[int, int]:
+        for side, factor in zip((height, width), self.scale, strict=True):
+            if isinstance(factor, Fraction) and (side * factor).denominator != 1:
+                raise ValueError(f"{factor} of {side} pixels is no whole number: use sides that it divides")
+        return int(height * self.scale[0]), int(width * self.scale[1])
 
     def then(self, other: Self) -> Self:
         """The single transform equal to this one followed by `other` (exact on the grid; scaling resamples once)."""
@@ -78,9 +96,10 @@ class Draw(NamedTuple):
 class TransformDistribution:
     """How a training step draws its transform.
 
-    Scales lie on the latent grid, k / side with side / 4 <= k < side, so that a scaled latent and its scaled image
-    always have matching sizes (on a 32 x 32 latent: the released code's k / 32, k = 8 ... 31). A turn of an
-    equivariance step is 90, 180 or 270 degrees, never none.
+    Scales are fractions on the latent grid, k / side with side // 4 <= k < side, so that a scaled latent has k rows and
+    its scaled image f k (on a 32 x 32 latent: the released code's k / 32, k = 8 ... 31). On a latent that is not
+    square, an isotropic scale lies on the grid of the shorter side and the longer takes the nearest whole size. A turn
+    of an equivariance step is 90, 180 or 270 degrees, never none.
 
     Args:
         scale: "isotropic" (the paper's main model), "anisotropic" (each axis its own factor) or "none".
@@ -90,8 +109,10 @@ class TransformDistribution:
         probability: of an equivariance step; the others preserve the prior (p_alpha of the paper is 1 - this).
         low_resolution_probability: of shrinking the input image in a step that is no equivariance step
             (released code: 0.25, so 12.5 % of all steps; paper: 0).
-        critic: "same" shows the critic the transformed pictures of the autoencoder's own pass; "fresh" draws another
-            transform for it, as the released code does in its second pass, and decodes a second time.
+        critic: "same" shows the critic the transformed images of the autoencoder's own pass; "fresh" draws a whole step
+            of its own for it (equivariance, low resolution or plain, and the posterior sample), as the released code
+            does in its second pass. It costs a decoder pass each step, and an encoder pass where either draw shrinks
+            the input, both without gradients.
         same_on_all_devices: false lets every device draw its own transforms; the result then depends on their number.
     """
 
@@ -127,20 +148,26 @@ class TransformDistribution:
             flip = self.flip and rng.random() < 0.5
             return Draw("equivariance", SpatialTransform(scale, quarter_turns, self.interpolation, flip))
         if rng.random() < self.low_resolution_probability:
-            side = min(latent_size)
-            factor = rng.choice(_scale_grid(side))
-            return Draw("low_resolution", SpatialTransform((factor, factor), 0, self.interpolation))
+            return Draw("low_resolution", SpatialTransform(_isotropic_scale(rng, latent_size), 0, self.interpolation))
         return Draw("plain", SpatialTransform())
 
-    def _draw_scale(self, rng: random.Random, latent_size: tuple[int, int]) -> tuple[float, float]:
+    def smallest_side(self, latent_size: tuple[int, int]) -> int:
+        """Shorter side of the smallest latent that a step can draw; the image's is f times it.
+
+        Raises:
+            ValueError: for a latent that cannot be scaled down.
+        """
+        side = min(latent_size)
+        scales = self.probability > 0 and self.scale != "none"
+        shrinks = self.probability < 1 and self.low_resolution_probability > 0
+        return int(_scale_grid(side)[0] * side) if scales or shrinks else side
+
+    def _draw_scale(self, rng: random.Random, latent_size: tuple[int, int]) -> tuple[Factor, Factor]:
         if self.scale == "none":
             return (1.0, 1.0)
         if self.scale == "anisotropic":
             return (rng.choice(_scale_grid(latent_size[0])), rng.choice(_scale_grid(latent_size[1])))
-        if latent_size[0] != latent_size[1]:
-            raise ValueError(f"isotropic scaling needs a square latent, got {latent_size}: use square crops")
-        factor = rng.choice(_scale_grid(latent_size[0]))
-        return (factor, factor)
+        return _isotropic_scale(rng, latent_size)
 
 
 PRESETS = {
@@ -164,10 +191,16 @@ def choose_transforms(transforms: TransformDistribution | str | None) -> Transfo
     return transforms
 
 
-def _scale_grid(side: int) -> list[float]:
+def _scale_grid(side: int) -> list[Fraction]:
     if side < 2:
         raise ValueError(f"a latent of side {side} cannot be scaled down: use larger images or a smaller factor")
-    return [k / side for k in range(max(1, side // 4), side)]
+    return [Fraction(k, side) for k in range(max(1, side // 4), side)]
+
+
+def _isotropic_scale(rng: random.Random, latent_size: tuple[int, int]) -> tuple[Fraction, Fraction]:
+    factor = rng.choice(_scale_grid(min(latent_size)))
+    height, width = latent_size
+    return Fraction(round(height * factor), height), Fraction(round(width * factor), width)
 
 
 class Reconstruction(NamedTuple):
@@ -180,7 +213,9 @@ class Reconstruction(NamedTuple):
     codes: object | None  # of a VQ autoencoder, after the transform
 
 
-def reconstruct(autoencoder, images: Tensor, draw: Draw, noise: Tensor | None = None) -> Reconstruction:
+def reconstruct(
+    autoencoder, images: Tensor, draw: Draw, noise: Tensor | None = None, encoded: object | None = None
+) -> Reconstruction:
     """Act a draw out in one forward pass of the autoencoder.
 
     A VQ autoencoder's features are transformed before they are quantized (EQ-VAE, section 3), and the decoder's
@@ -193,13 +228,15 @@ def reconstruct(autoencoder, images: Tensor, draw: Draw, noise: Tensor | None = 
         draw: what the step does.
         noise: standard normal, at least [B, C, H / f, W / f], for the posterior sample (the top-left corner is used
             when the input shrinks); None decodes the mean. A VQ autoencoder takes none.
+        encoded: posterior or features of `images` where they are known, for a draw that does not shrink the input.
     """
+    assert encoded is None or draw.kind != "low_resolution", "shrunken images have another posterior"
     target = images if draw.kind == "plain" else draw.transform(images)
     source = target if draw.kind == "low_resolution" else images
     if is_quantized(autoencoder):
-        posterior, latents = None, autoencoder.features(source)
+        posterior, latents = None, autoencoder.features(source) if encoded is None else encoded
     else:
-        posterior = autoencoder.encode(source)
+        posterior = autoencoder.encode(source) if encoded is None else encoded
         latents = posterior.mean
         if noise is not None:
             height, width = latents.shape[-2:]
@@ -229,10 +266,13 @@ def decode_transformed(autoencoder, latents: Tensor, draw: Draw) -> tuple[Tensor
     return autoencoder.decode(straight_through), codes
 
 
-def measured_transforms(latent_side: int, scales: Sequence[float] = MEASURED_SCALES) -> dict[str, SpatialTransform]:
+def measured_transforms(
+    latent_size: tuple[int, int], scales: Sequence[float] = MEASURED_SCALES
+) -> dict[str, SpatialTransform]:
     """The paper's probes, one at a time: turns of 90, 180, 270 degrees and the scales that fit the latent grid."""
     turns = {f"rotation {90 * k}": SpatialTransform(quarter_turns=k) for k in QUARTER_TURNS}
-    fitting = [s for s in scales if (latent_side * s).is_integer()]
+    side = math.gcd(*latent_size)  # what fits it fits both
+    fitting = [s for s in scales if (side * s).is_integer()]
     return turns | {f"scale {s:.2f}": SpatialTransform((s, s)) for s in fitting}
 
 
@@ -251,7 +291,7 @@ def equivariance_errors(autoencoder, images: Tensor) -> dict[str, dict[str, Tens
     """
     latents = autoencoder.encode(images).mean
     errors: dict[str, dict[str, Tensor]] = {"latent": {}, "decoded": {}}
-    for name, transform in measured_transforms(latents.shape[-1]).items():
+    for name, transform in measured_transforms(tuple(latents.shape[-2:])).items():
         transformed_image, transformed_latents = transform(images), transform(latents)
         expected = autoencoder.encode(transformed_image).mean
         errors["latent"][name] = _relative_square(transformed_latents, expected)

@@ -16,14 +16,15 @@ from eqvae.equivariance import (
     SpatialTransform,
     TransformDistribution,
     choose_transforms,
-    decode_transformed,
     is_quantized,
     reconstruct,
 )
 from eqvae.evaluation.autoencoder import AutoencoderEvaluation
 from eqvae.latents import create_cache_writer
 from eqvae.losses import AdversarialLoss, CodebookLoss, ExplicitLatentLoss, ReconstructionLoss, codebook_usage
+from eqvae.precision import encoding, require_float32_weights
 from eqvae.randomness import keyed_normal
+from eqvae.starting import require_large_images, require_large_validation_images
 from eqvae.training.nonfinite import FiniteGuard, OnNonFinite
 from eqvae.training.schedules import Decay, learning_rate_factor, set_learning_rate
 
@@ -51,7 +52,7 @@ class AutoencoderModule(lightning.LightningModule):
         learning_rate: of Adam for both networks.
         betas: of Adam.
         warmup_steps: steps of linear warm-up.
-        decay: "constant" or "cosine" to zero at max_steps.
+        decay: of the learning rate, see `learning_rate_factor`: "constant", "cosine" or "cosine_in_last_tenth".
         gradient_clip_norm: largest gradient norm of the autoencoder; null does not clip.
         accumulate_batches: batches whose gradients are averaged into one step.
         seed: of transforms, posterior samples and random weights.
@@ -61,6 +62,8 @@ class AutoencoderModule(lightning.LightningModule):
         cache_folder: where `predict` writes the latent cache; null: `latents` in the trainer's root folder.
         cache_dtype: "float16", "bfloat16" or "float32" of the stored latents.
         cache_content: "moments", of which every read draws a fresh sample, or one "sample" of half the size.
+        encoding_precision: "float32" or "bfloat16" of the encoder while a cache is written, whatever the trainer's
+            precision is; see `eqvae.precision.encoding`.
         on_nonfinite: "stop" or "skip" the update where a loss or gradient is not finite; see `FiniteGuard`.
         compile: train encoder, decoder and critic compiled by `torch.compile`; weights and files are the same, values
             differ in their last bits. On a CPU it needs a C++ compiler.
@@ -91,6 +94,7 @@ class AutoencoderModule(lightning.LightningModule):
         explicit: ExplicitLatentLoss | None = None,
         trainable: Literal["all", "decoder"] = "all",
         compile: bool = False,
+        encoding_precision: Literal["float32", "bfloat16"] = "float32",
     ):
         super().__init__()
         self.automatic_optimization = False
@@ -112,6 +116,9 @@ class AutoencoderModule(lightning.LightningModule):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.critic = adversarial.create_critic() if adversarial else None
+        self._smallest_sides = {"reconstruction.perceptual": self.reconstruction.smallest_side}
+        if self.critic is not None:
+            self._smallest_sides["the critic of adversarial"] = self.critic.smallest_side
         self.kl_weight = kl_weight
         self.learning_rate, self.betas = learning_rate, tuple(betas)
         self.warmup_steps, self.decay = warmup_steps, decay
@@ -121,15 +128,12 @@ class AutoencoderModule(lightning.LightningModule):
         self.export_folder, self.num_normalization_images = export_folder, num_normalization_images
         self.evaluation = evaluation or AutoencoderEvaluation()
         self.cache_folder, self.cache_dtype, self.cache_content = cache_folder, cache_dtype, cache_content
+        self.encoding_precision = encoding_precision
         self.guard = FiniteGuard(on_nonfinite)
         self.compiled = compile
 
     def setup(self, stage: str) -> None:
-        if str(self.trainer.precision).startswith("16"):
-            raise ValueError(
-                f"trainer.precision {self.trainer.precision}: float16 overflows in losses summed over pixels; "
-                "use bf16-mixed or 32-true"
-            )
+        require_float32_weights(self.trainer.precision)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         networks = [self.autoencoder] if self.critic is None else [self.autoencoder, self.critic]
@@ -137,24 +141,33 @@ class AutoencoderModule(lightning.LightningModule):
         return [torch.optim.Adam(values, self.learning_rate, self.betas, foreach=True) for values in parameters]
 
     def on_fit_start(self) -> None:
+        self._begun = False
         if self.compiled:
             for network in filter(None, (self.autoencoder.model.encoder, self.autoencoder.model.decoder, self.critic)):
                 network.compile()
 
+    def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        if not self._begun:
+            self._begin(batch["image"])
+            self._begun = True
+
+    def _begin(self, images: Tensor) -> None:
+        """What the first images settle, before they are used."""
+        size, factor = tuple(images.shape[-2:]), self.autoencoder.downsampling_factor
+        padding = factor * self.autoencoder.smallest_latent_side
+        require_large_images(size, factor, self.transforms, self._smallest_sides | {"its padding_mode": padding})
+        if self.trainer.datamodule is not None and self.trainer.limit_val_batches:
+            validation = self.trainer.datamodule.image_size("validation")
+            require_large_validation_images(validation, self.evaluation.smallest_sides)
+
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         images = batch["image"]
-        draw, ignored = self._draw(images), None
-        if self.explicit is not None and draw.kind == "equivariance":
-            draw, ignored = PLAIN, draw.transform
-        noise = None
-        if not self.quantized:
-            shape = (self.autoencoder.latent_channels, *self._latent_size(images))
-            noise = keyed_normal(batch["key"], shape, seed=self.seed, stream="posterior")
-        result = reconstruct(self.autoencoder, images, draw, noise)
+        draw, ignored = self._draw(images)
+        result = reconstruct(self.autoencoder, images, draw, self._noise(batch))
         explicit = None
         if ignored is not None:
             explicit = self.explicit(self.autoencoder, result.posterior.mean, images, ignored)
-        shown = self._shown_to_critic(images, draw, result) if self._critic_active() else None
+        shown = self._shown_to_critic(batch, draw, result) if self._critic_active() else None
         with torch.autocast(self.device.type, enabled=False):
             surrogate, terms = self._autoencoder_loss(result, explicit)
             if self.critic is not None:
@@ -173,8 +186,20 @@ class AutoencoderModule(lightning.LightningModule):
         factor = self.autoencoder.downsampling_factor
         return (images.shape[-2] // factor, images.shape[-1] // factor)
 
-    def _draw(self, images: Tensor, stream: str = "equivariance") -> Draw:
-        return self.transforms.draw(self.seed, self.global_step, self._latent_size(images), self.global_rank, stream)
+    def _draw(self, images: Tensor, stream: str = "equivariance") -> tuple[Draw, SpatialTransform | None]:
+        """What a pass of this step does, and the transform that the explicit loss takes out of it."""
+        size = self._latent_size(images)
+        draw = self.transforms.draw(self.seed, self.global_step, size, self.global_rank, stream)
+        if self.explicit is None or draw.kind != "equivariance":
+            return draw, None
+        return PLAIN, draw.transform
+
+    def _noise(self, batch: dict[str, Tensor], stream: str = "posterior") -> Tensor | None:
+        """Of the posterior samples [B, C, h, w]; a VQ autoencoder has none."""
+        if self.quantized:
+            return None
+        shape = (self.autoencoder.latent_channels, *self._latent_size(batch["image"]))
+        return keyed_normal(batch["key"], shape, seed=self.seed, stream=stream)
 
     def _critic_active(self) -> bool:
         return self.adversarial is not None and self.adversarial.active(self.global_step)
@@ -211,16 +236,18 @@ class AutoencoderModule(lightning.LightningModule):
             regularizers.append(("explicit", self.explicit.weight, explicit))
         return regularizers
 
-    def _shown_to_critic(self, images: Tensor, draw: Draw, result: Reconstruction) -> tuple[Tensor, Tensor]:
-        """Pictures and reconstructions, transformed alike: those of the step, or decoded again for a fresh draw."""
-        # Latents of shrunken pictures can only be decoded as they are.
-        if self.transforms.critic == "same" or draw.kind == "low_resolution":
+    @torch.no_grad()
+    def _shown_to_critic(self, batch: dict[str, Tensor], draw: Draw, result: Reconstruction) -> tuple[Tensor, Tensor]:
+        """Images and reconstructions: those of the autoencoder's own pass, or of a second one with its own draw."""
+        if self.transforms.critic == "same":
             return result.target, result.images.detach()
-        fresh = self._draw(images, "critic")
-        fresh = fresh if fresh.kind == "equivariance" else PLAIN
-        with torch.no_grad():
-            decoded, _ = decode_transformed(self.autoencoder, result.latents, fresh)
-        return fresh.transform(images), decoded
+        fresh, _ = self._draw(batch["image"], "critic")
+        encoded = result.latents if self.quantized else result.posterior
+        if "low_resolution" in (draw.kind, fresh.kind):
+            encoded = None
+        noise = self._noise(batch, "critic posterior")
+        shown = reconstruct(self.autoencoder, batch["image"], fresh, noise, encoded)
+        return shown.target, shown.images
 
     def _critic_loss(self, shown: tuple[Tensor, Tensor] | None) -> Tensor:
         """The critic's loss on pictures and reconstructions; before its start a zero that reaches all parameters."""
@@ -259,7 +286,8 @@ class AutoencoderModule(lightning.LightningModule):
         statistics = LatentStatistics()
         self.autoencoder.eval()
         for batch in self.trainer.datamodule.sequential_loader("train", limit=self.num_normalization_images):
-            encoded = self.autoencoder.encode(batch["image"].to(self.device))
+            with encoding("float32", self.device):
+                encoded = self.autoencoder.encode(batch["image"].to(self.device))
             if self.quantized:
                 statistics.update(encoded.latents, torch.zeros_like(encoded.latents))
             else:
@@ -285,6 +313,7 @@ class AutoencoderModule(lightning.LightningModule):
             "dataset": self.trainer.datamodule.description(),
             "dtype": self.cache_dtype,
             "content": self.cache_content,
+            "encoding_precision": self.encoding_precision,
             "rank": self.global_rank,
             "num_replicas": self.trainer.world_size,
         }

@@ -38,6 +38,17 @@ def test_mathematics_imports_no_lightning(where):
         assert not {name for name in imported_modules(path) if name.split(".")[0] in ("lightning", "pytorch_lightning")}
 
 
+def test_the_graph_knows_nothing_of_what_it_runs():
+    """Only files, their hashes and locks from below; no library of machine learning, nothing else of this project."""
+    allowed = {"eqvae.files", "eqvae.hashes", "eqvae.locks"}
+    for path in files("twostage/graph"):
+        for name in imported_modules(path):
+            top = name.split(".")[0]
+            assert top not in ("torch", "lightning", "diffusers", "timm", "numpy", "dit"), (path, name)
+            assert top != "eqvae" or name in allowed, (path, name)
+            assert top != "twostage" or name.startswith("twostage.graph"), (path, name)
+
+
 def test_scripts_define_no_class():
     for script in ("train.py", "sample.py", "evaluate.py", "sweep.py"):
         tree = ast.parse((ROOT / script).read_text())

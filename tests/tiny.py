@@ -29,6 +29,12 @@ STAGE_TWO = {
     "model.init_args.backbone.init_args.num_heads": 2,
     "data.init_args.batch_size": 4,
 }
+# Loss scaling on any machine: Lightning turns precision 16-mixed into bf16-mixed on a CPU.
+FLOAT16 = {
+    "trainer.precision": "null",
+    "trainer.plugins": "[{class_path: eqvae.training.checkpoints.AtomicCheckpointIO}, {class_path: "
+    "lightning.pytorch.plugins.MixedPrecision, init_args: {precision: 16-mixed, device: cpu}}]",
+}
 
 
 def options(overrides: dict) -> list[str]:

@@ -14,8 +14,10 @@ from eqvae.autoencoders.loading import PACKAGED
 from eqvae.evaluation.features import METRIC_NAMES
 from eqvae.evaluation.generation import METRICS
 from eqvae.training.cli import TrainCLI, one_line
+from twostage.analysis.intervals import FIRST_LOOK, SEQUENTIAL_LEVELS
 from twostage.configs import flatten, load_config, value_at
-from twostage.schema import Arm, Evaluation, Generator, Part, Start, Sweep, parts
+from twostage.graph.node import STORE
+from twostage.schema import Arm, Evaluation, Generator, Start, Sweep, Trained, trained_parts
 
 SINGLE_FILES = (".ckpt", ".safetensors", ".pt", ".pth")
 """Ends of the names of autoencoders in one file."""
@@ -31,11 +33,13 @@ def problems(sweep: Sweep) -> list[Problem]:
     trained = [name for name, arm in sweep.autoencoders.items() if arm.autoencoder is None]
     checks = [
         ("name", "must be one folder name", not sweep.name or Path(sweep.name).name != sweep.name),
-        ("name", "is taken by the store of all sweeps", sweep.name == "store"),
+        ("name", "is taken by the store of all sweeps", sweep.name == STORE),
         ("control", "is none of autoencoders", sweep.control not in sweep.autoencoders),
         ("autoencoders", "needs the control and at least one more arm", len(sweep.autoencoders) < 2),
         ("generators", "is empty", not sweep.generators),
         ("seeds", "is empty or repeats one", not sweep.seeds or len(set(sweep.seeds)) < len(sweep.seeds)),
+        ("until_decided", f"needs {FIRST_LOOK} to {max(SEQUENTIAL_LEVELS)} seeds, there are {len(sweep.seeds)}",
+         sweep.until_decided and not FIRST_LOOK <= len(sweep.seeds) <= max(SEQUENTIAL_LEVELS)),
         ("evaluation.at_steps", "must ascend from 1 or more", not steps or steps != sorted({*steps}) or steps[0] < 1),
         ("evaluation.extractor", f"use one of {', '.join(METRIC_NAMES)}", metrics[0] is None),
         ("evaluation.metric", f"use {metrics[0]} or kid", sweep.evaluation.metric not in metrics),
@@ -51,7 +55,14 @@ def problems(sweep: Sweep) -> list[Problem]:
         ("executor.num_workers", "must not be negative", (executor.num_workers or 0) < 0),
     ]  # fmt: skip
     found = [(key, problem) for key, problem, wrong in checks if wrong]
-    for key, part in parts(sweep).items():
+    named = {"autoencoders": sweep.autoencoders, "generators": sweep.generators}
+    found += [
+        (f"{kind}.{name}", "must be one folder name")
+        for kind, those in named.items()
+        for name in those
+        if Path(name).name != name or name in (".", "..")
+    ]
+    for key, part in trained_parts(sweep).items():
         found += _part_problems(key, part)
     for name, generator in sweep.generators.items():
         found += _sampler_problems(name, generator, sweep.evaluation)
@@ -60,7 +71,7 @@ def problems(sweep: Sweep) -> list[Problem]:
     return found
 
 
-def _part_problems(key: str, part: Part | Start) -> list[Problem]:
+def _part_problems(key: str, part: Trained | Start) -> list[Problem]:
     try:
         config = load_config(part.config, part.overrides)
     except ValueError as error:
@@ -112,7 +123,7 @@ def _folder_problems(key: str, source: str) -> list[Problem]:
 def config_problems(sweep: Sweep) -> list[Problem]:
     """What the parser of `train.py` finds in the configs with their overrides; nothing is built."""
     found = []
-    for key, part in parts(sweep).items():
+    for key, part in trained_parts(sweep).items():
         options = [f"--{name}={_text(value)}" for name, value in part.overrides.items()]
         complaint = io.StringIO()
         with (
@@ -156,7 +167,7 @@ def _may_exist(source: str) -> bool:
     return source.count("/") == 1 and not local
 
 
-def _missing_data(part: Part, changes: dict[str, Any]) -> Iterator[str]:
+def _missing_data(part: Trained, changes: dict[str, Any]) -> Iterator[str]:
     for name, value in flatten(load_config(part.config, part.overrides | changes)["data"]):
         if name.endswith("init_args.root") and not _is_readable(Path(value)):
             yield f"{part.config}, data.{name}: no readable folder at {value}"

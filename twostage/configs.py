@@ -38,6 +38,12 @@ def _parsed(text: str) -> DictConfig:
     return OmegaConf.load(StringIO(text))
 
 
+def common_overrides(seed: int) -> dict[str, Any]:
+    """What every training of a sweep has: its seed, and its own folder."""
+    seeds = dict.fromkeys(("seed_everything", "model.init_args.seed", "data.init_args.seed"), seed)
+    return seeds | {"trainer.default_root_dir": NODE}
+
+
 def value_at(config: dict[str, Any], key: str, default: Any = None) -> Any:
     """The value under a dotted key, or the default."""
     for part in key.split("."):

@@ -5,9 +5,11 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from twostage.graph.executor import Executor
+
 
 @dataclass
-class Part:
+class Trained:
     """What is trained: a config of `train.py` and what to change in it.
 
     Args:
@@ -24,7 +26,7 @@ class Part:
 
 
 @dataclass
-class Generator(Part):
+class Generator(Trained):
     """A generator.
 
     Args:
@@ -36,7 +38,7 @@ class Generator(Part):
 
 
 @dataclass
-class Arm(Part):
+class Arm(Trained):
     """An autoencoder under comparison: trained from the start by its config, or ready.
 
     Args:
@@ -74,7 +76,7 @@ class Evaluation:
         metrics: what is measured: "fd" (Fréchet distance), "sfd" (on spatial features), "score" (Inception score),
             "kid", "precision_recall".
         metric: the speed-up is computed on it, lower is better; null takes the extractor's Fréchet distance.
-        num_resamples: Fréchet distances of resampled pictures at each point, for the interval where there is one seed.
+        num_resamples: Fréchet distances of resampled images at each point, for the small print where there is one seed.
     """
 
     at_steps: list[int] = MISSING
@@ -92,25 +94,6 @@ class Evaluation:
 
 
 @dataclass
-class Executor:
-    """Where nodes run.
-
-    Args:
-        kind: "local", processes of this machine, or "submitit", jobs of a cluster.
-        num_workers: local: processes side by side; 0 runs in this process; null: one per CUDA device, else one.
-        cluster: submitit: "slurm", or "local" to try the same path on one machine.
-        parameters: submitit: of every job, as `submitit.AutoExecutor.update_parameters` takes them.
-        training_parameters: submitit: on top of them for jobs that train, such as several devices.
-    """
-
-    kind: str = "local"
-    num_workers: int | None = None
-    cluster: str = "slurm"
-    parameters: dict[str, Any] = field(default_factory=dict)
-    training_parameters: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
 class Sweep:
     """A sweep file.
 
@@ -124,6 +107,8 @@ class Sweep:
         generator_pictures: where generators learn from other pictures than autoencoders: what to change in the arms'
             configs when the generators' pictures are encoded, by dotted key.
         seeds: each with its own order, transforms, noise and start weights.
+        until_decided: take the seeds one by one, from the third on, until every verdict stands; each look then has a
+            stricter level, so that all together err no more often. False takes all seeds at once.
         root: folder of all sweeps and of the store that they share.
     """
 
@@ -136,13 +121,14 @@ class Sweep:
     generators: dict[str, Generator] = MISSING
     generator_pictures: dict[str, Any] = field(default_factory=dict)
     seeds: list[int] = MISSING
+    until_decided: bool = False
     evaluation: Evaluation = field(default_factory=Evaluation)
     executor: Executor = field(default_factory=Executor)
     root: str = "runs"
 
 
-def parts(sweep: Sweep) -> dict[str, Part | Start]:
+def trained_parts(sweep: Sweep) -> dict[str, Trained | Start]:
     """Everything that has a config of `train.py`, by its key in the sweep file."""
-    found: dict[str, Part | Start] = {"start": sweep.start} if sweep.start.config else {}
+    found: dict[str, Trained | Start] = {"start": sweep.start} if sweep.start.config else {}
     found |= {f"autoencoders.{name}": arm for name, arm in sweep.autoencoders.items()}
     return found | {f"generators.{name}": generator for name, generator in sweep.generators.items()}

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dit.alignment.encoders import Encoder
 from eqvae.latents import FeatureCacheWriter
+from eqvae.precision import encoding, require_float32_weights
 
 
 class FeatureCacheModule(lightning.LightningModule):
@@ -18,13 +19,25 @@ class FeatureCacheModule(lightning.LightningModule):
         grid: tokens per side; latent side over the generator's patch size.
         folder: of the cache; null: `features` in the trainer's root folder.
         dtype: "float16", "bfloat16" or "float32".
+        encoding_precision: "float32" or "bfloat16" of the encoder, whatever the trainer's precision is.
     """
 
-    def __init__(self, encoder: Encoder, grid: int, folder: str | None = None, dtype: str = "float16"):
+    def __init__(
+        self,
+        encoder: Encoder,
+        grid: int,
+        folder: str | None = None,
+        dtype: str = "float16",
+        encoding_precision: str = "float32",
+    ):
         super().__init__()
+        self.encoding_precision = encoding_precision
         if grid < 1:
             raise ValueError(f"grid must be positive, got {grid}")
         self.encoder, self.grid, self.folder, self.dtype_name = encoder, grid, folder, dtype
+
+    def setup(self, stage: str) -> None:
+        require_float32_weights(self.trainer.precision)  # others round the images, too
 
     def on_predict_start(self) -> None:
         if self.trainer.world_size > 1:
@@ -37,13 +50,17 @@ class FeatureCacheModule(lightning.LightningModule):
         }
         folder = Path(self.folder or Path(self.trainer.default_root_dir) / "features")
         dataset = self.trainer.datamodule.description()
-        self._writer = FeatureCacheWriter(folder, description, dataset, self.dtype_name)
+        self._writer = FeatureCacheWriter(
+            folder, description, dataset, self.dtype_name, encoding_precision=self.encoding_precision
+        )
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         if self._writer.missing(batch["index"]).any():
-            features, flipped = (
-                self.encoder(images, self.grid) for images in (batch["image"], batch["image"].flip(-1))
-            )
+            with encoding(self.encoding_precision, self.device):
+                features, flipped = (
+                    self.encoder(images, self.grid, self.encoding_precision)
+                    for images in (batch["image"], batch["image"].flip(-1))
+                )
             self._writer.add(batch["index"], features, flipped)
 
     def on_predict_end(self) -> None:

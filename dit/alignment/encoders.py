@@ -93,11 +93,14 @@ class Encoder:
         return _resized((images - mean) / std, side)
 
     @torch.no_grad()
-    def __call__(self, images: Tensor, grid: int) -> Tensor:
-        """Tokens [B, grid * grid, width] float32 of images [B, 3, H, W] in [-1, 1], row by row."""
+    def __call__(self, images: Tensor, grid: int, precision: str = "float32") -> Tensor:
+        """Tokens [B, grid * grid, width] float32 of images [B, 3, H, W] in [-1, 1], row by row.
+
+        The network runs in float32 (or "bfloat16", by autocast), also below a trainer's autocast.
+        """
         network = self._network(grid).on(images.device)
-        with torch.autocast(images.device.type, enabled=False):
-            features = network.forward_features(self.preprocess(images, grid))
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            features = network.forward_features(self.preprocess(images, grid)).float()
         if features.ndim == 4:  # a feature map
             return features.flatten(2).transpose(1, 2).contiguous()
         return features[:, network.num_prefix_tokens :]

@@ -1,7 +1,8 @@
 """Networks that learn: `forward(x, t, y) -> prediction`, single-device code, published sizes in one registry."""
 
 from dit.backbones.flops import num_multiply_adds, num_parameters
-from dit.backbones.maskgit import HaltonMaskGIT, MaskGIT
+from dit.backbones.halton_maskgit import HaltonMaskGIT
+from dit.backbones.maskgit import MaskGIT
 from dit.backbones.registry import FAMILIES, PUBLISHED, TOKEN_BACKBONES, create_backbone, create_token_backbone
 from dit.backbones.transformer import DiT, SiT
 

@@ -1,4 +1,4 @@
-"""Transformers that predict hidden tokens: MaskGIT as first published in PyTorch (v1), and its Halton successor (v2).
+"""MaskGIT as first published in PyTorch (v1), and what it shares with its Halton successor (v2).
 
 Both read tokens [B, h, w] in which `MASKED` stands for a hidden one, and return logits [B, num_codes + 1, h, w]: a
 class per code and, as published, a last one for the mask itself, which no sampler draws. The head is tied to the
@@ -7,14 +7,11 @@ embedding of the codes. Both take a time as every backbone does, and do not use 
 
 import torch
 import torch.nn.functional as F
-from timm.layers import Attention, Mlp, SwiGLU
+from timm.layers import Attention, Mlp
 from torch import Tensor, nn
 
-from dit.backbones.embeddings import LabelEmbedder
-from dit.backbones.transformer import modulate
-
 MASKED = -1  # in place of a hidden token
-SWIGLU_MULTIPLE = 256  # hidden widths of v2 are rounded up to multiples of it
+END_NORM_EPS = 1e-12  # of the norms before and after the blocks of v1; those of its blocks have torch's 1e-5
 
 
 class TokenTransformer(nn.Module):
@@ -35,14 +32,6 @@ class TokenTransformer(nn.Module):
                 raise ValueError(f"{name} must lie in [0, 1), got {config[name]}")
         self.config = config
         self.num_codes, self.num_tokens = config["num_codes"], config["input_size"] ** 2
-
-    def _initialize(self) -> None:
-        for module in self.modules():
-            if isinstance(module, (nn.Linear, nn.Embedding)):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-            if isinstance(module, nn.Linear) and module.bias is not None:
-                nn.init.zeros_(module.bias)
-        nn.init.trunc_normal_(self.positions, std=0.02)
 
     def _sequence(self, x: Tensor) -> Tensor:
         """Tokens [B, h, w] to rows of the embedding [B, T], hidden ones to the row after the codes."""
@@ -117,24 +106,32 @@ class MaskGIT(TokenTransformer):
         self.embedding = nn.Embedding(rows, hidden_size)
         self.positions = nn.Parameter(torch.zeros(1, self.num_tokens + 1, hidden_size))
         self.input_layer = nn.Sequential(
-            nn.LayerNorm(hidden_size),
+            nn.LayerNorm(hidden_size, eps=END_NORM_EPS),
             nn.Dropout(dropout),
             nn.Linear(hidden_size, hidden_size),
             nn.GELU(),
-            nn.LayerNorm(hidden_size),
+            nn.LayerNorm(hidden_size, eps=END_NORM_EPS),
             nn.Dropout(dropout),
             nn.Linear(hidden_size, hidden_size),
         )
         self.blocks = nn.ModuleList(PlainBlock(hidden_size, num_heads, mlp_ratio, dropout) for _ in range(depth))
         self.output_layer = nn.Sequential(
-            nn.LayerNorm(hidden_size),
+            nn.LayerNorm(hidden_size, eps=END_NORM_EPS),
             nn.Dropout(dropout),
             nn.Linear(hidden_size, hidden_size),
             nn.GELU(),
-            nn.LayerNorm(hidden_size),
+            nn.LayerNorm(hidden_size, eps=END_NORM_EPS),
         )
         self.bias = nn.Parameter(torch.zeros(self.num_tokens + 1, rows))
         self._initialize()
+
+    def _initialize(self) -> None:
+        """As published: torch's own for embedding (deviation 1) and layers, Xavier for queries, keys and values."""
+        nn.init.trunc_normal_(self.positions, std=0.02)
+        for block in self.blocks:
+            nn.init.xavier_uniform_(block.attn.qkv.weight)
+            nn.init.zeros_(block.attn.qkv.bias)
+            nn.init.zeros_(block.attn.proj.bias)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor, drop_labels: Tensor | None = None) -> Tensor:
         """Logits for every token.
@@ -162,89 +159,3 @@ class MaskGIT(TokenTransformer):
         if drop is None and self.training and probability > 0:
             drop = torch.rand(len(y), device=y.device) < probability
         return y if drop is None or probability == 0 else torch.where(drop, self.config["num_classes"], y)
-
-
-class ModulatedBlock(nn.Module):
-    """Attention with normalized queries and keys and a gated MLP, modulated by the class (adaLN-zero)."""
-
-    def __init__(self, hidden_size: int, num_heads: int, dropout: float):
-        super().__init__()
-        self.norm1 = nn.RMSNorm(hidden_size, eps=1e-6, elementwise_affine=False)
-        self.norm2 = nn.RMSNorm(hidden_size, eps=1e-6, elementwise_affine=False)
-        self.attn = Attention(
-            hidden_size,
-            num_heads,
-            attn_head_dim=hidden_size // num_heads,  # rounded down: the published small has 6 heads at width 512
-            qk_norm=True,
-            proj_bias=False,
-            norm_layer=nn.RMSNorm,
-            attn_drop=dropout,
-            proj_drop=dropout,
-        )
-        hidden_features = -(-2 * 4 * hidden_size // (3 * SWIGLU_MULTIPLE)) * SWIGLU_MULTIPLE
-        self.mlp = SwiGLU(hidden_size, hidden_features, bias=False, drop=dropout)
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 6 * hidden_size))
-
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """x [B, T, D], condition [B, D]."""
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.adaLN_modulation(condition).chunk(6, dim=1)
-        x = x + gate_a[:, None] * self.attn(modulate(self.norm1(x), shift_a, scale_a))
-        return x + gate_m[:, None] * self.mlp(modulate(self.norm2(x), shift_m, scale_m))
-
-
-class HaltonMaskGIT(TokenTransformer):
-    """The transformer of Halton-MaskGIT, v2 (Besnier et al., 2025): adaLN-zero, RMSNorm, QK-norm, SwiGLU, a register.
-
-    Args: as of `MaskGIT`, and
-        num_registers: learned tokens that carry nothing but what attention leaves there.
-
-    Raises:
-        ValueError: if a number of codes or a probability is none.
-    """
-
-    def __init__(
-        self,
-        input_size: int = 16,
-        num_codes: int = 16384,
-        hidden_size: int = 768,
-        depth: int = 12,
-        num_heads: int = 12,
-        num_registers: int = 1,
-        dropout: float = 0.1,
-        class_dropout_prob: float = 0.1,
-        num_classes: int = 1000,
-    ):
-        super().__init__(
-            input_size=input_size,
-            num_codes=num_codes,
-            hidden_size=hidden_size,
-            depth=depth,
-            num_heads=num_heads,
-            num_registers=num_registers,
-            dropout=dropout,
-            class_dropout_prob=class_dropout_prob,
-            num_classes=num_classes,
-        )
-        self.embedding = nn.Embedding(num_codes + 1, hidden_size)
-        self.y_embedder = LabelEmbedder(num_classes, hidden_size, class_dropout_prob)
-        self.positions = nn.Parameter(torch.zeros(1, self.num_tokens, hidden_size))
-        self.registers = nn.Parameter(torch.zeros(1, num_registers, hidden_size))
-        self.blocks = nn.ModuleList(ModulatedBlock(hidden_size, num_heads, dropout) for _ in range(depth))
-        self.norm_final = nn.RMSNorm(hidden_size, eps=1e-6, elementwise_affine=False)
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 2 * hidden_size))
-        self.bias = nn.Parameter(torch.zeros(num_codes + 1))
-        self._initialize()
-        nn.init.trunc_normal_(self.registers, std=0.02)
-        for layer in [*(block.adaLN_modulation[1] for block in self.blocks), self.adaLN_modulation[1]]:
-            nn.init.zeros_(layer.weight)  # every block starts as the identity
-
-    def forward(self, x: Tensor, t: Tensor, y: Tensor, drop_labels: Tensor | None = None) -> Tensor:
-        """As `MaskGIT.forward`."""
-        tokens = self.embedding(self._sequence(x)) + self.positions
-        tokens = torch.cat((tokens, self.registers.expand(len(x), -1, -1)), dim=1)
-        condition = self.y_embedder(y, drop_labels)
-        for block in self.blocks:
-            tokens = block(tokens, condition)
-        shift, scale = self.adaLN_modulation(condition).chunk(2, dim=1)
-        tokens = modulate(self.norm_final(tokens[:, : self.num_tokens]), shift, scale)
-        return self._to_image(F.linear(tokens, self.embedding.weight, self.bias), x)

@@ -1,6 +1,7 @@
 """The published sizes by their names."""
 
-from dit.backbones.maskgit import HaltonMaskGIT, MaskGIT, TokenTransformer
+from dit.backbones.halton_maskgit import HaltonMaskGIT
+from dit.backbones.maskgit import MaskGIT, TokenTransformer
 from dit.backbones.transformer import DiT, SiT
 
 FAMILIES = {"DiT": DiT, "SiT": SiT}

@@ -18,7 +18,7 @@ from dit.backbones.maskgit import MASKED
 Model = Callable[[Tensor, Tensor], Tensor]
 Callback = Callable[[int, Tensor, float], None]
 KNOWN = {
-    "arccos": lambda r: 1 - torch.acos(r) / (math.pi / 2),
+    "arccos": lambda r: 1 - torch.acos(r.double()).to(r.dtype) / (math.pi / 2),  # rounded once, alike everywhere
     "cosine": lambda r: 1 - torch.cos(r * (math.pi / 2)),
     "linear": lambda r: r,
     "square": torch.square,
@@ -87,8 +87,11 @@ def _radical_cell(number: int, base: int, side: int) -> int:
 
 
 def halton_totals(num_steps: int, num_tokens: int, schedule: str = "arccos") -> list[int]:
-    """Known tokens after each step in Halton order: floor(known((i + 1) / N) n), at least i + 1; all at last."""
-    ratios = torch.arange(1, num_steps + 1, dtype=torch.float64) / num_steps
+    """Known tokens after each step in Halton order: floor(known((i + 1) / N) n), at least i + 1; all at last.
+
+    In float32, as the public code computes it, in which 1/3 of 144 or of 576 tokens is one less than a third of them.
+    """
+    ratios = torch.arange(1, num_steps + 1, dtype=torch.float32) / num_steps
     known = (KNOWN[schedule](ratios) * num_tokens).long().tolist()
     return [*(min(max(total, step + 1), num_tokens) for step, total in enumerate(known[:-1])), num_tokens]
 

@@ -20,12 +20,16 @@ class Autoencoder(nn.Module):
     Args:
         model: the diffusers autoencoder; its weights train as this module's.
         normalization: of its latents; None takes the published constants of the model's config.
+
+    Raises:
+        ValueError: for constants that are no normalization, or one of another number of channels.
     """
 
     def __init__(self, model: AutoencoderKL | VQModel, normalization: Normalization | None = None):
         super().__init__()
         self.model = model
         self.normalization = normalization or _published_normalization(model)
+        self.normalization.require_channels(self.latent_channels)
         set_padding_mode(model, None)
 
     @property
@@ -42,6 +46,11 @@ class Autoencoder(nn.Module):
     def padding_mode(self) -> str:
         """How convolutions pad: "zeros" or "reflect", see `eqvae.autoencoders.padding`."""
         return padding_mode(self.model)
+
+    @property
+    def smallest_latent_side(self) -> int:
+        """Rows of the smallest latent that encodes and decodes: a single one has nothing to reflect."""
+        return 2 if self.padding_mode == "reflect" else 1
 
     def fingerprint(self) -> str:
         """sha256 over names, shapes and float32 values of all weights; the normalization is compared on its own.

@@ -33,6 +33,10 @@ FAMILIES: dict[str, dict] = {
     | F8
     | {"latent_channels": 16, "sample_size": 1024, "scaling_factor": 1.5305, "shift_factor": 0.0609}
     | {"use_quant_conv": False, "use_post_quant_conv": False},
+    "flux1": KL
+    | F8
+    | {"latent_channels": 16, "sample_size": 1024, "scaling_factor": 0.3611, "shift_factor": 0.1159}
+    | {"use_quant_conv": False, "use_post_quant_conv": False},
     "sd-vae-16": KL | F16 | {"latent_channels": 16, "sample_size": 256, "scaling_factor": 1.0},
     "taming-1024": VQ_F16 | {"num_vq_embeddings": 1024, "scaling_factor": 1.0},
     "taming-16384": VQ_F16 | {"num_vq_embeddings": 16384, "scaling_factor": 1.0},
@@ -56,16 +60,34 @@ def expand_family(config: Mapping) -> dict:
     return FAMILIES[name] | config
 
 
-def published_constants(architecture: Mapping) -> dict:
-    """Scaling, shift and picture size of the first family with this architecture; a scale of 1 where there is none.
+def published_constants(architecture: Mapping, given: Mapping) -> dict:
+    """Scaling, shift and image size of the family with this architecture; a scale of 1 where there is none.
 
-    SD and SDXL share an architecture, and so do SD3 and Flux: weights alone cannot tell them apart.
+    SD and SDXL share an architecture, and so do SD3 and FLUX.1: weights alone cannot tell them apart.
+
+    Args:
+        architecture: as `infer_architecture` reads it off weights.
+        given: what is known beside it. A scaling or shift tells which family it is, or that it is another.
+
+    Raises:
+        ValueError: naming the candidates, where several are left and nothing tells which.
     """
-    for family in FAMILIES.values():
-        rest = {key: value for key, value in family.items() if key not in LATENT_CONSTANTS}
-        if all(architecture.get(key) == value for key, value in rest.items()):
-            return {key: family[key] for key in LATENT_CONSTANTS if key in family}
-    return {"scaling_factor": 1.0, "sample_size": 256}
+    candidates = [
+        name
+        for name, family in FAMILIES.items()
+        if all(architecture.get(key) == value for key, value in family.items() if key not in LATENT_CONSTANTS)
+    ]
+    told = [
+        name
+        for name in candidates
+        if all(given.get(key, FAMILIES[name].get(key)) == FAMILIES[name].get(key) for key in LATENT_CONSTANTS[:2])
+    ]
+    if len(told) == 1:
+        return {key: FAMILIES[told[0]][key] for key in LATENT_CONSTANTS if key in FAMILIES[told[0]]}
+    if not candidates or "scaling_factor" in given:
+        return {"scaling_factor": 1.0, "sample_size": 256}
+    listed = " or ".join(f"{name} (scale {FAMILIES[name]['scaling_factor']})" for name in candidates)
+    raise ValueError(f"it may be {listed}, of one architecture: say which, as --family or config: {{family: NAME}}")
 
 
 def create_model(config: Mapping) -> AutoencoderKL | VQModel:

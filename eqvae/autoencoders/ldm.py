@@ -6,7 +6,7 @@ a table over the model's own names, so missing and unexpected keys are known exa
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -57,10 +57,11 @@ def load_single_file(path: Path, config: Mapping) -> tuple[AutoencoderKL | VQMod
 
     Args:
         path: of a file in any layout, the autoencoder alone or among the weights of other models.
-        config: diffusers config entries, or a `family`, that override what shapes and published constants say.
+        config: diffusers config entries, or a `family`, for what shapes do not tell.
 
     Raises:
-        ValueError: one line with the file, the first five missing and unexpected keys, and the layouts tried.
+        ValueError: one line with the file; the first five missing and unexpected keys and the layouts tried, the
+            families that it may be of, or what config and shapes disagree on.
     """
     weights, spellings = _respell(_select(path, read_checkpoint(path)))
     if FIRST_BLOCK not in weights:
@@ -155,12 +156,23 @@ def _read_metadata(path: Path) -> tuple[dict, Normalization | None]:
 
 
 def _empty_model(path: Path, weights: Mapping[str, Tensor], config: Mapping) -> AutoencoderKL | VQModel:
-    """A model on the meta device, of the weights' architecture where the config does not say otherwise."""
+    """A model on the meta device, of the weights' architecture and the config's constants."""
     try:
         architecture = infer_architecture(weights)
+    except IndexError as error:
+        raise ValueError(f"file {path} does not tell its architecture ({error}): is it an autoencoder?") from None
+    for key, value in architecture.items():
+        given = config.get(key, value)
+        if (list(given) if isinstance(value, list) and isinstance(given, Sequence) else given) != value:
+            raise ValueError(f"file {path} has {key} {value}, its config or family says {given}: give another")
+    try:
+        constants = published_constants(architecture, config)
+    except ValueError as error:
+        raise ValueError(f"file {path} does not tell its family: {error}") from None
+    try:
         with torch.device("meta"):
-            return create_model(published_constants(architecture) | architecture | config)
-    except (ValueError, IndexError) as error:
+            return create_model(constants | config | architecture)
+    except ValueError as error:
         raise ValueError(f"file {path} does not tell its architecture ({error}): give a config") from None
 
 

@@ -38,8 +38,8 @@ def load_autoencoder(
               `diffusers.VQModel`, or `family` (see `eqvae.autoencoders.families`) and what differs from it,
             - a mapping with the key `source`, one of the above, and perhaps `config` and `padding_mode`.
         seed: of the random weights.
-        config: for a single file: entries of the diffusers config, or `family`, where shapes do not tell them (SDXL's
-            scaling factor) or tell them wrong.
+        config: for a single file: entries of the diffusers config, or `family`, for what shapes do not tell: whose
+            scaling factor, and groups of the normalization layers. A file that several families fit needs one.
         padding_mode: "zeros" or "reflect", of all convolutions that pad; None takes what was saved, else zeros.
 
     Raises:
@@ -55,16 +55,21 @@ def load_autoencoder(
     if isinstance(source, Mapping):
         autoencoder = _random_autoencoder(source, seed)
     elif is_file:
-        autoencoder = _wrap(*load_single_file(Path(source), config or {}))
+        autoencoder = _wrap(*load_single_file(Path(source), config or {}), where=f"file {source}")
     else:
         autoencoder = _load_pretrained(str(source))
     set_padding_mode(autoencoder.model, padding_mode)
     return autoencoder
 
 
-def _wrap(model: AutoencoderKL | VQModel, normalization: Normalization | None = None) -> KLAutoencoder | VQAutoencoder:
+def _wrap(
+    model: AutoencoderKL | VQModel, normalization: Normalization | None = None, where: str = "autoencoder config"
+) -> KLAutoencoder | VQAutoencoder:
     autoencoder_class = VQAutoencoder if isinstance(model, VQModel) else KLAutoencoder
-    return autoencoder_class(model, normalization)
+    try:
+        return autoencoder_class(model, normalization)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _random_autoencoder(config: Mapping, seed: int) -> KLAutoencoder | VQAutoencoder:
@@ -89,7 +94,7 @@ def _load_folder(folder: Path) -> KLAutoencoder | VQAutoencoder:
         hint = f"give its {inner} folder" if inner else "is it a diffusers autoencoder folder?"
         raise ValueError(f"autoencoder folder {folder} has no config.json: {hint}")
     model = _from_pretrained(folder, f"autoencoder folder {folder} cannot be read", use_safetensors=True)
-    return _wrap(model, Normalization.load(folder))
+    return _wrap(model, Normalization.load(folder), f"autoencoder folder {folder}")
 
 
 def _load_hub(name: str) -> KLAutoencoder | VQAutoencoder:
@@ -102,8 +107,8 @@ def _load_hub(name: str) -> KLAutoencoder | VQAutoencoder:
     try:
         path = Path(hf_hub_download(repository, NORMALIZATION_FILE, subfolder=subfolder))
     except EntryNotFoundError:  # most autoencoders on the hub were not exported here
-        return _wrap(model)
-    return _wrap(model, Normalization.load(path.parent))
+        return _wrap(model, where=f"autoencoder {name!r}")
+    return _wrap(model, Normalization.load(path.parent), f"autoencoder {name!r}")
 
 
 def _from_pretrained(

@@ -2,8 +2,9 @@
 
 import json
 from dataclasses import asdict, dataclass, field
+from numbers import Real
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -11,6 +12,8 @@ from torch import Tensor
 from eqvae.files import write_atomically
 
 NORMALIZATION_FILE = "normalization.json"
+MAX_CHANNELS = 2048  # the widest published latents have 1536
+LARGEST = 1e30  # of a shift, a scale and its inverse: beyond it float32 overflows in what is computed with them
 
 
 @dataclass(frozen=True)
@@ -18,9 +21,12 @@ class Normalization:
     """normalized = (raw - shift) * scale, per channel.
 
     Args:
-        shift, scale: one number per channel, or a single one for all.
+        shift, scale: one number per channel, or a single one for all; scales are positive.
         method: where the numbers come from, for people.
         num_images: how many images they were estimated on; 0 for a published constant.
+
+    Raises:
+        ValueError: naming the entry that is no such number, or not as long as the other.
     """
 
     shift: tuple[float, ...] = (0.0,)
@@ -29,8 +35,23 @@ class Normalization:
     num_images: int = field(default=0, compare=False)
 
     def __post_init__(self):
-        object.__setattr__(self, "shift", tuple(map(float, self.shift)))
-        object.__setattr__(self, "scale", tuple(map(float, self.scale)))
+        for name in ("shift", "scale"):
+            object.__setattr__(self, name, _numbers(name, getattr(self, name)))
+        if len(self.shift) != len(self.scale):
+            raise ValueError(f"shift has {len(self.shift)} numbers, scale {len(self.scale)}: give as many of each")
+        if min(self.scale) < 1 / LARGEST:
+            raise ValueError(f"scale must be positive, got {min(self.scale)}")
+        if not isinstance(self.method, str) or type(self.num_images) is not int or self.num_images < 0:
+            raise ValueError("method must be a text and num_images a whole number that is not negative")
+
+    def require_channels(self, channels: int) -> None:
+        """Refuse latents of another number of channels.
+
+        Raises:
+            ValueError: with both numbers.
+        """
+        if len(self.scale) not in (1, channels):
+            raise ValueError(f"the normalization is of {len(self.scale)} channels, the latents have {channels}")
 
     def normalize(self, raw: Tensor) -> Tensor:
         """Raw [..., C, h, w] to normalized, std near 1."""
@@ -49,7 +70,11 @@ class Normalization:
 
     @classmethod
     def from_dict(cls, values: dict) -> Self:
-        return cls(**values)
+        """The way back from `to_dict`; ValueError naming the entry that is wrong."""
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ValueError(f"a normalization has shift, scale, method and num_images: {error}") from None
 
     def save(self, folder: Path) -> None:
         """Write `normalization.json` into an autoencoder folder."""
@@ -63,8 +88,18 @@ class Normalization:
             return None
         try:
             return cls.from_dict(json.loads(path.read_text()))
-        except (TypeError, ValueError) as error:
+        except ValueError as error:
             raise ValueError(f"{path} is not a latent normalization ({error}): remove it or export again") from None
+
+
+def _numbers(name: str, values: Any) -> tuple[float, ...]:
+    if not isinstance(values, (list, tuple)) or not 1 <= len(values) <= MAX_CHANNELS:
+        size = f"{len(values)} of them" if isinstance(values, (list, tuple)) else repr(values)[:40]
+        raise ValueError(f"{name} must be a list of 1 to {MAX_CHANNELS} numbers, got {size}")
+    for value in values:
+        if not isinstance(value, Real) or isinstance(value, bool) or not abs(value) <= LARGEST:
+            raise ValueError(f"{name} must hold finite numbers, got {repr(value)[:40]}")
+    return tuple(map(float, values))
 
 
 class LatentStatistics:

@@ -127,6 +127,10 @@ class ImageDataModule(lightning.LightningDataModule):
             if isinstance(source, EncodedSource) and source.num_skipped:
                 rank_zero_warn(f"{source.num_skipped} of {len(source)} {split} pictures could not be read: skipped")
 
+    def image_size(self, split: str) -> tuple[int, int]:
+        """(height, width) of the images of "train" or "validation", read off the first."""
+        return tuple(self.sources[split][0][0].shape[-2:])
+
     def description(self) -> dict:
         """What a latent cache records of its pictures."""
         return describe_pictures(self.sources["train"])

@@ -9,7 +9,8 @@ from eqvae.autoencoders import KLAutoencoder, LatentStatistics
 from eqvae.equivariance import equivariance_errors
 from eqvae.evaluation.latents import effective_rank, high_frequency_share, intrinsic_dimension, radial_power_spectrum
 from eqvae.evaluation.quantization import ContinuousView, images_to_latents
-from eqvae.evaluation.reconstruction import ReconstructionMetrics
+from eqvae.evaluation.reconstruction import SSIM_WINDOW, ReconstructionMetrics
+from eqvae.losses.perceptual import SMALLEST_SIDES
 
 
 class LatentMetrics:
@@ -101,6 +102,12 @@ class AutoencoderEvaluation:
         self.settings = (extractor, extractor_weights, perceptual, perceptual_weights_file, uint8_rule)
         self.num_equivariance_images, self.num_latents = num_equivariance_images, num_latents
         self.reset()
+
+    @property
+    def smallest_sides(self) -> dict[str, int]:
+        """Shortest side in pixels that each metric can judge, by its name."""
+        perceptual = self.settings[2]
+        return {"SSIM": SSIM_WINDOW, perceptual: SMALLEST_SIDES.get(perceptual, 1)}
 
     def reset(self) -> None:
         """Forget what was accumulated."""

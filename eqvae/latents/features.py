@@ -26,13 +26,20 @@ class FeatureCacheWriter:
         dataset: what the data module says of its pictures.
         dtype: "float16", "bfloat16" or "float32".
         shard_rows: pictures per shard.
+        encoding_precision: "float32" or "bfloat16" of the encoder that the features come from.
 
     Raises:
         ValueError: if another process writes there, or the folder holds other features.
     """
 
     def __init__(
-        self, folder: Path, encoder: dict, dataset: dict, dtype: str = "float16", shard_rows: int = FEATURE_SHARD_ROWS
+        self,
+        folder: Path,
+        encoder: dict,
+        dataset: dict,
+        dtype: str = "float16",
+        shard_rows: int = FEATURE_SHARD_ROWS,
+        encoding_precision: str = "float32",
     ):
         if dtype not in DTYPES:
             raise ValueError(f"cache dtype {dtype!r} is unknown: use one of {', '.join(DTYPES)}")
@@ -47,6 +54,7 @@ class FeatureCacheWriter:
         self._identity = {
             "format_version": FORMAT_VERSION,
             "encoder": encoder,
+            "encoding_precision": encoding_precision,
             "dtype": dtype,
             "shard_rows": shard_rows,
             "dataset": dataset,

@@ -61,7 +61,10 @@ class LatentCache(ShardedRows):
     def __init__(self, folder: str | Path, verify: bool = True):
         self.folder = Path(folder)
         self.manifest = read_manifest(self.folder)
-        self.spec = LatentSpec.from_dict(self.manifest["latents"])
+        try:
+            self.spec = LatentSpec.from_dict(self.manifest["latents"])
+        except ValueError as error:
+            raise ValueError(f"{self.folder / MANIFEST}: {error}: write the cache again") from None
         if self.spec.kind != self.kind:
             raise ValueError(f"{self.folder} is a cache of {self.spec.kind}, not of {self.kind}: give another cache")
         self.num_classes: int = self.manifest["dataset"]["num_classes"]

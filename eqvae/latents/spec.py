@@ -26,6 +26,9 @@ class LatentSpec:
     autoencoder_fingerprint: str | None
     normalization: Normalization
 
+    def __post_init__(self):
+        self.normalization.require_channels(self.shape[0])
+
     @property
     def backbone_config(self) -> dict:
         """Arguments that a backbone for these latents must have."""
@@ -49,7 +52,11 @@ class LatentSpec:
 
     @staticmethod
     def from_dict(values: dict) -> "LatentSpec":
-        """The specification of latents or of tokens, which alone have `num_codes`."""
+        """The specification of latents or of tokens, which alone have `num_codes`.
+
+        Raises:
+            ValueError: for a normalization that is none, or of another number of channels.
+        """
         common = (
             tuple(values["shape"]),
             values["downsampling_factor"],
@@ -100,6 +107,9 @@ class TokenSpec(LatentSpec):
     kind: ClassVar[str] = "tokens"
 
     num_codes: int
+
+    def __post_init__(self):
+        """Tokens have no channels: the normalization is that of the codebook vectors, which are not here."""
 
     @property
     def backbone_config(self) -> dict:

@@ -14,6 +14,7 @@ from torch import Tensor
 from eqvae.autoencoders import KLAutoencoder
 from eqvae.files import remove_leftovers, sha256_of_file, write_atomically
 from eqvae.latents.spec import LatentSpec
+from eqvae.precision import ENCODING_PRECISIONS, encoding
 from eqvae.randomness import keyed_normal
 
 FORMAT_VERSION = 1
@@ -47,6 +48,8 @@ class LatentCacheWriter:
         content: "moments", of which every read draws a fresh sample, or "sample": one fixed posterior sample of each
             picture and of its flip, half as large.
         rank, num_replicas: this process and how many there are. Rank 0 opens the folder first.
+        encoding_precision: "float32" or "bfloat16" of the encoder, see `eqvae.precision.encoding`; part of what the
+            cache is known by, so that no cache mixes two.
 
     Raises:
         ValueError: if another process writes there, or the folder holds another cache.
@@ -64,13 +67,18 @@ class LatentCacheWriter:
         content: str = "moments",
         rank: int = 0,
         num_replicas: int = 1,
+        encoding_precision: str = "float32",
     ):
         if dtype not in self.dtypes:
             raise ValueError(f"cache dtype {dtype!r} is unknown: use one of {', '.join(self.dtypes)}")
+        if encoding_precision not in ENCODING_PRECISIONS:
+            known = ", ".join(ENCODING_PRECISIONS)
+            raise ValueError(f"encoding_precision {encoding_precision!r} is unknown: use one of {known}")
         if content not in self.contents:
             raise ValueError(f"cache content {content!r} is unknown: use one of {', '.join(self.contents)}")
         self.folder, self.dataset, self.dtype, self.shard_rows = Path(folder), dataset, dtype, shard_rows
         self.autoencoder, self.content, self.rank = autoencoder, content, rank
+        self.encoding_precision = encoding_precision
         self._numbers = shards_of_process(dataset["num_images"], shard_rows, rank, num_replicas)
         self.folder.mkdir(parents=True, exist_ok=True)
         suffix = f"-{rank}" if rank else ""
@@ -85,6 +93,7 @@ class LatentCacheWriter:
         self._identity = {
             "format_version": FORMAT_VERSION,
             "autoencoder_fingerprint": autoencoder.fingerprint(),
+            "encoding_precision": encoding_precision,
             "moments": content == "moments",
             "dtype": dtype,
             "shard_rows": shard_rows,
@@ -150,7 +159,8 @@ class LatentCacheWriter:
         if not keep.any():
             return
         # The whole batch, also where a process keeps only part of it: its size decides the last bits.
-        rows = {name: value[keep].cpu() for name, value in self._encode(batch["image"], index).items()}
+        with encoding(self.encoding_precision, batch["image"].device):
+            rows = {name: value[keep].cpu() for name, value in self._encode(batch["image"], index).items()}
         self._rows.append(rows | {"label": batch["label"][keep].cpu(), "index": index[keep].cpu()})
         while self._num_waiting >= self.shard_rows:
             self._write_shard(self.shard_rows)

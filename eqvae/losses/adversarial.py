@@ -27,14 +27,14 @@ class PatchCritic(nn.Module):
             convolution = nn.Conv2d(channels[n - 1], channels[n], 4, stride, 1, bias=False)
             layers += [convolution, nn.BatchNorm2d(channels[n]), nn.LeakyReLU(0.2)]
         self.main = nn.Sequential(*layers, nn.Conv2d(channels[-1], 1, 4, 1, 1))
-        self.smallest_side = 2 ** (num_layers + 1) + 4
+        self.smallest_side = 3 * 2**num_layers  # three rows before the last two layers, which take one each
         self.apply(_initialize)
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, 3, H, W] to logits [B, 1, h, w].
 
         Raises:
-            ValueError: for pictures smaller than the receptive field allows.
+            ValueError: for images smaller than `smallest_side`.
         """
         if min(images.shape[-2:]) < self.smallest_side:
             raise ValueError(

@@ -12,6 +12,8 @@ from eqvae.efficientnet import FrozenNetwork, efficientnet_lite0
 from eqvae.weights import load_weights
 
 PERCEPTUAL_NAMES = ("efficientnet_lite0", "lpips_vgg", "lpips_alex", "lpips_squeeze", "none")
+SMALLEST_SIDES = {"efficientnet_lite0": 1, "lpips_vgg": 16, "lpips_alex": 31, "lpips_squeeze": 17, "none": 1}
+"""Pixels below which a distance's last level would be empty."""
 BACKBONE_URLS = {
     "vgg": VGG16_Weights.IMAGENET1K_V1.url,
     "alex": AlexNet_Weights.IMAGENET1K_V1.url,

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from eqvae.losses.perceptual import create_perceptual
+from eqvae.losses.perceptual import SMALLEST_SIDES, create_perceptual
 
 
 class ReconstructionLoss:
@@ -32,10 +32,15 @@ class ReconstructionLoss:
         log_variance: float = 0.0,
         reduction: Literal["sum", "mean"] = "sum",
     ):
-        self.pixel = pixel
+        self.pixel, self.perceptual = pixel, perceptual
         self.perceptual_weight = perceptual_weight
         self.distance = create_perceptual(perceptual, perceptual_weights_file) if perceptual_weight else None
         self.log_variance, self.reduction = log_variance, reduction
+
+    @property
+    def smallest_side(self) -> int:
+        """Shortest side in pixels of images that can be compared."""
+        return SMALLEST_SIDES[self.perceptual] if self.perceptual_weight else 1
 
     def __call__(self, images: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Both [B, 3, H, W] float32; returns scalars `nll` (to be minimized), `pixel` (mean), `perceptual` (mean)."""

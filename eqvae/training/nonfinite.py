@@ -21,7 +21,8 @@ class FiniteGuard:
 
     All processes decide alike, since one that alone stopped or skipped would leave the others waiting. The step's
     batches are written to `nonfinite/step=NNNNNNN-rank=R.safetensors` in the trainer's root folder. With loss scaling
-    (precision 16-mixed) gradients are left to the scaler, which tries scales until they are finite.
+    (precision 16-mixed) gradients are left to the scaler, which leaves updates out and halves its scale until they are
+    finite; at a scale of 1 they would not be finite without it either, and are judged here.
 
     Args:
         on_nonfinite: "stop" raises, "skip" leaves the update out and counts it in `num_skipped`.
@@ -45,7 +46,8 @@ class FiniteGuard:
         """
         watched, self._watched = self._watched, []
         totals = [value.sum() for _, terms in watched for value in terms.values()]
-        if getattr(module.trainer.precision_plugin, "scaler", None) is None:
+        scaler = loss_scaler(module.trainer)
+        if scaler is None or scaler.get_scale() <= 1:
             totals += torch._foreach_norm([local_part(p.grad) for p in parameters if p.grad is not None])
         finite = torch.stack([total.float() for total in totals]).isfinite().all()
         # The one wait for the device in a step.
@@ -72,6 +74,11 @@ class FiniteGuard:
         write_atomically(path, save(_one_batch([batch for batch, _ in watched])))
         samples = ", ".join(map(str, listed[:MAXIMUM_IDS]))
         return f"{what} at step {step} (samples {samples}{more}; batch saved as {path})"
+
+
+def loss_scaler(trainer: Any) -> torch.amp.GradScaler | None:
+    """What scales the loss of a run in float16 (precision 16-mixed); None for any other run."""
+    return getattr(trainer.precision_plugin, "scaler", None)
 
 
 def _bad_samples(batch: dict[str, Tensor], terms: dict[str, Tensor]) -> Tensor:

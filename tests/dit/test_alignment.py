@@ -1,5 +1,6 @@
 """REPA as an option of stage 2: encoders, feature caches, loss, resume, and what is refused."""
 
+import json
 from functools import partialmethod
 
 import pytest
@@ -15,7 +16,7 @@ from dit.alignment.encoders import Preset
 from dit.backbones import DiT, SiT
 from dit.checkpoints import load_generator
 from eqvae.data.module import ImageBatches
-from eqvae.latents import FeatureCache, LatentCache
+from eqvae.latents import FeatureCache, FeatureCacheWriter, LatentCache
 from eqvae.training.cli import TrainCLI
 from tests.tiny import STAGE_ONE, options, stage_two
 
@@ -260,6 +261,23 @@ def test_features_of_other_weights_are_refused(tiny_vit, cache, tmp_path):
     ) as line:
         refused.trainer.fit(refused.model, refused.datamodule)
     assert "\n" not in str(line.value)
+
+
+def test_the_encoders_precision_is_recorded(tmp_path):
+    """By default float32 whatever the trainer says; another one is part of what the features are known by."""
+    images, encoder = torch.rand(2, 3, 32, 32) * 2 - 1, Encoder("efficientnet_lite0")
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(encoder(images, 4), encoder(images, 4, "float32"))
+        fast = encoder(images, 4, "bfloat16")
+    assert fast.dtype == torch.float32
+    assert not torch.allclose(fast, encoder(images, 4))
+    dataset = {"num_images": 1}
+    writer = FeatureCacheWriter(tmp_path, {"name": "x"}, dataset)
+    writer.add(torch.arange(1), torch.zeros(1, 4, 2), torch.zeros(1, 4, 2))
+    writer.finish()
+    assert json.loads((tmp_path / "manifest.json").read_text())["encoding_precision"] == "float32"
+    with pytest.raises(ValueError, match="holds features of another encoding_precision"):
+        FeatureCacheWriter(tmp_path, {"name": "x"}, dataset, encoding_precision="bfloat16")
 
 
 def test_damaged_features_are_refused(tmp_path):

@@ -88,6 +88,8 @@ def test_bad_backbone_arguments():
     ):
         with pytest.raises(ValueError, match=message):
             MaskGIT(**(TINY | overrides))
+    with pytest.raises(ValueError, match="num_heads must lie between 1 and hidden_size 24, got 25"):
+        HaltonMaskGIT(**(TINY | {"num_heads": 25}))
     with pytest.raises(ValueError, match=r"token backbone 'MaskGIT-XL' is unknown: use one of MaskGIT-v1, "):
         create_token_backbone("MaskGIT-XL")
 
@@ -240,6 +242,23 @@ def test_halton_order_is_a_permutation_and_shifts_per_picture():
     assert len(set(first(True))) > 8
 
 
+@pytest.mark.parametrize(("num_steps", "side", "step", "known"), [(16, 12, 7, 47), (64, 24, 31, 191)])
+def test_halton_schedule_is_computed_in_float32(num_steps, side, step, known):
+    """arccos(1/2) leaves a third of the tokens, which float32 rounds down below the whole number."""
+    assert halton_totals(num_steps, side**2)[step] == known == side**2 // 3 - 1
+
+
+@pytest.mark.parametrize("schedule", KNOWN)
+def test_halton_schedules_grow_to_all_tokens(schedule):
+    for num_steps in range(1, 65):
+        totals = halton_totals(num_steps, 64, schedule)
+        assert len(totals) == num_steps
+        assert totals[-1] == 64
+        assert all(
+            after >= max(before, step + 1) for step, (before, after) in enumerate(itertools.pairwise([0, *totals]))
+        )
+
+
 def test_guidance_of_tokens_covers_all_logits_and_grows():
     model, x, y = backbone(), tokens(), torch.tensor([0, 1, 4])
     conditional, unconditional = model(x, None, y), model(x, None, torch.full_like(y, CLASSES))
@@ -295,3 +314,34 @@ def test_operations_are_those_of_the_papers_sizes():
     blocks = 24 * (12 * tokens * width**2 + 2 * tokens**2 * width)
     ends = tokens * 3 * width**2 + 256 * width * 1025  # layers at both ends, and the head, which leaves out the class
     assert num_multiply_adds(model) == blocks + ends
+
+
+# README of Halton-MaskGIT: Gflops at 256 and at 384 pixels, rounded down; they leave out the products of attention
+PUBLISHED_GFLOPS = {
+    ("tiny", 16): 4,
+    ("small", 16): 12,
+    ("base", 16): 25,
+    ("small", 24): 28,
+    ("base", 24): 56,
+    ("large", 24): 187,
+}
+
+
+@pytest.mark.parametrize(("size", "side"), PUBLISHED_GFLOPS)
+def test_operations_are_those_of_the_second_version(size, side):
+    with torch.device("meta"):
+        model = create_token_backbone(f"MaskGIT-v2-{size}", input_size=side)
+    config, tokens = model.config, side**2 + 1
+    heads = config["hidden_size"] // config["num_heads"] * config["num_heads"]
+    attention = 2 * config["depth"] * tokens**2 * heads
+    assert (num_multiply_adds(model) - attention) // 10**9 == PUBLISHED_GFLOPS[size, side]
+
+
+def test_second_version_starts_with_identical_blocks_and_an_open_head():
+    torch.manual_seed(0)
+    model = HaltonMaskGIT(**TINY)
+    x, condition = torch.randn(2, 5, TINY["hidden_size"]), torch.randn(2, TINY["hidden_size"])
+    assert all(torch.equal(block.eval()(x, condition), x) for block in model.blocks)
+    logits = model.eval()(tokens(), torch.zeros(3), torch.tensor([0, 1, 4]))
+    assert logits.std() > 1e-3
+    assert not torch.equal(logits[:, :, 0, 0], logits[:, :, 0, 1])

@@ -188,6 +188,24 @@ def test_respaced_keeps_the_marginals():
     assert spaced.num_timesteps == 37
 
 
+def test_timesteps_are_rounded_sums_of_strides():
+    """The public rule, count by count; products of index and stride differ in 278 counts of 999."""
+    unlike_products = 0
+    for count in range(2, 1001):
+        stride, place, expected = 999 / (count - 1), 0.0, []
+        while len(expected) < count:
+            expected.append(round(place))
+            place += stride
+        timesteps = space_timesteps(1000, count)
+        assert timesteps == expected, count
+        assert timesteps == sorted(set(timesteps))
+        assert (timesteps[0], timesteps[-1]) == (0, 999)
+        unlike_products += timesteps != [round(index * stride) for index in range(count)]
+    assert unlike_products == 278
+    assert set(range(1000)) - set(space_timesteps(1000, 999)) == {500}
+    assert space_timesteps(3000, (999, 2, 999))[:999] == space_timesteps(1000, 999)
+
+
 @pytest.mark.parametrize("spacing", [1, 0, 1001, (600, 10), "ddim333", "ddim"])
 def test_impossible_spacings(spacing):
     with pytest.raises(ValueError, match=r"^(num_inference_steps|timestep spacing)"):

@@ -1,6 +1,7 @@
 """Checkpoints in the layout of the public DiT and SiT load and sample; others are refused in one line."""
 
 import argparse
+import re
 import sys
 
 import numpy as np
@@ -8,10 +9,11 @@ import pytest
 import torch
 
 import sample
-from dit.backbones import DiT, SiT
+from dit.backbones import DiT, HaltonMaskGIT, MaskGIT, SiT, create_token_backbone
 from dit.checkpoints import load_generator
 from dit.generation import SamplingSettings, generate_latents
 from dit.objectives import Diffusion, Flow
+from dit.public_maskgit import RENAMED, public_maskgit_family, read_public_maskgit
 from tests.dit.tiny import randomize, tiny_generator
 from tests.eqvae.tiny import tiny_autoencoder
 
@@ -94,3 +96,56 @@ def test_the_command_samples_a_public_checkpoint(tmp_path, monkeypatch):
     sample.main()
     with np.load(tmp_path / "out/samples.npz") as arrays:
         assert arrays["arr_0"].shape == (2, 32, 32, 3)
+
+
+def public_layout(model):
+    """Weights of a MaskGIT under the public names, by the table that reads them."""
+    public = {}
+    for name, value in model.state_dict().items():
+        for beginning, ours in RENAMED[type(model)]:
+            if found := re.match(re.escape(ours).replace(r"\{\}", r"(\d+)"), name):
+                public[beginning.format(*found.groups()) + name[found.end() :]] = value
+    return public
+
+
+SMALLEST = {"input_size": 3, "num_codes": 7, "hidden_size": 8, "depth": 11, "num_heads": 2, "num_classes": 4}
+
+
+@pytest.mark.parametrize("family", [MaskGIT, HaltonMaskGIT])
+@pytest.mark.parametrize("wrapper", [None, "ema"])
+def test_maskgit_sizes_come_from_shapes(family, wrapper):
+    model = randomize(family(**SMALLEST))
+    weights = public_layout(model)
+    assert public_maskgit_family(weights) is family
+    found = read_public_maskgit({wrapper: weights} if wrapper else weights, "x.pt", num_classes=4, num_heads=2)
+    assert SMALLEST.items() <= found.config.items()
+    inputs = (torch.arange(18).view(2, 3, 3) % 8 - 1, torch.zeros(2), torch.tensor([0, 4]))
+    assert torch.equal(found(*inputs), model(*inputs))
+
+
+@pytest.mark.parametrize("name", ["MaskGIT-v1", "MaskGIT-v2-tiny", "MaskGIT-v2-base"])
+def test_published_maskgit_sizes_need_no_option(name, monkeypatch):
+    """Without their numbers: shapes are all that is read."""
+    with torch.device("meta"):
+        model = create_token_backbone(name, num_codes=1024)
+    monkeypatch.setattr(torch, "equal", lambda *_: True)  # meta tensors have nothing to compare
+    assert read_public_maskgit(public_layout(model), "x.pt").config == model.config
+
+
+def test_other_maskgit_layouts_are_refused_in_one_line():
+    first, second = public_layout(randomize(MaskGIT(**SMALLEST))), public_layout(randomize(HaltonMaskGIT(**SMALLEST)))
+    head = {"head.weight": second["head.weight"] + 1}
+    cases = (
+        ("no MaskGIT: tok_emb.weight, and", {"encoder.weight": torch.zeros(1)}),
+        ("unexpected keys quant.weight", first | {"quant.weight": torch.zeros(1)}),
+        ("head.weight is not tok_emb.weight", second | head),
+        ("missing or of another shape than HaltonMaskGIT's: bias", second | {"head.bias": torch.zeros(3)}),
+        ("not the shapes of MaskGIT", {"tok_emb.weight": torch.zeros(3, 4), "pos_emb": torch.zeros(1, 5, 4)}),
+    )
+    for message, weights in cases:
+        with pytest.raises(ValueError, match=message) as error:
+            read_public_maskgit(weights, "x.pt", 4, 2)
+        assert "\n" not in str(error.value)
+        assert "x.pt" in str(error.value)
+    with pytest.raises(ValueError, match=r"x.pt has width 8, which is none of the published: give num_heads"):
+        read_public_maskgit(first, "x.pt", 4)

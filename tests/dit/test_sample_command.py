@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 import sample
+from dit.checkpoints import load_generator
 from dit.sample_files import SampleFolder
 from tests.dit.tiny import save_generator, tiny_generator
 from tests.eqvae.tiny import tiny_autoencoder
@@ -60,6 +61,14 @@ def test_files_at_the_end(checkpoint, tmp_path, monkeypatch):
     assert about["images_per_second"] > 0
     assert about["function_evaluations"] == 4  # two steps of Heun
     assert about["network_passes"] == 8  # conditional and not
+
+
+def test_latents_that_cannot_be_are_refused_with_the_checkpoint(checkpoint, tmp_path):
+    content = torch.load(checkpoint, weights_only=True)
+    content["generator"]["latents"]["normalization"]["scale"] = [float("nan")]
+    torch.save(content, tmp_path / "nan.ckpt")
+    with pytest.raises(ValueError, match=r"nan\.ckpt: its latents cannot be: scale must hold finite numbers, got nan"):
+        load_generator(tmp_path / "nan.ckpt")
 
 
 def test_guidance_outside_its_interval_costs_nothing(checkpoint, tmp_path, monkeypatch):

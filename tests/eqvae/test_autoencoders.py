@@ -1,6 +1,7 @@
 """Autoencoders: folders that diffusers reads, normalization, fingerprints, errors, the packaged one."""
 
 import json
+import math
 
 import diffusers
 import pytest
@@ -9,6 +10,7 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
 from eqvae.autoencoders import LatentStatistics, Normalization, load_autoencoder
 from eqvae.data import ShapesSource, to_float
+from eqvae.latents import LatentSpec
 from tests.eqvae.tiny import smooth_images, tiny_autoencoder
 
 
@@ -91,11 +93,65 @@ def test_normalization_round_trip(tmp_path):
 
 def test_normalization_missing_or_damaged(tmp_path):
     assert Normalization.load(tmp_path) is None
-    for content in ("{", '{"shifts": [0]}', '{"shift": ["a"], "scale": [1]}'):
+    for content in ("{", "[1]", "null", '{"shifts": [0]}', '{"shift": ["a"], "scale": [1]}'):
         (tmp_path / "normalization.json").write_text(content)
         with pytest.raises(ValueError, match=r"normalization\.json is not a latent normalization") as error:
             Normalization.load(tmp_path)
         assert_one_line(error)
+
+
+IMPOSSIBLE = {
+    "NaN scale": ([0.0], [math.nan], "scale must hold finite numbers, got nan"),
+    "infinite scale": ([0.0], [math.inf], "scale must hold finite numbers, got inf"),
+    "zero scale": ([0.0], [0.0], "scale must be positive, got 0.0"),
+    "negative scale": ([0.0] * 2, [1.0, -2.0], "scale must be positive, got -2.0"),
+    "scale that is zero in float32": ([0.0], [1e-320], "scale must be positive, got 1e-320"),
+    "NaN shift": ([math.nan], [1.0], "shift must hold finite numbers, got nan"),
+    "number beyond float32": ([1e300], [1.0], r"shift must hold finite numbers, got 1e\+300"),
+    "whole number beyond float64": ([10**400], [1.0], "shift must hold finite numbers, got 10000"),
+    "lengths": ([0.0], [1.0] * 4, "shift has 1 numbers, scale 4"),
+    "none": ([], [], "shift must be a list of 1 to 2048 numbers, got 0 of them"),
+    "thousands": ([0.0] * 5000, [1.0] * 5000, "shift must be a list of 1 to 2048 numbers, got 5000 of them"),
+    "string": ("0", "123", "shift must be a list of 1 to 2048 numbers, got '0'"),
+    "bare number": ([0.0], 0.18215, "scale must be a list of 1 to 2048 numbers, got 0.18215"),
+    "strings": ([0.0], ["0.18215"], "scale must hold finite numbers, got '0.18215'"),
+    "truth": ([0.0], [True], "scale must hold finite numbers, got True"),
+    "lists": ([[0.0]], [1.0], r"shift must hold finite numbers, got \[0.0\]"),
+}
+
+
+@pytest.mark.parametrize(("shift", "scale", "message"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+def test_a_normalization_that_cannot_be_is_refused_by_name(shift, scale, message, exported):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        Normalization(shift, scale)
+    folder = exported[1]
+    (folder / "normalization.json").write_text(json.dumps({"shift": shift, "scale": scale}))
+    with pytest.raises(ValueError, match=message) as error:
+        load_autoencoder(folder)
+    assert_one_line(error)
+    assert str(folder / "normalization.json") in str(error.value)
+    assert len(str(error.value)) < 500
+
+
+def test_constants_of_a_config_that_cannot_be_are_refused(exported):
+    folder = exported[1]
+    (folder / "normalization.json").unlink()
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"scaling_factor": math.nan}))
+    with pytest.raises(ValueError, match=r"scale must hold finite numbers, got nan") as error:
+        load_autoencoder(folder)
+    assert_one_line(error)
+    assert str(folder) in str(error.value)
+
+
+def test_a_normalization_of_other_channels_is_refused(exported):
+    folder = exported[1]
+    Normalization((0.0,) * 3, (1.0,) * 3).save(folder)
+    with pytest.raises(ValueError, match="the normalization is of 3 channels, the latents have 4") as error:
+        load_autoencoder(folder)
+    assert str(folder) in str(error.value)
+    with pytest.raises(ValueError, match="of 3 channels, the latents have 4"):
+        LatentSpec((4, 8, 8), 4, None, Normalization((0.0,) * 3, (1.0,) * 3))
 
 
 def test_statistics_are_those_of_posterior_samples():

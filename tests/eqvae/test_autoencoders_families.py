@@ -1,17 +1,24 @@
 """Published families by name: parameter counts, constants, small variants end to end; the padding mode."""
 
+import json
+import sys
+
 import diffusers
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+import evaluate
 from eqvae.autoencoders import KLAutoencoder, VQAutoencoder, load_autoencoder
-from eqvae.autoencoders.families import FAMILIES, create_model
+from eqvae.autoencoders.families import FAMILIES, create_model, expand_family
 from eqvae.autoencoders.ldm import infer_architecture, ldm_name
 from tests.eqvae.tiny import smooth_images
 
-COUNTS = {"sd": 83_653_863, "sdxl": 83_653_863, "sd3": 83_819_683, "sd-vae-16": 69_610_963, "taming-1024": 72_141_699}
-CONSTANTS = {"sd": (0.0, 0.18215), "sdxl": (0.0, 0.13025), "sd3": (0.0609, 1.5305), "sd-vae-16": (0.0, 1.0)}
+COUNTS = {"sd": 83_653_863, "sdxl": 83_653_863, "sd3": 83_819_683, "flux1": 83_819_683, "sd-vae-16": 69_610_963}
+COUNTS |= {"taming-1024": 72_141_699}
+CONSTANTS = {"sd": (0.0, 0.18215), "sdxl": (0.0, 0.13025), "sd3": (0.0609, 1.5305), "flux1": (0.1159, 0.3611)}
+ALIKE = {"sd": "sdxl", "sdxl": "sd", "sd3": "flux1", "flux1": "sd3"}
 
 
 def narrow(family: str) -> dict:
@@ -19,7 +26,7 @@ def narrow(family: str) -> dict:
     config = FAMILIES[family]
     overrides = {"family": family, "block_out_channels": [width // 16 for width in config["block_out_channels"]]}
     if "num_vq_embeddings" in config:
-        overrides |= {"latent_channels": 8, "vq_embed_dim": 8, "num_vq_embeddings": 16}
+        overrides |= {"latent_channels": 8, "vq_embed_dim": 8, "num_vq_embeddings": config["num_vq_embeddings"] // 64}
     return overrides | {"norm_num_groups": 4}
 
 
@@ -37,7 +44,7 @@ def test_parameter_counts(family):
 
 def test_constants_and_shapes(family):
     autoencoder = load_autoencoder(narrow(family)).freeze()
-    factor = 8 if family in ("sd", "sdxl", "sd3") else 16
+    factor = 8 if family in ALIKE else 16
     shift, scale = CONSTANTS.get(family, (0.0, 1.0))
     assert autoencoder.downsampling_factor == factor
     assert (autoencoder.normalization.shift, autoencoder.normalization.scale) == ((shift,), (scale,))
@@ -76,6 +83,92 @@ def test_shapes_tell_the_architecture(family):
     constants = ("scaling_factor", "shift_factor", "sample_size")
     expected = {key: value for key, value in FAMILIES[family].items() if key not in constants}
     assert {key: inferred[key] for key in expected} == expected
+
+
+@pytest.fixture
+def narrow_families(monkeypatch):
+    """Families of few channels under the published names, so that whole files of them are small."""
+    for name, config in list(FAMILIES.items()):
+        small = expand_family(narrow(name)) | {"block_out_channels": [32] * len(config["block_out_channels"])}
+        del small["norm_num_groups"]  # 32, the published number
+        monkeypatch.setitem(FAMILIES, name, small)
+
+
+@pytest.mark.parametrize("layout", ["ldm", "diffusers", "generator"])
+def test_a_file_that_several_families_fit_is_never_guessed(family, layout, narrow_families, tmp_path):
+    """SDXL's weights got SD's constant, and FLUX.1's those of SD3."""
+    autoencoder = load_autoencoder({"family": family})
+    path = tmp_path / "vae.safetensors"
+    autoencoder.save_ldm(path)
+    weights = autoencoder.model.state_dict() if layout == "diffusers" else load_file(path)
+    prefix = "first_stage_model." if layout == "generator" else ""
+    save_file({prefix + key: value for key, value in weights.items()}, path)  # without our metadata
+    if family in ALIKE:
+        names = rf"it may be .*{family} \(scale .*{ALIKE[family]} \(scale|it may be .*{ALIKE[family]} .* {family} "
+        with pytest.raises(ValueError, match=names) as error:
+            load_autoencoder(path)
+        assert str(path) in str(error.value)
+        assert "--family" in str(error.value)
+        assert "\n" not in str(error.value)
+    else:
+        assert load_autoencoder(path).normalization == autoencoder.normalization
+    loaded = load_autoencoder({"source": str(path), "config": {"family": family}})
+    assert loaded.normalization == autoencoder.normalization
+    assert loaded.model.config.scaling_factor == autoencoder.model.config.scaling_factor
+    assert loaded.fingerprint() == autoencoder.fingerprint()
+
+
+def test_a_scaling_factor_tells_the_family_or_that_it_is_another(narrow_families, tmp_path):
+    path = tmp_path / "vae.pt"
+    torch.save(load_autoencoder({"family": "sd3"}).model.state_dict(), path)
+    told = load_autoencoder(path, config={"scaling_factor": 0.3611}).normalization
+    assert (told.shift, told.scale) == ((0.1159,), (0.3611,)), "the shift comes with the scale"
+    own = load_autoencoder(path, config={"scaling_factor": 0.5, "shift_factor": 0.25}).normalization
+    assert (own.shift, own.scale) == ((0.25,), (0.5,))
+
+
+def test_a_family_that_the_weights_are_not_of_is_refused(narrow_families, tmp_path):
+    path = tmp_path / "vae.pt"
+    torch.save(load_autoencoder({"family": "sd"}).model.state_dict(), path)
+    with pytest.raises(ValueError, match=r"has latent_channels 4, its config or family says 16: give another"):
+        load_autoencoder(path, config={"family": "sd3"})
+
+
+@pytest.mark.parametrize(
+    ("names", "families", "expected"),
+    [
+        (["a", "folder"], [], {}),
+        (["a", "folder"], ["sdxl"], {"a": "sdxl"}),
+        (["a", "b"], ["sdxl"], {"a": "sdxl", "b": "sdxl"}),
+        (["a", "b"], ["sd", "sdxl"], {"a": "sd", "b": "sdxl"}),
+        (["folder"], ["sd"], None),
+        (["a", "b"], ["sd"] * 3, None),
+    ],
+)
+def test_evaluate_gives_each_file_its_family(names, families, expected, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder").mkdir()
+    if expected is None:
+        with pytest.raises(ValueError, match="--family was given"):
+            evaluate._file_configs(names, families)
+    else:
+        expected = {name: {"family": family} for name, family in expected.items()}
+        assert evaluate._file_configs(names, families) == expected
+
+
+def test_evaluate_says_how_to_tell_the_family(narrow_families, tmp_path, monkeypatch, capsys):
+    torch.save(load_autoencoder({"family": "sdxl"}).model.state_dict(), tmp_path / "vae.pt")
+    command = ["evaluate.py", "latents", f"--autoencoder={tmp_path / 'vae.pt'}", "--data=shapes:4", "--device=cpu"]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as stop:
+        evaluate.main()
+    assert stop.value.code
+    assert "as --family" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", [*command, "--family=sdxl", f"--output={tmp_path / 'result.json'}"])
+    evaluate.main()
+    assert json.loads((tmp_path / "result.json").read_text())["normalization_scale"] == [0.13025]
 
 
 def test_unknown_family_or_impossible_config():

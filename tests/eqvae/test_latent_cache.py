@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 
 import pytest
@@ -251,6 +252,15 @@ def test_manifest_missing_damaged_or_of_another_format(own):
     refuse(own, "is not a latent cache manifest")
     path.unlink()
     refuse(own, r"manifest\.json is missing")
+
+
+def test_a_normalization_that_cannot_be_is_refused_with_the_manifest(own):
+    path = own / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for scale, pattern in (([math.nan] * 4, "finite numbers, got nan"), ([1.0] * 3, "shift has 4 numbers, scale 3")):
+        latents = manifest["latents"] | {"normalization": manifest["latents"]["normalization"] | {"scale": scale}}
+        path.write_text(json.dumps(manifest | {"latents": latents}))
+        refuse(own, rf"manifest\.json: .*{pattern}")
 
 
 def test_spec_refuses_another_autoencoder_or_normalization(finished, autoencoder):

@@ -1,6 +1,11 @@
 """Options of the stage-1 objective: presets, VQ, decoder-only, explicit loss, fresh critic, ramp."""
 
+import itertools
+import math
+from collections import Counter
+from fractions import Fraction
 from functools import partialmethod
+from types import SimpleNamespace
 
 import lightning
 import pytest
@@ -170,6 +175,74 @@ def test_a_fresh_transform_for_the_critic_changes_what_it_sees():
         assert all(real == fake for real, fake in seen)
     assert all(shown["same"])
     assert not all(shown["fresh"])
+
+
+class Equivariant(torch.nn.Module):
+    """Mixes channels, hence commutes with every transform; counts what it encodes."""
+
+    latent_channels, downsampling_factor, num_encoded = 3, 1, 0
+
+    def __init__(self):
+        super().__init__()
+        self.mixing, self.last_layer = MixingAutoencoder(), torch.nn.Parameter(torch.zeros(1))
+
+    def encode(self, images):
+        self.num_encoded += 1
+        return SimpleNamespace(mean=self.mixing.encode(images).mean, std=torch.zeros(()))
+
+    def decode(self, latents):
+        return self.mixing.decode(latents)
+
+
+class ModuleAtStep(AutoencoderModule):
+    """Without a trainer."""
+
+    global_step, global_rank = 0, 0
+
+
+def what_is_shown(real: torch.Tensor, image: torch.Tensor) -> str:
+    """The kind of draw that made a real image out of the whole one, told from its pixels."""
+    if torch.equal(real, image):
+        return "plain"
+    scale = Fraction(real.shape[-1], image.shape[-1])
+    unturned = SpatialTransform((scale, scale))(image)
+    return "low_resolution" if torch.equal(real, unturned) else "equivariance"
+
+
+def test_the_critics_pass_is_a_step_of_its_own(monkeypatch):
+    """The released code's second pass: 50, 12.5 and 37.5 % of the steps, whatever the first pass did."""
+    monkeypatch.setattr("eqvae.module.load_autoencoder", lambda source, seed: Equivariant())
+    module = ModuleAtStep({}, "released", PIXELS, CRITIC)
+    batch = {"image": images(1, 8), "key": torch.arange(1)}
+    counts, steps = Counter(), 1500
+    for step in range(steps):
+        monkeypatch.setattr(ModuleAtStep, "global_step", step)
+        draw, _ = module._draw(batch["image"])
+        result = reconstruct(module.autoencoder, batch["image"], draw, module._noise(batch))
+        encoded = module.autoencoder.num_encoded
+        real, fake = module._shown_to_critic(batch, draw, result)
+        torch.testing.assert_close(fake, real, rtol=0, atol=1e-5)  # of an equivariant autoencoder, in every kind
+        kind = what_is_shown(real, batch["image"])
+        counts[draw.kind, kind] += 1
+        encodes_again = "low_resolution" in (draw.kind, kind)
+        assert module.autoencoder.num_encoded - encoded == encodes_again, (draw.kind, kind)
+    shares = {"equivariance": 0.5, "low_resolution": 0.125, "plain": 0.375}
+    for first, second in itertools.product(shares, repeat=2):
+        expected = steps * shares[first] * shares[second]
+        assert abs(counts[first, second] - expected) < 5 * math.sqrt(expected), (first, second, counts)
+
+
+def test_the_critics_pass_draws_its_own_posterior_samples():
+    transforms = TransformDistribution(probability=0.0, low_resolution_probability=0.0, critic="fresh")
+    module = AutoencoderModule(TINY_AUTOENCODER, transforms, PIXELS, CRITIC)
+    pairs = []
+    loss, terms = module._critic_loss, module._autoencoder_loss
+    module._autoencoder_loss = lambda result, explicit: pairs.append([result.images]) or terms(result, explicit)
+    module._critic_loss = lambda shown: pairs[-1].append(shown[1]) or loss(shown)
+    fit(module, steps=1)
+    assert pairs[0][0].shape == pairs[0][1].shape
+    assert not torch.allclose(*pairs[0], atol=1e-4)
+    assert not pairs[0][1].requires_grad
 
 
 def test_the_critics_part_grows_over_its_ramp():

@@ -5,6 +5,7 @@ import time
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dit.backbones.flops import num_multiply_adds
 from eqvae.training.throughput import ThroughputMonitor, matmul_flops
@@ -34,6 +35,32 @@ def test_speed_is_pictures_over_time(cache, tmp_path):
 
 def test_peak_is_a_plausible_number():
     assert 1e8 < matmul_flops(torch.device("cpu"), repeats=2) < 1e14
+
+
+class Products(TorchDispatchMode):
+    """Keeps what every matrix product multiplies."""
+
+    def __init__(self):
+        super().__init__()
+        self.operands = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten.mm.default:
+            self.operands += args
+        return function(*args, **(kwargs or {}))
+
+
+def test_peak_multiplies_random_numbers():
+    """Matrices of equal entries run faster than real ones."""
+    before = torch.get_rng_state()
+    with Products() as products:
+        matmul_flops(torch.device("cpu"), repeats=1)
+    assert len(products.operands) == 4  # two products: one warms up
+    for matrix in products.operands:
+        sample = matrix.flatten()[:1000]
+        assert float(sample.std()) == pytest.approx(1, abs=0.15)
+        assert len(sample.unique()) > 900
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_window_must_hold_two():

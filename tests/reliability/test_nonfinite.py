@@ -6,6 +6,7 @@ from lightning.pytorch.callbacks import Callback
 from safetensors.torch import load_file
 
 from tests.reliability.runs import create_run
+from tests.tiny import FLOAT16, stage_two
 
 STEP, MAX_STEPS = 3, 8
 
@@ -66,3 +67,56 @@ def test_skips_the_update_and_counts(stage, what, cache, tmp_path):
     assert run.model.guard.num_skipped == 1
     assert equal(poison.before, poison.after)
     assert all(value.isfinite().all() for value in run.model.state_dict().values())
+
+
+class BrokenGradient(Callback):
+    """A gradient that is not a number from one step on, for some steps; keeps weights and loss scales."""
+
+    def __init__(self, num_steps: int):
+        self.num_steps, self.weights, self.scales = num_steps, [], []
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        self.weights.append(weights(module))
+        self.scales.append(trainer.precision_plugin.scaler.get_scale())
+
+    def on_after_backward(self, trainer, module):
+        if STEP <= trainer.global_step < STEP + self.num_steps:
+            next(p for p in module.parameters() if p.grad is not None).grad.view(-1)[0] = float("nan")
+
+
+def test_loss_scaling_tries_a_smaller_scale_first(cache, tmp_path):
+    broken = BrokenGradient(num_steps=1)
+    run = stage_two(tmp_path, cache, FLOAT16 | {"trainer.max_steps": MAX_STEPS}, callbacks=[broken])
+    run.trainer.fit(run.model, run.datamodule)
+    assert run.trainer.global_step == MAX_STEPS
+    assert run.model.guard.num_skipped == 0
+    assert equal(broken.weights[STEP], broken.weights[STEP + 1])
+    assert not equal(broken.weights[STEP + 1], broken.weights[STEP + 2])
+    assert broken.scales[STEP + 1] == broken.scales[STEP] / 2
+
+
+def test_loss_scaling_does_not_hide_a_gradient_that_stays_broken(cache, tmp_path):
+    """From 65,536 sixteen halvings lead to a scale of 1, at which the run stops instead of skipping for ever."""
+    broken = BrokenGradient(num_steps=1000)
+    run = stage_two(tmp_path, cache, FLOAT16 | {"trainer.max_steps": 40}, callbacks=[broken])
+    with pytest.raises(ValueError, match=rf"a gradient is not finite at step {STEP + 16} \(samples"):
+        run.trainer.fit(run.model, run.datamodule)
+    assert broken.scales[-1] == 1
+    assert equal(broken.weights[STEP], weights(run.model))
+
+
+@pytest.mark.parametrize("on_nonfinite", ["stop", "skip"])
+def test_an_infinite_loss_is_found_under_loss_scaling(on_nonfinite, cache, tmp_path):
+    poison = Poison("loss")
+    run = stage_two(tmp_path, cache, FLOAT16 | {"trainer.max_steps": MAX_STEPS}, callbacks=[poison])
+    run.model.guard.on_nonfinite = on_nonfinite
+    if on_nonfinite == "stop":
+        with pytest.raises(ValueError, match=rf"loss is not finite at step {STEP} \(samples \d+;"):
+            run.trainer.fit(run.model, run.datamodule)
+        assert equal(poison.before, weights(run.model))
+        return
+    run.trainer.fit(run.model, run.datamodule)
+    assert run.trainer.global_step == MAX_STEPS
+    assert run.model.guard.num_skipped == 1
+    assert equal(poison.before, poison.after)
+    assert not equal(poison.after, weights(run.model))

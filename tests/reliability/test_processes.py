@@ -133,7 +133,7 @@ def test_two_processes_write_one_cache_byte_for_byte(tmp_path, monkeypatch, num_
     for module in (eqvae.data.module, eqvae.latents.writer):
         monkeypatch.setattr(module, "SHARD_ROWS", 10)
     monkeypatch.setattr(
-        eqvae.latents.writer.LatentCacheWriter.__init__, "__defaults__", ("float16", 10, "moments", 0, 1)
+        eqvae.latents.writer.LatentCacheWriter.__init__, "__defaults__", ("float16", 10, "moments", 0, 1, "float32")
     )
     folders = []
     for count in (1, 2):

@@ -1,4 +1,4 @@
-"""Stand-ins for the work of a sweep's nodes: a counter on disk instead of a training, numbers instead of pictures.
+"""Stand-ins for the work of a sweep's nodes: a counter on disk instead of a training, numbers instead of images.
 
 What they leave is a function of settings and inputs alone, as the real ones' is, so a sweep of them has a real report.
 """
@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from eqvae.files import write_atomically
+from eqvae.hashes import write_json
 from twostage.configs import value_at
 
 SECONDS_PER_STEP = 0.0
@@ -50,18 +51,18 @@ def _leave(kind: str, folder: Path, settings: dict[str, Any], inputs: dict[str, 
     if kind in ("autoencoder", "generator"):
         steps = settings["config"]["trainer"]["max_steps"]
         cost = {"seconds": steps * 0.1, "num_steps": steps, "images_seen": steps * 8, "num_devices": 1}
-        write_atomically(folder / "cost.json", json.dumps(cost).encode())
+        write_json(folder / "cost.json", cost)
     if kind == "diagnostics":
         metrics = {"psnr": 20 + number % 100 / 10, "equivariance/latent/rotation 90": number % 7 / 10}
-        write_atomically(folder / "metrics.json", json.dumps(metrics).encode())
-        _picture(folder / "panel.png", number)
+        write_json(folder / "metrics.json", metrics)
+        _image(folder / "panel.png", number)
     if kind == "evaluation":
         value = (1000 + number % 50) / settings["at_step"] ** 0.3
-        write_atomically(folder / "metrics.json", json.dumps({"fd_efficientnet_lite0": value}).encode())
+        write_json(folder / "metrics.json", {"fd_efficientnet_lite0": value})
     if kind in ("evaluation", "reference"):
-        _picture(folder / "grid.png", number)
+        _image(folder / "grid.png", number)
 
 
-def _picture(path: Path, number: int) -> None:
+def _image(path: Path, number: int) -> None:
     pixels = np.random.default_rng(number).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)

@@ -12,14 +12,17 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from eqvae.locks import Lock
 from tests.twostage import synthetic_nodes
-from twostage import load_sweep, plan
-from twostage.graph.execution import run_nodes
-from twostage.graph.store import is_done
-from twostage.plan import unique
+from twostage import load_sweep, plan, run_sweep
+from twostage.analysis.intervals import SEQUENTIAL_LEVELS
+from twostage.analysis.summary import summarize
+from twostage.graph.execution import other_libraries, run_nodes
+from twostage.graph.executor import Executor
+from twostage.graph.node import unique
+from twostage.graph.store import is_done, record_of
 from twostage.report.report import write_report
 from twostage.report.results import collect
-from twostage.schema import Executor
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["seeds=[0]", "evaluation.at_steps=[2,4]"]
@@ -32,8 +35,8 @@ def small_sweep(*overrides):
 
 
 def run(sweep, root, executor=INLINE, **options):
-    nodes = plan(sweep)
-    run_nodes(nodes, root, executor, Console(quiet=True), work=synthetic_nodes.run_node, **options)
+    nodes = plan(sweep).nodes
+    run_nodes(nodes, root, executor, Console(quiet=True), synthetic_nodes.run_node, **options)
     return nodes
 
 
@@ -64,9 +67,9 @@ def wait_until(happened, process, seconds=120):
 
 def finished_report(sweep, root, monkeypatch):
     """report.json without what differs between any two runs: dates and seconds."""
-    from twostage.report import figures
+    from twostage.report import charts
 
-    monkeypatch.setattr(figures, "RESOLUTION", 20)
+    monkeypatch.setattr(charts, "RESOLUTION", 20)
     folder = root / "report"
     write_report(folder, collect(sweep, plan(sweep), root, folder, "python sweep.py"))
     results = json.loads((folder / "report.json").read_text())
@@ -74,8 +77,8 @@ def finished_report(sweep, root, monkeypatch):
         del results[name]
     for row in results["cost"]:
         row.pop("seconds") if row.get("num_steps") is None else None
-    pictures = {path.name: path.read_bytes() for path in (folder / "pictures").iterdir()}
-    return results, pictures
+    images = {path.name: path.read_bytes() for path in (folder / "images").iterdir()}
+    return results, images
 
 
 def test_a_sweep_killed_five_times_gives_the_report_of_an_undisturbed_one(tmp_path, monkeypatch):
@@ -116,11 +119,11 @@ def test_an_edited_config_redoes_exactly_what_depends_on_it(tmp_path):
     before = {node.address: node.name for node in run(small_sweep(), tmp_path)}
     edited = run(small_sweep("evaluation.num_images=77"), tmp_path)
     redone = {node.name for node in edited if node.address not in before}
-    assert redone == {"reference"} | {node.name for node in edited if node.kind == "evaluation"}
+    assert redone == {"reference/images"} | {node.name for node in edited if node.kind == "evaluation"}
     assert set(starts(tmp_path).values()) == {1}
     edited = run(small_sweep("autoencoders.equivariant.overrides={model.init_args.learning_rate: 0.5}"), tmp_path)
     redone = {node.name for node in edited if node.address not in before}
-    assert redone == {node.name for node in edited if node.arm == "equivariant"}
+    assert redone == {node.name for node in edited if node.name.startswith("equivariant/")}
     assert set(starts(tmp_path).values()) == {1}
 
 
@@ -128,23 +131,23 @@ def test_a_comment_in_a_config_redoes_nothing(tmp_path, monkeypatch):
     config = tmp_path / "copy.yaml"
     config.write_text((ROOT / "configs/eqvae/tiny-shapes.yaml").read_text())
     change = f"autoencoders.equivariant.config={config}"
-    before = [node.address for node in plan(small_sweep(change))]
+    before = [node.address for node in plan(small_sweep(change)).nodes]
     config.write_text("# said differently\n" + config.read_text())
-    assert [node.address for node in plan(small_sweep(change))] == before
-    assert before == [node.address for node in plan(small_sweep())], "the file's name is no part of the work"
+    assert [node.address for node in plan(small_sweep(change)).nodes] == before
+    assert before == [node.address for node in plan(small_sweep()).nodes], "the file's name is no part of the work"
 
 
 def test_a_failing_node_leaves_others_running_and_is_done_again_on_request(tmp_path):
     sweep = small_sweep(FAILING)
     for _ in range(2):  # the second run does not try again what failed
         with pytest.raises(
-            ValueError, match=r"1 of 15 parts failed; 5 more need them: autoencoder-equivariant"
+            ValueError, match=r"1 of 15 parts failed; 5 more need them: equivariant/seed0/autoencoder"
         ) as error:
             run(sweep, tmp_path)
         assert "--retry" in str(error.value)
         assert "log.txt" in str(error.value)
-    done = {node.name for node in plan(sweep) if is_done(node, tmp_path)}
-    assert "metrics-sit-control-seed0-step4" in done
+    done = {node.name for node in plan(sweep).nodes if is_done(node, tmp_path)}
+    assert "control/seed0/metrics/sit/step4" in done
     assert not any("equivariant" in name for name in done)
     failed = next(name for name, _ in starts(tmp_path).items() if (tmp_path / "store" / name / "failed.json").is_file())
     assert starts(tmp_path)[failed] == 1
@@ -156,9 +159,9 @@ def test_a_failing_node_leaves_others_running_and_is_done_again_on_request(tmp_p
 def test_the_log_of_a_failure_is_shown(tmp_path):
     console = Console(record=True, width=200, file=io.StringIO())
     with pytest.raises(ValueError, match="betas of zero"):
-        run_nodes(plan(small_sweep(FAILING)), tmp_path, INLINE, console, work=synthetic_nodes.run_node)
+        run_nodes(plan(small_sweep(FAILING)).nodes, tmp_path, INLINE, console, synthetic_nodes.run_node)
     shown = console.export_text()
-    assert "failed autoencoder-equivariant-seed0: betas of zero do not train" in shown
+    assert "failed equivariant/seed0/autoencoder: betas of zero do not train" in shown
     assert "the last words of a node" in shown
     assert "log.txt" in shown
 
@@ -177,16 +180,105 @@ def test_two_sweeps_at_once_do_shared_work_once(tmp_path):
     assert sum(name.startswith("reference") for name in starts(root)) == 2
 
 
+def test_a_second_start_of_a_sweep_says_who_is_at_it(tmp_path, monkeypatch):
+    sweep = small_sweep(f"root={tmp_path}")
+    with Lock(tmp_path / sweep.name / ".lock", "sweep"):
+        process = multiprocessing.get_context("fork").Process(target=_expect_refusal, args=(sweep, os.getpid()))
+        process.start()
+        process.join(60)
+    assert process.exitcode == 0
+
+
+def _expect_refusal(sweep, owner):
+    with pytest.raises(ValueError, match=f"sweep .*{sweep.name} is in use by process {owner} on .*: wait for it"):
+        run_sweep(sweep, "", Console(quiet=True))
+
+
+def node_folder(root, nodes, name):
+    return next(node.folder(root) for node in nodes if node.name == name)
+
+
+@pytest.mark.parametrize("file", ["metrics.json", "done.json", "grid.png"])
+def test_a_damaged_result_is_named_and_made_again(tmp_path, file):
+    sweep, name = small_sweep(), "control/seed0/metrics/sit/step4"
+    nodes = run(sweep, tmp_path)
+    damaged = node_folder(tmp_path, nodes, name) / file
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    console = Console(record=True, width=300, file=io.StringIO())
+    run_nodes(nodes, tmp_path, INLINE, console, synthetic_nodes.run_node)
+    assert f"again {name}: {damaged} is damaged" in console.export_text()
+    assert starts(tmp_path)[damaged.parent.name] == 2
+    assert sum(starts(tmp_path).values()) == len(unique(nodes)) + 1
+    damaged.unlink()
+    run_nodes(nodes, tmp_path, INLINE, console, synthetic_nodes.run_node)
+    assert damaged.is_file()
+
+
+def test_what_a_failed_part_was_made_from_is_read_through_on_request(tmp_path, monkeypatch):
+    """A flipped byte in a large file is found where it made a part fail, and its maker works again."""
+    monkeypatch.setattr("twostage.graph.store.SMALL_BYTES", 0)
+    sweep = small_sweep(FAILING)
+    with pytest.raises(ValueError, match="betas of zero"):
+        run(sweep, tmp_path)
+    nodes = plan(sweep).nodes
+    source = node_folder(tmp_path, nodes, "start/autoencoder") / "count.txt"
+    source.write_bytes(b"6")  # as long as before
+    with pytest.raises(ValueError, match="betas of zero"):
+        run(sweep, tmp_path)
+    assert starts(tmp_path)[source.parent.name] == 1
+    with pytest.raises(ValueError, match="betas of zero"):
+        run(sweep, tmp_path, retry=True)
+    assert starts(tmp_path)[source.parent.name] == 2
+
+
+def test_parts_made_with_other_libraries_are_counted(tmp_path):
+    console = Console(record=True, width=300, file=io.StringIO())
+    nodes = run(small_sweep(), tmp_path, libraries={"torch": "2.11.0", "timm": "1.0"})
+    run_nodes(nodes, tmp_path, INLINE, console, synthetic_nodes.run_node, libraries={"torch": "2.14.1", "timm": "1.0"})
+    finished = len(unique(nodes))
+    assert f"note {finished} finished parts were made with torch 2.11.0, here is 2.14.1" in console.export_text()
+    assert "timm" not in console.export_text()
+    assert other_libraries(nodes, tmp_path, {"torch": "2.11.0"}) == {}
+
+
+def test_a_record_says_what_was_done_with_what_and_what_it_left(tmp_path):
+    nodes = run(small_sweep(), tmp_path, libraries={"torch": "2.11.0"})
+    node = next(node for node in nodes if node.name == "control/seed0/metrics/sit/step4")
+    record = record_of(node, tmp_path)
+    assert record["libraries"] == {"torch": "2.11.0"}
+    assert set(record["files"]) == {"metrics.json", "grid.png", "digest.txt", "count.txt", "starts.txt"}
+    assert record["settings"] == node.settings
+    assert set(record["inputs"]) == {"autoencoder", "generator", "reference"}
+
+
+def test_seeds_are_added_until_the_verdict_stands(tmp_path, monkeypatch):
+    monkeypatch.setattr("twostage.sweep.run_node", synthetic_nodes.run_node)
+    monkeypatch.setattr("twostage.report.charts.RESOLUTION", 20)
+    overrides = ["seeds=[0,1,2,3,4,5]", "until_decided=true", f"root={tmp_path}", "executor.num_workers=0"]
+    sweep = small_sweep(*overrides, "autoencoders.equivariant.overrides={model.init_args.learning_rate: 0.125}")
+    console = Console(record=True, width=200, file=io.StringIO())
+    _, results = run_sweep(sweep, "python sweep.py", console)
+    counts = [int(line.split()[0]) for line in console.export_text().splitlines() if "one seed more" in line]
+    assert counts == list(range(3, len(results.seeds)))
+    assert results.seeds == sweep.seeds[: len(results.seeds)]
+    assert results.max_seeds == 6
+    verdict = summarize(results).comparisons[0].verdict
+    assert verdict.level == SEQUENTIAL_LEVELS[6]
+    assert verdict.word != "undecided" or len(results.seeds) == 6
+
+
 @pytest.mark.slow
 def test_submitit_runs_the_same_nodes(tmp_path):
     pytest.importorskip("submitit", reason="submitit is not installed (extra `cluster`)")
     executor = Executor(kind="submitit", cluster="local", parameters={"timeout_min": 5})
-    names = ("start", "autoencoder-equivariant-seed0", "latents-equivariant-seed0")
-    nodes = [node for node in plan(small_sweep(FAILING)) if node.name in names]
+    names = ("start/autoencoder", "equivariant/seed0/autoencoder", "equivariant/seed0/latents")
+    nodes = [node for node in plan(small_sweep(FAILING)).nodes if node.name in names]
     with pytest.raises(ValueError, match=r"1 of 3 parts failed; 1 more need them: .*betas of zero do not train"):
-        run_nodes(nodes, tmp_path, executor, Console(quiet=True), work=synthetic_nodes.run_node)
+        run_nodes(nodes, tmp_path, executor, Console(quiet=True), synthetic_nodes.run_node)
     done = {node.name for node in nodes if is_done(node, tmp_path)}
-    assert done == {"start"}
+    assert done == {"start/autoencoder"}
     assert list(starts(tmp_path).values()) == [1, 1]
 
 
@@ -198,10 +290,10 @@ def test_slurm_jobs_wait_for_the_jobs_of_their_inputs(tmp_path):
     assert submitit
     settings = Executor(kind="submitit", parameters={"cpus_per_task": 2}, training_parameters={"tasks_per_node": 8})
     executor = SubmititExecutor(synthetic_nodes.run_node, settings)
-    tasks = {node.name: Task.of(node, tmp_path) for node in plan(small_sweep())}
-    for number, name in enumerate(("autoencoder-control-seed0", "latents-control-seed0")):
+    tasks = {node.name: Task.of(node, tmp_path) for node in plan(small_sweep()).nodes}
+    for number, name in enumerate(("control/seed0/autoencoder", "control/seed0/latents")):
         executor.job_ids[tasks[name].folder] = str(10 + number)
-    parameters = executor._parameters(tasks["sit-control-seed0"])
+    parameters = executor._parameters(tasks["control/seed0/generators/sit"])
     assert parameters["tasks_per_node"] == 8
     assert parameters["slurm_additional_parameters"]["dependency"] == "afterok:10:11"
-    assert "tasks_per_node" not in executor._parameters(tasks["latents-control-seed0"])
+    assert "tasks_per_node" not in executor._parameters(tasks["control/seed0/latents"])

@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.plugin_event_multiplexer import EventM
 from eqvae.autoencoders import load_autoencoder
 from tests.tiny import STAGE_ONE, STAGE_TWO
 from twostage import load_sweep, plan
-from twostage.parts.nodes import run_node
+from twostage.parts import run_node
 from twostage.parts.training import read_cost
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +26,7 @@ def nodes():
     arms["ready"] = f"{{label: R, {config}, autoencoder: shapes-f4c8, overrides: {text(STAGE_ONE)}}}"
     overrides = [f"autoencoders.{name}={arm}" for name, arm in arms.items()]
     overrides += ["seeds=[0]", "evaluation.at_steps=[2,4]", f"generators.sit.overrides={text(STAGE_TWO)}"]
-    return {node.name: node for node in plan(load_sweep(ROOT / "configs/sweeps/tiny-shapes.yaml", overrides))}
+    return {node.name: node for node in plan(load_sweep(ROOT / "configs/sweeps/tiny-shapes.yaml", overrides)).nodes}
 
 
 @pytest.fixture(scope="module")
@@ -55,27 +55,27 @@ def weights(folder):
 
 @pytest.mark.slow
 def test_a_snapshot_of_the_last_step_is_the_exported_autoencoder(done):
-    exported, last, early = done("autoencoder-step6-seed0"), done("snapshot-step6-seed0"), done("snapshot-step2-seed0")
+    exported, last, early = done("step6/seed0/autoencoder"), done("step6/seed0/snapshot"), done("step2/seed0/snapshot")
     assert all(torch.equal(value, weights(last)[name]) for name, value in weights(exported).items())
     assert not all(torch.equal(value, weights(last)[name]) for name, value in weights(early).items())
     normalizations = [load_autoencoder(folder / "autoencoder").normalization for folder in (exported, last, early)]
     for name in ("shift", "scale"):
         assert getattr(normalizations[0], name) == pytest.approx(getattr(normalizations[1], name), rel=1e-5)
         assert getattr(normalizations[0], name) != pytest.approx(getattr(normalizations[2], name), rel=1e-5)
-    assert done("autoencoder-step2-seed0") == exported
+    assert done("step2/seed0/autoencoder") == exported
 
 
 @pytest.mark.slow
 def test_a_ready_autoencoder_is_kept_as_it_was(done):
-    assert load_autoencoder(done("autoencoder-ready-seed0") / "autoencoder").fingerprint() == (
+    assert load_autoencoder(done("ready/seed0/autoencoder") / "autoencoder").fingerprint() == (
         load_autoencoder("shapes-f4c8").fingerprint()
     )
-    assert (done("diagnostics-ready-seed0") / "panel.png").is_file()
+    assert (done("ready/seed0/diagnostics") / "panel.png").is_file()
 
 
 @pytest.mark.slow
 def test_a_generator_s_cost_progress_and_hyper_parameters_are_kept(done):
-    folder = done("sit-ready-seed0")
+    folder = done("ready/seed0/generators/sit")
     cost = read_cost(folder)
     assert cost["images_per_step"] == STAGE_TWO["data.init_args.batch_size"]
     assert cost["seconds_per_step"] > 0

@@ -2,27 +2,23 @@
 
 # ruff: noqa: RUF001 (the true signs that readers are shown)
 
-import copy
 import json
 import re
 import shutil
 import subprocess
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.twostage.synthetic_sweep import add_pictures, power_law, synthetic_results
-from twostage.report import figures
-from twostage.report.report import (
-    comparison_table,
-    format_duration,
-    format_number,
-    render_page,
-    summarize,
-    write_report,
-)
+from tests.twostage.synthetic_sweep import METRIC, add_images, power_law, synthetic_results, with_metric
+from twostage.analysis.records import Arm, GeneratorEntry, Panel, SweepResults
+from twostage.analysis.summary import summarize
+from twostage.report import charts
+from twostage.report.report import comparison_table, render_page, write_report
+from twostage.report.text import format_duration, format_number
 
 
 class Page(HTMLParser):
@@ -54,10 +50,8 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
-    results = add_pictures(folder, synthetic_results(num_seeds=2))
-    before = copy.deepcopy(results)
+    results = add_images(folder, synthetic_results(num_seeds=2))
     path = write_report(folder, results)
-    assert results == before
     return folder, results, path.read_text()
 
 
@@ -69,18 +63,43 @@ def page_without_charts(folder, results) -> Page:
 @pytest.fixture
 def coarse(monkeypatch):
     """Charts of few pixels, which are drawn faster."""
-    monkeypatch.setattr(figures, "RESOLUTION", 40)
+    monkeypatch.setattr(charts, "RESOLUTION", 40)
 
 
 def changed(factors=(2.0, 1.3, 1.6, 2.4), **arguments):
     return synthetic_results(num_seeds=len(factors), factors=factors, **arguments)
 
 
+def only(results):
+    """The one comparison of some results."""
+    (comparison,) = summarize(results).comparisons
+    return comparison
+
+
 def test_report_json_holds_the_results_and_their_summary(report):
     folder, results, _ = report
     saved = json.loads((folder / "report.json").read_text())
-    assert saved.pop("summary") == summarize(results)
-    assert saved == results
+    summary = saved.pop("summary")
+    assert SweepResults.from_dict(saved) == results
+    assert summary["headline"] == summarize(results).headline
+    verdict = only(results).verdict
+    assert summary["comparisons"][0]["verdict"] == json.loads(json.dumps(asdict(verdict)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seeds": ["0"]}, r"results\.seeds\[0\] is '0', expected int"),
+        ({"arms": [{"name": "control"}]}, r"results\.arms\[0\]: .*label"),
+        ({"tempo": 1}, "unknown key tempo"),
+        ({"curves": [7]}, r"results\.curves\[0\] is 7, expected the keys of Curve"),
+        ({"control": "baseline"}, "control 'baseline' is not among the arms"),
+    ],
+)
+def test_a_file_that_holds_no_results_is_refused_with_the_place(change, message):
+    values = json.loads(json.dumps(asdict(changed(factors=(2.0,)))))
+    with pytest.raises(ValueError, match=message):
+        SweepResults.from_dict(values | change)
 
 
 def test_the_page_loads_nothing(report):
@@ -94,9 +113,9 @@ def test_the_page_loads_nothing(report):
     assert not re.search(r"url\(|@import", report[2])
 
 
-def test_every_picture_has_a_text_and_every_header_a_scope(report):
+def test_every_image_has_a_text_and_every_header_a_scope(report):
     page = Page(report[2])
-    assert len(page.named("img")) == 3 + 4 + 1 + 20  # charts, PCA, reference, samples
+    assert len(page.named("img")) == 3 + 4 + 1 + 20  # charts, panels, reference, samples
     assert all(image["alt"] for image in page.named("img"))
     assert all(header["scope"] in ("row", "col") for header in page.named("th"))
     assert page.named("html")[0]["lang"] == "en"
@@ -112,9 +131,10 @@ def test_the_numbers_of_the_page_are_those_of_the_json(report):
     assert len(shown) > 100
     for exact, text in shown:
         assert float(exact) in numbers
-        rounded = float(re.sub(r"[,%×≥≤<]|\(not reached\)", "", text.replace("−", "-")))
-        assert rounded / (100 if "%" in text else 1) == pytest.approx(float(exact), rel=6e-3, abs=5.1e-4)
-    points = [p["fd_efficientnet_lite0"] for curve in results["curves"] for p in curve["points"]]
+        rounded = float(re.sub(r"[,%×≥≤]", "", text.replace("−", "-")))
+        value = np.expm1(float(exact)) if "%" in text else float(exact)
+        assert rounded / (100 if "%" in text else 1) == pytest.approx(value, rel=6e-3, abs=5.1e-4)
+    points = [point.metrics[METRIC] for curve in results.curves for point in curve.points]
     assert {float(exact) for exact, _ in shown} >= set(points)
 
 
@@ -126,120 +146,141 @@ def _numbers(value):
         yield float(value)
 
 
-def test_speedup_and_change_are_the_known_ones():
-    comparison = summarize(changed(factors=(2.0, 4.0)))["comparisons"][0]
-    assert [seed["ratio"] for seed in comparison["per_seed"]] == pytest.approx([2.0, 4.0])
-    assert [seed["treated_steps"] for seed in comparison["per_seed"]] == pytest.approx([800, 400])
-    change = comparison["equal_steps"][-1]
-    assert (change["num_steps"], change["kind"]) == (1600, "range")
-    assert [value["value"] for value in change["values"]] == pytest.approx([2**-0.25 - 1, 4**-0.25 - 1])
+def test_speed_up_and_change_are_the_known_ones():
+    comparison = only(changed(factors=(2.0, 4.0)))
+    assert [each.speed_up.ratio for each in comparison.per_seed] == pytest.approx([2.0, 4.0])
+    assert [each.speed_up.treated_steps for each in comparison.per_seed] == pytest.approx([800, 400])
+    last = comparison.equal_steps[-1]
+    assert last.num_steps == 1600
+    assert list(np.exp(list(last.changes.values()))) == pytest.approx([2**-0.25, 4**-0.25])
 
 
 def test_means_over_seeds_and_over_transforms():
     results = changed(factors=(2.0, 1.3))
     summary = summarize(results)
-    psnr = [a["metrics"]["psnr"] for a in results["autoencoders"] if a["arm"] == "control"]
-    row = next(row for row in summary["autoencoders"] if row["arm"] == "control")
-    assert row["metrics"]["psnr"]["mean"] == pytest.approx(np.mean(psnr))
-    errors = [a["metrics"]["equivariance_latent"] for a in results["autoencoders"] if a["arm"] == "control"]
-    last = summary["equivariance"]["latent"][-1]
-    assert last["transform"] == "mean of transforms"
-    assert last["arms"]["control"]["mean"] == pytest.approx(np.mean([list(e.values()) for e in errors]))
+    psnr = [each.metrics["psnr"] for each in results.autoencoders if each.arm == "control"]
+    row = next(row for row in summary.autoencoders if row.arm == "control")
+    assert row.metrics["psnr"].mean == pytest.approx(np.mean(psnr))
+    errors = [each.equivariance["latent"] for each in results.autoencoders if each.arm == "control"]
+    last = summary.equivariance["latent"][-1]
+    assert last.transform == "mean of transforms"
+    assert last.arms["control"].mean == pytest.approx(np.mean([list(each.values()) for each in errors]))
 
 
 @pytest.mark.parametrize(
     ("factors", "expected", "forbidden"),
     [
-        (
-            (2.0, 1.3),
-            ["In 2 of 2 seeds", "1.28× to 2.00×", "not a confidence interval", "lower (better)"],
-            "established",
-        ),
-        ((2.0, 0.9), ["in 1 of 2 seeds", "includes 1", "no speed-up is established"], "bootstrap"),
-        ((0.5, 0.7), ["In 2 of 2 seeds", "slower than the control", "higher (worse)"], "fewer steps"),
-        ((2.0,), ["one seed, which says nothing about the spread"], "range"),
-        ((2.0, 1.3, 1.6, 2.4), ["95% bootstrap interval over 4 seeds", "In 4 of 4 seeds"], "not a confidence"),
-        ((100.0, 2.0), ["2.00× to ≥ 16.00×"], "established"),
+        ((2.0, 1.9, 2.1), ["Faster: reaches the same Fréchet distance", "times fewer steps",
+                           "95 % interval 1.76 to 2.26; 3 seeds", "After equally many steps", "better"], "Undecided"),
+        ((2.0, 0.9), ["Undecided: 1.34 times", "2 seeds", "contains 1", "More than 20 seeds"], "Faster"),
+        ((0.5, 0.52, 0.48), ["Slower: needs 2.00 times as many steps", "worse"], "0.5"),
+        ((2.0,), ["Undecided: one training per arm. This seed: 2.00×", "Retraining alone"], "Faster"),
+        ((100.0, 90.0, 80.0), ["Faster: at least 16.00 times fewer steps (3 seeds", "Evaluate earlier"], "interval"),
+        ((2.0, 2.0, 2.0), ["identical numbers"], "Faster"),
     ],
-)
+)  # fmt: skip
 def test_the_headline_claims_no_more_than_the_seeds_show(factors, expected, forbidden):
-    headline = summarize(changed(factors=factors))["headline"]
+    headline = summarize(changed(factors=factors)).headline
     for words in expected:
         assert words in headline
     assert forbidden not in headline
 
 
-def test_the_headline_of_one_evaluation_computes_no_speedup():
-    assert "no speed-up can be computed" in summarize(changed(factors=(2.0,), steps=(100,)))["headline"]
+def test_the_headline_of_one_evaluation_computes_no_speed_up():
+    assert "not resolved" in summarize(changed(factors=(2.0,), steps=(100,))).headline
 
 
-def test_not_reached_is_shown_with_its_bound(tmp_path):
+def test_a_slower_arm_s_ratio_is_below_one_and_never_not_reached(tmp_path):
     page = page_without_charts(tmp_path, changed(factors=(0.5, 2.0)))
-    assert "< 1.00× (not reached)" in page.text
-    assert "no speed-up is established" in page.text
+    assert "0.50×" in page.text
+    assert "not reached" not in page.text
 
 
 def test_charts_come_in_both_themes_and_widths(report):
     folder, _, html = report
     names = {path.name for path in (folder / "figures").iterdir()}
     variants = ("light", "dark", "narrow-light", "narrow-dark")
-    charts = ("learning-curves-sit", "speedups", "equivariance")
-    assert names == {f"{chart}-{variant}.png" for chart in charts for variant in variants}
-    assert len(Page(html).named("source")) == 3 * len(charts)
+    drawn = ("learning-curves-sit", "speedups", "equivariance")
+    assert names == {f"{chart}-{variant}.png" for chart in drawn for variant in variants}
+    assert len(Page(html).named("source")) == 3 * len(drawn)
 
 
-def test_one_seed_without_kid_pictures_or_cost(tmp_path, coarse):
-    results = changed(factors=(2.0,)) | {"cost": [], "differences": [], "notes": []}
-    for curve in results["curves"]:
-        for point in curve["points"]:
-            del point["kid"]
-    page = Page(write_report(tmp_path, results).read_text())
+def test_one_seed_without_kid_images_or_cost(tmp_path, coarse):
+    results = changed(factors=(2.0,))
+    curves = [
+        replace(curve, points=[replace(point, metrics={METRIC: point.metrics[METRIC]}) for point in curve.points])
+        for curve in results.curves
+    ]
+    page = Page(write_report(tmp_path, replace(results, cost=[], differences=[], notes=[], curves=curves)).read_text())
     assert "KID" not in page.text
-    assert "one seed" in page.text
-    assert "Pictures" not in page.text
+    assert "one training per arm" in page.text
+    assert "Samples from the same noise" not in page.text
 
 
-def test_a_diverged_point_is_left_out_and_said_so(tmp_path, coarse):
-    results = changed(factors=(2.0, 1.3))
-    results["curves"][2]["points"][-1]["fd_efficientnet_lite0"] = float("nan")
+def test_a_diverged_point_is_said_so_and_leaves_the_verdict_open(tmp_path, coarse):
+    def diverge(curve, point):
+        gone = (curve.arm, curve.seed, point.num_steps) == ("equivariant", 0, 1600)
+        return float("nan") if gone else point.metrics[METRIC]
+
+    results = with_metric(changed(factors=(2.0, 1.9, 2.1)), diverge)
     page = Page(write_report(tmp_path, results).read_text())
     assert "no finite Fréchet distance (EfficientNet-Lite0) at step 1,600" in page.text
-    assert (
-        json.loads((tmp_path / "report.json").read_text())["curves"][2]["points"][-1]["fd_efficientnet_lite0"] is None
+    assert "seed 0 has no value at the last step, and a seed may not be dropped" in page.text
+    saved = json.loads((tmp_path / "report.json").read_text())
+    diverged = next(curve for curve in saved["curves"] if (curve["arm"], curve["seed"]) == ("equivariant", 0))
+    assert diverged["points"][-1]["metrics"][METRIC] is None
+
+
+def test_seeds_are_paired_and_a_missing_one_leaves_the_verdict_open():
+    results = changed(factors=(2.0, 1.3, 1.9))
+    curves = [curve for curve in results.curves if (curve.arm, curve.seed) != ("equivariant", 1)]
+    comparison = only(replace(results, curves=curves))
+    assert [each.seed for each in comparison.per_seed] == [0, 2]
+    assert (comparison.verdict.word, comparison.verdict.missing_seeds) == ("undecided", [1])
+
+
+def test_two_generators_and_two_arms_are_each_compared_and_claimed_together(tmp_path, coarse):
+    results = changed(factors=(2.0, 1.9, 2.1))
+    curves = results.curves + [replace(curve, generator="dit") for curve in results.curves]
+    curves += [replace(curve, arm="scale") for curve in curves if curve.arm == "equivariant"]
+    results = replace(
+        results,
+        generators=[*results.generators, GeneratorEntry("dit", "DiT-tiny")],
+        arms=[*results.arms, Arm("scale", "Scale only", "No turns.")],
+        curves=curves,
     )
-
-
-def test_seeds_are_paired_and_unpaired_ones_ignored():
-    results = changed(factors=(2.0, 1.3))
-    results["curves"] = [c for c in results["curves"] if (c["arm"], c["seed"]) != ("equivariant", 1)]
-    assert [seed["seed"] for seed in summarize(results)["comparisons"][0]["per_seed"]] == [0]
-
-
-def test_two_generators_and_two_arms_are_each_compared(tmp_path, coarse):
-    results = changed(factors=(2.0, 1.3))
-    results["generators"].append({"name": "dit", "label": "DiT-tiny"})
-    results["arms"].append({"name": "scale", "label": "Scale only", "description": "No turns."})
-    results["curves"] += [curve | {"generator": "dit"} for curve in results["curves"]]
-    results["curves"] += [curve | {"arm": "scale"} for curve in results["curves"] if curve["arm"] == "equivariant"]
     page = Page(write_report(tmp_path, results).read_text())
     for arm in ("Equivariant fine-tuning", "Scale only"):
         for generator in ("SiT-tiny", "DiT-tiny"):
             assert f"{arm}, {generator}" in page.text
+    summary = summarize(results)
+    assert "Of all 4 comparisons: 4 faster" in summary.headline
+    single = summary.comparisons[0].verdict.p
+    assert [claim.adjusted_p for claim in summary.joint] == pytest.approx([4 * single] * 4)
+    assert [claim.stands for claim in summary.joint] == [4 * single <= 0.05] * 4
+
+
+def test_a_metric_that_may_be_negative_is_compared_in_differences(tmp_path):
+    results = with_metric(changed(factors=(2.0, 1.9, 2.1)), lambda curve, point: point.metrics[METRIC] - 2500)
+    comparison = only(results)
+    assert not comparison.in_logs
+    assert comparison.verdict.word == "faster"
+    page = page_without_charts(tmp_path, results)
+    assert "straight lines in the value" in page.text
+    assert "the value differs by −" in page.text
 
 
 def test_results_that_cannot_be_compared_are_refused(tmp_path):
     results = changed(factors=(2.0,))
-    with pytest.raises(ValueError, match="control 'baseline' is not among the arms"):
-        summarize(results | {"control": "baseline"})
     with pytest.raises(ValueError, match="nothing to compare"):
-        summarize(results | {"curves": results["curves"][:1]})
+        summarize(replace(results, curves=results.curves[:1]))
     with pytest.raises(FileNotFoundError, match=r"absent\.png"):
-        page_without_charts(tmp_path, results | {"pictures": {"pca": [{"label": "a", "file": "absent.png"}]}})
+        page_without_charts(tmp_path, replace(results, panels=[Panel("a", "absent.png")]))
 
 
 def test_labels_are_escaped(tmp_path):
     results = changed(factors=(2.0,))
-    results["arms"][1]["label"] = "<script>alert(1)</script> [bold]"
+    results = replace(results, arms=[results.arms[0], Arm("equivariant", "<script>alert(1)</script> [bold]")])
     assert not page_without_charts(tmp_path, results).named("script")
     assert "[bold]" in comparison_table(results)
 
@@ -250,7 +291,7 @@ def test_the_terminal_table_has_metrics_ranges_and_the_headline():
     low, high = (format_number(power_law([1600], scale=9000 * s)[0]) for s in (1.0, 1.04))
     assert f"[{low}, {high}]" in table
     assert "PSNR (dB) ↑" in table
-    assert summarize(results)["headline"] in " ".join(table.split())
+    assert summarize(results).headline in " ".join(table.split())
 
 
 @pytest.mark.parametrize(
@@ -277,9 +318,9 @@ def test_durations(seconds, text):
     assert format_duration(seconds) == text
 
 
-def test_speedups_are_counted_in_steps_images_and_time_and_with_the_fine_tuning():
-    rows = summarize(changed(factors=(2.0, 4.0)))["comparisons"][0]["axes"]
-    ratios = {row["axis"]: [seed["ratio"] for seed in row["per_seed"]] for row in rows}
+def test_speed_ups_are_counted_in_steps_images_and_time_and_with_the_fine_tuning():
+    rows = only(changed(factors=(2.0, 4.0))).axes
+    ratios = {row.label: [each.speed_up.ratio for each in row.per_seed] for row in rows}
     assert list(ratios) == [
         "training steps",
         "images seen",
@@ -291,37 +332,47 @@ def test_speedups_are_counted_in_steps_images_and_time_and_with_the_fine_tuning(
     assert all(values == pytest.approx([2, 4]) for values in plain)
     # 160 s of the control; 80 s and 40 s of the arm, and 10 s of fine-tuning.
     assert including == pytest.approx([160 / 90, 160 / 50])
+    assert all(row.verdict.change is None for row in rows)
 
 
 def test_without_the_cost_of_fine_tuning_there_is_no_ratio_that_includes_it():
     results = changed(factors=(2.0,))
-    for autoencoder in results["autoencoders"]:
-        autoencoder["device_seconds"] = None
-    rows = summarize(results)["comparisons"][0]["axes"]
-    assert "device time, the arm's fine-tuning included" not in [row["axis"] for row in rows]
+    results = replace(results, autoencoders=[replace(each, device_seconds=None) for each in results.autoencoders])
+    assert "device time, the arm's fine-tuning included" not in [row.label for row in only(results).axes]
 
 
-def test_one_seed_has_an_interval_over_its_samples():
-    results = changed(factors=(2.0,))
-    assert summarize(results)["comparisons"][0]["over_samples"] is None
-    draw = np.random.default_rng(0)
-    for curve in results["curves"]:
-        for point in curve["points"]:
-            point["resampled"] = list(point["fd_efficientnet_lite0"] * (1 + 0.01 * draw.normal(size=40)))
-    summary = summarize(results)
-    interval = summary["comparisons"][0]["over_samples"]
-    assert interval["low"] < 2 < interval["high"]
-    assert interval["num_resamples"] == 40
-    assert f"interval over its samples: {interval['text']}" in summary["headline"]
-    several = changed(factors=(2.0, 1.3))
-    assert summarize(several)["comparisons"][0]["over_samples"] is None
+def test_one_seed_has_an_interval_over_its_samples_and_no_verdict():
+    results, draw = changed(factors=(2.0,)), np.random.default_rng(0)
+    assert only(results).over_samples is None
+    curves = [
+        replace(
+            curve,
+            points=[
+                replace(point, resampled=list(point.metrics[METRIC] * (1 + 0.01 * draw.normal(size=40))))
+                for point in curve.points
+            ],
+        )
+        for curve in results.curves
+    ]
+    comparison = only(replace(results, curves=curves))
+    assert comparison.over_samples.low < 2 < comparison.over_samples.high
+    assert comparison.over_samples.num_resamples == 40
+    assert comparison.verdict.word == "undecided"
+    assert "which decides nothing" in summarize(replace(results, curves=curves)).headline
+
+
+def test_looks_after_every_seed_are_said_to_be_looks():
+    results = replace(changed(factors=(2.0, 1.99, 2.01)), max_seeds=10)
+    comparison = only(results)
+    assert comparison.verdict.level == 0.0121
+    assert "98.79 % interval of this look" in summarize(results).headline
 
 
 def test_the_markdown_report_holds_headline_tables_and_commands(report):
     folder, results, _ = report
     text = (folder / "report.md").read_text()
-    assert summarize(results)["headline"] in text
-    assert results["commands"][-1] in text
+    assert summarize(results).headline in text
+    assert results.commands[-1] in text
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
     assert len(tables) == 3
     for rows in tables:
@@ -361,7 +412,7 @@ def chromium(tmp_path, page, *options):
 
 @pytest.mark.slow
 @NEEDS_CHROMIUM
-def test_a_browser_draws_every_picture_reaches_everything_by_keyboard_and_complains_of_nothing(report, tmp_path):
+def test_a_browser_draws_every_image_reaches_everything_by_keyboard_and_complains_of_nothing(report, tmp_path):
     page = tmp_path / "checked.html"
     page.write_text(report[2].replace("</body>", f"{CHECK}</body>"))
     options = ["--enable-logging=stderr", "--v=0", f"--screenshot={tmp_path / 'a.png'}"]
@@ -381,7 +432,7 @@ def test_the_page_prints_on_several_sheets(report, tmp_path):
     content = printed.read_bytes()
     assert content.startswith(b"%PDF-")
     assert len(re.findall(rb"/Type\s*/Page\b", content)) >= 3
-    assert content.count(b"/Subtype /Image") >= 28, "pictures of closed sections are printed, too"
+    assert content.count(b"/Subtype /Image") >= 28, "images of closed sections are printed, too"
 
 
 @pytest.mark.slow

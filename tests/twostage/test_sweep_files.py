@@ -10,19 +10,14 @@ from rich.console import Console
 from twostage import dry_run, load_sweep, plan, run_sweep
 from twostage.checks import config_problems
 from twostage.configs import value_at
-from twostage.dry_run import batch_size, estimate
-from twostage.graph.code_version import SOURCES, _files, _meaning
-from twostage.parts.nodes import KINDS
-from twostage.plan import unique
+from twostage.graph.node import unique
+from twostage.parts import PARTS, estimate
+from twostage.parts.sizes import batch_size
+from twostage.sweep import looks, record
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted(ROOT.glob("configs/sweeps/*.yaml"))
 DEMO = ROOT / "configs/sweeps/tiny-shapes.yaml"
-
-
-@pytest.fixture(autouse=True)
-def in_the_repository(monkeypatch):
-    monkeypatch.chdir(ROOT)
 
 
 def test_the_promised_sweeps_are_there():
@@ -36,14 +31,35 @@ def test_a_shipped_sweep_is_planned_with_its_control(path):
     sweep = load_sweep(path, [])
     assert sweep.name == path.stem
     control = sweep.autoencoders[sweep.control]
-    found = {node.name: node for node in plan(sweep)}
-    config = found[f"autoencoder-{sweep.control}-seed{sweep.seeds[0]}"].settings["config"]
+    planned = plan(sweep)
+    config = planned.branch(sweep.control, sweep.seeds[0]).training.settings["config"]
     assert value_at(config, "model.init_args.transforms") is None, "the control trains with the ordinary loss"
     assert control.autoencoder is None
-    for generator in sweep.generators:
-        for arm in sweep.autoencoders:
-            for step in sweep.evaluation.at_steps:
-                assert f"metrics-{generator}-{arm}-seed{sweep.seeds[0]}-step{step}" in found
+    assert {(branch.arm, branch.seed) for branch in planned.branches} == {
+        (arm, seed) for arm in sweep.autoencoders for seed in sweep.seeds
+    }
+    for branch in planned.branches:
+        for generator in branch.generators.values():
+            assert list(generator.evaluations) == sweep.evaluation.at_steps
+    names = [node.name for node in planned.nodes]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_sweep_measures_at_seven_points_a_factor_of_root_two_apart(path):
+    steps = load_sweep(path, []).evaluation.at_steps
+    assert steps == [round(steps[-1] * 2 ** (-half / 2)) for half in range(6, -1, -1)]
+
+
+def test_a_generator_may_have_any_name(tmp_path):
+    """Also that of a part: nodes are known by their place, not by what they are called."""
+    sit = "{label: S, config: configs/dit/tiny-sit.yaml}"
+    sweep = load_sweep(DEMO, [f"generators.latents={sit}", f"generators.autoencoder={sit}", f"root={tmp_path}"])
+    planned = plan(sweep)
+    record(sweep, planned, tmp_path)
+    links = [path for path in (tmp_path / sweep.name / "nodes").rglob("*") if path.is_symlink()]
+    assert len(links) == len(planned.nodes)
+    assert len({node.address for node in planned.nodes}) < len(planned.nodes), "two generators of one config are one"
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -57,15 +73,16 @@ def test_every_key_of_a_shipped_sweep_is_explained_once(path):
 
 
 @pytest.mark.parametrize("name", ["tiny-shapes", "epochs", "imagenet-dit-b", "imagenet-maskgit"])
-def test_a_dry_run_prints_every_node_and_what_it_costs(name):
-    sweep, console = load_sweep(ROOT / f"configs/sweeps/{name}.yaml", []), Console(record=True, width=100)
+def test_a_dry_run_prints_every_node_and_what_it_costs(tmp_path, name):
+    sweep = load_sweep(ROOT / f"configs/sweeps/{name}.yaml", [f"root={tmp_path}"])
+    console = Console(record=True, width=100)
     dry_run(sweep, console)
     text = console.export_text()
-    for node in plan(sweep):
+    for node in plan(sweep).nodes:
         assert f"{node.address}  {node.name}  <- " in text
-    steps = sum(estimate(node, None).num_steps for node in unique(plan(sweep)))
+    steps = sum(estimate(node, None).num_steps for node in unique(plan(sweep).nodes))
     assert re.search(rf"to do: \d+ of \d+ parts, (at least )?{steps:,} steps", text)
-    assert not Path(sweep.root, sweep.name, "nodes").exists() or sweep.name == "tiny-shapes"
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_paper_s_batches_are_the_paper_s():
@@ -74,61 +91,51 @@ def test_the_paper_s_batches_are_the_paper_s():
         ("imagenet-repa", {160, 256}),
         ("imagenet-maskgit", {160, 512}),
     ):
-        nodes = plan(load_sweep(ROOT / f"configs/sweeps/{name}.yaml", []))
-        assert {
-            batch_size(node.settings["config"]) for node in nodes if node.kind in ("autoencoder", "generator")
-        } == sizes
+        nodes = plan(load_sweep(ROOT / f"configs/sweeps/{name}.yaml", [])).nodes
+        assert {batch_size(node.settings["config"]) for node in nodes if node.trains} == sizes
 
 
 def test_generators_learn_from_their_own_pictures():
-    nodes = {node.name: node for node in plan(load_sweep(ROOT / "configs/sweeps/imagenet-dit-b.yaml", []))}
+    branch = plan(load_sweep(ROOT / "configs/sweeps/imagenet-dit-b.yaml", [])).branch("equivariant", 0)
     key = "config.data.init_args.train.init_args.root"
-    assert value_at(nodes["autoencoder-equivariant-seed0"].settings, key) == "data/openimages/train"
-    assert value_at(nodes["latents-equivariant-seed0"].settings, key) == "data/imagenet/train"
+    assert value_at(branch.training.settings, key) == "data/openimages/train"
+    assert value_at(branch.latents.settings, key) == "data/imagenet/train"
 
 
 def test_epochs_are_snapshots_of_one_training():
-    nodes = plan(load_sweep(ROOT / "configs/sweeps/epochs.yaml", []))
-    trainings = {node.address for node in nodes if node.kind == "autoencoder" and node.arm not in (None, "control")}
-    snapshots = {node.address: node.settings["at_step"] for node in nodes if node.kind == "snapshot"}
+    branches = plan(load_sweep(ROOT / "configs/sweeps/epochs.yaml", [])).branches
+    trainings = {branch.training.address for branch in branches if branch.arm != "control"}
+    snapshots = {
+        branch.autoencoder.address: branch.autoencoder.settings["at_step"]
+        for branch in branches
+        if branch.autoencoder.kind == "snapshot"
+    }
     assert len(trainings) == 1
     assert sorted(snapshots.values()) == [156, 312, 468, 624, 780]
 
 
 def test_a_ready_autoencoder_is_measured_and_cached_once_for_all_seeds():
     ready = "{label: Ready, config: configs/eqvae/tiny-shapes.yaml, autoencoder: shapes-f4c8}"
-    nodes = plan(load_sweep(DEMO, [f"autoencoders.ready={ready}"]))
-    mine = {kind: {n.address for n in nodes if n.arm == "ready" and n.kind == kind} for kind in KINDS}
-    assert [len(mine[kind]) for kind in ("ready", "diagnostics", "latents", "generator")] == [1, 1, 1, 2]
-    assert not mine["autoencoder"]
+    planned = plan(load_sweep(DEMO, [f"autoencoders.ready={ready}"]))
+    mine = [node for branch in planned.branches if branch.arm == "ready" for node in branch.nodes()]
+    counts = {kind: len({node.address for node in mine if node.kind == kind}) for kind in PARTS}
+    assert [counts[kind] for kind in ("ready", "diagnostics", "latents", "generator")] == [1, 1, 1, 2]
+    assert counts["autoencoder"] == 0
 
 
 def test_a_changed_folder_is_other_work(tmp_path):
     for name in ("config.json", "weights.safetensors"):
         (tmp_path / name).write_bytes(b"1")
-    before = {node.name: node.address for node in plan(load_sweep(DEMO, [f"start.autoencoder={tmp_path}"]))}
+    before = {node.name: node.address for node in plan(load_sweep(DEMO, [f"start.autoencoder={tmp_path}"])).nodes}
     (tmp_path / "weights.safetensors").write_bytes(b"2")
-    after = {node.name: node.address for node in plan(load_sweep(DEMO, [f"start.autoencoder={tmp_path}"]))}
-    assert {name for name in before if before[name] == after[name]} == {"reference"}
-
-
-def test_code_counts_and_comments_do_not(tmp_path):
-    texts = ('"""About."""\nx = 1  # one\n', '"""Else."""\n\n\nx = 1\n', "x = 2\n")
-    meanings = []
-    for number, text in enumerate(texts):
-        (tmp_path / f"{number}.py").write_text(text)
-        meanings.append(_meaning(tmp_path / f"{number}.py"))
-    assert meanings[0] == meanings[1] != meanings[2]
-    assert set(SOURCES) == set(KINDS)
-    for kind, places in SOURCES.items():
-        assert all(_files(ROOT / place) for place in places), kind
-        assert all((ROOT / place).exists() for place in places), kind
+    after = {node.name: node.address for node in plan(load_sweep(DEMO, [f"start.autoencoder={tmp_path}"])).nodes}
+    assert {name for name in before if before[name] == after[name]} == {"reference/images"}
 
 
 def test_a_generator_has_its_own_sampler():
     dit = "{label: DiT, config: configs/dit/tiny-dit.yaml, sampler: ddim, num_inference_steps: 3}"
-    nodes = {node.name: node for node in plan(load_sweep(DEMO, [f"generators.dit={dit}", "evaluation.metrics=[fd]"]))}
-    chosen = [nodes[f"metrics-{name}-control-seed0-step200"].settings for name in ("sit", "dit")]
+    branch = plan(load_sweep(DEMO, [f"generators.dit={dit}", "evaluation.metrics=[fd]"])).branch("control", 0)
+    chosen = [branch.generators[name].evaluations[200].settings for name in ("sit", "dit")]
     keys = ("sampler", "num_inference_steps", "metrics")
     assert [[settings[key] for key in keys] for settings in chosen] == [["euler", 10, ["fd"]], ["ddim", 3, ["fd"]]]
 
@@ -150,9 +157,11 @@ def lines_with(change, text=None):
         (("configs/dit/tiny-sit.yaml", "configs/dit/missing.yaml"), "no file at configs/dit/missing.yaml"),
         (("seeds: [0, 1]", "seeds: []"), "seeds: is empty"),
         (("seeds: [0, 1]", "seeds: [0, 0]"), "repeats one"),
+        (("seeds: [0, 1]", "until_decided: true\nseeds: [0, 1]"), "until_decided: needs 3 to 20 seeds, there are 2"),
+        (("  control:\n    label", "  a/b:\n    label"), "autoencoders.a/b: must be one folder name"),
         (("seeds: [0, 1]", "seeds: [zero]"), "could not be converted to Integer"),
-        (("at_steps: [50, 100, 200]", "at_steps: [100, 50]"), "must ascend"),
-        (("at_steps: [50, 100, 200]", "at_steps: []"), "must ascend"),
+        (("at_steps: [25, 35, 50, 71, 100, 141, 200]", "at_steps: [100, 50]"), "must ascend"),
+        (("at_steps: [25, 35, 50, 71, 100, 141, 200]", "at_steps: []"), "must ascend"),
         (("  autoencoder: shapes-f4c8", "  autoencoder: tests"), "the folder tests cannot be read"),
         (("num_workers: 2", "num_workers: -1"), "must not be negative"),
         (("name: tiny-shapes", "name: ../up"), "must be one folder name"),
@@ -247,3 +256,11 @@ def test_a_root_that_cannot_be_made_is_named(tmp_path):
 def test_sweep_files_are_plain_yaml():
     for path in SHIPPED:
         assert isinstance(yaml.safe_load(path.read_text()), dict)
+
+
+def test_seeds_are_looked_at_one_by_one_where_that_is_asked_for():
+    sweep = load_sweep(DEMO, ["seeds=[5,3,1,4,2]", "until_decided=true"])
+    assert looks(sweep) == [[5, 3, 1], [5, 3, 1, 4], [5, 3, 1, 4, 2]]
+    assert looks(load_sweep(DEMO, ["seeds=[5,3,1]"])) == [[5, 3, 1]]
+    whole, part = plan(sweep).nodes, plan(sweep, [5, 3, 1]).nodes
+    assert {node.address for node in part} < {node.address for node in whole}

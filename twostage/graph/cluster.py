@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from eqvae.files import write_atomically
-from twostage.graph.store import DONE, FAILED, Outcome, Task, Work, do_task
-from twostage.plan import TRAINING
-from twostage.schema import Executor
+from twostage.graph.executor import Executor
+from twostage.graph.node import Work
+from twostage.graph.store import DONE, FAILED, Outcome, Task, do_task
 
 JOBS = "jobs"
 STARTED = "started.txt"
@@ -59,7 +59,7 @@ class SubmititExecutor:
 
     def _parameters(self, task: Task) -> dict[str, Any]:
         parameters = DEFAULTS | self.settings.parameters | {"name": task.name}
-        if task.kind in TRAINING:
+        if task.trains:
             parameters |= self.settings.training_parameters
         before = [self.job_ids[folder] for folder in task.inputs.values() if folder in self.job_ids]
         if self.orders_tasks and before:

@@ -1,53 +1,129 @@
-"""Which version of the code a kind of node runs: a hash of the source that matters to its result.
+"""Which version of the code a piece of work runs: a hash of every source file that it reaches by import.
 
-Comments, docstrings and formatting do not count; anything else in the files below does, so that a repaired formula
-redoes what it touched.
+The way is that of Python's import statements, wherever in a file they stand (but under `TYPE_CHECKING`, where none
+runs). A package's `__init__` that only passes names on is a signpost: it is followed for the names that are asked of it
+and counts for nothing itself. Comments, docstrings and layout do not count; anything else does, so that a repaired
+formula redoes whatever may depend on it.
 """
 
 import ast
 import hashlib
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-PACKAGES = Path(__file__).parents[2]
-
-_AUTOENCODERS = ("eqvae/autoencoders", "eqvae/data", "eqvae/randomness.py")
-_TRAINING = (*_AUTOENCODERS, "eqvae/module.py", "eqvae/equivariance.py", "eqvae/losses", "eqvae/training")
-_MEASURING = (*_AUTOENCODERS, "eqvae/evaluation", "eqvae/equivariance.py", "eqvae/efficientnet.py")
-_GENERATORS = ("dit/backbones", "dit/objectives", "dit/checkpoints.py", "eqvae/latents", "eqvae/randomness.py")
-
-SOURCES: dict[str, tuple[str, ...]] = {
-    "ready": ("eqvae/autoencoders",),
-    "autoencoder": _TRAINING,
-    "snapshot": _AUTOENCODERS,
-    "diagnostics": _MEASURING,
-    "latents": (*_AUTOENCODERS, "eqvae/latents"),
-    "generator": (*_GENERATORS, "dit/module.py", "dit/data.py", "eqvae/training"),
-    "reference": ("eqvae/data", "eqvae/evaluation", "eqvae/efficientnet.py"),
-    "evaluation": (*_GENERATORS, "dit/samplers", "dit/generation.py", "eqvae/evaluation", "eqvae/autoencoders"),
-}
-"""Files and packages, by kind of node; the function of the kind itself belongs to each."""
+ROOT = Path(__file__).parents[2]  # the folder of the packages
 
 
-@cache
-def code_version(kind: str) -> str:
-    """Hash of the source behind a kind of node."""
-    files = sorted({file for where in SOURCES.get(kind, ()) for file in _files(PACKAGES / where)})
+def code_version(names: Iterable[str], root: Path = ROOT) -> str:
+    """Hexadecimal hash of the sources behind some modules, or names in them.
+
+    Args:
+        names: dotted, of modules ("dit.module") or of what is defined in or passed on by one ("dit.data.LatentCache");
+            what is not below `root` is a library, and does not count here.
+        root: folder of the packages.
+    """
     digest = hashlib.sha256()
-    for file in [*files, Path(__file__).parents[1] / "parts" / "nodes.py"]:
-        digest.update(str(file.relative_to(PACKAGES)).encode() + b"\0" + _meaning(file).encode() + b"\0")
+    for file in sources(names, root):
+        digest.update(f"{file.relative_to(root)}\0".encode() + _read(file).meaning.encode() + b"\0")
     return digest.hexdigest()
 
 
-def _files(path: Path) -> list[Path]:
-    return sorted(path.rglob("*.py")) if path.is_dir() else [path]
+def sources(names: Iterable[str], root: Path = ROOT) -> list[Path]:
+    """The files that importing these names runs or may run, sorted; arguments as of `code_version`."""
+    waiting, seen, files = list(names), set(), set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        file, rest = _resolve(name, root)
+        if file is None:
+            continue
+        source = _read(file)
+        if source.passes_on is None:
+            files.add(file)
+            waiting += _absolute(source.imports, file, root)
+        elif rest:
+            waiting += _absolute([source.passes_on[rest]] if rest in source.passes_on else [], file, root)
+        else:
+            waiting += _absolute(source.passes_on.values(), file, root)
+    return sorted(files)
+
+
+def _resolve(name: str, root: Path) -> tuple[Path | None, str]:
+    """The file that a dotted name leads to, and the first name within it; None where it is no file below `root`."""
+    parts = name.split(".")
+    for count in range(len(parts), 0, -1):
+        place = root.joinpath(*parts[:count])
+        for file in (place.with_suffix(".py"), place / "__init__.py"):
+            if file.is_file():
+                return file, parts[count] if count < len(parts) else ""
+    return None, ""
+
+
+def _absolute(names: Iterable[str], file: Path, root: Path) -> Iterator[str]:
+    """Names with their leading dots replaced by the packages that these mean in `file`."""
+    package = file.parent.relative_to(root).parts
+    for name in names:
+        bare = name.lstrip(".")
+        dots = len(name) - len(bare)
+        yield name if not dots else ".".join([*package[: len(package) - dots + 1], *filter(None, [bare])])
+
+
+class _Source:
+    """A source file.
+
+    Args:
+        text: its content.
+        is_package: whether it is the `__init__` of one.
+    """
+
+    def __init__(self, text: str, is_package: bool):
+        tree = ast.parse(text)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                node.body = _without_docstring(node.body)
+            if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+                node.body = [ast.Pass()]
+        self.meaning = ast.unparse(tree)
+        self.imports = [name for node in ast.walk(tree) for name in _imported(node).values()]
+        self.passes_on: dict[str, str] | None = None  # of a package that does nothing else: name here -> dotted name
+        if is_package and all(isinstance(node, ast.Import | ast.ImportFrom) or _is_list(node) for node in tree.body):
+            self.passes_on = {here: name for node in tree.body for here, name in _imported(node).items()}
+
+
+def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
+    first = body[0] if body else None
+    value = first.value if isinstance(first, ast.Expr) else None
+    is_text = isinstance(value, ast.Constant) and isinstance(value.value, str)
+    return (body[1:] or [ast.Pass()]) if is_text else body
+
+
+def _is_list(node: ast.stmt) -> bool:
+    """Whether a statement only says which names a package has (`__all__`), or nothing."""
+    names = [target.id for target in getattr(node, "targets", []) if isinstance(target, ast.Name)]
+    return isinstance(node, ast.Pass) or names == ["__all__"]
+
+
+def _imported(node: ast.AST) -> dict[str, str]:
+    """Name here -> dotted name, of an import statement."""
+    if isinstance(node, ast.Import):
+        return {alias.asname or alias.name: alias.name for alias in node.names}
+    if not isinstance(node, ast.ImportFrom):
+        return {}
+    dots = "." * node.level
+    within = f"{dots}{node.module}." if node.module else dots
+    names = {alias.asname or alias.name: within + alias.name for alias in node.names}
+    return {here: within.removesuffix(".") if name.endswith("*") else name for here, name in names.items()}
+
+
+def _read(file: Path) -> _Source:
+    about = file.stat()
+    return _parsed(file, about.st_mtime_ns, about.st_size)
 
 
 @cache
-def _meaning(file: Path) -> str:
-    """The source without comments, docstrings and layout."""
-    tree = ast.parse(file.read_text())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
+def _parsed(file: Path, modified: int, size: int) -> _Source:
+    """A plan asks for the same files for every node; a file that was changed meanwhile is read again."""
+    return _Source(file.read_text(), file.name == "__init__.py")

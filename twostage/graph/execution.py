@@ -1,55 +1,97 @@
-"""Runs the nodes of a sweep in the order of their inputs, past those that are done and around those that failed."""
+"""Runs nodes in the order of their inputs, past those that are done and around those that failed."""
 
 import os
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 
+from twostage.graph.executor import Executor
+from twostage.graph.node import Node, Work, unique
 from twostage.graph.progress import ProgressTable
-from twostage.graph.store import Outcome, Task, Work, has_failed, is_done, last_lines, seconds_of
+from twostage.graph.store import Outcome, Task, damage, failure_of, forget, has_failed, is_done, last_lines, record_of
 from twostage.graph.workers import InlineExecutor, LocalExecutor
-from twostage.parts.nodes import run_node
-from twostage.plan import Node, unique
-from twostage.schema import Executor
 
 POLL_SECONDS = 0.2
 BUSY_SECONDS = 2.0  # before a node that another sweep is at is asked for again
 
 
 def run_nodes(
-    nodes: list[Node],
+    nodes: Iterable[Node],
     root: Path,
     executor: Executor,
     console: Console,
+    work: Work,
     retry: bool = False,
-    work: Work = run_node,
+    libraries: Mapping[str, str] | None = None,
+    devices: Sequence[str] = (),
 ) -> None:
     """Do all nodes that are not done, each as soon as its inputs are.
 
+    A node whose files were damaged since is done again; so is, with `retry`, what a failed node was made from, if any
+    of its files is damaged.
+
     Args:
-        retry: also those that failed in an earlier run.
         work: what a task does.
+        retry: also do those that failed in an earlier run.
+        libraries: releases that nodes are done with; where those of finished nodes differ, a line says so.
+        devices: CUDA devices that local workers share.
 
     Raises:
         ValueError: listing the nodes that failed, with their logs; what was finished stays.
     """
     nodes = unique(nodes)
     require_store(nodes, root)
-    run = _Run(nodes, root, console, retry)
+    _forget_damaged(nodes, root, console, retry)
+    _compare_libraries(nodes, root, console, libraries or {})
+    run = _Run(nodes, root, console, retry, libraries or {})
     if run.states["done"]:
         console.print(f"{run.states['done']} of {len(nodes)} parts are already done", highlight=False)
     if run.ready():
         with ProgressTable(console, run.states) as table:
-            where = _create(executor, work, len(run.waiting))
+            where = _create(executor, work, devices)
             try:
                 run.drain(where, table)
             finally:
                 where.close()
     if run.failed:
         raise ValueError(run.account())
+
+
+def _forget_damaged(nodes: list[Node], root: Path, console: Console, retry: bool) -> None:
+    """Take nodes for not done whose files are not as they were left."""
+    suspects = {other.address for node in nodes if has_failed(node, root) for other in node.inputs.values()}
+    for node in nodes:
+        if not is_done(node, root):
+            continue
+        problem = damage(node, root, thorough=retry and node.address in suspects)
+        if problem is not None:
+            console.print(f"[yellow]again[/] {escape(node.name)}: {escape(problem)}", highlight=False, soft_wrap=True)
+            forget(node, root)
+
+
+def _compare_libraries(nodes: list[Node], root: Path, console: Console, libraries: Mapping[str, str]) -> None:
+    """Say which finished nodes were done with other releases than these."""
+    for (name, there), count in sorted(other_libraries(nodes, root, libraries).items()):
+        console.print(
+            f"[yellow]note[/] {count} finished parts were made with {name} {there}, here is {libraries[name]}: "
+            "numbers may differ in their last digits",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def other_libraries(nodes: Iterable[Node], root: Path, libraries: Mapping[str, str]) -> Counter[tuple[str, str]]:
+    """How many finished nodes were done with another release of a library: {(library, release): count}."""
+    found: Counter[tuple[str, str]] = Counter()
+    for node in unique(nodes):
+        if is_done(node, root):
+            recorded = record_of(node, root)["libraries"]
+            found.update((name, there) for name, there in recorded.items() if libraries.get(name, there) != there)
+    return found
 
 
 def require_store(nodes: Iterable[Node], root: Path) -> None:
@@ -67,24 +109,25 @@ def require_store(nodes: Iterable[Node], root: Path) -> None:
         raise ValueError(f"root: {store} cannot be written")
 
 
-def _create(executor: Executor, work: Work, num_nodes: int):
+def _create(executor: Executor, work: Work, devices: Sequence[str]):
     if executor.kind == "submitit":
         from twostage.graph.cluster import SubmititExecutor
 
         return SubmititExecutor(work, executor)
     if executor.num_workers == 0:
         return InlineExecutor(work)
-    return LocalExecutor(work, executor.num_workers)
+    return LocalExecutor(work, executor.num_workers, devices)
 
 
 class _Run:
     """Which nodes wait, run, are done and have failed."""
 
-    def __init__(self, nodes: list[Node], root: Path, console: Console, retry: bool):
-        self.nodes, self.root, self.console = nodes, root, console
+    def __init__(self, nodes: list[Node], root: Path, console: Console, retry: bool, libraries: Mapping[str, str]):
+        self.nodes, self.root, self.console, self.libraries = nodes, root, console, libraries
         self.done = {node.address for node in nodes if is_done(node, root)}
         remaining = [node for node in nodes if node.address not in self.done]
-        self.failed = {} if retry else {node.address: "failed before" for node in remaining if has_failed(node, root)}
+        failed = [node for node in remaining if has_failed(node, root) and not retry]
+        self.failed = {node.address: f"failed before: {failure_of(node, root)}" for node in failed}
         self.waiting = [node for node in remaining if node.address not in self.failed]
         self.running: dict[str, Node] = {}
         self.not_before: dict[str, float] = {}
@@ -110,7 +153,7 @@ class _Run:
             for node in self.ready(executor.orders_tasks)[: executor.free()]:
                 self.waiting.remove(node)
                 self.running[node.address] = node
-                task = Task.of(node, self.root)
+                task = Task.of(node, self.root, self.libraries)
                 table.start(task)
                 executor.submit(task)
             for event in executor.poll(POLL_SECONDS):
@@ -126,12 +169,12 @@ class _Run:
         table.stop(task)
         if outcome.state == "busy":
             if node.address not in self.not_before:
-                table.print(f"[yellow]waiting[/] {escape(node.name)}: another sweep is at it")
+                table.print(f"[yellow]waiting[/] {escape(node.name)}: {escape(outcome.error)} is at it")
             self.not_before[node.address] = time.monotonic() + BUSY_SECONDS
             self.waiting.append(node)
         elif outcome.state == "done":
             self.done.add(node.address)
-            table.print(f"[green]done[/] {escape(node.name)} [dim]({seconds_of(node, self.root):.0f} s)[/]")
+            table.print(f"[green]done[/] {escape(node.name)} [dim]({record_of(node, self.root)['seconds']:.0f} s)[/]")
         else:
             self.failed[node.address] = outcome.error
             table.print(f"[red]failed[/] {escape(node.name)}: {escape(outcome.error)}")

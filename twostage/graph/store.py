@@ -1,35 +1,35 @@
 """A node's folder in the store: done once, by one process at a time, whole or not at all."""
 
 import json
+import math
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from eqvae.files import write_atomically
-from eqvae.training.cli import one_line
-from twostage.plan import Node
+from eqvae.files import TEMPORARY_PREFIX, sha256_of_file
+from eqvae.hashes import read_json, write_json
+from eqvae.locks import Held, Lock
+from twostage.graph.node import Node, Progress, Work
 
 DONE, FAILED, LOG, LOCK = "done.json", "failed.json", "log.txt", ".lock"
 LAST_LINES = 8
 EXITS_OF_SIGNALS = 128
-
-Progress = Callable[[int, int, int], None]
-"""Told how many units of how many are done, and how many images went through so far."""
-
-Work = Callable[[str, Path, dict[str, Any], dict[str, Path], Progress], None]
-"""Does a node: kind, folder, settings, input folders by role, progress."""
+SMALL_BYTES = 1 << 20  # of files that are read through whenever a sweep is started
+HASHED_BYTES = 1 << 28  # larger files carry their own hash: checkpoints inside, shards in their manifest
 
 
 @dataclass(frozen=True)
 class Task:
-    """A node as a worker sees it: plain values and folders."""
+    """A node as a worker sees it: plain values and folders.
+
+    Args:
+        libraries: releases of what the work is done with; kept in the record of a finished node.
+    """
 
     name: str
     kind: str
@@ -37,11 +37,14 @@ class Task:
     folder: Path
     settings: dict[str, Any]
     inputs: dict[str, Path]
+    trains: bool = False
+    libraries: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, node: Node, root: Path) -> "Task":
+    def of(cls, node: Node, root: Path, libraries: Mapping[str, str] | None = None) -> "Task":
         inputs = {role: other.folder(root).resolve() for role, other in node.inputs.items()}
-        return cls(node.name, node.kind, node.address, node.folder(root).resolve(), node.settings, inputs)
+        folder = node.folder(root).resolve()
+        return cls(node.name, node.kind, node.address, folder, node.settings, inputs, node.trains, libraries or {})
 
     @property
     def log(self) -> Path:
@@ -50,7 +53,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a task ended: "done", "failed" (with the reason), or "busy", another process being at it."""
+    """How a task ended: "done", "failed" (with the reason), or "busy" (with the process that is at it)."""
 
     address: str
     state: str
@@ -65,9 +68,50 @@ def has_failed(node: Node, root: Path) -> bool:
     return (node.folder(root) / FAILED).is_file()
 
 
-def seconds_of(node: Node, root: Path) -> float:
-    """How long a finished node took, in the attempt that finished it."""
-    return json.loads((node.folder(root) / DONE).read_text())["seconds"]
+def failure_of(node: Node, root: Path) -> str:
+    """Why a node failed, as it was recorded."""
+    try:
+        return read_json(node.folder(root) / FAILED)["error"]
+    except (ValueError, KeyError):
+        return "see its log"
+
+
+def record_of(node: Node, root: Path) -> dict[str, Any]:
+    """What is known of a finished node: `seconds` of the attempt that finished it, `settings`, `inputs`, `files` (their
+    hashes) and the releases of the `libraries` it was done with.
+
+    Raises:
+        ValueError: naming the record, if it is damaged.
+    """
+    return read_json(node.folder(root) / DONE)
+
+
+def damage(node: Node, root: Path, thorough: bool = False) -> str | None:
+    """What is wrong with a finished node's files, in words; None where nothing is.
+
+    Args:
+        thorough: read all files that have a hash in the record; otherwise only small ones, and of others the size.
+    """
+    folder = node.folder(root)
+    try:
+        files = record_of(node, root)["files"]
+    except (ValueError, KeyError) as error:
+        return str(error)
+    for name, about in files.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{path} is missing"
+        if path.stat().st_size != about["size"]:
+            return f"{path} is damaged: it has {path.stat().st_size} bytes, not {about['size']}"
+        read = about["sha256"] is not None and (thorough or about["size"] <= SMALL_BYTES)
+        if read and sha256_of_file(path) != about["sha256"]:
+            return f"{path} is damaged: its sha256 is not the recorded one"
+    return None
+
+
+def forget(node: Node, root: Path) -> None:
+    """Take a node for not done; what lies in its folder is kept, to go on from."""
+    (node.folder(root) / DONE).unlink(missing_ok=True)
 
 
 def do_task(task: Task, work: Work, progress: Progress, wait: bool = False) -> Outcome:
@@ -77,12 +121,12 @@ def do_task(task: Task, work: Work, progress: Progress, wait: bool = False) -> O
         wait: for another process that is at it; otherwise it is "busy".
     """
     task.folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(f"{task.folder}{LOCK}", timeout=-1 if wait else 0)
+    path = task.folder.with_name(task.folder.name + LOCK)
     try:
-        with lock:
+        with Lock(path, task.name, math.inf if wait else 0.0):
             return _do_locked(task, work, progress)
-    except Timeout:
-        return Outcome(task.address, "busy")
+    except Held as held:
+        return Outcome(task.address, "busy", str(held.owner or "another process"))
 
 
 def _do_locked(task: Task, work: Work, progress: Progress) -> Outcome:
@@ -98,13 +142,35 @@ def _do_locked(task: Task, work: Work, progress: Progress) -> Outcome:
             if isinstance(error, SystemExit) and isinstance(error.code, int) and error.code > EXITS_OF_SIGNALS:
                 raise  # a training that a signal ended has kept a checkpoint; it is no failure
             traceback.print_exc()
-            reason = one_line(str(error)) or type(error).__name__
-            _write(task.folder / FAILED, {"name": task.name, "kind": task.kind, "error": reason})
+            reason = " ".join(str(error).split()) or type(error).__name__
+            write_json(task.folder / FAILED, {"name": task.name, "kind": task.kind, "error": reason})
             return Outcome(task.address, "failed", reason)
-    made_from = {role: folder.name for role, folder in task.inputs.items()}
-    record = {"seconds": time.perf_counter() - started, "kind": task.kind, "inputs": made_from}
-    _write(task.folder / DONE, record | {"settings": task.settings})
+    record = {
+        "seconds": time.perf_counter() - started,
+        "kind": task.kind,
+        "inputs": {role: folder.name for role, folder in task.inputs.items()},
+        "libraries": dict(task.libraries),
+        "files": _hashes(task.folder),
+        "settings": json.loads(json.dumps(task.settings, default=str)),
+    }
+    write_json(task.folder / DONE, record)
     return Outcome(task.address, "done")
+
+
+def _hashes(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size and hash (null for a large file) of all that a node left, by path; logs are still written to."""
+    found = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and not _is_log(path)):
+        size = path.stat().st_size
+        found[str(path.relative_to(folder))] = {
+            "size": size,
+            "sha256": sha256_of_file(path) if size <= HASHED_BYTES else None,
+        }
+    return found
+
+
+def _is_log(path: Path) -> bool:
+    return path.name in (LOG, LOCK) or ".tfevents." in path.name or path.name.startswith(TEMPORARY_PREFIX)
 
 
 def last_lines(task: Task) -> list[str]:
@@ -128,7 +194,3 @@ def logged(path: Path) -> Iterator[None]:
             for number, original in enumerate(saved, start=1):
                 os.dup2(original, number)
                 os.close(original)
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    write_atomically(path, (json.dumps(content, indent=2, default=str) + "\n").encode())

@@ -4,14 +4,13 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 
-import torch
-
-from twostage.graph.store import Outcome, Task, Work, do_task
+from twostage.graph.node import Work
+from twostage.graph.store import Outcome, Task, do_task
 
 REPORT_SECONDS = 0.5  # workers report at most this often
 EXIT_SECONDS = 10.0  # that an idle worker has for ending by itself
@@ -58,14 +57,14 @@ class LocalExecutor:
 
     Args:
         work: what a task does; importable, for workers are fresh processes.
-        num_workers: null: one per CUDA device, else one. Each worker sees one CUDA device, where there are any, and its
-            share of the cores.
+        num_workers: None: one per device, else one.
+        devices: names of CUDA devices; each worker sees one, and its share of the cores.
     """
 
     orders_tasks = False
 
-    def __init__(self, work: Work, num_workers: int | None):
-        self.devices = _visible_devices()
+    def __init__(self, work: Work, num_workers: int | None, devices: Sequence[str] = ()):
+        self.devices = devices
         self.num_workers = num_workers or len(self.devices) or 1
         self.threads = max(1, (os.cpu_count() or 1) // self.num_workers)
         self.work = work
@@ -110,7 +109,7 @@ class LocalExecutor:
             variables["CUDA_VISIBLE_DEVICES"] = self.devices[number % len(self.devices)]
         with _environment(variables):
             process = multiprocessing.get_context("spawn").Process(
-                target=_serve, args=(theirs, self.work, self.threads), daemon=False
+                target=_serve, args=(theirs, self.work), daemon=False
             )
             process.start()
         theirs.close()
@@ -133,13 +132,12 @@ class _Worker:
     task: Task | None = None
 
 
-def _serve(pipe: Connection, work: Work, threads: int) -> None:
+def _serve(pipe: Connection, work: Work) -> None:
     """A worker's life: tasks come through the pipe, progress and outcomes go back."""
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process gets it, too, and ends the workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(threads)
     while True:
         try:
             task = pipe.recv()
@@ -164,13 +162,6 @@ def _end_with_parent() -> None:
     """A killed main process takes its workers with it: nobody else would."""
     wait([multiprocessing.parent_process().sentinel])
     os._exit(1)
-
-
-def _visible_devices() -> list[str]:
-    """Names of the CUDA devices that this process may use, as CUDA_VISIBLE_DEVICES takes them."""
-    count = torch.cuda.device_count()
-    named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    return named[:count] if named else [str(number) for number in range(count)]
 
 
 @contextmanager

@@ -1,14 +1,13 @@
 """What a sweep adds to a training: checkpoints at given steps, a clock, and progress."""
 
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.callbacks import Callback
 
-from eqvae.files import write_atomically
-from twostage.graph.store import Progress
+from eqvae.hashes import read_json, write_json
+from twostage.graph.node import Progress
 
 COST = "cost.json"
 
@@ -43,7 +42,7 @@ class Clock(Callback):
 
     def __init__(self, folder: Path):
         self.path = folder / COST
-        self.before = json.loads(self.path.read_text()) if self.path.is_file() else {}
+        self.before = read_json(self.path) if self.path.is_file() else {}
         self.images = 0
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
@@ -67,12 +66,12 @@ class Clock(Callback):
             "images_seen": self.images,
         }
         total = {name: value + self.before.get(name, 0) for name, value in spent.items()}
-        write_atomically(self.path, json.dumps(total | {"num_devices": trainer.world_size}).encode())
+        write_json(self.path, total | {"num_devices": trainer.world_size})
 
 
 def read_cost(folder: Path) -> dict[str, float]:
     """{"seconds_per_step", "images_per_step", "num_devices"} of a finished training."""
-    cost = json.loads((folder / COST).read_text())
+    cost = read_json(folder / COST)
     rates = {"seconds_per_step": cost["seconds"], "images_per_step": cost["images_seen"]}
     return {name: value / cost["num_steps"] for name, value in rates.items()} | {"num_devices": cost["num_devices"]}
 

@@ -4,188 +4,198 @@ import json
 import os
 import platform
 import shutil
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from eqvae.evaluation.features import METRIC_NAMES
+from twostage.analysis.records import (
+    START,
+    Arm,
+    AutoencoderMeasurement,
+    Curve,
+    Difference,
+    GeneratorEntry,
+    Panel,
+    Point,
+    SampleGrid,
+    StageCost,
+    SweepResults,
+)
 from twostage.configs import flatten
-from twostage.graph.store import seconds_of
+from twostage.graph.execution import other_libraries
+from twostage.graph.node import Node, unique
+from twostage.graph.store import record_of
+from twostage.libraries import installed_libraries
+from twostage.parts import diagnostics, evaluation, reference
 from twostage.parts.training import read_cost
-from twostage.plan import TRAINING, Node, unique
+from twostage.plan import Branch, Plan
+from twostage.report.metrics import METRIC_LABELS
 from twostage.schema import Sweep
 
-METRIC_LABELS = {
-    "fd_efficientnet_lite0": "Fréchet distance (EfficientNet-Lite0)",
-    "fid": "FID",
-    "kid": "Kernel distance",
-}
-VERSIONS = ("torch", "lightning", "diffusers", "timm", "torch-fidelity", "numpy")
+IMAGES = "images"  # folder of the report's images
 
 
-def collect(sweep: Sweep, nodes: list[Node], root: Path, folder: Path, command: str) -> dict:
-    """The results dict of `twostage.report.report.write_report`; copies pictures into `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    found = {node.name: node for node in nodes}
+def collect(sweep: Sweep, plan: Plan, root: Path, folder: Path, command: str) -> SweepResults:
+    """The results of a finished sweep; copies images into `folder`.
+
+    Raises:
+        ValueError: naming a file of the results that is damaged.
+    """
     metric = sweep.evaluation.metric or METRIC_NAMES[sweep.evaluation.extractor]
-    return {
-        "name": sweep.name,
-        "title": sweep.title,
-        "question": sweep.question,
-        "commands": [command],
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONS},
-        "hardware": _hardware(),
-        "seconds": sum(seconds_of(node, root) for node in unique(nodes)),
-        "control": sweep.control,
-        "arms": [
-            {"name": name, "label": arm.label, "description": arm.description}
-            for name, arm in sweep.autoencoders.items()
-        ],
-        "generators": [{"name": name, "label": part.label} for name, part in sweep.generators.items()],
-        "seeds": list(sweep.seeds),
-        "metric": metric,
-        "metric_label": METRIC_LABELS[metric],
-        "autoencoders": _autoencoders(sweep, found, root),
-        "curves": _curves(sweep, found, root),
-        "pictures": _pictures(sweep, found, root, folder),
-        "differences": _differences(sweep, found),
-        "cost": _cost(nodes, root),
-        "notes": _notes(sweep, metric),
-    }
+    gathered = _Gathered(plan, root, folder)
+    return SweepResults(
+        name=sweep.name,
+        title=sweep.title,
+        question=sweep.question,
+        commands=[command],
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions={"python": platform.python_version()} | installed_libraries(),
+        hardware=_hardware(),
+        seconds=sum(record_of(node, root)["seconds"] for node in unique(plan.nodes)),
+        control=sweep.control,
+        arms=[Arm(name, arm.label, arm.description) for name, arm in sweep.autoencoders.items()],
+        generators=[GeneratorEntry(name, part.label) for name, part in sweep.generators.items()],
+        seeds=plan.seeds,
+        metric=metric,
+        metric_label=METRIC_LABELS[metric],
+        autoencoders=list(gathered.autoencoders()),
+        curves=list(gathered.curves()),
+        max_seeds=len(sweep.seeds) if sweep.until_decided else None,
+        panels=list(gathered.panels(sweep)),
+        samples=list(gathered.samples(sweep)),
+        reference_grid=gathered.copied(plan.reference, reference.GRID),
+        differences=_differences(sweep, plan),
+        cost=list(gathered.costs()),
+        notes=_notes(sweep, metric) + _library_notes(plan, root),
+    )
 
 
-def _runs(sweep: Sweep) -> list[tuple[str, int]]:
-    """(arm, seed) of every autoencoder of the sweep."""
-    return [(arm, seed) for arm in sweep.autoencoders for seed in sweep.seeds]
+class _Gathered:
+    """What the nodes of a plan left below a root; images are copied into the report's folder."""
+
+    def __init__(self, plan: Plan, root: Path, folder: Path):
+        self.plan, self.root, self.folder = plan, root, Path(folder)
+
+    def autoencoders(self) -> Iterator[AutoencoderMeasurement]:
+        """The common start's measurement, where there is one, then the arms'."""
+        if self.plan.start_diagnostics is not None:
+            yield self._measured(START, None, self.plan.start_diagnostics, None)
+        for branch in sorted(self.plan.branches, key=lambda branch: self._order(branch.arm)):
+            yield self._measured(branch.arm, branch.seed, branch.diagnostics, branch)
+
+    def _order(self, arm: str) -> int:
+        return list(dict.fromkeys(branch.arm for branch in self.plan.branches)).index(arm)
+
+    def _measured(self, arm: str, seed: int | None, node: Node, branch: Branch | None) -> AutoencoderMeasurement:
+        metrics, errors = _by_kind(diagnostics.result(node.folder(self.root)))
+        return AutoencoderMeasurement(arm, seed, metrics, errors, **self._fine_tuning(branch))
+
+    def _fine_tuning(self, branch: Branch | None) -> dict[str, Any]:
+        """Steps, images and seconds that went into an autoencoder from the common start on; nothing for a ready one."""
+        if branch is None or branch.training is None or not branch.training.inputs:
+            return {}
+        steps = branch.autoencoder.settings.get("at_step")
+        steps = steps or branch.training.settings["config"]["trainer"]["max_steps"]
+        return {"num_steps": steps} | self._spent(branch.training, steps)
+
+    def _spent(self, training: Node, num_steps: int) -> dict[str, float]:
+        """What a training had cost after so many steps, at its mean pace."""
+        cost = read_cost(training.folder(self.root))
+        seconds = cost["seconds_per_step"] * num_steps
+        return {
+            "images_seen": round(cost["images_per_step"] * num_steps),
+            "seconds": seconds,
+            "device_seconds": seconds * cost["num_devices"],
+        }
+
+    def curves(self) -> Iterator[Curve]:
+        """By generator, arm and seed."""
+        names = list(dict.fromkeys(name for branch in self.plan.branches for name in branch.generators))
+        for name in names:
+            for branch in sorted(self.plan.branches, key=lambda branch: (self._order(branch.arm), branch.seed)):
+                generator = branch.generators[name]
+                points = [self._point(step, generator.training, node) for step, node in generator.evaluations.items()]
+                yield Curve(branch.arm, name, branch.seed, points)
+
+    def _point(self, step: int, training: Node, measured: Node) -> Point:
+        """Without the spread of metrics that are means over subsets."""
+        found = evaluation.result(measured.folder(self.root))
+        resampled = found.pop("resampled", [])
+        metrics = {name: value for name, value in found.items() if not name.endswith("_std")}
+        return Point(step, metrics, **self._spent(training, step), resampled=resampled)
+
+    def panels(self, sweep: Sweep) -> Iterator[Panel]:
+        """Latents as colours: of the start, and of each arm in the first seed."""
+        if self.plan.start_diagnostics is not None:
+            yield Panel("Common start", self.copied(self.plan.start_diagnostics, diagnostics.PANEL))
+        for name, arm in sweep.autoencoders.items():
+            branch = self.plan.branch(name, sweep.seeds[0])
+            yield Panel(arm.label, self.copied(branch.diagnostics, diagnostics.PANEL))
+
+    def samples(self, sweep: Sweep) -> Iterator[SampleGrid]:
+        """Every grid of the first seed, and the last one of the others."""
+        for branch in self.plan.branches:
+            for name, generator in branch.generators.items():
+                for step, node in generator.evaluations.items():
+                    if branch.seed == self.plan.seeds[0] or step == sweep.evaluation.at_steps[-1]:
+                        file = self.copied(node, evaluation.GRID)
+                        yield SampleGrid(branch.arm, name, branch.seed, step, file)
+
+    def copied(self, node: Node, name: str) -> str:
+        """The image of a node, copied into the report's folder; its path there."""
+        target = self.folder / IMAGES / f"{node.name.replace('/', '-')}-{name}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(node.folder(self.root) / name, target)
+        return str(target.relative_to(self.folder))
+
+    def costs(self) -> Iterator[StageCost]:
+        """Of every part, shared ones once, under the first arm and seed that has them; of a training at its mean pace,
+        which interruptions do not spoil."""
+        owners = {node.name: branch for branch in self.plan.branches for node in branch.nodes()}
+        for node in unique(self.plan.nodes):
+            branch = owners.get(node.name)
+            place = {"arm": branch.arm, "seed": branch.seed} if branch else {}
+            stage = node.kind if branch else node.name
+            if not node.trains:
+                yield StageCost(stage, record_of(node, self.root)["seconds"], **place)
+                continue
+            steps = node.settings["config"]["trainer"]["max_steps"]
+            spent = self._spent(node, steps)
+            yield StageCost(stage, spent["seconds"], **place, num_steps=steps, images_seen=spent["images_seen"])
 
 
-def _autoencoders(sweep: Sweep, found: dict[str, Node], root: Path) -> list[dict]:
-    rows = [("start", None, found["diagnostics-start"])] if "diagnostics-start" in found else []
-    rows += [(arm, seed, found[f"diagnostics-{arm}-seed{seed}"]) for arm, seed in _runs(sweep)]
-    return [
-        {"arm": arm, "seed": seed, "metrics": _metrics(node.folder(root) / "metrics.json")}
-        | _fine_tuning(node.inputs["autoencoder"], root)
-        for arm, seed, node in rows
-    ]
-
-
-def _fine_tuning(autoencoder: Node, root: Path) -> dict[str, Any]:
-    """Steps, images and seconds that went into an autoencoder from the common start on; None for a ready one."""
-    training = autoencoder.inputs.get("training", autoencoder)
-    if training.kind != "autoencoder" or not training.inputs:
-        return {"num_steps": 0, "images_seen": None, "seconds": None, "device_seconds": None}
-    num_steps = autoencoder.settings.get("at_step") or training.settings["config"]["trainer"]["max_steps"]
-    return {"num_steps": num_steps} | _spent(training, num_steps, root)
-
-
-def _spent(training: Node, num_steps: int, root: Path) -> dict[str, float]:
-    """What a training had cost after so many steps, at its mean pace."""
-    cost = read_cost(training.folder(root))
-    seconds = cost["seconds_per_step"] * num_steps
-    return {
-        "images_seen": round(cost["images_per_step"] * num_steps),
-        "seconds": seconds,
-        "device_seconds": seconds * cost["num_devices"],
-    }
-
-
-def _metrics(path: Path) -> dict[str, Any]:
-    """Equivariance errors nested by kind, the perceptual distance without its name."""
-    metrics: dict[str, Any] = {}
-    for name, value in json.loads(path.read_text()).items():
+def _by_kind(measured: dict[str, float]) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """Metrics, the perceptual distance without its name, and equivariance errors by space and probe."""
+    metrics: dict[str, float] = {}
+    errors: dict[str, dict[str, float]] = {}
+    for name, value in measured.items():
         if name.startswith("equivariance/"):
-            _, kind, probe = name.split("/")
-            metrics.setdefault(f"equivariance_{kind}", {})[probe] = value
+            _, space, probe = name.split("/")
+            errors.setdefault(space, {})[probe] = value
         elif name.startswith("perceptual_"):
             metrics["perceptual"] = value
         elif name != "num_images":
             metrics[name] = value
-    return metrics
+    return metrics, errors
 
 
-def _curves(sweep: Sweep, found: dict[str, Node], root: Path) -> list[dict]:
-    curves = []
-    for name in sweep.generators:
-        for arm, seed in _runs(sweep):
-            trained = found[f"{name}-{arm}-seed{seed}"]
-            points = [
-                {"num_steps": step} | _spent(trained, step, root) | _measured(found, trained, step, root)
-                for step in sweep.evaluation.at_steps
-            ]
-            curves.append({"arm": arm, "generator": name, "seed": seed, "points": points})
-    return curves
-
-
-def _measured(found: dict[str, Node], trained: Node, step: int, root: Path) -> dict[str, Any]:
-    """Metrics of a point, without the spread of those that are means over subsets."""
-    metrics = json.loads((found[f"metrics-{trained.name}-step{step}"].folder(root) / "metrics.json").read_text())
-    return {name: value for name, value in metrics.items() if not name.endswith("_std")}
-
-
-def _pictures(sweep: Sweep, found: dict[str, Node], root: Path, folder: Path) -> dict:
-    first = sweep.seeds[0]
-    panels = [("Common start", found["diagnostics-start"])] if "diagnostics-start" in found else []
-    panels += [(arm.label, found[f"diagnostics-{name}-seed{first}"]) for name, arm in sweep.autoencoders.items()]
-    pca = [{"label": label, "file": _copy(node, "panel.png", root, folder)} for label, node in panels]
-    samples = [
-        {
-            "arm": arm,
-            "generator": name,
-            "seed": seed,
-            "num_steps": step,
-            "file": _copy(found[f"metrics-{name}-{arm}-seed{seed}-step{step}"], "grid.png", root, folder),
-        }
-        for name in sweep.generators
-        for arm, seed in _runs(sweep)
-        for step in sweep.evaluation.at_steps
-        if seed == first or step == sweep.evaluation.at_steps[-1]
-    ]
-    return {"pca": pca, "samples": samples, "reference": _copy(found["reference"], "grid.png", root, folder)}
-
-
-def _copy(node: Node, name: str, root: Path, folder: Path) -> str:
-    target = folder / "pictures" / f"{node.name}-{name}"
-    target.parent.mkdir(exist_ok=True)
-    shutil.copyfile(node.folder(root) / name, target)
-    return str(target.relative_to(folder))
-
-
-def _differences(sweep: Sweep, found: dict[str, Node]) -> list[dict]:
+def _differences(sweep: Sweep, plan: Plan) -> list[Difference]:
     """Every key in which what the arms' autoencoders are made from differs, as it was run."""
-    flat = {arm: dict(flatten(_made_from(found, arm, sweep.seeds[0]))) for arm in sweep.autoencoders}
+    flat = {arm: dict(flatten(_made_from(plan.branch(arm, sweep.seeds[0])))) for arm in sweep.autoencoders}
     keys = sorted(set().union(*flat.values()))
-    rows = [{"key": key, "values": {arm: config.get(key, "—") for arm, config in flat.items()}} for key in keys]
-    return [row for row in rows if len({json.dumps(value) for value in row["values"].values()}) > 1]
+    rows = [Difference(key, {arm: config.get(key, "—") for arm, config in flat.items()}) for key in keys]
+    return [row for row in rows if len({json.dumps(value) for value in row.values.values()}) > 1]
 
 
-def _made_from(found: dict[str, Node], arm: str, seed: int) -> dict[str, Any]:
+def _made_from(branch: Branch) -> dict[str, Any]:
     """The resolved config of an arm, and the step or the ready autoencoder that it takes."""
-    measured = found[f"diagnostics-{arm}-seed{seed}"]
-    autoencoder = measured.inputs["autoencoder"]
-    chosen = {name: autoencoder.settings[name] for name in ("at_step", "autoencoder") if name in autoencoder.settings}
-    return measured.settings["config"] | chosen
-
-
-def _cost(nodes: list[Node], root: Path) -> list[dict]:
-    return [
-        {
-            "stage": node.kind if node.arm else node.name,
-            "arm": node.arm,
-            "seed": node.seed,
-            "seconds": seconds_of(node, root),
-        }
-        | (_trained(node, root) if node.kind in TRAINING else {})
-        for node in unique(nodes)
-    ]
-
-
-def _trained(node: Node, root: Path) -> dict[str, Any]:
-    num_steps = node.settings["config"]["trainer"]["max_steps"]
-    return {"num_steps": num_steps} | _spent(node, num_steps, root)
+    settings = branch.autoencoder.settings
+    chosen = {name: settings[name] for name in ("at_step", "autoencoder") if name in settings}
+    return branch.diagnostics.settings["config"] | chosen
 
 
 def _hardware() -> str:
@@ -195,13 +205,20 @@ def _hardware() -> str:
 
 
 def _notes(sweep: Sweep, metric: str) -> list[str]:
-    evaluation = sweep.evaluation
+    about = sweep.evaluation
     return [
-        f"{METRIC_LABELS[metric]} of {evaluation.num_images} samples of the averaged weights (guidance "
-        f"{evaluation.guidance_scale:g}, 1 being none) against "
-        f"{evaluation.num_images} held-out pictures: biased upward with so few samples, equally for all arms. "
-        "Compare it within this report only.",
-        "A seed sets the order of the pictures, transforms and posterior samples of the fine-tuning, and order, start "
+        f"{METRIC_LABELS[metric]} of {about.num_images} samples of the averaged weights (guidance "
+        f"{about.guidance_scale:g}, 1 being none) against {about.num_images} held-out images: biased upward with so "
+        "few samples, equally for all arms. Compare it within this report only.",
+        "A seed sets the order of the images, transforms and posterior samples of the fine-tuning, and order, start "
         "weights, times and noise of the generator. Arms share all of it, and the start autoencoder is one for all.",
-        f"Sample grids use the same starting noise in all arms and guidance {evaluation.grid_guidance_scale:g}.",
+        f"Sample grids use the same starting noise in all arms and guidance {about.grid_guidance_scale:g}.",
+    ]
+
+
+def _library_notes(plan: Plan, root: Path) -> list[str]:
+    installed = installed_libraries()
+    return [
+        f"{count} parts were made with {name} {there}, the others with {installed[name]}."
+        for (name, there), count in sorted(other_libraries(plan.nodes, root, installed).items())
     ]

@@ -1,0 +1,112 @@
+"""Caches are encoded in the precision that they record, whatever the trainer's is."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load
+
+from eqvae.precision import encoding
+from tests.tiny import stage_one
+
+SMALL = {"data.init_args.train.init_args.num_images": 12, "model.init_args.cache_dtype": "float32"}
+
+
+def predict(folder, **overrides):
+    cli = stage_one(folder, SMALL | overrides)
+    cli.trainer.predict(cli.model, cli.datamodule, return_predictions=False)
+    return {path.name: path.read_bytes() for path in (folder / "latents").iterdir() if path.suffix != ".lock"}
+
+
+def manifest(folder) -> dict:
+    return json.loads((folder / "latents" / "manifest.json").read_text())
+
+
+def means(content: dict) -> torch.Tensor:
+    return load(content["shard-00000.safetensors"])["mean"]
+
+
+def test_the_trainers_precision_changes_no_byte_of_a_cache(tmp_path):
+    full = predict(tmp_path / "full", **{"trainer.precision": "32-true"})
+    mixed = predict(tmp_path / "mixed", **{"trainer.precision": "bf16-mixed"})
+    assert full == mixed
+    assert manifest(tmp_path / "full")["encoding_precision"] == "float32"
+
+
+def test_another_encoding_precision_is_recorded_and_never_mixed(tmp_path):
+    full = predict(tmp_path / "full")
+    fast = predict(tmp_path / "fast", **{"model.init_args.encoding_precision": "bfloat16"})
+    assert manifest(tmp_path / "fast")["encoding_precision"] == "bfloat16"
+    difference = (means(fast) - means(full)).norm() / means(full).norm()
+    assert 2**-10 < difference < 2**-3, "bfloat16 keeps 8 bits"
+    with pytest.raises(ValueError, match="holds a cache with another encoding_precision: remove it"):
+        predict(tmp_path / "fast")
+    (tmp_path / "fast/latents/manifest.json").unlink()  # stopped before its end
+    with pytest.raises(ValueError, match="holds a cache with another encoding_precision: remove it"):
+        predict(tmp_path / "fast")
+
+
+def test_a_cache_that_does_not_tell_its_precision_is_not_gone_on_with(tmp_path):
+    predict(tmp_path)
+    journal = tmp_path / "latents" / ".journal.json"
+    recorded = json.loads(journal.read_text())
+    del recorded["identity"]["encoding_precision"]
+    journal.write_text(json.dumps(recorded))
+    with pytest.raises(ValueError, match="another encoding_precision"):
+        predict(tmp_path)
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true", "64-true"])
+def test_precisions_that_round_weights_and_images_are_refused(tmp_path, precision):
+    with pytest.raises(ValueError, match=rf"^trainer.precision {precision}: use 32-true or bf16-mixed"):
+        predict(tmp_path, **{"trainer.precision": precision})
+    assert not (tmp_path / "latents").exists()
+
+
+def switches() -> list[str]:
+    backends = torch.backends
+    units = (backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv)
+    return [unit.fp32_precision for unit in units]
+
+
+@pytest.fixture
+def reduced_products():
+    """What a script for a large GPU sets; undone afterwards."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+def test_float32_is_without_tf32_and_without_autocast(reduced_products):
+    before = switches()
+    assert {"tf32", "bf16"} <= set(before)
+    with torch.autocast("cpu", torch.bfloat16), encoding("float32", torch.device("cpu")):
+        assert switches() == ["ieee"] * 4
+        assert not torch.is_autocast_enabled("cpu")
+    assert switches() == before
+    with pytest.raises(ZeroDivisionError), encoding("float32", torch.device("cpu")):
+        _ = 1 / 0
+    assert switches() == before, "also after an error"
+
+
+def test_bfloat16_is_autocast_and_leaves_the_switches(reduced_products):
+    before = switches()
+    with encoding("bfloat16", torch.device("cpu")):
+        assert switches() == before
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+    with pytest.raises(ValueError, match="encoding_precision 'half' is unknown: use one of float32, bfloat16"):
+        encoding("half", torch.device("cpu")).__enter__()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_float32_convolutions_on_a_cuda_device(reduced_products):
+    convolution = torch.nn.Conv2d(64, 64, 3, padding=1)
+    images = torch.randn(4, 64, 64, 64)
+    exact = convolution.double()(images.double())
+    convolution.float().cuda()
+    with encoding("float32", torch.device("cuda")), torch.no_grad():
+        error = (convolution(images.cuda()).cpu() - exact).norm() / exact.norm()
+    # 576 products summed in float32: sqrt(576) / 2 roundings of 6e-8 would be 7e-7; TF32's 5e-4 is far above.
+    assert error < 2e-6

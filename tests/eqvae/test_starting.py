@@ -1,0 +1,115 @@
+"""What a fit settles before its first step: images too small for a network are refused there, not after five steps."""
+
+import warnings
+
+import lpips
+import pytest
+import torch
+
+from eqvae.equivariance import TransformDistribution
+from eqvae.losses import AdversarialLoss, PatchCritic, ReconstructionLoss
+from eqvae.losses.perceptual import SMALLEST_SIDES, EfficientNetDistance
+from eqvae.module import AutoencoderModule
+from eqvae.starting import require_large_images
+from tests.eqvae.test_objective import PIXELS, fit, images
+from tests.tiny import TINY_AUTOENCODER, stage_one
+
+
+def works(network, *sides) -> list[bool]:
+    results = []
+    for side in sides:
+        try:
+            results.append(bool(network(torch.rand(2, 3, side, side)).isfinite().all()))
+        except RuntimeError:
+            results.append(False)
+    return results
+
+
+@pytest.mark.parametrize("num_layers", [1, 2, 3, 4])
+def test_the_critic_works_from_its_smallest_side_on(num_layers):
+    critic = PatchCritic(num_layers, base_channels=2)
+    side = critic.smallest_side
+    assert works(critic.main, side - 1, side, side + 1) == [False, True, True]
+    with pytest.raises(ValueError, match=f"below {side}: use larger images"):
+        critic(torch.zeros(1, 3, side - 1, side))
+
+
+@pytest.mark.parametrize("net", ["vgg", "alex", "squeeze"])
+def test_lpips_works_from_its_smallest_side_on(net):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        distance = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
+    side = SMALLEST_SIDES[f"lpips_{net}"]
+    assert works(lambda x: distance(x, x.flip(-1)), side - 1, side, side + 1) == [False, True, True]
+
+
+def test_the_packaged_distance_takes_a_single_pixel():
+    distance = EfficientNetDistance()
+    assert works(lambda x: distance(x, -x), SMALLEST_SIDES["efficientnet_lite0"]) == [True]
+
+
+@pytest.mark.parametrize(
+    ("size", "factor", "transforms", "drawn", "enough"),
+    [
+        ((64, 64), 8, TransformDistribution(), 16, 96),  # 8 rows of the latent, 2 in the smallest draw
+        ((88, 88), 8, TransformDistribution(), 16, 96),
+        ((64, 256), 8, TransformDistribution(probability=0.0), 16, 96),  # low resolution alone
+        ((16, 16), 8, TransformDistribution(probability=0.0, low_resolution_probability=0.0), 16, 24),
+        ((16, 32), 4, TransformDistribution(scale="none", low_resolution_probability=0.0), 16, 24),
+    ],
+)
+def test_the_message_names_the_smallest_draw_and_what_would_do(size, factor, transforms, drawn, enough):
+    with pytest.raises(
+        ValueError, match=f"has a side of {drawn}, it needs 24: use images of at least {enough} "
+    ) as error:
+        require_large_images(size, factor, transforms, {"it": 24})
+    assert "\n" not in str(error.value)
+    require_large_images((enough, enough), factor, transforms, {"it": 24})
+    require_large_images(size, factor, transforms, {"it": drawn})
+
+
+@pytest.mark.parametrize(
+    ("options", "pattern"),
+    [
+        (
+            {"adversarial": AdversarialLoss(num_layers=2, base_channels=2)},
+            "side of 8, the critic of adversarial needs 12",
+        ),
+        ({"reconstruction": ReconstructionLoss(perceptual="none")}, None),
+        (
+            {"autoencoder": TINY_AUTOENCODER | {"padding_mode": "reflect"}, "side": 12},
+            "side of 2, its padding_mode needs 4",
+        ),
+        ({"side": 31}, "both sides must be multiples of 2"),
+    ],
+)
+def test_a_fit_refuses_before_its_first_step(options, pattern, monkeypatch):
+    side = options.pop("side", 32)
+    monkeypatch.setattr("tests.eqvae.test_objective.images", lambda: images(side=side))
+    settings = {
+        "autoencoder": TINY_AUTOENCODER,
+        "transforms": TransformDistribution(),
+        "reconstruction": PIXELS,
+    } | options
+    module = AutoencoderModule(**settings, learning_rate=1e-2)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    if pattern is None:
+        assert fit(module, steps=1).trainer.global_step == 1
+        return
+    with pytest.raises(ValueError, match=pattern):
+        fit(module, steps=1)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+def test_lpips_counts_where_it_is_weighed(monkeypatch):
+    monkeypatch.setattr("eqvae.losses.reconstruction.create_perceptual", lambda name, weights: None)
+    assert ReconstructionLoss(perceptual="lpips_vgg").smallest_side == 16
+    assert ReconstructionLoss(perceptual="lpips_vgg", perceptual_weight=0.0).smallest_side == 1
+
+
+def test_validation_images_too_small_for_ssim_are_refused_before_the_training(tmp_path):
+    cli = stage_one(tmp_path, {"data.init_args.validation.init_args.image_size": 8})
+    with pytest.raises(ValueError, match=r"validation images have 8 x 8 pixels, SSIM needs 11"):
+        cli.trainer.fit(cli.model, cli.datamodule)
+    assert cli.trainer.global_step == 0
+    assert not (tmp_path / "autoencoder").exists()

@@ -1,0 +1,239 @@
+"""One arm against the control for one generator: the verdict, and the same in every unit, level and step."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from twostage.analysis.curves import LearningCurve, end_slope
+from twostage.analysis.intervals import ERROR_RATE, Interval, interval_over_seeds
+from twostage.analysis.pairs import SpeedUp, changes_at_equal_steps, last_common_level, speed_up
+from twostage.analysis.records import Arm, GeneratorEntry, Point, SweepResults
+from twostage.analysis.verdict import Verdict, verdict_over_seeds
+
+AXES: dict[str, tuple[str, Callable[[Point], float | None]]] = {
+    "num_steps": ("training steps", lambda point: point.num_steps),
+    "images_seen": ("images seen", lambda point: point.images_seen),
+    "seconds": ("wall time of the generator's training", lambda point: point.seconds),
+    "device_seconds": ("device time of the generator's training", lambda point: point.device_seconds),
+}
+"""What a speed-up can be counted in: label, and where a point has it."""
+
+INCLUDING = "device time, the arm's fine-tuning included"
+SAMPLE_SHARE = 0.95  # of an interval over resampled images
+
+Pair = tuple[LearningCurve, LearningCurve]
+"""Curves of the control and of the treated arm in one seed."""
+
+
+@dataclass(frozen=True)
+class SeedSpeedUp:
+    """The speed-up of one seed; None where the treated arm never reached the level."""
+
+    seed: int
+    speed_up: SpeedUp | None
+
+
+@dataclass(frozen=True)
+class AxisRow:
+    """The speed-up at the last common level, counted in one unit."""
+
+    label: str
+    per_seed: list[SeedSpeedUp]
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class LevelRow:
+    """The speed-up to what the control had reached after `num_steps`."""
+
+    num_steps: int
+    per_seed: list[SeedSpeedUp]
+
+
+@dataclass(frozen=True)
+class EqualSteps:
+    """The log change of the metric (the difference, where it may be negative) after equally many steps."""
+
+    num_steps: int
+    changes: dict[int, float]
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class SampleInterval:
+    """Percentiles of one seed's speed-up over resampled images; they know nothing of another training."""
+
+    low: float
+    high: float
+    num_resamples: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An arm against the control, for one generator.
+
+    Args:
+        arm, arm_label, generator, generator_label: which.
+        verdict: over all seeds, in training steps.
+        per_seed: speed-up at the last common level.
+        axes: the same in other units.
+        levels: at what the control had reached along the way.
+        equal_steps: changes along the way.
+        in_logs: changes are of log values; false where a value may be negative, and straight lines are taken.
+        coarse: some crossing lies between points more than a factor of 1.5 apart.
+        slope: of the control at its end, mean over seeds.
+        over_samples: where there is one seed with resampled images.
+    """
+
+    arm: str
+    arm_label: str
+    generator: str
+    generator_label: str
+    verdict: Verdict
+    per_seed: list[SeedSpeedUp]
+    axes: list[AxisRow] = field(default_factory=list)
+    levels: list[LevelRow] = field(default_factory=list)
+    equal_steps: list[EqualSteps] = field(default_factory=list)
+    in_logs: bool = True
+    coarse: bool = False
+    slope: float | None = None
+    over_samples: SampleInterval | None = None
+
+
+def compare(results: SweepResults, arm: Arm, generator: GeneratorEntry, level: float = ERROR_RATE) -> Comparison | None:
+    """One arm against the control; pairs share the seed. None where no seed has both curves.
+
+    Args:
+        level: two-sided error rate of each interval.
+    """
+    pairs = _pairs(results, arm.name, generator.name, "num_steps")
+    if not pairs:
+        return None
+    in_logs = all(min(curve.values) > 0 for pair in pairs.values() for curve in pair)
+    speed_ups = {seed: speed_up(*pair, in_logs=in_logs) for seed, pair in pairs.items()}
+    changes = {seed: changes_at_equal_steps(*pair, in_logs=in_logs) for seed, pair in pairs.items()}
+    missing = _missing_seeds(results, arm.name, generator.name)
+    last = {seed: change[max(change)] for seed, change in changes.items() if change}
+    slopes = [slope for slope in (end_slope(control) for control, _ in pairs.values()) if slope is not None]
+    return Comparison(
+        arm=arm.name,
+        arm_label=arm.label,
+        generator=generator.name,
+        generator_label=generator.label,
+        verdict=verdict_over_seeds(speed_ups, last, missing, level),
+        per_seed=[SeedSpeedUp(seed, each) for seed, each in speed_ups.items()],
+        axes=_axes(results, arm.name, generator.name, missing, level, in_logs),
+        levels=_levels(pairs, in_logs),
+        equal_steps=[
+            EqualSteps(int(step), values, interval_over_seeds(list(values.values()), level))
+            for step, values in _by_step(changes).items()
+        ],
+        in_logs=in_logs,
+        coarse=any(each.coarse for each in speed_ups.values()),
+        slope=float(np.mean(slopes)) if slopes else None,
+        over_samples=_over_samples(results, arm.name, generator.name) if len(pairs) == 1 and in_logs else None,
+    )
+
+
+def curves_by_seed(
+    results: SweepResults, arm: str, generator: str, axis: str = "num_steps"
+) -> dict[int, LearningCurve]:
+    """Curves of the sweep's metric, without points that have no finite value; those that lack the axis are left out."""
+    place, found = AXES[axis][1], {}
+    for curve in results.curves:
+        if (curve.arm, curve.generator) != (arm, generator):
+            continue
+        points = [point for point in curve.points if is_number(point.metrics.get(results.metric))]
+        if points and all(is_number(place(point)) for point in points):
+            steps, values = zip(*((place(point), point.metrics[results.metric]) for point in points), strict=True)
+            found[curve.seed] = LearningCurve(steps, values)
+    return dict(sorted(found.items()))
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _pairs(results: SweepResults, arm: str, generator: str, axis: str) -> dict[int, Pair]:
+    control = curves_by_seed(results, results.control, generator, axis)
+    treated = curves_by_seed(results, arm, generator, axis)
+    return {seed: (control[seed], treated[seed]) for seed in control if seed in treated}
+
+
+def _missing_seeds(results: SweepResults, arm: str, generator: str) -> tuple[int, ...]:
+    """Seeds of the sweep in which one of the arms has no finite value at the last step."""
+    last_step = max((point.num_steps for curve in results.curves for point in curve.points), default=0)
+    own = [curve for curve in results.curves if curve.generator == generator]
+    last_step = max((point.num_steps for curve in own for point in curve.points), default=last_step)
+    complete = {
+        (curve.arm, curve.seed)
+        for curve in own
+        for point in curve.points
+        if point.num_steps == last_step and is_number(point.metrics.get(results.metric))
+    }
+    return tuple(seed for seed in results.seeds if not {(results.control, seed), (arm, seed)} <= complete)
+
+
+def _axes(
+    results: SweepResults, arm: str, generator: str, missing: tuple[int, ...], level: float, in_logs: bool
+) -> list[AxisRow]:
+    """The speed-up in each unit, the last one with the cost of fine-tuning."""
+    rows = []
+    for axis, (label, _) in AXES.items():
+        pairs = _pairs(results, arm, generator, axis)
+        if pairs:
+            counted = {seed: speed_up(*pair, in_logs=in_logs) for seed, pair in pairs.items()}
+            rows.append(_axis(label, counted, missing, level))
+    pairs = _pairs(results, arm, generator, "device_seconds")
+    costs = {each.seed: each.device_seconds for each in results.autoencoders if each.arm == arm}
+    if pairs and all(is_number(costs.get(seed)) for seed in pairs):
+        charged = {seed: speed_up(*pair, cost=costs[seed], in_logs=in_logs) for seed, pair in pairs.items()}
+        rows.append(_axis(INCLUDING, charged, missing, level))
+    return rows
+
+
+def _axis(label: str, speed_ups: dict[int, SpeedUp], missing: tuple[int, ...], level: float) -> AxisRow:
+    verdict = verdict_over_seeds(speed_ups, None, missing, level)
+    return AxisRow(label, [SeedSpeedUp(seed, each) for seed, each in speed_ups.items()], verdict)
+
+
+def _levels(pairs: dict[int, Pair], in_logs: bool) -> list[LevelRow]:
+    """At each step but the first, whose level the control may have reached earlier."""
+    steps = sorted(set.intersection(*(set(control.steps[1:]) for control, _ in pairs.values())))
+    return [LevelRow(int(step), [_at(seed, step, *pair, in_logs) for seed, pair in pairs.items()]) for step in steps]
+
+
+def _at(seed: int, step: float, control: LearningCurve, treated: LearningCurve, in_logs: bool) -> SeedSpeedUp:
+    level = float(control.best[control.steps.index(step)])
+    reached = level >= last_common_level(control, treated)
+    return SeedSpeedUp(seed, speed_up(control, treated, level, in_logs=in_logs) if reached else None)
+
+
+def _by_step(changes: dict[int, dict[float, float]]) -> dict[float, dict[int, float]]:
+    """{step: {seed: change}} of the steps that all seeds have."""
+    shared = sorted(set.intersection(*(set(each) for each in changes.values())))
+    return {step: {seed: each[step] for seed, each in changes.items()} for step in shared}
+
+
+def _over_samples(results: SweepResults, arm: str, generator: str) -> SampleInterval | None:
+    """Where every point of both arms has as many resampled distances, and every resample a value."""
+    points = [
+        next((c.points for c in results.curves if (c.arm, c.generator) == (name, generator)), [])
+        for name in (results.control, arm)
+    ]
+    counts = {len(point.resampled) for each in points for point in each}
+    if len(counts) != 1 or counts == {0} or results.metric == "kid":
+        return None
+    steps = [[point.num_steps for point in each] for each in points]
+    drawn = [zip(*(point.resampled for point in each), strict=True) for each in points]
+    found = [
+        speed_up(LearningCurve(steps[0], control), LearningCurve(steps[1], treated))
+        for control, treated in zip(*drawn, strict=True)
+    ]
+    if any(each.kind != "value" for each in found):
+        return None
+    tail = (1 - SAMPLE_SHARE) / 2
+    low, high = np.quantile([each.ratio for each in found], (tail, 1 - tail))
+    return SampleInterval(float(low), float(high), counts.pop())

@@ -1,0 +1,226 @@
+"""What a sweep measured, as plain values: the first half of report.json."""
+
+import math
+import types
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Self, Union, get_args, get_origin, get_type_hints
+
+START = "start"
+"""Name of the common start autoencoder among the arms of a table."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """An autoencoder under comparison."""
+
+    name: str
+    label: str
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class GeneratorEntry:
+    """A generator of the sweep."""
+
+    name: str
+    label: str
+
+
+@dataclass(frozen=True)
+class AutoencoderMeasurement:
+    """An arm's autoencoder in one seed.
+
+    Args:
+        arm: name; `START` for the common start.
+        seed: None for the start.
+        metrics: by name; None where a value is not finite.
+        equivariance: errors by space ("latent", "decoded") and probe.
+        num_steps, images_seen, seconds, device_seconds: what its fine-tuning took; None for a ready one.
+    """
+
+    arm: str
+    seed: int | None
+    metrics: dict[str, float | None]
+    equivariance: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    num_steps: int = 0
+    images_seen: float | None = None
+    seconds: float | None = None
+    device_seconds: float | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "metrics", _finite(self.metrics))
+        object.__setattr__(self, "equivariance", {space: _finite(each) for space, each in self.equivariance.items()})
+
+
+@dataclass(frozen=True)
+class Point:
+    """A generator after some training.
+
+    Args:
+        num_steps, images_seen, seconds, device_seconds: of its training so far.
+        metrics: of its samples; None where a value is not finite.
+        resampled: Fréchet distances of resampled samples, where there is one seed.
+    """
+
+    num_steps: int
+    metrics: dict[str, float | None]
+    images_seen: float | None = None
+    seconds: float | None = None
+    device_seconds: float | None = None
+    resampled: list[float] = field(default_factory=list)
+
+    def __post_init__(self):
+        object.__setattr__(self, "metrics", _finite(self.metrics))
+
+
+def _finite(metrics: dict[str, float | None]) -> dict[str, float | None]:
+    """None for values that are no numbers: a diverged run's, which JSON cannot hold either."""
+    return {name: value if value is not None and math.isfinite(value) else None for name, value in metrics.items()}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A training of a generator on an arm's latents, measured along the way."""
+
+    arm: str
+    generator: str
+    seed: int
+    points: list[Point]
+
+
+@dataclass(frozen=True)
+class SampleGrid:
+    """A grid of samples: a PNG in the report's folder."""
+
+    arm: str
+    generator: str
+    seed: int
+    num_steps: int
+    file: str
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Latents of an autoencoder as colours: a PNG in the report's folder."""
+
+    label: str
+    file: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A key in which the arms' configurations differ, with its value in each arm."""
+
+    key: str
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """What a part of the sweep took."""
+
+    stage: str
+    seconds: float
+    arm: str | None = None
+    seed: int | None = None
+    num_steps: int | None = None
+    images_seen: float | None = None
+
+
+@dataclass(frozen=True)
+class SweepResults:
+    """Everything a sweep measured.
+
+    Args:
+        name, title, question: of the sweep file.
+        commands: how it is run again.
+        created: date and time, ISO 8601.
+        versions: of Python and the libraries.
+        hardware: in words.
+        seconds: all parts added up.
+        control: name of the arm that the others are compared with.
+        arms, generators, seeds: of the sweep.
+        metric, metric_label: that speed-ups are computed on, lower is better.
+        max_seeds: where seeds were added one by one until the verdict stood, how many there could have been.
+        autoencoders, curves: measurements.
+        panels, samples, reference_grid: images in the report's folder.
+        differences, cost, notes: for readers.
+    """
+
+    name: str
+    title: str
+    question: str
+    commands: list[str]
+    created: str
+    versions: dict[str, str]
+    hardware: str
+    seconds: float
+    control: str
+    arms: list[Arm]
+    generators: list[GeneratorEntry]
+    seeds: list[int]
+    metric: str
+    metric_label: str
+    autoencoders: list[AutoencoderMeasurement]
+    curves: list[Curve]
+    max_seeds: int | None = None
+    panels: list[Panel] = field(default_factory=list)
+    samples: list[SampleGrid] = field(default_factory=list)
+    reference_grid: str | None = None
+    differences: list[Difference] = field(default_factory=list)
+    cost: list[StageCost] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self):
+        if self.control not in {arm.name for arm in self.arms}:
+            raise ValueError(f"results: the control {self.control!r} is not among the arms; name one in 'control'")
+
+    @property
+    def treated_arms(self) -> list[Arm]:
+        """All arms but the control."""
+        return [arm for arm in self.arms if arm.name != self.control]
+
+    @property
+    def measured_arms(self) -> list[Arm]:
+        """Arms that have a measured autoencoder, the common start first."""
+        present = {each.arm for each in self.autoencoders}
+        return [arm for arm in (Arm(START, "Common start"), *self.arms) if arm.name in present]
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """From the values of a report.json.
+
+        Raises:
+            ValueError: naming a key that is missing or unknown, or of another type.
+        """
+        return _build(cls, values, "results")
+
+
+def _build(kind: Any, value: Any, where: str) -> Any:
+    """A value of a declared type from what JSON holds."""
+    if is_dataclass(kind):
+        return _build_record(kind, value, where)
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return None if value is None and type(None) in inner else _build(inner[0], value, where)
+    if origin is list and isinstance(value, list):
+        return [_build(inner[0], item, f"{where}[{number}]") for number, item in enumerate(value)]
+    if origin is dict and isinstance(value, dict):
+        return {key: _build(inner[1], item, f"{where}.{key}") for key, item in value.items()}
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is not Any and not (isinstance(kind, type) and isinstance(value, kind)):
+        raise ValueError(f"{where} is {value!r}, expected {getattr(kind, '__name__', kind)}")
+    return value
+
+
+def _build_record(kind: type, value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} is {value!r}, expected the keys of {kind.__name__}")
+    hints, known = get_type_hints(kind), {each.name for each in fields(kind)}
+    if unknown := sorted(set(value) - known):
+        raise ValueError(f"{where} has the unknown key {unknown[0]}: it is of another version")
+    try:
+        return kind(**{key: _build(hints[key], item, f"{where}.{key}") for key, item in value.items()})
+    except TypeError as error:
+        raise ValueError(f"{where}: {error}") from None

@@ -1,0 +1,140 @@
+"""Faster, slower or undecided: two intervals that must agree, or no verdict at all."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from twostage.analysis.intervals import ERROR_RATE, Interval, interval_over_seeds
+from twostage.analysis.pairs import SpeedUp
+from twostage.analysis.planning import MOST_SEEDS, seeds_needed
+
+Word = Literal["faster", "slower", "undecided"]
+Reason = Literal[
+    "intervals", "one seed", "identical seeds", "missing seeds", "bounds", "contains 1", "measures disagree"
+]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What all seeds say together.
+
+    Args:
+        word: "faster" or "slower" is wrong in at most 2.5 % of comparisons of equal arms, each.
+        reason: why: both "intervals" lie on one side; or what keeps the verdict open.
+        ratio: geometric mean of the seeds' speed-ups; with bounds among them (`kind`) itself a bound. None where they
+            point to different sides, or nothing is known.
+        low, high: interval of the speed-up; None for one seed, identical seeds, or bounds.
+        kind: "value", "at least" or "at most"; "mixed" for bounds of both kinds, "unresolved" for none.
+        speed_up: interval of the log speed-up; None with bounds.
+        change: interval of the log change (or difference) after equal steps; None where steps are not what is counted.
+        num_seeds: that the verdict rests on.
+        missing_seeds: seeds without a finite value at the last step, or without one of the arms.
+        level: two-sided error rate of each interval.
+        p: larger of the two intervals' p-values; None where there is none.
+        seeds_needed: in all, to decide in four of five cases; None where decided, unknown, or more than 20.
+        hidden: undecided, and more than 20 seeds would be needed.
+    """
+
+    word: Word
+    reason: Reason
+    ratio: float | None
+    low: float | None
+    high: float | None
+    kind: str
+    speed_up: Interval | None
+    change: Interval | None
+    num_seeds: int
+    missing_seeds: list[int]
+    level: float
+    p: float | None
+    seeds_needed: int | None
+    hidden: bool
+
+
+def verdict_over_seeds(
+    speed_ups: Mapping[int, SpeedUp],
+    changes: Mapping[int, float] | None,
+    missing_seeds: tuple[int, ...] = (),
+    level: float = ERROR_RATE,
+) -> Verdict:
+    """The verdict on an arm.
+
+    Both intervals must lie on one side: that of the log speed-up, and that of the log change after equally many
+    steps, which needs no interpolation. Where some seed's speed-up is only a bound, the change alone decides; where the
+    unit is not steps, there is no change and the speed-up alone decides.
+
+    Args:
+        speed_ups: by seed.
+        changes: by seed, of the values at the last common step; None for other units than steps.
+        missing_seeds: that should be there and are not; a seed may not be dropped from a verdict.
+        level: two-sided, of each interval (`level_of_look`).
+
+    Raises:
+        ValueError: if there is no seed.
+    """
+    if not speed_ups:
+        raise ValueError("a verdict needs at least one seed")
+    kinds = {each.kind for each in speed_ups.values()}
+    values = [each.log_ratio for each in speed_ups.values()]
+    step_interval = interval_over_seeds(values, level) if kinds == {"value"} else None
+    change = None if changes is None else interval_over_seeds(list(changes.values()), level)
+    deciding = [each for each in (step_interval, change) if each is not None]
+    word, reason = _decide(step_interval, change, missing_seeds)
+    kind = _joint_kind(kinds)
+    needed = hidden = None
+    if reason in ("contains 1", "measures disagree"):
+        needed = seeds_needed(deciding, level)
+        hidden = needed is None and len(speed_ups) < MOST_SEEDS
+    ps = [each.p for each in deciding]
+    has_ends = step_interval is not None and step_interval.low is not None
+    return Verdict(
+        word=word,
+        reason=reason,
+        ratio=None if kind in ("mixed", "unresolved") else math.exp(sum(values) / len(values)),
+        low=math.exp(step_interval.low) if has_ends else None,
+        high=math.exp(step_interval.high) if has_ends else None,
+        kind=kind,
+        speed_up=step_interval,
+        change=change,
+        num_seeds=len(speed_ups),
+        missing_seeds=list(missing_seeds),
+        level=level,
+        p=max(ps) if ps and None not in ps else None,
+        seeds_needed=needed,
+        hidden=bool(hidden),
+    )
+
+
+def _decide(speed_up: Interval | None, change: Interval | None, missing: tuple[int, ...]) -> tuple[Word, Reason]:
+    legs = [(each, sign) for each, sign in ((speed_up, 1), (change, -1)) if each is not None]
+    if missing:
+        return "undecided", "missing seeds"
+    if not legs:
+        return "undecided", "bounds"
+    if legs[0][0].num_seeds == 1:
+        return "undecided", "one seed"
+    if any(each.identical for each, _ in legs):
+        return "undecided", "identical seeds"
+    sides = {_side(each, sign) for each, sign in legs}
+    if sides == {1}:
+        return "faster", "intervals"
+    if sides == {-1}:
+        return "slower", "intervals"
+    contains_one = speed_up is None or _side(speed_up, 1) == 0
+    return "undecided", "contains 1" if contains_one else "measures disagree"
+
+
+def _side(interval: Interval, sign: int) -> int:
+    """1 where the whole interval says faster, -1 where it says slower, 0 where it contains no difference."""
+    low, high = sorted((sign * interval.low, sign * interval.high))
+    return 1 if low > 0 else -1 if high < 0 else 0
+
+
+def _joint_kind(kinds: set[str]) -> str:
+    """What the geometric mean of speed-ups of these kinds is."""
+    if "unresolved" in kinds:
+        return "unresolved"
+    if {"at least", "at most"} <= kinds:
+        return "mixed"
+    return next((kind for kind in ("at least", "at most") if kind in kinds), "value")

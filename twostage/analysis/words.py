@@ -1,0 +1,196 @@
+"""A verdict in words that a lay reader cannot misread: word, size, interval, seeds, and what would change it."""
+
+# ruff: noqa: RUF001 (readers are shown the true signs: ×, −)
+
+import math
+
+from twostage.analysis.comparison import Comparison
+from twostage.analysis.intervals import ERROR_RATE, Interval
+from twostage.analysis.pairs import SpeedUp
+from twostage.analysis.planning import MOST_SEEDS, retraining_move
+from twostage.analysis.verdict import Verdict
+
+BOUNDS = {"at least": "≥ ", "at most": "≤ "}
+
+
+def headline(comparisons: list[Comparison], metric_label: str) -> str:
+    """The strongest comparison in words, and how many of all were decided."""
+    strongest = min(comparisons, key=_strength)
+    text = f"{strongest.generator_label} on “{strongest.arm_label}”: {sentence(strongest, metric_label)}"
+    if len(comparisons) == 1:
+        return text
+    words = [each.verdict.word for each in comparisons]
+    counts = ", ".join(f"{words.count(word)} {word}" for word in ("faster", "slower", "undecided") if word in words)
+    return f"{text} Of all {len(comparisons)} comparisons: {counts}; each has an error rate of its own."
+
+
+def _strength(comparison: Comparison) -> tuple[bool, float]:
+    """Decided ones first, by their p-value."""
+    return comparison.verdict.word == "undecided", 1.0 if comparison.verdict.p is None else comparison.verdict.p
+
+
+def sentence(comparison: Comparison, metric_label: str) -> str:
+    """The verdict on one arm, with its size, its interval, the seeds it rests on, and what would change it."""
+    verdict = comparison.verdict
+    if verdict.reason == "intervals":
+        return _decided(comparison, metric_label)
+    return {
+        "one seed": _one_seed,
+        "identical seeds": _identical,
+        "missing seeds": _missing,
+        "bounds": _contains_one,
+        "contains 1": _contains_one,
+        "measures disagree": _disagreeing,
+    }[verdict.reason](comparison)
+
+
+def _decided(comparison: Comparison, metric_label: str) -> str:
+    verdict, change = comparison.verdict, change_text(comparison)
+    if verdict.kind in BOUNDS and verdict.kind == ("at least" if verdict.word == "faster" else "at most"):
+        return f"{_decided_bound(comparison)} {change}"
+    if verdict.ratio is None or verdict.low is None:
+        listed = ", ".join(ratio_text(each.speed_up) for each in comparison.per_seed)
+        return f"{verdict.word.capitalize()}: the seeds’ speed-ups are {listed}. {change}"
+    sure = f"({interval_text(verdict)}; {seeds_text(verdict.num_seeds)})"
+    if verdict.word == "faster":
+        return f"Faster: reaches the same {metric_label} in {factor(verdict)} times fewer steps {sure}. {change}"
+    return f"Slower: needs {factor(verdict)} times as many steps to the same {metric_label} {sure}. {change}"
+
+
+def _decided_bound(comparison: Comparison) -> str:
+    verdict = comparison.verdict
+    size = verdict.ratio if verdict.word == "faster" else 1 / verdict.ratio
+    ahead, behind = ("the arm", "the control") if verdict.word == "faster" else ("the control", "the arm")
+    word, unit = ("Faster", "times fewer steps") if verdict.word == "faster" else ("Slower", "times as many steps")
+    return (
+        f"{word}: at least {size:.2f} {unit} ({seeds_text(verdict.num_seeds)}; {ahead} was better at its first "
+        f"evaluation than {behind} at its last). Evaluate earlier to see how much."
+    )
+
+
+def _one_seed(comparison: Comparison) -> str:
+    own = comparison.per_seed[0].speed_up
+    text = f"Undecided: one training per arm. This seed: {ratio_text(own)}."
+    if own.log_ratio is not None and comparison.slope is not None and comparison.slope > 0:
+        text += f" Retraining alone typically moves this number by ± {retraining_move(comparison.slope):.0%}."
+    over = comparison.over_samples
+    if over is not None:
+        text += f" Over resampled images of this seed: {over.low:.2f} to {over.high:.2f}, which decides nothing."
+    return text
+
+
+def _identical(comparison: Comparison) -> str:
+    return "Undecided: the seeds gave identical numbers. Are they different trainings?"
+
+
+def _missing(comparison: Comparison) -> str:
+    verdict = comparison.verdict
+    left = ", ".join(map(str, verdict.missing_seeds))
+    text = f"Undecided: seed {left} has no value at the last step, and a seed may not be dropped from a verdict."
+    if verdict.low is not None:
+        text += f" The other seeds: {verdict.ratio:.2f} times ({interval_text(verdict)})."
+    return text
+
+
+def _contains_one(comparison: Comparison) -> str:
+    verdict = comparison.verdict
+    if verdict.low is None:
+        listed = ", ".join(ratio_text(each.speed_up) for each in comparison.per_seed)
+        return f"Undecided: the seeds’ speed-ups are {listed}. {change_text(comparison)}{_more_seeds(verdict)}"
+    return (
+        f"Undecided: {verdict.ratio:.2f} times ({verdict.low:.2f} to {verdict.high:.2f}; "
+        f"{seeds_text(verdict.num_seeds)}). The interval contains 1, so the same spread would arise between two equal "
+        f"arms.{_more_seeds(verdict)}"
+    )
+
+
+def _disagreeing(comparison: Comparison) -> str:
+    verdict = comparison.verdict
+    return (
+        f"Undecided: {verdict.ratio:.2f} times ({verdict.low:.2f} to {verdict.high:.2f}; "
+        f"{seeds_text(verdict.num_seeds)}) in steps, but {change_text(comparison, False)}{_more_seeds(verdict)}"
+    )
+
+
+def _more_seeds(verdict: Verdict) -> str:
+    if verdict.seeds_needed is not None:
+        more = verdict.seeds_needed - verdict.num_seeds
+        return f" About {more} more seed{'s' if more > 1 else ''} would probably decide it."
+    if verdict.hidden and verdict.high is not None:
+        largest = max(verdict.high, 1 / verdict.low)
+        return (
+            f" More than {MOST_SEEDS} seeds would be needed: if there is a difference, it is smaller than the spread "
+            f"between seeds can show; larger than {largest:.2f} times it is not likely to be."
+        )
+    return ""
+
+
+def change_text(comparison: Comparison, capital: bool = True) -> str:
+    """The change after equally many steps, with its interval: "After equally many steps 4.8 % better (1.0 to 8.5)."."""
+    interval, start = comparison.verdict.change, "After" if capital else "after"
+    if interval is None:
+        return ""
+    if not comparison.in_logs:
+        ends = "" if interval.low is None else f" ({_signed(interval.low)} to {_signed(interval.high)})"
+        return f"{start} equally many steps the value differs by {_signed(interval.mean)}{ends}."
+    mean, ends = _percent(interval.mean), ""
+    if interval.low is not None:
+        far, near = (interval.low, interval.high) if interval.mean < 0 else (interval.high, interval.low)
+        if far * near > 0:
+            low, high = sorted(abs(100 * math.expm1(each)) for each in (far, near))
+            ends = f" ({low:.1f} to {high:.1f})"
+        else:
+            ends = f" ({_percent(far)} to {_percent(near)})"
+    return f"{start} equally many steps {mean}{ends}."
+
+
+def _percent(log_change: float) -> str:
+    return f"{abs(100 * math.expm1(log_change)):.1f} % {'better' if log_change < 0 else 'worse'}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3g}".replace("-", "−")
+
+
+def factor(verdict: Verdict) -> str:
+    """How many times, of a slower arm the inverse: never a ratio below 1 in prose."""
+    return f"{verdict.ratio if verdict.word != 'slower' else 1 / verdict.ratio:.2f}"
+
+
+def interval_text(verdict: Verdict) -> str:
+    """ "95 % interval 1.16 to 1.29", of a slower arm of the inverse; another level where looks were sequential."""
+    low, high = (verdict.low, verdict.high) if verdict.word != "slower" else (1 / verdict.high, 1 / verdict.low)
+    of_look = "" if verdict.level == ERROR_RATE else " of this look"
+    name = f"{100 * (1 - verdict.level):.4g} % interval{of_look}"
+    return f"{name} {low:.2f} to {high:.2f}"
+
+
+def seeds_text(count: int) -> str:
+    return f"{count} seed{'s' if count != 1 else ''}"
+
+
+def ratio_text(speed_up: SpeedUp | None) -> str:
+    """A seed's speed-up: 1.25×, ≥ 2.00×, ≤ 0.80×, not resolved; – where the level was not reached."""
+    if speed_up is None:
+        return "–"
+    if speed_up.ratio is None:
+        return "not resolved"
+    return f"{BOUNDS.get(speed_up.kind, '')}{speed_up.ratio:.2f}×"
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """A verdict's size in a table: "1.22× (1.16 to 1.29)", "≥ 4.00×", "–"."""
+    if verdict.ratio is None:
+        return "–"
+    text = f"{BOUNDS.get(verdict.kind, '')}{verdict.ratio:.2f}×"
+    return text if verdict.low is None else f"{text} ({verdict.low:.2f} to {verdict.high:.2f})"
+
+
+def signed_percent(log_change: float) -> str:
+    """−12.6%, +3.0%, of a log change, with a true minus sign."""
+    return f"{math.expm1(log_change):+.1%}".replace("-", "−")
+
+
+def change_interval_text(interval: Interval) -> str:
+    """−12.6% to +3.0%; – without an interval."""
+    return "–" if interval.low is None else f"{signed_percent(interval.low)} to {signed_percent(interval.high)}"

@@ -1,0 +1,68 @@
+"""Parts that run `train.py`: its command line on a node's config, and what a part needs beside it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+import torch
+import yaml
+from lightning import LightningDataModule
+from lightning.pytorch.callbacks import Callback
+
+from eqvae.files import write_atomically
+from eqvae.training.cli import TrainCLI, allow_only_own_classes
+from twostage.configs import flatten
+from twostage.graph.node import Progress
+
+BATCH_SIZE = 100  # of images that are sampled or measured
+SINGLE_DEVICE = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
+
+
+def train_cli(folder: Path, config: dict[str, Any], callbacks: list[Callback]) -> TrainCLI:
+    """The command line of `train.py` on a node's config, which is kept beside its results and in TensorBoard."""
+    path = folder / "config.yaml"
+    write_atomically(path, yaml.safe_dump(config, sort_keys=False).encode())
+    defaults = {"callbacks": callbacks, "enable_progress_bar": False, "enable_model_summary": False}
+    cli = TrainCLI(["--config", str(path)], run=False, trainer_defaults=defaults)
+    if cli.trainer.logger is not None:
+        cli.trainer.logger.log_hyperparams(dict(flatten(config)))
+    return cli
+
+
+def single_device_cli(folder: Path, config: dict[str, Any], callbacks: list[Callback]) -> TrainCLI:
+    """The same for work that is not shared among devices."""
+    return train_cli(folder, config | {"trainer": config["trainer"] | SINGLE_DEVICE}, callbacks)
+
+
+def fit(cli: TrainCLI, checkpoint: str | None) -> None:
+    """Train to the end.
+
+    Raises:
+        ValueError: if the training ended before.
+    """
+    cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=checkpoint)
+    if cli.trainer.global_step < cli.trainer.max_steps:
+        raise ValueError(f"training was stopped at step {cli.trainer.global_step} of {cli.trainer.max_steps}")
+
+
+def data_module(config: dict[str, Any]) -> LightningDataModule:
+    """The images of a config of `train.py`, without its model."""
+    allow_only_own_classes()
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(LightningDataModule, "data")
+    return parser.instantiate_classes(parser.parse_object({"data": config})).data
+
+
+def device() -> str:
+    """Where a part computes that does not train."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def reporting(batches, progress: Progress, num_images: int) -> Iterator:
+    """The batches, telling how many of `num_images` have gone through."""
+    done = 0
+    for batch in batches:
+        yield batch
+        done += len(batch)
+        progress(done, num_images, done)

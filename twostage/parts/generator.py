@@ -1,0 +1,54 @@
+"""A generator is trained on cached latents: a checkpoint at each evaluation step."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from twostage.configs import common_overrides, load_config, value_at
+from twostage.graph.node import Node, Progress
+from twostage.parts.command import fit, train_cli
+from twostage.parts.part import Estimate, Part
+from twostage.parts.sizes import batch_size, count_weights
+from twostage.parts.training import Clock, ReportProgress, SaveAtSteps, newest_checkpoint
+
+if TYPE_CHECKING:
+    from twostage.schema import Trained
+
+BYTES_PER_WEIGHT = 4
+TRAINED_COPIES = 4  # of the weights in a checkpoint: themselves, their average, and both moments of AdamW
+KEPT_CHECKPOINTS = 2  # beside those of the evaluation steps
+
+
+def config(part: "Trained", seed: int, max_steps: int) -> dict[str, Any]:
+    """The config of stage 2 with the sweep's seed, steps and folders."""
+    filled = {
+        "trainer.max_steps": max_steps,
+        "model.init_args.autoencoder": "{autoencoder}/autoencoder",
+        "data.init_args.cache": "{latents}/latents",
+    }
+    return load_config(part.config, part.overrides | common_overrides(seed) | filled)
+
+
+def run(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progress: Progress) -> None:
+    callbacks = [ReportProgress(progress), Clock(folder), SaveAtSteps(folder, settings["at_steps"])]
+    cli = train_cli(folder, settings["config"], callbacks)
+    fit(cli, newest_checkpoint(folder))
+
+
+def estimate(node: Node, latents: tuple[int, ...] | None) -> Estimate:
+    config = node.settings["config"]
+    steps = config["trainer"]["max_steps"]
+    weights = count_weights(value_at(config, "model.init_args.backbone", {}))
+    checkpoints = len(node.settings["at_steps"]) + KEPT_CHECKPOINTS
+    size = None if weights is None else weights * BYTES_PER_WEIGHT * TRAINED_COPIES * checkpoints
+    return Estimate(steps, steps * batch_size(config), size)
+
+
+def latent_shape(config: dict[str, Any]) -> tuple[int, ...] | None:
+    """Channels, height and width of the latents that a generator's config expects; None where it does not tell."""
+    backbone = value_at(config, "model.init_args.backbone.init_args", {})
+    if "in_channels" not in backbone or "input_size" not in backbone:
+        return None
+    return backbone["in_channels"], backbone["input_size"], backbone["input_size"]
+
+
+GENERATOR = Part("generator", run, estimate, trains=True)

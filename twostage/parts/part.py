@@ -1,0 +1,57 @@
+"""What a kind of part is, and how a node of it is made."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from twostage.graph.code_version import code_version
+from twostage.graph.node import Node, Progress
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Training steps, images that go through a network, and bytes on disk; None where it cannot be known yet."""
+
+    num_steps: int = 0
+    num_images: int | None = 0
+    num_bytes: int | None = 0
+
+
+@dataclass(frozen=True)
+class Part:
+    """A kind of part of a sweep.
+
+    Args:
+        name: of the kind; the first word of its folders in the store.
+        run: does the work: own folder, settings with folders filled in, input folders by role, progress.
+        estimate: what a node will cost, given the shape of a cached latent where it is known.
+        trains: whether it trains, and so may take several devices of a cluster.
+    """
+
+    name: str
+    run: Callable[[Path, dict[str, Any], dict[str, Path], Progress], None]
+    estimate: Callable[[Node, tuple[int, ...] | None], Estimate]
+    trains: bool = False
+
+    def node(self, name: str, settings: dict[str, Any], inputs: dict[str, Node] | None = None) -> Node:
+        """A node of this kind, its version being that of all code it reaches: its own and the classes in its settings.
+
+        Args:
+            name: path of folder names, unique in the plan.
+            settings: plain values.
+            inputs: nodes by role.
+        """
+        version = code_version([self.run.__module__, *class_paths(settings)])
+        return Node(name, self.name, settings, inputs or {}, version, self.trains)
+
+
+def class_paths(value: Any) -> Iterator[str]:
+    """The classes and functions that a config names, dotted."""
+    if isinstance(value, dict):
+        if isinstance(value.get("class_path"), str):
+            yield value["class_path"]
+        value = list(value.values())
+    if isinstance(value, list):
+        for inner in value:
+            yield from class_paths(inner)

@@ -1,0 +1,55 @@
+"""Features of held-out real images, which samples are compared with: reference.safetensors, and a grid of them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from eqvae.data.images import to_uint8
+from eqvae.evaluation import create_extractor
+from eqvae.evaluation.feature_sets import FeatureSet, images_to_feature_set, read_feature_set, write_feature_set
+from eqvae.evaluation.pictures import image_grid, save_png
+from twostage.graph.node import Node, Progress
+from twostage.parts.command import BATCH_SIZE, data_module, device, reporting
+from twostage.parts.part import Estimate, Part
+
+if TYPE_CHECKING:
+    from twostage.schema import Evaluation
+
+FEATURES, GRID = "reference.safetensors", "grid.png"
+
+
+def image_settings(evaluation: "Evaluation") -> dict[str, Any]:
+    """What determines reference images and their features, of a sweep's evaluation."""
+    return {name: vars(evaluation)[name] for name in ("num_images", "grid_images", "extractor", "extractor_weights")}
+
+
+def run(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progress: Progress) -> None:
+    wanted = settings["num_images"]
+    loader = data_module(settings["data"]).sequential_loader("validation", wanted)
+    images = torch.cat([to_uint8(batch["image"]) for batch in loader])
+    if len(images) < wanted:
+        raise ValueError(f"evaluation.num_images is {wanted}, the validation set has {len(images)} images")
+    extractor = create_extractor(settings["extractor"], settings["extractor_weights"], device())
+    features = images_to_feature_set(reporting(images.split(BATCH_SIZE), progress, wanted), extractor)
+    write_feature_set(folder / FEATURES, features, {})
+    save_png(image_grid(images[: settings["grid_images"]]), folder / GRID)
+
+
+def result(folder: Path) -> FeatureSet:
+    """The features of a finished node.
+
+    Raises:
+        ValueError: naming the file, if it is damaged.
+    """
+    found = read_feature_set(folder / FEATURES, {})
+    if found is None:
+        raise ValueError(f"{folder / FEATURES} is damaged: start the sweep with --retry to make it anew")
+    return found
+
+
+def estimate(node: Node, latents: tuple[int, ...] | None) -> Estimate:
+    return Estimate(num_images=node.settings["num_images"])
+
+
+REFERENCE = Part("reference", run, estimate)

@@ -1,0 +1,65 @@
+"""Counts that estimates are made of: images of a step and of a source, weights of a network, bytes of files."""
+
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from eqvae.autoencoders.loading import PACKAGED
+from twostage.configs import value_at
+from twostage.graph.node import Node
+
+
+def batch_size(config: dict[str, Any]) -> int:
+    """Images per optimizer step: per device and batch, times devices, times accumulated batches."""
+    accumulated = value_at(config, "model.init_args.accumulate_batches", 1)
+    accumulated *= config["trainer"].get("accumulate_grad_batches") or 1
+    devices = [config["trainer"].get(key) for key in ("devices", "num_nodes")]
+    count = 1
+    for value in devices:
+        count *= value if isinstance(value, int) and value > 0 else 1
+    default = 10 if value_at(config, "data.class_path", "").endswith("ImageDataModule") else 256
+    return value_at(config, "data.init_args.batch_size", default) * accumulated * count
+
+
+def count_images(source: dict[str, Any] | None) -> int | None:
+    """Images of a source; a folder's or a file's are counted where they lie here, up to the source's own limit."""
+    settings = (source or {}).get("init_args", {})
+    if "source" in settings:
+        return count_images(settings["source"])
+    named = settings.get("num_images") or settings.get("max_images")
+    if named:
+        return named
+    folder = Path(settings["root"]) if "root" in settings else None
+    if folder is None or not folder.is_dir():
+        return None
+    return sum(path.is_file() for path in folder.rglob("*.*"))
+
+
+def count_weights(backbone: dict[str, Any]) -> int | None:
+    """Weights of a backbone's config, built without memory; None where it cannot be built here."""
+    module, _, name = str(backbone.get("class_path", "")).rpartition(".")
+    if not module.startswith("dit."):
+        return None
+    try:
+        with torch.device("meta"):
+            network = getattr(import_module(module), name)(**backbone.get("init_args", {}))
+    except (ValueError, TypeError, RuntimeError, NotImplementedError, ImportError, AttributeError):
+        return None
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def autoencoder_bytes(node: Node) -> int | None:
+    """Size of the weights that an autoencoder has or starts from; None for a hub id or random weights."""
+    while "start" in node.inputs:
+        node = node.inputs["start"]
+    source = node.settings.get("autoencoder")
+    return _weights_bytes(source) if isinstance(source, str) else None
+
+
+@cache
+def _weights_bytes(source: str) -> int | None:
+    folder = Path(source) if Path(source).is_dir() else Path(str(PACKAGED / source))
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors")) or None

@@ -1,0 +1,102 @@
+"""Runs a sweep: its plan, what is not yet done of it, more seeds where they are asked for, and the report."""
+
+import os
+import shutil
+from pathlib import Path
+
+from omegaconf import OmegaConf
+from rich.console import Console
+
+from eqvae.files import write_atomically
+from eqvae.locks import Lock
+from twostage.analysis.intervals import FIRST_LOOK
+from twostage.analysis.records import SweepResults
+from twostage.analysis.summary import summarize
+from twostage.graph.execution import run_nodes
+from twostage.libraries import installed_libraries, visible_devices
+from twostage.parts import run_node
+from twostage.plan import Plan, plan
+from twostage.report.report import write_report
+from twostage.report.results import collect
+from twostage.schema import Sweep
+
+LOCK = ".lock"
+
+
+def run_sweep(sweep: Sweep, command: str, console: Console, retry: bool = False) -> tuple[Path, SweepResults]:
+    """Do what is not yet done of a sweep and write its report.
+
+    With `until_decided` seeds are taken one by one, from the third on, until every comparison has its verdict; the
+    results are those of the same seeds run at once.
+
+    Args:
+        command: how this sweep is run again, for the report.
+        retry: also parts that failed in an earlier run.
+
+    Returns:
+        The path of report.html, and the results it shows.
+
+    Raises:
+        ValueError: for a folder that cannot be written, or that another process works in; listing the parts that failed
+            and their logs.
+    """
+    root = Path(sweep.root)
+    make_folder(root / sweep.name)
+    with Lock(root / sweep.name / LOCK, f"sweep {root / sweep.name}"):
+        return _run(sweep, command, console, retry, root)
+
+
+def make_folder(folder: Path) -> None:
+    """Make the sweep's own folder.
+
+    Raises:
+        ValueError: if that is impossible.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"root: {folder} cannot be made: {error.strerror}") from None
+
+
+def _run(sweep: Sweep, command: str, console: Console, retry: bool, root: Path) -> tuple[Path, SweepResults]:
+    folder = root / sweep.name / "report"
+    for seeds in looks(sweep):
+        planned = plan(sweep, seeds)
+        record(sweep, planned, root)
+        libraries, devices = installed_libraries(), visible_devices()
+        run_nodes(planned.nodes, root, sweep.executor, console, run_node, retry, libraries, devices)
+        results = collect(sweep, planned, root, folder, command)
+        verdicts = [comparison.verdict.word for comparison in summarize(results).comparisons]
+        if "undecided" not in verdicts:
+            break
+        if seeds != sweep.seeds:
+            undecided = f"{verdicts.count('undecided')} of {len(verdicts)} comparisons undecided"
+            console.print(f"{len(seeds)} seeds: {undecided}, one seed more", highlight=False)
+    return write_report(folder, results), results
+
+
+def looks(sweep: Sweep) -> list[list[int]]:
+    """The seeds of each look; a fixed number of seeds is looked at once."""
+    if not sweep.until_decided:
+        return [sweep.seeds]
+    return [sweep.seeds[:count] for count in range(FIRST_LOOK, len(sweep.seeds) + 1)]
+
+
+def record(sweep: Sweep, planned: Plan, root: Path) -> None:
+    """The sweep's own folder: the file as it was read, and a link to each node by its place in the plan.
+
+    Raises:
+        ValueError: for a folder that cannot be written.
+    """
+    folder = root / sweep.name
+    links = folder / "nodes"
+    try:
+        shutil.rmtree(links, ignore_errors=True)
+        links.mkdir(parents=True)
+        write_atomically(folder / "sweep.yaml", OmegaConf.to_yaml(OmegaConf.structured(sweep)).encode())
+        for node in planned.nodes:
+            link = links / node.name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(os.path.relpath(node.folder(root), link.parent), target_is_directory=True)
+    except OSError as error:
+        raise ValueError(f"root: {folder} cannot be written: {error.strerror}") from None
