@@ -3,18 +3,22 @@
 import math
 
 
-def require_number(name: str, value: float, least: float = -math.inf, above: float = -math.inf) -> None:
-    """Refuse a number that is not finite or too small.
+def require_number(
+    name: str, value: float, least: float = -math.inf, above: float = -math.inf, most: float = math.inf
+) -> None:
+    """Refuse a number that is not finite or out of its range.
 
     Args:
         name: of the setting, as the error has it.
         least: the smallest that is allowed.
         above: what is just too small.
+        most: the largest that is allowed.
 
     Raises:
         ValueError: naming the setting, its range and the value.
     """
-    if math.isfinite(value) and value >= least and value > above:
+    if math.isfinite(value) and least <= value <= most and value > above:
         return
-    limits = [f"at least {least:g}"] * math.isfinite(least) + [f"above {above:g}"] * math.isfinite(above)
+    ends = {"at least": least, "above": above, "at most": most}
+    limits = [f"{words} {end:g}" for words, end in ends.items() if math.isfinite(end)]
     raise ValueError(f"{name} must be {' and '.join([*limits, 'finite'])}, got {value}")
