@@ -10,7 +10,7 @@ from torch import nn
 
 from dit.backbones import BACKBONES, SiT
 from dit.objectives import OBJECTIVES, Diffusion, Flow, Objective
-from dit.public import public_latents, read_public_backbone
+from dit.public.transformer import public_latents, read_public_backbone
 from eqvae.latents import LatentSpec
 from eqvae.training.averaging import averaged_weights
 from eqvae.training.checkpoints import load_checkpoint

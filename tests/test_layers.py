@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.structure import circles
+
 ROOT = Path(__file__).parents[1]
 NO_LIGHTNING = ("dit/backbones", "dit/objectives", "dit/samplers", "eqvae/losses", "eqvae/equivariance.py")
 
@@ -47,6 +49,23 @@ def test_the_graph_knows_nothing_of_what_it_runs():
             assert top not in ("torch", "lightning", "diffusers", "timm", "numpy", "dit"), (path, name)
             assert top != "eqvae" or name in allowed, (path, name)
             assert top != "twostage" or name.startswith("twostage.graph"), (path, name)
+
+
+def test_no_rooms_import_each_other_in_a_circle():
+    assert circles() == []
+
+
+def test_a_circle_of_rooms_is_found(tmp_path):
+    for name, text in {
+        "a/one": "from dit.b.two import x",
+        "b/two": "import dit.c",
+        "c": "from dit.a import one",
+    }.items():
+        path = tmp_path / "dit" / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (tmp_path / "dit/d.py").write_text("import dit.c")
+    assert circles(tmp_path) == [["dit/a", "dit/b", "dit/c"]]
 
 
 def test_scripts_define_no_class():

@@ -7,9 +7,9 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from dit.alignment.objective import create_layers
-from dit.alignment.public import PROJECTOR_PREFIX
 from dit.checkpoints import read_checkpoint
-from dit.public import public_weights
+from dit.public.repa import PROJECTOR_PREFIX
+from dit.public.weights import public_weights
 from eqvae.training.averaging import averaged_weights
 
 PREFIX = "projector."

@@ -13,7 +13,7 @@ from dit.backbones import DiT, HaltonMaskGIT, MaskGIT, SiT, create_token_backbon
 from dit.checkpoints import load_generator
 from dit.generation import SamplingSettings, generate_latents
 from dit.objectives import Diffusion, Flow
-from dit.public_maskgit import RENAMED, public_maskgit_family, read_public_maskgit
+from dit.public.maskgit import RENAMED, public_maskgit_family, read_public_maskgit
 from tests.dit.tiny import randomize, tiny_generator
 from tests.eqvae.tiny import tiny_autoencoder
 

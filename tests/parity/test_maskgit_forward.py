@@ -6,7 +6,7 @@ from torch import nn
 
 from dit.backbones import HaltonMaskGIT, MaskGIT, num_parameters
 from dit.backbones.maskgit import MASKED
-from dit.public_maskgit import our_name, read_public_maskgit
+from dit.public.maskgit import our_name, read_public_maskgit
 from tests.fixtures import load_fixture, model_weights, relative_error
 
 FAMILIES = {"v1": MaskGIT, "v2": HaltonMaskGIT}

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from dit.alignment import Alignment, Encoder, cosine_alignment, tokens_after
-from dit.alignment.public import from_public_weights
 from dit.backbones import SiT
 from dit.objectives import Flow
+from dit.public.repa import from_public_weights
 from tests.fixtures import load_fixture, model_weights, relative_error
 
 BACKBONE = ("input_size", "patch_size", "in_channels", "hidden_size", "depth", "num_heads", "num_classes")

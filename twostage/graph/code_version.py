@@ -51,6 +51,12 @@ def sources(names: Iterable[str], root: Path = ROOT) -> list[Path]:
     return sorted(files)
 
 
+def imported_files(file: Path, root: Path = ROOT) -> list[Path]:
+    """The files below `root` that the import statements of one lead to, one step far, sorted."""
+    found = {_resolve(name, root)[0] for name in _absolute(_read(file).imports, file, root)}
+    return sorted(found - {None})
+
+
 def _resolve(name: str, root: Path) -> tuple[Path | None, str]:
     """The file that a dotted name leads to, and the first name within it; None where it is no file below `root`."""
     parts = name.split(".")

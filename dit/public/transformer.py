@@ -6,25 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dit.alignment.public import PROJECTORS, from_public_weights
 from dit.backbones import DiT
 from dit.backbones.registry import FAMILIES, SIZES
+from dit.public.repa import PROJECTORS, from_public_weights
+from dit.public.weights import first_keys, public_weights, with_weights
 from eqvae.autoencoders import Normalization
 from eqvae.latents import LatentSpec
 
-WRAPPERS = ("ema", "model")  # where training scripts put the state dict, the averaged one first
 PUBLISHED_HEADS = {size["hidden_size"]: size["num_heads"] for size in SIZES.values()}
 PUBLISHED_SCALE = 0.18215  # of the autoencoder of Stable Diffusion, on whose latents all of them were trained
 PUBLISHED_FACTOR = 8
 CLASS_DROPOUT = 0.1
-
-
-def public_weights(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The state dict of a public checkpoint, the averaged one where there are two."""
-    return next((checkpoint[name] for name in WRAPPERS if isinstance(checkpoint.get(name), Mapping)), checkpoint)
 
 
 def read_public_backbone(
@@ -54,7 +48,8 @@ def read_public_backbone(
     sizes = _infer_sizes(shapes)
     if sizes is None:
         raise ValueError(
-            f"checkpoint {path} is no generator of stage 2, nor has it DiT's layout: unexpected keys {_first(weights)}"
+            f"checkpoint {path} is no generator of stage 2, nor has it DiT's layout: "
+            f"unexpected keys {first_keys(weights)}"
         )
     if family not in FAMILIES:
         raise ValueError(f"checkpoint {path} does not tell DiT from SiT: give the family, {' or '.join(FAMILIES)}")
@@ -62,24 +57,6 @@ def read_public_backbone(
     if num_heads is None and width not in PUBLISHED_HEADS:
         raise ValueError(f"checkpoint {path} has width {width}, which is none of the published: give num_heads")
     return with_weights(FAMILIES[family], sizes | {"num_heads": num_heads or PUBLISHED_HEADS[width]}, weights, path)
-
-
-def with_weights(family: type[nn.Module], config: dict[str, Any], weights: Mapping[str, Tensor], path: str | Path):
-    """`family(**config)` with exactly these weights, in evaluation mode.
-
-    Raises:
-        ValueError: naming the file and the first keys that the network does not have, lacks, or has in another shape.
-    """
-    with torch.device("meta"):
-        network = family(**config)
-    name = family.__name__
-    expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
-    if unexpected := [key for key in weights if key not in expected]:
-        raise ValueError(f"checkpoint {path} has more than the layout of {name}: unexpected keys {_first(unexpected)}")
-    if wrong := [key for key, shape in expected.items() if getattr(weights.get(key), "shape", None) != shape]:
-        raise ValueError(f"checkpoint {path}: missing or of another shape than {name}'s: {_first(wrong)}")
-    network.load_state_dict({key: value.float() for key, value in weights.items()}, assign=True)
-    return network.eval().requires_grad_(False)
 
 
 def public_latents(backbone: DiT) -> LatentSpec:
@@ -110,7 +87,3 @@ def _infer_sizes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any] | None
         "num_classes": rows - 1,
         "learn_sigma": out_channels == 2 * channels,
     }
-
-
-def _first(keys) -> str:
-    return ", ".join(map(str, list(keys)[:5]))

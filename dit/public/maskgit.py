@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dit.backbones import TOKEN_BACKBONES, HaltonMaskGIT, MaskGIT
 from dit.backbones.maskgit import TokenTransformer
-from dit.public import public_weights, with_weights
+from dit.public.weights import public_weights, with_weights
 
 # Beginnings of public names and of ours, for weights and modules alike; {} stands for a number.
 RENAMED: dict[type[TokenTransformer], tuple[tuple[str, str], ...]] = {

@@ -1,0 +1,40 @@
+"""State dicts of public checkpoints, and networks that take exactly them."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+WRAPPERS = ("ema", "model")  # where training scripts put the state dict, the averaged one first
+
+
+def public_weights(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The state dict of a public checkpoint, the averaged one where there are two."""
+    return next((checkpoint[name] for name in WRAPPERS if isinstance(checkpoint.get(name), Mapping)), checkpoint)
+
+
+def with_weights(family: type[nn.Module], config: dict[str, Any], weights: Mapping[str, Tensor], path: str | Path):
+    """`family(**config)` with exactly these weights, in evaluation mode.
+
+    Raises:
+        ValueError: naming the file and the first keys that the network does not have, lacks, or has in another shape.
+    """
+    with torch.device("meta"):
+        network = family(**config)
+    name = family.__name__
+    expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    if unexpected := [key for key in weights if key not in expected]:
+        raise ValueError(
+            f"checkpoint {path} has more than the layout of {name}: unexpected keys {first_keys(unexpected)}"
+        )
+    if wrong := [key for key, shape in expected.items() if getattr(weights.get(key), "shape", None) != shape]:
+        raise ValueError(f"checkpoint {path}: missing or of another shape than {name}'s: {first_keys(wrong)}")
+    network.load_state_dict({key: value.float() for key, value in weights.items()}, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def first_keys(keys: Iterable[object]) -> str:
+    """A few of them, for messages."""
+    return ", ".join(map(str, list(keys)[:5]))
