@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader
 from eqvae.data.encoded import EncodedSource
 from eqvae.data.images import RANDOM_CROPS, to_float
 from eqvae.data.sources import ImageSource, describe_pictures
-from eqvae.latents.writer import SHARD_ROWS, shards_of_process
+from eqvae.latents.shards import shards_of_process
+from eqvae.latents.writer import SHARD_ROWS
 from eqvae.randomness import keyed_uniform
 from eqvae.selection import describe_selection
 from eqvae.stream import SequentialBatches, describe_batch, training_loader
