@@ -46,7 +46,7 @@ def measure_start(autoencoder, images: Tensor, num_equivariance_images: int = 50
     continuous = ContinuousView.of(autoencoder)
     encoded = torch.cat([continuous.encode(batch).mean for batch in few.split(batch_size)])
     pairs = transformed_pairs(continuous, few, encoded, batch_size)
-    errors = {basis: _errors(pairs, *basis_of(encoded, basis)) for basis in BASES}
+    errors = {basis: basis_errors(pairs, *basis_of(encoded, basis)) for basis in BASES}
     centre = encoded.mean((0, 2, 3))
     variance = encoded.var((0, 2, 3), correction=0)
     frequencies, power = radial_power_spectrum(latents)
@@ -107,7 +107,7 @@ def basis_of(latents: Tensor, basis: str) -> tuple[Tensor, Tensor]:
     return mean.float(), (directions[:, kept] * values[kept].rsqrt()).T.float()
 
 
-def _errors(pairs: dict[str, tuple[Tensor, Tensor]], mean: Tensor, matrix: Tensor) -> dict[str, float]:
+def basis_errors(pairs: dict[str, tuple[Tensor, Tensor]], mean: Tensor, matrix: Tensor) -> dict[str, float]:
     """Mean over images of |T E(x) - E(T x)|^2 / |E(T x)|^2 per probe, both sides mapped by z -> W (z - m)."""
     report = {}
     for name, pair in pairs.items():
