@@ -20,14 +20,22 @@ COLUMNS = (
 )  # fmt: skip
 
 
+def chain(line: dict, lines: list[dict]) -> list[dict]:
+    """A fine-tuning and those it continues, the first one last."""
+    before = next((other for other in lines if other["name"] == line["start"]), None)
+    return [line] if before is None else [line, *chain(before, lines)]
+
+
 def control_of(line: dict, lines: list[dict]) -> dict | None:
-    """The fine-tuning with the ordinary loss from the same start with otherwise the same settings."""
-    return next((other for other in lines if other["factor"] == "control" and _plan(other) == _plan(line)), None)
+    """The fine-tuning with the ordinary loss from the same start, with otherwise the same settings."""
+    plan = _plan(line, lines)
+    return next((other for other in lines if other["factor"] == "control" and _plan(other, lines) == plan), None)
 
 
-def _plan(line: dict) -> tuple:
-    settings = {key: value for key, value in line["settings"].items() if "transforms" not in key}
-    return line["base"], line["start"], sorted((key, str(value)) for key, value in settings.items())
+def _plan(line: dict, lines: list[dict]) -> tuple:
+    links = chain(line, lines)
+    kept = [{key: str(value) for key, value in link["settings"].items() if "transforms" not in key} for link in links]
+    return line["base"], links[-1]["start"], kept
 
 
 def ratios(line: dict, start: dict, basis: str) -> tuple[float, float]:
@@ -55,23 +63,25 @@ def failures(line: dict, start: dict, control: dict | None) -> list[str]:
 def to_markdown(starts: dict[str, dict], lines: list[dict]) -> str:
     """A row for each start and below it for each fine-tuning of it, in the order in which they were run."""
     rows = [f"| {' | '.join(COLUMNS)} |", f"|{' --- |' * len(COLUMNS)}"]
-    measured = [line for line in lines if "failed" not in line]
-    for name in dict.fromkeys(line["start"] for line in lines):
-        start = starts[Path(name).name]
+    roots = [chain(line, lines)[-1]["start"] for line in lines]
+    for root in dict.fromkeys(roots):
+        start = starts[Path(root).name]
         rows.append(_row(f"start `{start['name']}`", start, ["", "", ""], "", ""))
-        for line in (line for line in lines if line["start"] == name):
-            if "failed" in line:
-                rows.append(f"| `{line['name']}` | failed: {line['failed']} |{' |' * (len(COLUMNS) - 2)}")
-                continue
-            shown = [
-                "/".join(f"{ratio:.2f}" for ratio in ratios(line, start, basis))
-                for basis in ("raw", "standardized", "whitened")
-            ]
-            is_control, control = line["factor"] == "control", control_of(line, measured)
-            against = "" if control is None or is_control else f"{line['psnr'] - control['psnr']:+.2f}"
-            verdict = "control" if is_control else "no: " + ", ".join(failures(line, start, control))
-            rows.append(_row(f"`{line['name']}`", line, shown, against, "yes" if verdict == "no: " else verdict))
+        rows += [_tuned_row(line, start, lines) for line, its in zip(lines, roots, strict=True) if its == root]
     return "\n".join(rows) + "\n"
+
+
+def _tuned_row(line: dict, start: dict, lines: list[dict]) -> str:
+    if "failed" in line:
+        return f"| `{line['name']}` | failed: {line['failed']} |{' |' * (len(COLUMNS) - 2)}"
+    bases = ("raw", "standardized", "whitened")
+    shown = ["/".join(f"{ratio:.2f}" for ratio in ratios(line, start, basis)) for basis in bases]
+    if line["factor"] == "control":
+        return _row(f"`{line['name']}`", line, shown, "", "control")
+    control = control_of(line, [other for other in lines if "failed" not in other])
+    against = "" if control is None else f"{line['psnr'] - control['psnr']:+.2f}"
+    reasons = failures(line, start, control)
+    return _row(f"`{line['name']}`", line, shown, against, "no: " + ", ".join(reasons) if reasons else "yes")
 
 
 def _row(name: str, line: dict, shown: list[str], against: str, verdict: str) -> str:

@@ -55,3 +55,13 @@ def test_the_control_is_the_one_with_the_same_settings():
         "failed": "why",
     }
     assert "failed: why" in to_markdown({"begin": START}, [CONTROL, failed])
+
+
+def test_a_chain_of_fine_tunings_is_compared_with_the_same_chain_of_controls():
+    decoder = {"model.trainable": "decoder"}
+    tuned = line("eq", 0.6, 0.3, 26.0, 950, start="begin", factor="preset")
+    recovered = line("eq-decoder", 0.6, 0.3, 27.3, 850, start="eq", factor="decoder", settings=decoder)
+    both = line("plain-decoder", 1.0, 0.6, 27.5, 780, start="plain", factor="control", settings=decoder)
+    rows = to_markdown({"begin": START}, [CONTROL, tuned, recovered, both]).splitlines()
+    assert "no: PSNR -1.00 dB, rFD +6%" in rows[4]
+    assert rows[5].endswith("| -0.20 | 850 | 20.0 | 0.30 | yes |")
