@@ -1,8 +1,9 @@
 """Metrics: `evaluate.py reconstruction|latents|generation|alignment ...`; prints a table and can save it as JSON.
 `evaluate.py images` looks for images that cannot be read.
 
-Pictures are given as `shapes:COUNT[:SEED]` (procedural), a folder, a parquet file or glob, an .npz of the ADM layout
-(arr_0 [N, H, W, 3]; as a reference also mu, sigma, mu_s, sigma_s), or (generation) the output folder of sample.py.
+Pictures are given as `shapes:COUNT[:SEED]` or `scenes:COUNT[:SEED]` (procedural), a folder, a parquet file or glob, an
+.npz of the ADM layout (arr_0 [N, H, W, 3]; as a reference also mu, sigma, mu_s, sigma_s), or (generation) the output
+folder of sample.py.
 """
 
 import argparse
