@@ -118,7 +118,7 @@ class GeneratorModule(lightning.LightningModule):
         if not self.guard.accepts(self, self.parameters()):
             optimizer.zero_grad()  # without gradients the step changes nothing but is counted
         factor = learning_rate_factor(self.global_step, self.trainer.max_steps, self.warmup_steps, self.decay)
-        set_learning_rate(optimizer, self.learning_rate * factor)
+        set_learning_rate(optimizer, self.learning_rate * factor, self.global_step)
 
     def configure_gradient_clipping(
         self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None, gradient_clip_algorithm: str | None

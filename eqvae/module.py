@@ -4,12 +4,12 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
-import lightning
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
-from eqvae.autoencoders import LatentStatistics, load_autoencoder
+from eqvae.autoencoders import load_autoencoder
 from eqvae.equivariance import (
     Draw,
     Reconstruction,
@@ -21,6 +21,7 @@ from eqvae.equivariance import (
     reconstruct,
 )
 from eqvae.evaluation.autoencoder import AutoencoderEvaluation
+from eqvae.exports import ExportingModule
 from eqvae.latents import create_cache_writer
 from eqvae.losses import AdversarialLoss, CodebookLoss, ExplicitLatentLoss, ReconstructionLoss, codebook_usage
 from eqvae.randomness import keyed_normal
@@ -30,12 +31,12 @@ from eqvae.training.schedules import Decay, learning_rate_factor, set_learning_r
 PLAIN = Draw("plain", SpatialTransform())
 
 
-class AutoencoderModule(lightning.LightningModule):
+class AutoencoderModule(ExportingModule):
     """Fine-tunes a KL or VQ autoencoder with its published loss, on transformed latents where a step draws one.
 
     One forward pass of the autoencoder serves generator and critic; gradients meet at the decoded image, so the
     perceptual network and the critic run backward once. `global_step` counts steps of the autoencoder alone.
-    `fit` ends with an exported autoencoder folder, `predict` writes a latent cache.
+    `fit` ends with an exported autoencoder folder, `predict` writes a latent cache with it.
 
     Args:
         autoencoder: what `load_autoencoder` takes: folder, hub id, packaged name, or a diffusers config to start from
@@ -95,6 +96,7 @@ class AutoencoderModule(lightning.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.autoencoder = load_autoencoder(autoencoder, seed).train()
+        self.start = {"source": self.autoencoder.source, "fingerprint": self.autoencoder.fingerprint()}
         self.quantized = is_quantized(self.autoencoder)
         if self.quantized and explicit is not None:
             raise ValueError("explicit compares posterior means, a VQ autoencoder has none: set explicit to null")
@@ -125,6 +127,7 @@ class AutoencoderModule(lightning.LightningModule):
         self.compiled = compile
 
     def setup(self, stage: str) -> None:
+        super().setup(stage)
         if str(self.trainer.precision).startswith("16"):
             raise ValueError(
                 f"trainer.precision {self.trainer.precision}: float16 overflows in losses summed over pixels; "
@@ -235,7 +238,7 @@ class AutoencoderModule(lightning.LightningModule):
         optimizers = self.optimizers(use_pl_optimizer=True)
         optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
         for optimizer in optimizers:
-            set_learning_rate(optimizer, self.learning_rate * factor)
+            set_learning_rate(optimizer, self.learning_rate * factor, step)
         if not self.guard.accepts(self, self.parameters()):
             for optimizer in optimizers:
                 optimizer.zero_grad()  # without gradients a step changes nothing but is counted
@@ -248,25 +251,9 @@ class AutoencoderModule(lightning.LightningModule):
         optimizers[0].step()
         optimizers[0].zero_grad()
 
-    def on_train_end(self) -> None:
-        """Estimate the normalization of the final (averaged) weights and write the autoencoder folder."""
-        if self.trainer.is_global_zero and self.trainer.datamodule is not None:
-            self.autoencoder.normalization = self._estimate_normalization()
-            self.autoencoder.save_pretrained(self._output_folder(self.export_folder, "autoencoder"))
-
-    @torch.no_grad()
-    def _estimate_normalization(self):
-        statistics = LatentStatistics()
-        self.autoencoder.eval()
-        for batch in self.trainer.datamodule.sequential_loader("train", limit=self.num_normalization_images):
-            encoded = self.autoencoder.encode(batch["image"].to(self.device))
-            if self.quantized:
-                statistics.update(encoded.latents, torch.zeros_like(encoded.latents))
-            else:
-                statistics.update(encoded.mean, encoded.std)
-        return statistics.normalization()
-
     def on_validation_start(self) -> None:
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            self.take_export()
         self.evaluation.reset()
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
@@ -280,7 +267,8 @@ class AutoencoderModule(lightning.LightningModule):
     on_test_start, test_step, on_test_epoch_end = on_validation_start, validation_step, on_validation_epoch_end
 
     def on_predict_start(self) -> None:
-        folder = self._output_folder(self.cache_folder, "latents")
+        self.take_export()
+        folder = Path(self.cache_folder or Path(self.trainer.default_root_dir) / "latents")
         options = {
             "dataset": self.trainer.datamodule.description(),
             "dtype": self.cache_dtype,
@@ -304,6 +292,3 @@ class AutoencoderModule(lightning.LightningModule):
         self._writer.finish(wait=self.trainer.strategy.barrier)
         speed = self._num_read / (time.perf_counter() - self._started)
         rank_zero_info(f"{self._num_read} pictures cached, {speed:.1f} per second and process")
-
-    def _output_folder(self, folder: str | None, name: str) -> Path:
-        return Path(folder) if folder else Path(self.trainer.default_root_dir) / name

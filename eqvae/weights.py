@@ -1,6 +1,7 @@
 """Weights from files and from the network. Nothing but tensors is taken from a file, and no code of it runs."""
 
 import pickle
+import re
 import socket
 import zipfile
 from collections.abc import Iterator
@@ -37,7 +38,7 @@ def load_weights(url: str, local_file: str | None, option: str) -> dict[str, Ten
                 )
     except TORCH_ERRORS as error:
         source, remedy = (local_file, "give another") if local_file else (url, f"give a local file as {option}")
-        raise ValueError(f"weights cannot be loaded from {source} ({_first_line(error)}): {remedy}") from None
+        raise ValueError(f"weights cannot be loaded from {source} ({torch_refusal(error)}): {remedy}") from None
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise ValueError(f"{option}: {local_file or url} holds no state dict")
     return weights
@@ -58,7 +59,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
             start = file.read(64)
         content = load_file(path) if start[8:9] == b"{" else _read_torch(path, start)
     except Exception as error:  # a damaged pickle can raise anything
-        raise ValueError(f"file {path} cannot be read ({_first_line(error)}): is the download complete?") from None
+        raise ValueError(f"file {path} cannot be read ({torch_refusal(error)}): is the download complete?") from None
     weights = content.get("state_dict", content) if isinstance(content, dict) else None
     named = weights.items() if isinstance(weights, dict) else ()
     tensors = {name: value for name, value in named if isinstance(value, Tensor)}
@@ -87,6 +88,15 @@ class _Placeholder:
 
     def __setstate__(self, state: object) -> None:
         pass
+
+
+def torch_refusal(error: Exception) -> str:
+    """Why torch does not read a file, in one line; without its advice to read the file unsafely after all."""
+    if isinstance(error, pickle.UnpicklingError):
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        what = named[1] if named else "something damaged or unknown"
+        return f"it holds {what}, and nothing but tensors is taken from a file (weights_only)"
+    return _first_line(error).split(". ")[0]
 
 
 def _first_line(error: Exception) -> str:

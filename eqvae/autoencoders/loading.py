@@ -9,10 +9,11 @@ from diffusers import AutoencoderKL, VQModel
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 
+from eqvae.autoencoders.exporting import RECORD, verify_files
 from eqvae.autoencoders.families import class_of, create_model
 from eqvae.autoencoders.kl import KLAutoencoder
 from eqvae.autoencoders.ldm import load_single_file
-from eqvae.autoencoders.normalization import NORMALIZATION_FILE, Normalization
+from eqvae.autoencoders.normalization import Normalization
 from eqvae.autoencoders.padding import known_to_config, set_padding_mode
 from eqvae.autoencoders.vq import VQAutoencoder
 
@@ -59,7 +60,16 @@ def load_autoencoder(
     else:
         autoencoder = _load_pretrained(str(source))
     set_padding_mode(autoencoder.model, padding_mode)
+    autoencoder.source = _plain_source(source, config, padding_mode)
     return autoencoder
+
+
+def _plain_source(source: str | Path | Mapping, config: Mapping | None, padding_mode: str | None) -> str | dict:
+    """Plain values from which `load_autoencoder` makes it once more; of random weights with the same seed."""
+    source = dict(source) if isinstance(source, Mapping) else str(source)
+    beside = {"config": dict(config) if config else None, "padding_mode": padding_mode}
+    beside = {name: value for name, value in beside.items() if value}
+    return {"source": source} | beside if beside else source
 
 
 def _wrap(model: AutoencoderKL | VQModel, normalization: Normalization | None = None) -> KLAutoencoder | VQAutoencoder:
@@ -88,6 +98,7 @@ def _load_folder(folder: Path) -> KLAutoencoder | VQAutoencoder:
         inner = next((entry.name for entry in sorted(folder.glob("*vae")) if (entry / "config.json").is_file()), None)
         hint = f"give its {inner} folder" if inner else "is it a diffusers autoencoder folder?"
         raise ValueError(f"autoencoder folder {folder} has no config.json: {hint}")
+    verify_files(folder)
     model = _from_pretrained(folder, f"autoencoder folder {folder} cannot be read", use_safetensors=True)
     return _wrap(model, Normalization.load(folder))
 
@@ -100,7 +111,7 @@ def _load_hub(name: str) -> KLAutoencoder | VQAutoencoder:
     repository, subfolder = "/".join(name.split("/")[:2]), "/".join(name.split("/")[2:]) or None
     model = _from_pretrained(repository, f"autoencoder {name!r} cannot be had, {hint}", subfolder=subfolder)
     try:
-        path = Path(hf_hub_download(repository, NORMALIZATION_FILE, subfolder=subfolder))
+        path = Path(hf_hub_download(repository, RECORD, subfolder=subfolder))
     except EntryNotFoundError:  # most autoencoders on the hub were not exported here
         return _wrap(model)
     return _wrap(model, Normalization.load(path.parent))

@@ -1,6 +1,5 @@
 """From raw latents (what the encoder emits) to normalized ones (what a generator sees) and back."""
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Self
@@ -8,9 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from eqvae.files import write_atomically
-
-NORMALIZATION_FILE = "normalization.json"
+from eqvae.autoencoders.exporting import RECORD, read_record
 
 
 @dataclass(frozen=True)
@@ -51,20 +48,19 @@ class Normalization:
     def from_dict(cls, values: dict) -> Self:
         return cls(**values)
 
-    def save(self, folder: Path) -> None:
-        """Write `normalization.json` into an autoencoder folder."""
-        write_atomically(folder / NORMALIZATION_FILE, (json.dumps(self.to_dict(), indent=2) + "\n").encode())
-
     @classmethod
     def load(cls, folder: Path) -> Self | None:
-        """Read `normalization.json`; None where a folder has none. A damaged one is a ValueError naming the file."""
-        path = folder / NORMALIZATION_FILE
-        if not path.is_file():
+        """Of an exported folder; None of another. A damaged file is a ValueError naming it."""
+        record = read_record(folder)
+        if record is None:
             return None
         try:
-            return cls.from_dict(json.loads(path.read_text()))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{path} is not a latent normalization ({error}): remove it or export again") from None
+            optional = {key: record[key] for key in ("method", "num_images") if key in record}
+            return cls.from_dict({"shift": record["shift"], "scale": record["scale"]} | optional)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{folder / RECORD} is not a latent normalization ({error}): remove it or export again"
+            ) from None
 
 
 class LatentStatistics:

@@ -4,14 +4,20 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import jsonargparse
 from lightning.fabric.plugins.environments import SLURMEnvironment
-from lightning.pytorch import LightningDataModule, LightningModule
-from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.strategies import StrategyRegistry
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
-from eqvae.training.checkpoints import AtomicCheckpointIO
+from eqvae.training.checkpoints import AtomicCheckpointIO, checkpoint_step, load_checkpoint
+from eqvae.training.last_checkpoint import LastCheckpoint, checkpoint_folder
+from eqvae.training.resuming import ResumeExactly
+from eqvae.training.run_folder import RunFolder
 from eqvae.training.sharding import FullyShardedStrategy
 from eqvae.training.signals import SaveOnSignal
 
@@ -43,7 +49,7 @@ def allow_only_own_classes() -> None:
 class TrainCLI(LightningCLI):
     """Both stages by `class_path`, YAML with OmegaConf interpolation, checkpoints through `AtomicCheckpointIO`.
 
-    Every run answers signals by `SaveOnSignal`.
+    A run has its folder to itself, keeps its newest state in `last.ckpt` and answers signals by `SaveOnSignal`.
 
     Args:
         args: command line or a dict of options; None reads sys.argv.
@@ -57,7 +63,6 @@ class TrainCLI(LightningCLI):
         if SLURMEnvironment.detect():  # Lightning's own requeueing saves inside the signal handler, within a step
             environment = f"{SLURMEnvironment.__module__}.{SLURMEnvironment.__name__}"
             plugins.append({"class_path": environment, "init_args": {"auto_requeue": False}})
-        trainer_defaults = trainer_defaults or {}
         defaults = {
             "plugins": plugins,
             "use_distributed_sampler": False,  # our sampler addresses the global batch by position
@@ -73,9 +78,7 @@ class TrainCLI(LightningCLI):
             save_config_callback=SaveConfigCallback if run else None,
             save_config_kwargs={"overwrite": True},
             parser_kwargs={"parser_mode": "omegaconf+"},
-            trainer_defaults=defaults
-            | trainer_defaults
-            | {"callbacks": [*trainer_defaults.get("callbacks", []), SaveOnSignal()]},
+            trainer_defaults=defaults | (trainer_defaults or {}),
             args=args,
             run=run,
         )
@@ -84,6 +87,57 @@ class TrainCLI(LightningCLI):
         strategy = str(self._get(self.config, "trainer").strategy)
         if strategy.startswith("fsdp") and strategy != "fsdp2":
             raise ValueError(f"trainer.strategy {strategy}: moving averages cannot be sharded by it; use fsdp2")
+        self.resume = self.overwrite = False
+        if self.subcommand == "fit":  # of this start alone: the config that is saved must not repeat them
+            config = self.config.fit
+            self.resume, self.overwrite, config.resume, config.overwrite = config.resume, config.overwrite, False, False
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        trainer = super().instantiate_trainer(**kwargs)
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                callback.dirpath = str(checkpoint_folder(trainer))
+        trainer.callbacks += [ResumeExactly(), LastCheckpoint(), SaveOnSignal()]
+        return trainer
+
+    def fit(self, model: Any = None, datamodule: Any = None, ckpt_path: str | None = None, **options: Any) -> None:
+        """What `train.py fit` does: claim the run's folder, and train from where it is to go on."""
+        folder = RunFolder.of(self.trainer, self.model)
+        if not self.trainer.is_global_zero:
+            self.train(folder.newest() if self.resume else ckpt_path, **options)
+            return
+        with folder.lock:
+            if self.overwrite and folder.exported is not None:
+                self.model.remove_export(folder.exported)
+            self.train(folder.first_checkpoint(ckpt_path, self.resume, self.overwrite), **options)
+
+    def train(self, checkpoint: str | None = None, **options: Any) -> None:
+        """Train from a checkpoint to `max_steps`; of a training that is there already, only make what it ends with.
+
+        Raises:
+            ValueError: naming a checkpoint that is damaged, or has more steps than that.
+        """
+        steps = checkpoint_step(checkpoint) if checkpoint else 0
+        if steps > self.trainer.max_steps:
+            raise ValueError(f"{checkpoint} has {steps} steps, trainer.max_steps is {self.trainer.max_steps}: raise it")
+        if steps < self.trainer.max_steps:
+            self.trainer.fit(self.model, self.datamodule, ckpt_path=checkpoint, **options)
+            return
+        rank_zero_info(f"{checkpoint} has all {steps} steps: there is nothing to train")
+        if self.trainer.is_global_zero and hasattr(self.model, "export"):
+            self.model.load_state_dict(load_checkpoint(checkpoint)["state_dict"])
+            self.model.to(self.trainer.strategy.root_device)
+            self.model.export(self.datamodule, RunFolder.of(self.trainer, self.model).exported, steps)
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "fit":
+            parser.add_argument("--resume", action="store_true", help="continue from the newest intact checkpoint")
+            parser.add_argument("--overwrite", action="store_true", help="remove an earlier run of this folder first")
+        return parser
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: Lightning would let hyperparameters in a checkpoint win over the command line, without a word."""
 
 
 def run_command(command: Callable[[], None]) -> None:

@@ -22,7 +22,13 @@ def learning_rate_factor(step: int, max_steps: int, warmup_steps: int = 0, decay
     return warmup * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:
-    """One learning rate for all parameter groups."""
+def set_learning_rate(optimizer: Optimizer, learning_rate: float, step: int) -> None:
+    """One learning rate for all parameter groups.
+
+    Raises:
+        ValueError: if it is not finite, before a step with it ruins the weights.
+    """
+    if not math.isfinite(learning_rate):
+        raise ValueError(f"learning rate {learning_rate} at step {step}: set model.init_args.learning_rate")
     for group in optimizer.param_groups:
         group["lr"] = learning_rate

@@ -13,19 +13,19 @@ from lightning.pytorch.callbacks import Callback
 
 from dit.checkpoints import load_generator
 from dit.generation import SamplingSettings, choose_labels, generate_images
-from eqvae.autoencoders import LatentStatistics, load_autoencoder
+from eqvae.autoencoders import load_autoencoder
 from eqvae.data.images import to_uint8
 from eqvae.evaluation import create_extractor
 from eqvae.evaluation.feature_sets import images_to_feature_set, read_feature_set, write_feature_set
 from eqvae.evaluation.generation import feature_sets_to_generation_metrics
 from eqvae.evaluation.pictures import autoencoder_panel, image_grid, save_png
 from eqvae.files import write_atomically
-from eqvae.training.checkpoints import load_checkpoint
+from eqvae.training.checkpoints import load_checkpoint, newest_checkpoint
 from eqvae.training.cli import TrainCLI, allow_only_own_classes
 from twostage.analysis.resampling import resampled_distances
 from twostage.configs import NODE, fill_folders, flatten
 from twostage.graph.store import Progress
-from twostage.parts.training import Clock, ReportProgress, SaveAtSteps, checkpoint_at, newest_checkpoint
+from twostage.parts.training import Clock, ReportProgress, SaveAtSteps, checkpoint_at
 
 BATCH_SIZE = 100
 NUM_PANEL_IMAGES = 4
@@ -47,21 +47,15 @@ def _autoencoder(folder: Path, settings: dict[str, Any], inputs: dict[str, Path]
     callbacks = [ReportProgress(progress), Clock(folder), SaveAtSteps(folder, settings["at_steps"])]
     cli = _train_cli(folder, settings["config"], callbacks)
     if not (folder / "autoencoder").is_dir():
-        _fit(cli, _unfinished_checkpoint(folder, cli.trainer.max_steps))
+        _fit(cli, folder)
 
 
 def _snapshot(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progress: Progress) -> None:
     """The autoencoder as it was after some steps of a training: folder/autoencoder."""
     module, data = _loaded(folder, settings["config"])
-    module.load_state_dict(load_checkpoint(checkpoint_at(inputs["training"], settings["at_step"]))["state_dict"])
-    autoencoder, statistics = module.autoencoder.eval(), LatentStatistics()
-    with torch.no_grad():
-        for batch in data.sequential_loader("train", limit=module.num_normalization_images):
-            encoded = autoencoder.encode(batch["image"])
-            moments = (encoded.latents, 0 * encoded.latents) if module.quantized else (encoded.mean, encoded.std)
-            statistics.update(*moments)
-    autoencoder.normalization = statistics.normalization()
-    autoencoder.save_pretrained(folder / "autoencoder")
+    checkpoint = load_checkpoint(checkpoint_at(inputs["training"], settings["at_step"]))
+    module.load_state_dict(checkpoint["state_dict"])
+    module.export(data, folder / "autoencoder", checkpoint["global_step"])
 
 
 def _loaded(folder: Path, config: dict[str, Any]) -> tuple[Any, Any]:
@@ -88,7 +82,7 @@ def _generator(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], 
     """Train a generator: a checkpoint at each evaluation step."""
     callbacks = [ReportProgress(progress), Clock(folder), SaveAtSteps(folder, settings["at_steps"])]
     cli = _train_cli(folder, settings["config"], callbacks)
-    _fit(cli, newest_checkpoint(folder))
+    _fit(cli, folder)
 
 
 def _reference(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progress: Progress) -> None:
@@ -155,16 +149,12 @@ def _single_device_cli(folder: Path, config: dict[str, Any], callbacks: list[Cal
     return _train_cli(folder, config | {"trainer": config["trainer"] | single}, callbacks)
 
 
-def _fit(cli: TrainCLI, checkpoint: str | None) -> None:
-    cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=checkpoint)
-    if cli.trainer.global_step < cli.trainer.max_steps:
+def _fit(cli: TrainCLI, folder: Path) -> None:
+    """Train from the newest intact checkpoint of the node."""
+    newest = newest_checkpoint(folder / "checkpoints")
+    cli.train(newest.path and str(newest.path))
+    if max(newest.step, cli.trainer.global_step) < cli.trainer.max_steps:
         raise ValueError(f"training was stopped at step {cli.trainer.global_step} of {cli.trainer.max_steps}")
-
-
-def _unfinished_checkpoint(folder: Path, max_steps: int) -> str | None:
-    """The newest checkpoint, but none of a finished training: Lightning would skip it, and its export with it."""
-    last = newest_checkpoint(folder)
-    return last if last and load_checkpoint(last)["global_step"] < max_steps else None
 
 
 def _data_module(config: dict[str, Any]) -> LightningDataModule:

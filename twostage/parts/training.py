@@ -18,12 +18,6 @@ def checkpoint_at(folder: Path, step: int) -> Path:
     return folder / "checkpoints" / f"step={step:07d}.ckpt"
 
 
-def newest_checkpoint(folder: Path) -> str | None:
-    """The checkpoint that was written last, to resume a stopped run from."""
-    found = sorted((folder / "checkpoints").glob("*.ckpt"), key=lambda path: (path.stat().st_mtime_ns, path.name))
-    return str(found[-1]) if found else None
-
-
 class SaveAtSteps(Callback):
     """Saves a checkpoint right after each of these steps."""
 
@@ -31,7 +25,8 @@ class SaveAtSteps(Callback):
         self.folder, self.steps = folder, set(steps)
 
     def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
-        if trainer.global_step in self.steps and not checkpoint_at(self.folder, trainer.global_step).is_file():
+        if trainer.global_step in self.steps:
+            self.steps.remove(trainer.global_step)  # a step of several batches ends once
             trainer.save_checkpoint(checkpoint_at(self.folder, trainer.global_step))
 
 
