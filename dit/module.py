@@ -13,6 +13,7 @@ from dit.backbones.flops import num_multiply_adds, num_parameters
 from dit.backbones.maskgit import TokenTransformer
 from dit.backbones.transformer import DiT
 from dit.checkpoints import describe_generator
+from dit.decoder import choose_autoencoder
 from dit.objectives import Objective
 from eqvae.randomness import fold_keys, keyed_normal, keyed_uniform
 from eqvae.training.nonfinite import FiniteGuard, OnNonFinite
@@ -24,12 +25,14 @@ class GeneratorModule(lightning.LightningModule):
     """Trains a backbone with an objective; knows nothing of pictures.
 
     Time, noise and dropped labels of a sample are functions of (seed, position in the stream), so neither resuming
-    nor the number of devices changes them. The autoencoder is only named here, for whoever samples.
+    nor the number of devices changes them. The autoencoder is only named here, for whoever samples, and compared with
+    the cache before anything is learned.
 
     Args:
         backbone: `forward(x [B, C, h, w] (tokens: [B, h, w]), t [B], y [B], drop_labels [B]) -> prediction`.
         objective: what is learned (`dit.objectives`).
-        autoencoder: folder or hub id that made the latents; sampling decodes with it.
+        autoencoder: folder or hub id that made the latents; sampling decodes with it. Null: the one that the cache
+            names.
         learning_rate: of AdamW.
         betas: of AdamW.
         weight_decay: of AdamW.
@@ -46,7 +49,7 @@ class GeneratorModule(lightning.LightningModule):
         self,
         backbone: nn.Module,
         objective: Objective,
-        autoencoder: str | None = None,
+        autoencoder: str | dict[str, Any] | None = None,
         learning_rate: float = 1e-4,
         betas: tuple[float, float] = (0.9, 0.999),
         weight_decay: float = 0.0,
@@ -84,6 +87,7 @@ class GeneratorModule(lightning.LightningModule):
         for name, value in found.items():
             if config[name] != value:
                 raise ValueError(f"backbone.{name} is {config[name]}, the cache {data.cache_folder} has {value}")
+        self.autoencoder_source = choose_autoencoder(self.autoencoder_source, data.cache)
         if self.alignment is not None:
             self.alignment.connect(data, self.backbone.side)
 

@@ -104,7 +104,8 @@ class ExportingModule(lightning.LightningModule):
                 f"the run in {root} made {folder} of {origin['start']['source']}, the config names "
                 f"{self.start['source']}: name one of the two, or give another trainer.default_root_dir"
             )
-        rank_zero_info(f"autoencoder: {folder}, which the run in {root} exported at step {origin.get('num_steps')}")
+        step = f" at step {origin['num_steps']}" if "num_steps" in origin else ""
+        rank_zero_info(f"autoencoder: {folder}, which the run in {root} exported{step}")
         self.autoencoder = exported.to(self.device).eval()
 
     def _is_start(self, recorded: dict[str, Any] | None) -> bool:

@@ -12,6 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from eqvae.autoencoders import KLAutoencoder
+from eqvae.autoencoders.places import describe_place
 from eqvae.files import remove_leftovers, sha256_of_file, write_atomically
 from eqvae.latents.spec import LatentSpec
 from eqvae.randomness import keyed_normal
@@ -223,6 +224,7 @@ class LatentCacheWriter:
         finished = self._recover()
         self.shards = [finished[number] for number in sorted(finished)]
         manifest = self._identity | self._contents()
+        manifest["autoencoder"] = describe_place(self.autoencoder.source, self.folder)
         self._write(self.folder / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
         self._write_journal()
         for journal in self.folder.glob(".journal-*.json"):

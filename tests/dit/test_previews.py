@@ -1,5 +1,8 @@
 """Previews while training: pictures, a distance, and weights that do not notice."""
 
+import json
+import shutil
+
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -52,6 +55,9 @@ def test_previews_are_made_and_change_no_weight(cache, tmp_path):
 def test_what_previews_need_is_said(cache, tmp_path):
     with pytest.raises(ValueError, match="the reference has 8 pictures, not 1000"):
         SamplePreviews(reference=ShapesSource(8, 32))
-    run = stage_two(tmp_path, cache, {"model.init_args.autoencoder": "null"}, callbacks=[SamplePreviews()])
+    unnamed = shutil.copytree(cache, tmp_path / "unnamed")
+    manifest = json.loads((unnamed / "manifest.json").read_text())
+    (unnamed / "manifest.json").write_text(json.dumps(manifest | {"autoencoder": None}))
+    run = stage_two(tmp_path, unnamed, callbacks=[SamplePreviews()])
     with pytest.raises(ValueError, match=r"set model\.init_args\.autoencoder"):
         run.trainer.fit(run.model, run.datamodule)

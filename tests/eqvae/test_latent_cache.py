@@ -256,12 +256,12 @@ def test_manifest_missing_damaged_or_of_another_format(own):
 def test_spec_refuses_another_autoencoder_or_normalization(finished, autoencoder):
     spec = LatentCache(finished).spec
     spec.require_autoencoder(autoencoder, "the cache")
-    with pytest.raises(ValueError, match="the cache belongs to autoencoder") as error:
+    with pytest.raises(ValueError, match="the cache belongs to another autoencoder") as error:
         spec.require_autoencoder(tiny_autoencoder(seed=1), "the cache")
     assert "\n" not in str(error.value)
     renormalized = tiny_autoencoder()
     renormalized.normalization = Normalization((0.0,), (2.0,))
-    with pytest.raises(ValueError, match="disagree on the latent normalization"):
+    with pytest.raises(ValueError, match="its latent normalization is another"):
         spec.require_autoencoder(renormalized, "the cache")
 
 
