@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 from safetensors.torch import save
 from torch import Tensor
 
 from eqvae.files import remove_leftovers, sha256_of_file, write_atomically
 from eqvae.latents.reader import LatentCache, ShardedRows, read_manifest
 from eqvae.latents.writer import DTYPES, FORMAT_VERSION, MANIFEST, dataset_changes
+from eqvae.locks import OwnedLock
 
 FEATURE_SHARD_ROWS = 1000  # 0.8 GB of 256 tokens of 768 channels, with flips, in float16
 
@@ -38,11 +38,7 @@ class FeatureCacheWriter:
             raise ValueError(f"cache dtype {dtype!r} is unknown: use one of {', '.join(DTYPES)}")
         self.folder, self.dtype, self.shard_rows, self.dataset = Path(folder), dtype, shard_rows, dataset
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(self.folder / ".writer.lock")
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise ValueError(f"another process is writing the feature cache {self.folder}: wait for it") from None
+        self._lock = OwnedLock(self.folder / ".writer.lock", f"feature cache {self.folder}").acquire()
         remove_leftovers(self.folder)
         self._identity = {
             "format_version": FORMAT_VERSION,

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -15,6 +14,7 @@ from eqvae.autoencoders import KLAutoencoder
 from eqvae.autoencoders.places import describe_place
 from eqvae.files import remove_leftovers, sha256_of_file, write_atomically
 from eqvae.latents.spec import LatentSpec
+from eqvae.locks import OwnedLock
 from eqvae.randomness import keyed_normal
 
 FORMAT_VERSION = 1
@@ -76,11 +76,7 @@ class LatentCacheWriter:
         self.folder.mkdir(parents=True, exist_ok=True)
         suffix = f"-{rank}" if rank else ""
         self._journal = self.folder / f".journal{suffix}.json"
-        self._lock = FileLock(self.folder / f".writer{suffix}.lock")
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise ValueError(f"another process is writing the latent cache {self.folder}: wait for it") from None
+        self._lock = OwnedLock(self.folder / f".writer{suffix}.lock", f"latent cache {self.folder}").acquire()
         if rank == 0:
             remove_leftovers(self.folder)
         self._identity = {

@@ -198,7 +198,9 @@ def test_folder_of_another_cache_is_refused(own, autoencoder, change):
 
 def test_second_writer_is_refused(tmp_path, autoencoder):
     first = open_writer(tmp_path, autoencoder)
-    with pytest.raises(ValueError, match=r"^another process is writing .*: wait for it$"):
+    with pytest.raises(
+        ValueError, match=rf"^latent cache \S+ is in use by process {os.getpid()} on \S+, since .*: wait for it"
+    ):
         open_writer(tmp_path, autoencoder)
     abandon(first)
     abandon(open_writer(tmp_path, autoencoder))
