@@ -19,6 +19,7 @@ from dit.alignment.projectors import load_projector
 from dit.checkpoints import load_generator
 from dit.generation import require_autoencoder
 from eqvae.autoencoders import load_autoencoder
+from eqvae.commands import CommandParser, run_command
 from eqvae.data import ImageSource, open_source
 from eqvae.data.module import ImageBatches
 from eqvae.evaluation import METRIC_NAMES, ReconstructionMetrics, create_extractor
@@ -40,14 +41,13 @@ from eqvae.evaluation.tables import (
 from eqvae.files import write_atomically
 from eqvae.losses.perceptual import PERCEPTUAL_NAMES
 from eqvae.stream import SequentialBatches
-from eqvae.training.cli import run_command
 
 BATCH_SIZE = 100
 NUM_PANEL_IMAGES = 6
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, dest="command")
     reconstruction = _add(commands, "reconstruction", "PSNR, SSIM, perceptual and Fréchet distance of reconstructions")
     latents = _add(commands, "latents", "equivariance errors, dimension, rank, spectrum, scale of a latent space")
@@ -76,8 +76,7 @@ def main() -> None:
     _add_extractor(generation, several=False)
     generation.set_defaults(run=_generation)
     _add_alignment(commands)
-    arguments = parser.parse_args()
-    run_command(lambda: _run(arguments))
+    run_command(lambda: _run(parser.parse_args()))
 
 
 def _add_alignment(commands) -> None:

@@ -100,7 +100,7 @@ def test_documented_commands_are_read(command, monkeypatch, capsys):
         return
     if words[0] == "sample.py":
         with monkeypatch.context() as parsing:
-            parsing.setattr("sample.run_command", lambda command: None)
+            parsing.setattr("sample._run", lambda arguments: None)
             run(words, parsing)
         return
     with pytest.raises(SystemExit) as stop:

@@ -13,7 +13,7 @@ from dit.samplers import SAMPLERS
 from eqvae.autoencoders.loading import PACKAGED
 from eqvae.evaluation.features import METRIC_NAMES
 from eqvae.evaluation.generation import METRICS
-from eqvae.training.cli import TrainCLI, one_line
+from eqvae.training.cli import TrainCLI
 from twostage.configs import flatten, load_config, value_at
 from twostage.schema import Arm, Evaluation, Generator, Part, Start, Sweep, parts
 
@@ -114,17 +114,15 @@ def config_problems(sweep: Sweep) -> list[Problem]:
     found = []
     for key, part in parts(sweep).items():
         options = [f"--{name}={_text(value)}" for name, value in part.overrides.items()]
-        complaint = io.StringIO()
         with (
-            contextlib.redirect_stderr(complaint),
             contextlib.redirect_stdout(io.StringIO()),
             warnings.catch_warnings(action="ignore"),  # that this process has arguments of its own
+            contextlib.suppress(SystemExit),  # after printing the config
         ):
             try:
                 TrainCLI(["fit", "--config", part.config, *options, "--print_config"])
-            except SystemExit as stop:
-                if stop.code:
-                    found.append((key, f"{part.config} with its overrides: {one_line(complaint.getvalue())}"))
+            except ValueError as error:
+                found.append((key, f"{part.config} with its overrides: {error}"))
     return found
 
 

@@ -1,9 +1,7 @@
 """The command line of `train.py`: LightningCLI for both stages, with an allow-list and one-line errors."""
 
-import os
-import re
+import argparse
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import jsonargparse
@@ -13,9 +11,12 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.strategies import StrategyRegistry
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from omegaconf.errors import OmegaConfBaseException
 
+from eqvae.plain_yaml import require_plain_yaml
 from eqvae.training.checkpoints import AtomicCheckpointIO, checkpoint_step, load_checkpoint
 from eqvae.training.last_checkpoint import LastCheckpoint, checkpoint_folder
+from eqvae.training.parsing import explain
 from eqvae.training.resuming import ResumeExactly
 from eqvae.training.run_folder import RunFolder
 from eqvae.training.sharding import FullyShardedStrategy
@@ -33,8 +34,6 @@ ALLOWED_CLASSES = [
 ]
 
 StrategyRegistry.register("fsdp2", FullyShardedStrategy)
-
-CONSTRUCTOR_ERROR = r"Errors: - (?:Problem with given class_path )?(.*?)(?: - Expected a <class| Given value)"
 
 
 def allow_only_own_classes() -> None:
@@ -82,6 +81,25 @@ class TrainCLI(LightningCLI):
             args=args,
             run=run,
         )
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        return super().init_parser(exit_on_error=False, **kwargs)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Read the command line and its files.
+
+        Raises:
+            ValueError: one line with the key, what is wrong with it, and what is most like it.
+        """
+        words = sys.argv[1:] if args is None else args
+        for path in _config_files(words) if isinstance(words, list) else ():
+            require_plain_yaml(path)
+        subparsers = getattr(self, "_subcommand_parsers", {})
+        chosen = next((subparsers[word] for word in words if word in subparsers), parser)
+        try:
+            super().parse_arguments(parser, args)
+        except (argparse.ArgumentError, OmegaConfBaseException) as error:
+            raise ValueError(explain(str(error), chosen._option_string_actions)) from None
 
     def before_instantiate_classes(self) -> None:
         strategy = str(self._get(self.config, "trainer").strategy)
@@ -140,19 +158,12 @@ class TrainCLI(LightningCLI):
         """Nothing: Lightning would let hyperparameters in a checkpoint win over the command line, without a word."""
 
 
-def run_command(command: Callable[[], None]) -> None:
-    """Run a script's main; a user's error becomes one line and exit code 1. EQVAE_DEBUG=1 shows the traceback."""
-    try:
-        command()
-    except (ValueError, OSError) as error:
-        if os.environ.get("EQVAE_DEBUG"):
-            raise
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
-        sys.exit(1)
-
-
-def one_line(message: str) -> str:
-    """What went wrong, out of the parser's account of every type it tried when a constructor raised."""
-    message = " ".join(message.split())
-    found = re.findall(CONSTRUCTOR_ERROR, message)
-    return found[-1] if found else message
+def _config_files(words: list[str]) -> list[str]:
+    """Files that a command line names by `--config`."""
+    pairs = zip(words, [*words[1:], ""])
+    given = [
+        following if word in ("-c", "--config") else word.partition("=")[2]
+        for word, following in pairs
+        if word in ("-c", "--config") or word.startswith("--config=")
+    ]
+    return [path for path in given if path]

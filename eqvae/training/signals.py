@@ -1,10 +1,7 @@
 """Signals: a checkpoint at a step boundary, then the exit code that the signal calls for."""
 
 import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -13,6 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
+from eqvae.commands import AT_ONCE, exit_at_once, install_handlers
 from eqvae.stream import batches_per_step
 from eqvae.training.last_checkpoint import save_last
 
@@ -49,7 +47,7 @@ class SaveOnSignal(Callback):
         """Install the handlers, over Lightning's; Lightning restores the original ones when it tears down."""
         self._received = 0
         self._calls, self._interval, self._agreed = 0, 1, time.monotonic()
-        _install(dict.fromkeys(SIGNALS, self._receive))
+        install_handlers(dict.fromkeys(SIGNALS, self._receive))
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         precedence = 1 + SIGNALS.index(number)
@@ -68,12 +66,12 @@ class SaveOnSignal(Callback):
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """From now on end at once: the last step is saved, and what follows can be made from it."""
-        _install(_AT_ONCE)
+        install_handlers(AT_ONCE)
         if self.stop_requested:
             raise SystemExit(128 + SIGNALS[self._received - 1])
 
     def on_predict_start(self, trainer: Any, pl_module: Any) -> None:
-        _install({signal.SIGTERM: _exit})
+        install_handlers({signal.SIGTERM: exit_at_once})
 
     on_test_start = on_predict_start
 
@@ -109,27 +107,3 @@ class SaveOnSignal(Callback):
 def stop_requested(trainer: Any) -> bool:
     """Whether a run was told to end, for callbacks that do something long between two steps."""
     return any(callback.stop_requested for callback in trainer.callbacks if isinstance(callback, SaveOnSignal))
-
-
-@contextmanager
-def ending_at_once() -> Iterator[None]:
-    """SIGTERM and SIGINT end what runs meanwhile with 143 and 130, cleaning up; SIGUSR1 goes unheeded."""
-    before = _install(_AT_ONCE)
-    try:
-        yield
-    finally:
-        _install(before)
-
-
-def _install(handlers: dict[int, Any]) -> dict[int, Any]:
-    """Only the main thread may; returns the handlers from before."""
-    if threading.current_thread() is not threading.main_thread():
-        return {}
-    return {number: signal.signal(number, handler) for number, handler in handlers.items()}
-
-
-def _exit(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
-
-
-_AT_ONCE = {signal.SIGTERM: _exit, signal.SIGINT: _exit, signal.SIGUSR1: signal.SIG_IGN}

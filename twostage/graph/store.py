@@ -12,8 +12,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from eqvae.commands import one_line
 from eqvae.files import write_atomically
-from eqvae.training.cli import one_line
 from twostage.plan import Node
 
 DONE, FAILED, LOG, LOCK = "done.json", "failed.json", "log.txt", ".lock"
