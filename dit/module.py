@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor, nn
 
@@ -15,6 +16,7 @@ from dit.backbones.transformer import DiT
 from dit.checkpoints import describe_generator
 from dit.decoder import choose_autoencoder
 from dit.objectives import Objective
+from eqvae.latents import LatentSpec
 from eqvae.randomness import fold_keys, keyed_normal, keyed_uniform
 from eqvae.training.nonfinite import FiniteGuard, OnNonFinite
 from eqvae.training.schedules import Decay, learning_rate_factor, set_learning_rate
@@ -168,6 +170,16 @@ class GeneratorModule(lightning.LightningModule):
 
     def predict_step(self, *args: Any) -> None:
         raise ValueError("stage 2 has no predict: images come from sample.py --checkpoint")
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        recorded = checkpoint.get("generator", {}).get("latents")
+        if self.trainer.state.fn == TrainerFn.FITTING and recorded is not None:
+            data = self.trainer.datamodule
+            if LatentSpec.from_dict(recorded) != data.spec:
+                raise ValueError(
+                    f"data.init_args.cache {data.cache_folder} holds other latents than the run has learned so far "
+                    "(shape, autoencoder or normalization): a run cannot change them"
+                )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["generator"] = describe_generator(

@@ -121,8 +121,9 @@ class ExportingModule(lightning.LightningModule):
         checkpoint["start"] = self.start
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self.trainer.training and not self._is_start(checkpoint.get("start")):
+        recorded = checkpoint.get("start", self.start)
+        if self.trainer.training and all(self.start[name] != recorded[name] for name in recorded):
             raise ValueError(
-                f"model.init_args.autoencoder {checkpoint['start']['source']} -> {self.start['source']}: a run cannot "
-                "change what it started from; give another trainer.default_root_dir to start anew"
+                f"model.init_args.autoencoder {recorded['source']} -> {self.start['source']}: a run cannot change what "
+                "it started from; give another trainer.default_root_dir to start anew"
             )

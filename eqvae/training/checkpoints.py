@@ -86,16 +86,27 @@ def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
 
 
 def checkpoint_step(path: str | Path) -> int:
-    """Optimizer steps behind a checkpoint, without reading its weights.
+    """Optimizer steps behind a checkpoint.
 
     Raises:
-        ValueError: as of `load_checkpoint`, if it does not tell.
+        ValueError: as of `load_checkpoint`, or if it does not tell.
+    """
+    step = read_part(path, "global_step")
+    if not isinstance(step, int):
+        raise ValueError(f"checkpoint {path} is none of a training: it does not tell its step")
+    return step
+
+
+def read_part(path: str | Path, name: str) -> Any:
+    """One entry of a checkpoint, its tensors left on disk until they are looked at; None where there is none such.
+
+    Raises:
+        ValueError: as of `load_checkpoint`, if the file cannot be read.
     """
     try:
-        return _step(_mapped(path))
+        return _mapped(path).get(name)
     except Exception:  # a damaged pickle can raise anything
-        checkpoint = load_checkpoint(path)
-    raise ValueError(f"checkpoint {path} is none of a training: it holds {', '.join(map(str, list(checkpoint)[:5]))}")
+        return load_checkpoint(path).get(name)
 
 
 @dataclass(frozen=True)

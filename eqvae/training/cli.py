@@ -5,20 +5,24 @@ import sys
 from typing import Any
 
 import jsonargparse
+import torch
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.strategies import StrategyRegistry
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from omegaconf.errors import OmegaConfBaseException
 
+from eqvae.commands import one_line
 from eqvae.plain_yaml import require_plain_yaml
 from eqvae.training.checkpoints import AtomicCheckpointIO, checkpoint_step, load_checkpoint
 from eqvae.training.last_checkpoint import LastCheckpoint, checkpoint_folder
 from eqvae.training.parsing import explain
 from eqvae.training.resuming import ResumeExactly
 from eqvae.training.run_folder import RunFolder
+from eqvae.training.settings import require_resumable, require_same_network, settings_of
 from eqvae.training.sharding import FullyShardedStrategy
 from eqvae.training.signals import SaveOnSignal
 
@@ -102,20 +106,26 @@ class TrainCLI(LightningCLI):
             raise ValueError(explain(str(error), chosen._option_string_actions)) from None
 
     def before_instantiate_classes(self) -> None:
-        strategy = str(self._get(self.config, "trainer").strategy)
+        strategy, accelerator = (str(self._get(self.config, "trainer")[name]) for name in ("strategy", "accelerator"))
         if strategy.startswith("fsdp") and strategy != "fsdp2":
             raise ValueError(f"trainer.strategy {strategy}: moving averages cannot be sharded by it; use fsdp2")
+        if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+            raise ValueError(f"trainer.accelerator {accelerator}: torch finds none here; set it to cpu or auto")
         self.resume = self.overwrite = False
         if self.subcommand == "fit":  # of this start alone: the config that is saved must not repeat them
             config = self.config.fit
             self.resume, self.overwrite, config.resume, config.overwrite = config.resume, config.overwrite, False, False
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        trainer = super().instantiate_trainer(**kwargs)
+        self._dump_config()
+        try:
+            trainer = super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, ValueError) as error:
+            raise ValueError(f"trainer: {one_line(str(error))}") from None
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(checkpoint_folder(trainer))
-        trainer.callbacks += [ResumeExactly(), LastCheckpoint(), SaveOnSignal()]
+        trainer.callbacks += [ResumeExactly(settings_of(self.config_dump)), LastCheckpoint(), SaveOnSignal()]
         return trainer
 
     def fit(self, model: Any = None, datamodule: Any = None, ckpt_path: str | None = None, **options: Any) -> None:
@@ -133,9 +143,12 @@ class TrainCLI(LightningCLI):
         """Train from a checkpoint to `max_steps`; of a training that is there already, only make what it ends with.
 
         Raises:
-            ValueError: naming a checkpoint that is damaged, or has more steps than that.
+            ValueError: naming a checkpoint that is damaged, of another network, or has more steps than that; and a
+                setting that cannot change.
         """
         steps = checkpoint_step(checkpoint) if checkpoint else 0
+        for change in require_resumable(checkpoint, settings_of(self.config_dump), self.model) if checkpoint else ():
+            rank_zero_info(f"changed: {change}")
         if steps > self.trainer.max_steps:
             raise ValueError(f"{checkpoint} has {steps} steps, trainer.max_steps is {self.trainer.max_steps}: raise it")
         if steps < self.trainer.max_steps:
@@ -146,6 +159,12 @@ class TrainCLI(LightningCLI):
             self.model.load_state_dict(load_checkpoint(checkpoint)["state_dict"])
             self.model.to(self.trainer.strategy.root_device)
             self.model.export(self.datamodule, RunFolder.of(self.trainer, self.model).exported, steps)
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        options = super()._prepare_subcommand_kwargs(subcommand)
+        if subcommand != "fit" and options.get("ckpt_path"):
+            require_same_network(options["ckpt_path"], self.model)
+        return options
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
