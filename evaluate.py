@@ -134,6 +134,8 @@ def _autoencoders(arguments: argparse.Namespace) -> dict:
     measure = _reconstruction if arguments.command == "reconstruction" else _latents
     source = open_source(arguments.data, arguments.image_size)
     autoencoders = {name: load_autoencoder(name).freeze().to(arguments.device) for name in arguments.autoencoder}
+    for autoencoder in autoencoders.values():
+        autoencoder.require_image_size(arguments.image_size, "--image-size")
     results = [measure(autoencoder, source, arguments) for autoencoder in autoencoders.values()]
     results = [{"autoencoder": name} | each for name, each in zip(autoencoders, results, strict=True)]
     if arguments.picture:

@@ -61,9 +61,9 @@ def one_line(message: str) -> str:
 
 
 def _is_ours(error: BaseException) -> bool:
-    """Whether an error was raised by this project's code, which says in it what to do."""
+    """Whether this project's code raised an error itself, and says in it what to do."""
     frames = traceback.extract_tb(error.__traceback__)
-    if not frames:
+    if not frames or not (frames[-1].line or "raise").startswith("raise"):
         return False
     path = Path(frames[-1].filename).resolve()
     return path.is_relative_to(ROOT) and (path.parent == ROOT or path.relative_to(ROOT).parts[0] in OURS)

@@ -128,6 +128,8 @@ class AutoencoderModule(ExportingModule):
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
+        for split, source in getattr(self.trainer.datamodule, "sources", {}).items():
+            self.autoencoder.require_image_size(source[0][0].shape[-1], f"data.init_args.{split}: image_size")
         if str(self.trainer.precision).startswith("16"):
             raise ValueError(
                 f"trainer.precision {self.trainer.precision}: float16 overflows in losses summed over pixels; "

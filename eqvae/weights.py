@@ -7,11 +7,14 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
+
+from eqvae.network import is_reachable
 
 CONNECTION_SECONDS = 5.0
 TORCH_ERRORS = (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile)
@@ -20,7 +23,7 @@ TORCH_ERRORS = (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile
 def load_weights(url: str, local_file: str | None, option: str) -> dict[str, Tensor]:
     """A state dict from `local_file`, or from the hub cache, or from `url` (its name ends in the start of its sha256).
 
-    Nothing is unpickled but tensors. A connection that stalls is given up after five seconds.
+    Nothing is unpickled but tensors. A server that does not answer, or stalls, is given up after seconds.
 
     Args:
         option: the setting that takes a local file, named in every error.
@@ -32,6 +35,9 @@ def load_weights(url: str, local_file: str | None, option: str) -> dict[str, Ten
         if local_file is not None:
             weights = torch.load(local_file, map_location="cpu", weights_only=True)
         else:
+            cached = Path(torch.hub.get_dir(), "checkpoints", Path(urlsplit(url).path).name)
+            if not cached.is_file() and not is_reachable(url):
+                raise OSError(f"{urlsplit(url).hostname} does not answer")
             with _connection_timeout(CONNECTION_SECONDS):
                 weights = torch.hub.load_state_dict_from_url(
                     url, map_location="cpu", progress=False, check_hash=True, weights_only=True

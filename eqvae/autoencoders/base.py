@@ -37,6 +37,18 @@ class Autoencoder(nn.Module):
         """Image side over latent side."""
         return 2 ** (len(self.model.config.block_out_channels) - 1)
 
+    def require_image_size(self, size: int, key: str) -> None:
+        """Refuse images whose side is no multiple of that of a latent: decoded, they would have another one.
+
+        Raises:
+            ValueError: naming the option, and the two nearest sides that are.
+        """
+        factor = self.downsampling_factor
+        if size % factor:
+            below = size - size % factor
+            near = " or ".join(str(each) for each in (below, below + factor) if each)
+            raise ValueError(f"{key} {size} is no multiple of {factor}, as this autoencoder needs it: use {near}")
+
     @property
     def last_layer(self) -> Tensor:
         """Weight of the decoder's last convolution, where the adaptive weight compares gradients."""

@@ -1,6 +1,9 @@
 """The one way to an autoencoder, wherever it lies."""
 
+import os
+import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 
@@ -16,9 +19,12 @@ from eqvae.autoencoders.ldm import load_single_file
 from eqvae.autoencoders.normalization import Normalization
 from eqvae.autoencoders.padding import known_to_config, set_padding_mode
 from eqvae.autoencoders.vq import VQAutoencoder
+from eqvae.network import quick_hub
 
 PACKAGED = files("eqvae.autoencoders") / "pretrained"
 FILE_SUFFIXES = (".safetensors", ".ckpt", ".pt")  # of files; no hub id ends so
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(/[\w.-]+)*")
+RUNS = "runs"  # the folder below which every shipped config works
 SOURCE_KEYS = {"source", "config", "padding_mode"}
 
 
@@ -104,17 +110,45 @@ def _load_folder(folder: Path) -> KLAutoencoder | VQAutoencoder:
 
 
 def _load_hub(name: str) -> KLAutoencoder | VQAutoencoder:
-    known = ", ".join(sorted(entry.name for entry in PACKAGED.iterdir() if entry.is_dir()))
-    hint = f"give a folder, a file, a hub id (owner/name or owner/name/subfolder) or a packaged one ({known})"
-    if name.startswith((".", "/", "~")) or name.endswith(FILE_SUFFIXES) or not name:
-        raise ValueError(f"no autoencoder at {name!r}: {hint}")
+    known = sorted(entry.name for entry in PACKAGED.iterdir() if entry.is_dir())
+    hint = f"a folder, a file, a hub id (owner/name or owner/name/subfolder) or a packaged one ({', '.join(known)})"
+    if not is_hub_id(name):
+        alike = _nearest_path(name) or next(iter(get_close_matches(name, known, n=1)), None)
+        raise ValueError(f"no autoencoder at {name!r}: " + (f"did you mean {alike}?" if alike else f"give {hint}"))
     repository, subfolder = "/".join(name.split("/")[:2]), "/".join(name.split("/")[2:]) or None
-    model = _from_pretrained(repository, f"autoencoder {name!r} cannot be had, {hint}", subfolder=subfolder)
-    try:
-        path = Path(hf_hub_download(repository, RECORD, subfolder=subfolder))
-    except EntryNotFoundError:  # most autoencoders on the hub were not exported here
-        return _wrap(model)
+    options = "model.init_args.autoencoder, --autoencoder, or start.autoencoder of a sweep"
+    with quick_hub() as answers:
+        hub = "the hub" if answers else "the hub, which does not answer, nor from its cache"
+        problem = f"autoencoder {name!r} cannot be had from {hub}: give a local folder or file ({options})"
+        model = _from_pretrained(repository, problem, subfolder=subfolder)
+        try:
+            path = Path(hf_hub_download(repository, RECORD, subfolder=subfolder))
+        except EntryNotFoundError:  # most autoencoders on the hub were not exported here
+            return _wrap(model)
     return _wrap(model, Normalization.load(path.parent))
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name is one that the hub may have: of its form, and no path here that was mistyped.
+
+    What begins with a folder that is here, or with `runs`, is meant as a path.
+    """
+    first = name.split("/")[0]
+    return (
+        bool(HUB_ID.fullmatch(name)) and not name.endswith(FILE_SUFFIXES) and first != RUNS and not Path(first).exists()
+    )
+
+
+def _nearest_path(name: str) -> str | None:
+    """The path that is here and most like one that is not; None where nothing is like it."""
+    path = Path(name)
+    parent = next((folder for folder in path.parents if folder.exists()), path)
+    wanted, *rest = path.relative_to(parent).parts or (".",)
+    entries = [entry.name for entry in parent.iterdir()] if parent.is_dir() and os.access(parent, os.R_OK) else []
+    for alike in get_close_matches(wanted, entries, n=3):
+        if (found := Path(parent, alike, *rest)).exists():
+            return str(found)
+    return None
 
 
 def _from_pretrained(

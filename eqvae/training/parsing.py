@@ -20,7 +20,7 @@ ONE_OF = re.compile(r"Expected a typing\.Literal\[(.+)\]")
 CLASS_NAME = re.compile(r"<class '(.+?)'>")
 GIVEN = re.compile(r"Given value: (.*)")
 ACCOUNT = ("Does not validate", "Subtypes", "Subclass types", "Errors", "Expected", "Given value", "Not a valid")
-CLASS_ENTRIES = {"class_path", "init_args"}
+CLASS_ENTRIES = {"class_path", "init_args", "dict_kwargs"}
 PACKAGES = ("eqvae", "dit")
 
 
@@ -33,6 +33,9 @@ def explain(message: str, options: Iterable[str]) -> str:
     """
     lines = [line.strip(" -") for line in message.splitlines()]
     values = [given[1] for line in lines if (given := GIVEN.match(line))]
+    first = LEVEL.match(message)
+    if first and values and (entry := _unknown_entry(first[1], _literal(values[-1]))):
+        return entry
     keys, class_path, choices = [], None, []
     for line in lines:
         if level := LEVEL.match(line):
@@ -52,7 +55,7 @@ def explain(message: str, options: Iterable[str]) -> str:
             return _wrong_value(key, given[1], choices, "")
         if class_path and line and not line.startswith(ACCOUNT):
             return f"{key}: {_reworded(line)}"
-    return _unknown_entry(keys, values) or explain_arguments(lines[0] if len(keys) == 0 else message, options)
+    return explain_arguments(message if keys else lines[0], options)
 
 
 def _places(keys: list[str], value: str) -> tuple[str, str]:
@@ -79,13 +82,14 @@ def _literal(value: str) -> Any:
         return None
 
 
-def _unknown_entry(keys: list[str], values: list[str]) -> str | None:
-    """Of what is no class: the entry beside `class_path` and `init_args` that makes it none."""
-    node = _literal(values[-1]) if values else None
-    for key in node if isinstance(node, dict) and "class_path" in node else ():
-        if key not in CLASS_ENTRIES:
-            return f"{keys[-1]}.{key} is unknown: {nearest(key, sorted(CLASS_ENTRIES))}"
-    return None
+def _unknown_entry(key: str, node: Any) -> str | None:
+    """What stands beside `class_path` and `init_args` of a class, or of one within it, and does not belong there."""
+    if not isinstance(node, dict):
+        return None
+    for name in node if "class_path" in node else ():
+        if name not in CLASS_ENTRIES:
+            return f"{key}.{name} is unknown: {nearest(name, sorted(CLASS_ENTRIES))}"
+    return next(filter(None, (_unknown_entry(f"{key}.{name}", inner) for name, inner in node.items())), None)
 
 
 def _literals(line: str) -> list[str]:
@@ -96,8 +100,11 @@ def _literals(line: str) -> list[str]:
 def _unknown_option(key: str, group: str | None, name: str, class_path: str | None, options: Iterable[str]) -> str:
     if class_path is not None:
         return f"{key}.{name} is unknown: {nearest(name, _parameters(class_path))}"
-    name = f"{group}.{name}" if group else name
-    return f"{name} is unknown: {nearest(name, [option.lstrip('-') for option in options])}"
+    name, known = f"{group}.{name}" if group else name, [option.lstrip("-") for option in options]
+    groups = {option.split(".")[0] for option in known}
+    if name.split(".")[0] not in groups:
+        name, known = name.split(".")[0], sorted(groups)
+    return f"{name} is unknown: {nearest(name, known)}"
 
 
 def _wrong_value(key: str, value: str, choices: list[str], kind: str) -> str:

@@ -104,7 +104,7 @@ def test_statistics_are_those_of_posterior_samples():
     torch.testing.assert_close(normalized.std((0, 2, 3)), torch.ones(2), rtol=0, atol=0.02)
 
 
-@pytest.mark.parametrize("source", ["no/such/folder", "/absent", "./absent", ""])
+@pytest.mark.parametrize("source", ["/absent", "./absent", ""])
 def test_unknown_source(source):
     with pytest.raises(ValueError, match="shapes-f4c8") as error:
         load_autoencoder(source)
