@@ -22,6 +22,7 @@ from dit.checkpoints import load_generator
 from dit.generation import require_autoencoder
 from eqvae.autoencoders import load_autoencoder
 from eqvae.autoencoders.families import FAMILIES
+from eqvae.commands import CommandParser, run_command
 from eqvae.data import ImageSource, find_unreadable, open_source
 from eqvae.data.encoded import EncodedSource
 from eqvae.data.module import ImageBatches
@@ -47,14 +48,13 @@ from eqvae.losses.perceptual import PERCEPTUAL_NAMES
 from eqvae.ranges import require_number
 from eqvae.selection import describe_selection
 from eqvae.stream import SequentialBatches
-from eqvae.training.cli import run_command
 
 BATCH_SIZE = 100
 NUM_PANEL_IMAGES = 6
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, dest="command")
     reconstruction = _add(commands, "reconstruction", "PSNR, SSIM, perceptual and Fréchet distance of reconstructions")
     latents = _add(commands, "latents", "equivariance errors, dimension, rank, spectrum, scale of a latent space")
@@ -89,8 +89,7 @@ def main() -> None:
     generation.set_defaults(run=_generation)
     _add_alignment(commands)
     _add_images(commands)
-    arguments = parser.parse_args()
-    run_command(lambda: _run(arguments))
+    run_command(lambda: _run(parser.parse_args()))
 
 
 def _add_alignment(commands) -> None:
@@ -175,6 +174,8 @@ def _autoencoders(arguments: argparse.Namespace) -> dict:
         name: load_autoencoder(name, config=configs.get(name)).freeze().to(arguments.device)
         for name in arguments.autoencoder
     }
+    for autoencoder in autoencoders.values():
+        autoencoder.require_image_size(arguments.image_size, "--image-size")
     results = [measure(autoencoder, source, arguments) for autoencoder in autoencoders.values()]
     results = [{"autoencoder": name} | each for name, each in zip(autoencoders, results, strict=True)]
     if arguments.picture:
