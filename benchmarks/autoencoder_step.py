@@ -12,9 +12,9 @@ import lightning
 import torch
 from measure import DTYPES, CountFlops, describe_device, matmul_peak_tflops, report, time_in_turns
 
+from eqvae.commands import run_command
 from eqvae.losses import AdversarialLoss, ReconstructionLoss
 from eqvae.module import AutoencoderModule
-from eqvae.training.cli import run_command
 
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed"}
 

@@ -14,10 +14,10 @@ import torch
 from measure import describe_device, report, time_in_turns
 from PIL import Image
 
+from eqvae.commands import run_command
 from eqvae.data import FolderSource, ImageDataModule, ShapesSource
 from eqvae.losses import ReconstructionLoss
 from eqvae.module import AutoencoderModule
-from eqvae.training.cli import run_command
 
 
 def main() -> None:

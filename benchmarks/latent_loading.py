@@ -15,8 +15,8 @@ from measure import describe_device, report
 
 from dit.data import LatentDataModule
 from eqvae.autoencoders import Normalization
+from eqvae.commands import run_command
 from eqvae.latents import LatentCacheWriter
-from eqvae.training.cli import run_command
 
 
 def main() -> None:
@@ -81,6 +81,8 @@ def _write_cache(folder: Path, arguments: argparse.Namespace) -> None:
 
 class _RandomAutoencoder:
     """Random moments in place of an encoder."""
+
+    source = None  # no folder that a generator could take it from
 
     def __init__(self, shape: tuple[int, int, int]):
         self.shape, self.normalization, self.downsampling_factor = shape, Normalization(), 8

@@ -14,7 +14,7 @@ from train_step import load_reference
 from dit.backbones.flops import num_multiply_adds
 from dit.checkpoints import Generator
 from dit.generation import SamplingSettings, generate_latents
-from eqvae.training.cli import run_command
+from eqvae.commands import run_command
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from dit.backbones.flops import num_multiply_adds, num_parameters
 from dit.module import GeneratorModule
-from eqvae.training.cli import run_command
+from eqvae.commands import run_command
 
 BACKWARD_FACTOR = 3  # a training step costs a forward pass and twice that for the backward
 

@@ -78,7 +78,7 @@ def transformed_pairs(
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Per probe of the paper T E(x) and E(T x), both [N, C, h, w], of images [N, 3, H, W] with latents E(x)."""
     pairs = {}
-    for name, transform in measured_transforms(latents.shape[-1]).items():
+    for name, transform in measured_transforms(tuple(latents.shape[-2:])).items():
         expected = [autoencoder.encode(transform(batch)).mean for batch in images.split(batch_size)]
         pairs[name] = (transform(latents), torch.cat(expected))
     return pairs

@@ -18,8 +18,8 @@ import torch
 from omegaconf import OmegaConf
 
 from eqvae.autoencoders import load_autoencoder
+from eqvae.commands import run_command
 from eqvae.data import open_source, to_float
-from eqvae.training.cli import run_command
 from studies.start_measures import measure_start
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -113,11 +113,11 @@ MISTAKES = [
         "model.init_args.learnin_rate is unknown: did you mean learning_rate?",
     ),
     (GENERATOR, "--trainr.max_steps=3", "--trainr.max_steps is unknown: did you mean --trainer.max_steps?"),
-    (GENERATOR, "--data.init_args.batch_size=abc", "data.init_args.batch_size: abc is no int"),
+    (GENERATOR, "--data.init_args.global_batch_size=abc", "data.init_args.global_batch_size: abc is no int"),
     (
         GENERATOR,
         "--model.decay=cosin",
-        "decay: cosin is none of constant, cosine: did you mean cosine?",
+        "decay: cosin is none of constant, cosine, cosine_in_last_tenth: did you mean cosine?",
     ),
     (
         GENERATOR,

@@ -1,6 +1,5 @@
 """Previews while training: pictures, a distance, and weights that do not notice."""
 
-import json
 import os
 import shutil
 import signal
@@ -13,6 +12,7 @@ from PIL import Image
 from dit.generation import SamplingSettings, generate_images
 from dit.previews import SamplePreviews
 from eqvae.data import ShapesSource
+from eqvae.hashes import read_json, write_json
 from eqvae.selection import evenly_spaced
 from tests.tiny import stage_two
 
@@ -68,8 +68,8 @@ def test_what_previews_need_is_said(cache, tmp_path):
     with pytest.raises(ValueError, match="the reference has 8 pictures, not 1000"):
         SamplePreviews(reference=ShapesSource(8, 32))
     unnamed = shutil.copytree(cache, tmp_path / "unnamed")
-    manifest = json.loads((unnamed / "manifest.json").read_text())
-    (unnamed / "manifest.json").write_text(json.dumps(manifest | {"autoencoder": None}))
+    write_json(unnamed / "manifest.json", read_json(unnamed / "manifest.json") | {"autoencoder": None})
+    shutil.copytree(cache.with_name("latents-validation"), tmp_path / "unnamed-validation")
     run = stage_two(tmp_path, unnamed, callbacks=[SamplePreviews()])
     with pytest.raises(ValueError, match=r"set model\.init_args\.autoencoder"):
         run.trainer.fit(run.model, run.datamodule)
@@ -90,6 +90,6 @@ def test_previews_do_not_keep_a_run_from_ending(cache, tmp_path, monkeypatch):
     run = stage_two(tmp_path, cache, callbacks=[previews])
     with pytest.raises(SystemExit):
         run.trainer.fit(run.model, run.datamodule)
-    assert drawn == [1]
+    assert len(drawn) == 1
     assert run.trainer.global_step == 2
     assert not (tmp_path / "previews").exists()

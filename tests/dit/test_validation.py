@@ -1,6 +1,5 @@
 """Held-out validation of stage 2: its own cache, the same noise and times in every run, losses by time."""
 
-import json
 import shutil
 
 import pytest
@@ -9,6 +8,7 @@ from lightning.pytorch.callbacks import Callback
 
 from dit.objectives import Diffusion, Flow, MaskedTokens
 from dit.validation import NUM_STRATA, ValidationLoss, stratified
+from eqvae.hashes import read_json, write_json
 from eqvae.latents import LatentCache
 from tests.tiny import STAGE_ONE, stage_two
 
@@ -25,13 +25,13 @@ def validate(folder, cache, overrides=None, step="validate"):
     return metrics
 
 
-def edited(source, folder, **changes):
-    """A copy of a cache with other entries in its manifest: of the latents, or of the dataset."""
+def edited(source, folder, changes):
+    """A copy of a cache with other entries in its manifest: of a part, or at the top (None)."""
     shutil.copytree(source, folder)
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = read_json(folder / "manifest.json")
     for part, entries in changes.items():
-        manifest[part].update(entries)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+        (manifest[part] if part else manifest).update(entries)
+    write_json(folder / "manifest.json", manifest)
     return folder
 
 
@@ -169,12 +169,15 @@ def test_without_a_validation_cache(cache, tmp_path):
 
 def test_latents_of_another_space_are_refused(cache, tmp_path):
     cases = {
-        "autoencoder fingerprint": {"latents": {"autoencoder_fingerprint": "0" * 64}},
+        "autoencoder fingerprint": {
+            "latents": {"autoencoder_fingerprint": "0" * 64},
+            None: {"autoencoder_fingerprint": "0" * 64},
+        },
         "normalization": {"latents": {"normalization": {"shift": [0.0], "scale": [2.0]}}},
-        "classes": {"dataset": {"class_names": ["a", "b"]}},
+        "classes": {"dataset": {"class_names": list("abcdefghij")}},
     }
     for number, (what, changes) in enumerate(cases.items()):
-        other = edited(held_out(cache), tmp_path / str(number), **changes)
+        other = edited(held_out(cache), tmp_path / str(number), changes)
         for start in ("validate", "fit"):
             cli = stage_two(tmp_path, cache, {"data.init_args.validation_cache": other})
             with pytest.raises(ValueError, match=rf"{other} has another {what} than {cache}"):

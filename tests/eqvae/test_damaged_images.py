@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 import evaluate
+from eqvae.commands import run_command
 from eqvae.data import (
     FolderSource,
     ImageDataModule,
@@ -26,7 +27,6 @@ from eqvae.data import (
     open_image,
 )
 from eqvae.data import encoded as reading
-from eqvae.training.cli import run_command
 from tests.eqvae.test_pictures import encoded
 from tests.tiny import stage_one
 

@@ -181,7 +181,7 @@ def test_a_fresh_transform_for_the_critic_changes_what_it_sees():
 class Equivariant(torch.nn.Module):
     """Mixes channels, hence commutes with every transform; counts what it encodes."""
 
-    latent_channels, downsampling_factor, num_encoded = 3, 1, 0
+    latent_channels, downsampling_factor, num_encoded, source = 3, 1, 0, None
 
     def __init__(self):
         super().__init__()
@@ -193,6 +193,9 @@ class Equivariant(torch.nn.Module):
 
     def decode(self, latents):
         return self.mixing.decode(latents)
+
+    def fingerprint(self):
+        return ""
 
 
 class ModuleAtStep(AutoencoderModule):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load
 
+from eqvae.hashes import read_json, write_json
 from eqvae.precision import encoding
 from tests.tiny import stage_one
 
@@ -49,10 +50,11 @@ def test_another_encoding_precision_is_recorded_and_never_mixed(tmp_path):
 def test_a_cache_that_does_not_tell_its_precision_is_not_gone_on_with(tmp_path):
     predict(tmp_path)
     journal = tmp_path / "latents" / ".journal.json"
-    recorded = json.loads(journal.read_text())
+    recorded = read_json(journal)
     del recorded["identity"]["encoding_precision"]
-    journal.write_text(json.dumps(recorded))
-    with pytest.raises(ValueError, match="another encoding_precision"):
+    write_json(journal, recorded)
+    (tmp_path / "latents" / "manifest.json").unlink()
+    with pytest.raises(ValueError, match="encoding_precision is missing"):
         predict(tmp_path)
 
 

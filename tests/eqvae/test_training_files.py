@@ -205,6 +205,7 @@ def test_a_published_recipe_trains_from_such_a_checkpoint(checkpoint, tmp_path):
         "data.init_args.train": "{class_path: eqvae.data.ShapesSource, init_args: {num_images: 40, image_size: 32}}",
         "data.init_args.validation": "null",
         "data.init_args.num_workers": 0,
+        "data.init_args.crop": "center",
     }
     quiet = {"enable_progress_bar": False, "enable_model_summary": False}
     args = ["--config", "configs/eqvae/eq-vae-released.yaml", *options(small)]

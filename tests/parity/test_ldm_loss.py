@@ -55,6 +55,7 @@ def case(name, monkeypatch):
         base_channels=len(tensors["discriminator/main.0.weight"]),
     )
     autoencoder = torch.nn.Module()  # only its last layer takes part
+    autoencoder.source, autoencoder.fingerprint = None, lambda: ""
     autoencoder.last_layer = torch.nn.Parameter(tensors["last_weight"].clone())
     monkeypatch.setattr("eqvae.module.load_autoencoder", lambda source, seed: autoencoder)
     module = ModuleAtStep({}, None, reconstruction, adversarial, kl_weight=config["kl_weight"])

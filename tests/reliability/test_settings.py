@@ -38,7 +38,7 @@ APPLIED = [
     ("model.init_args.weight_decay", "0.0", "0.1", lambda cli, group: group["weight_decay"] == 0.1),
     ("model.init_args.warmup_steps", "20", "40", lambda cli, group: group["lr"] == pytest.approx(0.002 * 6 / 40)),
     ("model.init_args.seed", "0", "1", lambda cli, group: cli.model.seed == 1),
-    ("data.init_args.batch_size", "4", "8", lambda cli, group: cli.datamodule.batch_size == 8),
+    ("data.init_args.global_batch_size", "4", "8", lambda cli, group: cli.datamodule.global_batch_size == 8),
     ("data.init_args.seed", "0", "1", lambda cli, group: cli.datamodule.seed == 1),
     ("data.init_args.flip", "True", "False", lambda cli, group: not cli.datamodule.flip),
     ("trainer.precision", "32-true", "bf16-mixed", lambda cli, group: cli.trainer.precision == "bf16-mixed"),

@@ -28,7 +28,7 @@ TINY = {
     "model.init_args.autoencoder": TINY_AUTOENCODER,
     "model.init_args.num_normalization_images": 8,
     "data.init_args.train.init_args": {"num_images": 16, "image_size": 16},
-    "data.init_args.batch_size": 4,
+    "data.init_args.global_batch_size": 4,
 }
 
 
@@ -162,7 +162,7 @@ def test_settings_lie_on_each_other(tmp_path):
     table = write_table(tmp_path, "  - {name: a, base: tiny, set: {trainer.max_steps: 7}}\n")
     config = candidate_config(table, table["candidates"][0], tmp_path)
     assert config.trainer.max_steps == 7
-    assert config.data.init_args.batch_size == 4
+    assert config.data.init_args.global_batch_size == 4
     assert config.trainer.default_root_dir == str(tmp_path / "a")
 
 
