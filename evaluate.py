@@ -1,4 +1,5 @@
 """Metrics: `evaluate.py reconstruction|latents|generation|alignment ...`; prints a table and can save it as JSON.
+`evaluate.py images` looks for images that cannot be read.
 
 Pictures are given as `shapes:COUNT[:SEED]` (procedural), a folder, a parquet file or glob, an .npz of the ADM layout
 (arr_0 [N, H, W, 3]; as a reference also mu, sigma, mu_s, sigma_s), or (generation) the output folder of sample.py.
@@ -11,22 +12,24 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from dit.alignment import ENCODERS, Encoder
-from dit.alignment.measure import EvenlySpaced, measure_alignment, save_alignment_picture
+from dit.alignment.measure import measure_alignment, save_alignment_picture
 from dit.alignment.projectors import load_projector
 from dit.checkpoints import load_generator
 from dit.generation import require_autoencoder
 from eqvae.autoencoders import load_autoencoder
 from eqvae.autoencoders.families import FAMILIES
-from eqvae.data import ImageSource, open_source
+from eqvae.data import ImageSource, find_unreadable, open_source
+from eqvae.data.encoded import EncodedSource
 from eqvae.data.module import ImageBatches
 from eqvae.evaluation import METRIC_NAMES, ReconstructionMetrics, create_extractor
 from eqvae.evaluation.autoencoder import LatentMetrics
 from eqvae.evaluation.feature_sets import images_to_feature_set
 from eqvae.evaluation.generation import feature_sets_to_generation_metrics
-from eqvae.evaluation.inputs import first_images, open_samples, picture_batches, reference_to_feature_set
+from eqvae.evaluation.inputs import few_images, open_samples, picture_batches, reference_to_feature_set
 from eqvae.evaluation.pictures import autoencoder_panels, save_png
 from eqvae.evaluation.quantization import images_to_latents
 from eqvae.evaluation.tables import (
@@ -40,6 +43,7 @@ from eqvae.evaluation.tables import (
 )
 from eqvae.files import write_atomically
 from eqvae.losses.perceptual import PERCEPTUAL_NAMES
+from eqvae.selection import describe_selection
 from eqvae.stream import SequentialBatches
 from eqvae.training.cli import run_command
 
@@ -79,6 +83,7 @@ def main() -> None:
     _add_extractor(generation, several=False)
     generation.set_defaults(run=_generation)
     _add_alignment(commands)
+    _add_images(commands)
     arguments = parser.parse_args()
     run_command(lambda: _run(arguments))
 
@@ -105,11 +110,22 @@ def _add_alignment(commands) -> None:
     alignment.set_defaults(run=_alignment)
 
 
+def _add_images(commands) -> None:
+    text = "decode every image and name those that cannot be read; exit code 1 if there are any"
+    sub = commands.add_parser("images", help=text, description=text)
+    sub.add_argument("--data", required=True, help="images: folder, parquet or tar file or glob")
+    sub.add_argument("--image-size", type=int, default=256, help="side after the centre crop (default %(default)s)")
+    sub.add_argument("--num-threads", type=int, help="that decode side by side (default: one per processor)")
+    sub.add_argument("--output", help="JSON file for what was found (default: printed only)")
+    sub.set_defaults(run=_images_readable)
+
+
 def _add(commands, name: str, text: str, num_images: int | None = None) -> argparse.ArgumentParser:
-    """A command; with `num_images` it reads so many, evenly spaced, and otherwise all."""
+    """A command that reads `num_images` images by default, or all."""
     sub = commands.add_parser(name, help=text, description=text)
-    which = "read only the first so many (default all)" if num_images is None else "evenly spaced (default %(default)s)"
-    sub.add_argument("--num-images", type=int, default=num_images, help=which)
+    default = "all" if num_images is None else "%(default)s"
+    sub.add_argument("--num-images", type=int, default=num_images,
+                     help=f"read only so many, evenly spaced (default {default})")  # fmt: skip
     sub.add_argument("--num-workers", type=int, default=0, help="processes that decode pictures (default 0)")
     sub.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default %(default)s")
     sub.add_argument("--output", help="JSON file for the numbers (default: printed only)")
@@ -146,7 +162,7 @@ def _autoencoders(arguments: argparse.Namespace) -> dict:
     results = [measure(autoencoder, source, arguments) for autoencoder in autoencoders.values()]
     results = [{"autoencoder": name} | each for name, each in zip(autoencoders, results, strict=True)]
     if arguments.picture:
-        images = first_images(source, NUM_PANEL_IMAGES).to(arguments.device)
+        images = few_images(source, NUM_PANEL_IMAGES).to(arguments.device)
         save_png(autoencoder_panels(autoencoders, images), Path(arguments.picture))
     if len(results) == 1:
         Console().print(result_table(results[0]))
@@ -175,16 +191,18 @@ def _reconstruction(autoencoder, source: ImageSource, arguments: argparse.Namesp
     report = _with_spread(metrics.compute(), metrics.standard_deviations())
     about = {"extractor": ", ".join(arguments.extractor), "perceptual": arguments.perceptual}
     about["num_images"] = int(report["num_images"])
+    about["images"] = describe_selection(arguments.num_images, len(source))
     return report | about | _conditions(arguments)
 
 
 def _latents(autoencoder, source: ImageSource, arguments: argparse.Namespace) -> dict:
-    metrics = LatentMetrics()
+    metrics = LatentMetrics(expected_images=min(arguments.num_images or len(source), len(source)))
     for images in _images(source, arguments):
         metrics.update(autoencoder, images)
     report = _with_spread(metrics.compute(), metrics.standard_deviations())
     carried = autoencoder.normalization.to_dict()
-    about = {"num_images": metrics.num_images, "normalization_method": carried["method"]}
+    about = {"num_images": metrics.num_images, "images": describe_selection(arguments.num_images, len(source))}
+    about |= metrics.selections() | {"normalization_method": carried["method"]}
     about |= {f"normalization_{name}": list(carried[name]) for name in ("shift", "scale")}
     return report | metrics.curves() | about | _conditions(arguments)
 
@@ -221,6 +239,7 @@ def _generation(arguments: argparse.Namespace) -> dict:
     report = feature_sets_to_generation_metrics(real, generated, name) | {
         "num_reference": real.num_images,
         "num_generated": generated.num_images,
+        "images": describe_selection(arguments.num_images, len(source)),
         "image_size": size,
         "crop": CENTER_CROP,
         "uint8_rule": uint8_rule,
@@ -234,6 +253,26 @@ def _generation(arguments: argparse.Namespace) -> dict:
     else:
         warn_of_different_conditions(earlier, report)
         Console().print(comparison_table(earlier, report, headings=(arguments.compare_with, "this")))
+    return report
+
+
+def _images_readable(arguments: argparse.Namespace) -> dict:
+    source = open_source(arguments.data, arguments.image_size)
+    if not isinstance(source, EncodedSource):
+        raise ValueError(f"--data {arguments.data} holds no image files: give a folder, parquet or tar file")
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("images", total=len(source))
+        search = find_unreadable(
+            source,
+            num_threads=arguments.num_threads,
+            progress=lambda done, total: bar.update(task, completed=done),
+        )
+    report = {"num_images": len(source), "num_unreadable": len(search.problems), "unreadable": search.problems}
+    if arguments.output:
+        write_atomically(Path(arguments.output), (json.dumps(report, indent=2) + "\n").encode())
+    if search.problems:
+        raise ValueError(search.message())
+    Console().print(f"all {len(source)} images of {arguments.data} can be read, {source.num_classes} classes")
     return report
 
 
@@ -253,8 +292,8 @@ def _alignment(arguments: argparse.Namespace) -> dict:
     if projector is not None:
         projector.network.to(arguments.device)
     image_size = generator.spec.shape[-1] * generator.spec.downsampling_factor
-    pictures = EvenlySpaced(ImageBatches(open_source(arguments.data, image_size)), arguments.num_images)
-    batches = SequentialBatches(pictures, BATCH_SIZE).loader(arguments.num_workers)
+    source = open_source(arguments.data, image_size)
+    batches = SequentialBatches(ImageBatches(source), BATCH_SIZE, arguments.num_images).loader(arguments.num_workers)
     settings = (arguments.times, arguments.neighbours, arguments.seed)
     report = measure_alignment(generator, autoencoder, encoder, batches, projector, *settings) | {
         "checkpoint": arguments.checkpoint,
@@ -269,6 +308,7 @@ def _alignment(arguments: argparse.Namespace) -> dict:
         "image_size": image_size,
         "crop": CENTER_CROP,
         "data": arguments.data,
+        "images": describe_selection(arguments.num_images, len(source)),
         "versions": backend_versions(),
     }
     if arguments.picture:

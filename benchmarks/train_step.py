@@ -93,7 +93,7 @@ def training_step(
         keys = torch.arange(start, start + len(latents), device=device)
         batch = {"latents": latents, "label": labels, "key": keys}
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            loss = loss_terms(batch, drop_labels=True)["loss"].mean()
+            loss = loss_terms(batch)["loss"].mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()

@@ -5,13 +5,17 @@ from functools import cached_property, partial
 
 import lightning
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from dit.validation import VALIDATION_SEED, stratified
 from eqvae.data.module import ImageBatches
 from eqvae.data.sources import ImageSource, describe_pictures
 from eqvae.latents import FeatureCache, LatentCache, LatentSpec, open_cache
-from eqvae.stream import SequentialBatches, training_loader
+from eqvae.latents.reader import require_held_out
+from eqvae.selection import describe_selection
+from eqvae.stream import SequentialBatches, describe_batch, training_loader
 
 
 class LatentDataModule(lightning.LightningDataModule):
@@ -19,13 +23,16 @@ class LatentDataModule(lightning.LightningDataModule):
 
     Batches are dicts: `latents` [B, C, h, w] normalized or tokens [B, h, w], `label` [B], `index` [B], `key` [B]. Where
     a model is aligned (`dit.alignment`) also `features` [B, T, z], or without a feature cache `image` [B, 3, H, W] in
-    [-1, 1], of the same picture and flip as the latents.
+    [-1, 1], of the same picture and flip as the latents. Validation batches have one fixed posterior sample of each
+    unflipped picture and, in place of targets, `uniform` [B]: numbers in (0, 1) for the times, see `dit.validation`.
 
     Args:
         cache: folder that `train.py predict` wrote.
-        batch_size: latents per device and step (per accumulated batch).
-        evaluation_batch_size: latents per batch of `validate`.
-        num_validation_latents: how many latents `validate` reads.
+        global_batch_size: latents per optimizer step, of all devices and accumulated batches together.
+        evaluation_batch_size: latents per batch of validation, on each device.
+        validation_cache: folder of held-out latents, which `predict` wrote beside the cache; null: `fit` does not
+            validate, and `validate` is refused.
+        num_validation_latents: read only so many of these, evenly spaced; null reads all.
         flip: take half of the training latents from the flipped picture.
         verify: compare the cache with its checksums on opening.
         num_workers: loader processes; reading is memory-mapped, so 0 is usually fastest.
@@ -37,9 +44,10 @@ class LatentDataModule(lightning.LightningDataModule):
     def __init__(
         self,
         cache: str,
-        batch_size: int = 256,
+        global_batch_size: int = 256,
         evaluation_batch_size: int = 256,
-        num_validation_latents: int = 2048,
+        validation_cache: str | None = None,
+        num_validation_latents: int | None = None,
         flip: bool = True,
         verify: bool = True,
         num_workers: int = 0,
@@ -49,8 +57,8 @@ class LatentDataModule(lightning.LightningDataModule):
     ):
         super().__init__()
         self.cache_folder, self.verify = cache, verify
-        self.batch_size, self.evaluation_batch_size = batch_size, evaluation_batch_size
-        self.num_validation_latents = num_validation_latents
+        self.global_batch_size, self.evaluation_batch_size = global_batch_size, evaluation_batch_size
+        self.validation_folder, self.num_validation_latents = validation_cache, num_validation_latents
         self.flip, self.num_workers, self.seed = flip, num_workers, seed
         self.pictures, self.features_folder = pictures, features
         self.reads_targets = False  # an aligned model sets it
@@ -58,6 +66,12 @@ class LatentDataModule(lightning.LightningDataModule):
     @cached_property
     def cache(self) -> LatentCache:
         return open_cache(self.cache_folder, self.verify)
+
+    @cached_property
+    def validation_cache(self) -> LatentCache:
+        held_out = open_cache(self.validation_folder, self.verify)
+        require_held_out(held_out, self.cache)
+        return held_out
 
     @cached_property
     def features(self) -> FeatureCache:
@@ -75,14 +89,34 @@ class LatentDataModule(lightning.LightningDataModule):
         assert len(self.cache) > 0
         if self.pictures is not None:
             self.cache.require_pictures(describe_pictures(self.pictures))
+        if self.validation_folder is None and stage in ("validate", "test"):
+            raise ValueError(
+                "there are no held-out latents to measure the loss on: set data.init_args.validation_cache to the "
+                "folder that `train.py predict` wrote beside the cache"
+            )
+        if self.validation_folder is not None and (stage != "fit" or self.trainer.limit_val_batches):
+            assert len(self.validation_cache) > 0  # refused before anything runs
 
     def train_dataloader(self) -> DataLoader:
+        rank_zero_info(describe_batch(self.global_batch_size, self.trainer))
         batches = _CacheBatches(self.cache, self.flip, self.seed, self._read_targets)
-        return training_loader(batches, self.batch_size, self.seed, self.trainer, self.num_workers)
+        return training_loader(batches, self.global_batch_size, self.seed, self.trainer, self.num_workers)
 
-    def val_dataloader(self) -> DataLoader:
-        batches = _CacheBatches(self.cache, False, self.seed, self._read_targets)
-        return SequentialBatches(batches, self.evaluation_batch_size, self.num_validation_latents).loader()
+    def val_dataloader(self) -> DataLoader | list:
+        return self._validation_loader(self.trainer.limit_val_batches)
+
+    def test_dataloader(self) -> DataLoader | list:
+        return self._validation_loader(self.trainer.limit_test_batches)
+
+    def _validation_loader(self, limit_batches: int | float) -> DataLoader | list:
+        if self.validation_folder is None:
+            return []
+        batches = _HeldOutBatches(
+            self.validation_cache, self.evaluation_batch_size, self.num_validation_latents, limit_batches
+        )
+        which = describe_selection(len(batches.ids), len(self.validation_cache))
+        rank_zero_info(f"validation latents: {which}, of {self.validation_folder}; noise and times are fixed")
+        return batches.loader()
 
     def _read_targets(self, ids: Tensor, flipped: Tensor) -> dict[str, Tensor]:
         """What an aligned model compares with, of the same pictures and flips as the latents."""
@@ -92,9 +126,6 @@ class LatentDataModule(lightning.LightningDataModule):
             return {"features": self.features.targets(ids, flipped)}
         images = ImageBatches(self.pictures).get_batch(ids, None)["image"]
         return {"image": torch.where(flipped[:, None, None, None], images.flip(-1), images)}
-
-    def test_dataloader(self) -> DataLoader:
-        return self.val_dataloader()
 
 
 class _CacheBatches:
@@ -110,3 +141,17 @@ class _CacheBatches:
     def get_batch(self, ids: Tensor, keys: Tensor | None) -> dict[str, Tensor]:
         batch = self._read(ids, keys)
         return batch | self._read_targets(ids, batch["flipped"])
+
+
+class _HeldOutBatches(SequentialBatches):
+    """A validation cache: of each picture the same posterior sample and the same place in time whenever it is read."""
+
+    def __init__(self, cache: LatentCache, batch_size: int, limit: int | None, limit_batches: int | float):
+        super().__init__(cache, batch_size, limit, limit_batches)
+        self.uniform = stratified(len(self.ids))
+
+    def __getitem__(self, batch: int) -> dict[str, Tensor]:
+        rows = self.rows(batch)
+        ids = self.ids[rows]
+        latents = self.dataset.get_batch(ids, ids, flip=False, seed=VALIDATION_SEED)
+        return latents | {"key": ids, "uniform": self.uniform[rows]}

@@ -14,8 +14,10 @@ from dit.backbones.maskgit import TokenTransformer
 from dit.backbones.transformer import DiT
 from dit.checkpoints import describe_generator
 from dit.objectives import Objective
+from dit.validation import VALIDATION_SEED, ValidationLoss
 from eqvae.devices import seed_default_generator
 from eqvae.randomness import fold_keys, keyed_normal, keyed_uniform
+from eqvae.stream import count_batches_anew
 from eqvae.training.gradients import Gradients
 from eqvae.training.nonfinite import FiniteGuard, OnNonFinite, loss_scaler
 from eqvae.training.schedules import Decay, learning_rate_factor, set_learning_rate
@@ -137,12 +139,12 @@ class GeneratorModule(lightning.LightningModule):
         if gradient_clip_val is not None:
             self.gradients.clip(gradient_clip_val)
 
-    def loss_terms(self, batch: dict[str, Tensor], drop_labels: bool) -> dict[str, Tensor]:
+    def loss_terms(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Terms of the objective per sample, [B] each, for keyed time, noise and dropped labels."""
         latents, keys = batch["latents"], batch["key"]
         times = self.objective.sample_times(keyed_uniform(keys, seed=self.seed, stream="time"))
         noise = keyed_normal(keys, tuple(latents.shape[1:]), seed=self.seed, stream="noise")
-        probability = self.backbone.config["class_dropout_prob"] if drop_labels else 0.0
+        probability = self.backbone.config["class_dropout_prob"]
         dropped = keyed_uniform(keys, seed=self.seed, stream="label-dropout") < probability
         conditions = {"y": batch["label"], "drop_labels": dropped}
         if self.alignment is None:
@@ -158,16 +160,37 @@ class GeneratorModule(lightning.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         # Dropout draws from torch's own generator: seeded anew, it does not depend on how often a run was resumed.
         seed_default_generator(self.device, int(fold_keys(self.seed, batch["first_key"])))
-        terms = self.loss_terms(batch, drop_labels=True)
+        terms = self.loss_terms(batch)
         self.guard.watch(batch, {"loss": terms["loss"]})
         log_terms(self, terms, shown="loss")
         return terms["loss"].mean()
 
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        for name, value in self.loss_terms(batch, drop_labels=False).items():
-            self.log(f"val/{name}", value.mean(), batch_size=len(value), sync_dist=True, prog_bar=name == "loss")
+    def on_validation_epoch_start(self) -> None:
+        self._validation = ValidationLoss()
 
-    test_step = validation_step
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """The objective's own loss, without alignment, on held-out latents; labels are never dropped."""
+        latents = batch["latents"]
+        times = self.objective.sample_times(batch["uniform"])
+        noise = keyed_normal(batch["index"], tuple(latents.shape[1:]), seed=VALIDATION_SEED, stream="validation-noise")
+        kept = torch.zeros_like(batch["label"], dtype=torch.bool)
+        conditions = {"y": batch["label"], "drop_labels": kept}
+        terms = self.objective.loss_terms(self.backbone, latents, noise, times, **conditions)
+        self._validation.update(terms, self.objective.flow_time(times))
+
+    def on_validation_epoch_end(self) -> None:
+        for name, value in self._validation.compute().items():  # every process has read all latents
+            self.log(f"val/{name}", value, prog_bar=name == "loss", sync_dist=False)
+
+    on_test_epoch_start, test_step, on_test_epoch_end = (
+        on_validation_epoch_start,
+        validation_step,
+        on_validation_epoch_end,
+    )
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self._trainer is not None:  # there is none where only weights are loaded
+            count_batches_anew(checkpoint, self.trainer)
 
     def predict_step(self, *args: Any) -> None:
         raise ValueError("stage 2 has no predict: images come from sample.py --checkpoint")

@@ -15,6 +15,7 @@ from eqvae.data.sources import ImageSource
 from eqvae.evaluation.distances import features_to_statistics, statistics_to_frechet_distance
 from eqvae.evaluation.features import METRIC_NAMES, create_extractor, images_to_features
 from eqvae.evaluation.pictures import image_grid, save_png
+from eqvae.selection import evenly_spaced
 from eqvae.training.averaging import ExponentialMovingAverage
 from eqvae.training.sharding import full_state, is_sharded, plain_class
 
@@ -33,7 +34,7 @@ class SamplePreviews(Callback):
         labels: "balanced", "random", or label numbers separated by commas.
         batch_size: pictures sampled at once.
         reference: real pictures to compare with; null measures nothing.
-        num_reference_images: how many real and generated pictures are compared.
+        num_reference_images: how many generated pictures and real ones, evenly spaced, are compared.
         extractor: whose features are compared.
 
     Raises:
@@ -123,7 +124,8 @@ class SamplePreviews(Callback):
     def _distance(self, pictures: Tensor, device: torch.device) -> float:
         extractor = create_extractor(self.extractor, device=device)
         if self._reference_statistics is None:
-            real = torch.stack([self.reference[index][0] for index in range(self.num_reference_images)])
+            ids = evenly_spaced(self.num_reference_images, len(self.reference))
+            real = torch.stack([self.reference[index][0] for index in ids.tolist()])
             self._reference_statistics = features_to_statistics(images_to_features(real, extractor))
         generated = features_to_statistics(images_to_features(pictures, extractor))
         return statistics_to_frechet_distance(self._reference_statistics, generated)

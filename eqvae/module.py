@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
-from eqvae.autoencoders import LatentStatistics, load_autoencoder
+from eqvae.autoencoders import LatentStatistics, Normalization, load_autoencoder, source_file
 from eqvae.equivariance import (
     Draw,
     Reconstruction,
@@ -20,11 +20,13 @@ from eqvae.equivariance import (
     reconstruct,
 )
 from eqvae.evaluation.autoencoder import AutoencoderEvaluation
-from eqvae.latents import create_cache_writer
+from eqvae.latents import LatentCacheWriter, create_cache_writer
 from eqvae.losses import AdversarialLoss, CodebookLoss, ExplicitLatentLoss, ReconstructionLoss, codebook_usage
-from eqvae.precision import encoding, require_float32_weights
+from eqvae.precision import at_least_float32, encoding, require_float32_weights
 from eqvae.randomness import keyed_normal
-from eqvae.starting import require_large_images, require_large_validation_images
+from eqvae.selection import describe_selection
+from eqvae.starting import TrainingStart, require_large_images, require_large_validation_images
+from eqvae.stream import SequentialBatches, count_batches_anew
 from eqvae.training.nonfinite import FiniteGuard, OnNonFinite
 from eqvae.training.schedules import Decay, learning_rate_factor, set_learning_rate
 
@@ -49,7 +51,11 @@ class AutoencoderModule(lightning.LightningModule):
         codebook: what moves features and codebook of a VQ autoencoder; null takes VQ-GAN's.
         explicit: replaces the transformed reconstruction by a loss on latents; the ablation that collapses.
         trainable: "all", or "decoder", which leaves latents bit for bit as they are (sd-vae-ft-ema, -mse).
-        learning_rate: of Adam for both networks.
+        learning_rate: of Adam for both networks, or "restored": that of the checkpoint of `optimizer_state`.
+        scale_learning_rate: multiply it by devices x images per batch x accumulated batches, latent-diffusion's rule.
+        optimizer_state: null starts Adam afresh. A training checkpoint of latent-diffusion or taming, or "autoencoder"
+            for the file that the autoencoder comes from, goes on with its moments, the critic's included where the
+            critic comes from there, too.
         betas: of Adam.
         warmup_steps: steps of linear warm-up.
         decay: of the learning rate, see `learning_rate_factor`: "constant", "cosine" or "cosine_in_last_tenth".
@@ -57,9 +63,11 @@ class AutoencoderModule(lightning.LightningModule):
         accumulate_batches: batches whose gradients are averaged into one step.
         seed: of transforms, posterior samples and random weights.
         export_folder: where `fit` leaves the autoencoder; null: `autoencoder` in the trainer's root folder.
-        num_normalization_images: training images on which the latent normalization is estimated.
+        num_normalization_images: training images, evenly spaced, on which the latent normalization is estimated.
         evaluation: what `validate` measures.
-        cache_folder: where `predict` writes the latent cache; null: `latents` in the trainer's root folder.
+        cache_folder: where `predict` writes the latent cache; null: `latents` in the trainer's root folder. That of the
+            validation images lies beside it, `-validation` behind its name.
+        cache_validation: whether `predict` also caches validation images, where the data module has some of its own.
         cache_dtype: "float16", "bfloat16" or "float32" of the stored latents.
         cache_content: "moments", of which every read draws a fresh sample, or one "sample" of half the size.
         encoding_precision: "float32" or "bfloat16" of the encoder while a cache is written, whatever the trainer's
@@ -76,7 +84,7 @@ class AutoencoderModule(lightning.LightningModule):
         reconstruction: ReconstructionLoss | None = None,
         adversarial: AdversarialLoss | None = None,
         kl_weight: float = 1e-6,
-        learning_rate: float = 4.5e-6,
+        learning_rate: float | Literal["restored"] = 4.5e-6,
         betas: tuple[float, float] = (0.5, 0.9),
         warmup_steps: int = 0,
         decay: Decay = "constant",
@@ -89,12 +97,15 @@ class AutoencoderModule(lightning.LightningModule):
         cache_folder: str | None = None,
         cache_dtype: str = "float16",
         cache_content: str = "moments",
+        cache_validation: bool = True,
         on_nonfinite: OnNonFinite = "stop",
         codebook: CodebookLoss | None = None,
         explicit: ExplicitLatentLoss | None = None,
         trainable: Literal["all", "decoder"] = "all",
         compile: bool = False,
         encoding_precision: Literal["float32", "bfloat16"] = "float32",
+        scale_learning_rate: bool = False,
+        optimizer_state: str | None = None,
     ):
         super().__init__()
         self.automatic_optimization = False
@@ -116,11 +127,15 @@ class AutoencoderModule(lightning.LightningModule):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.critic = adversarial.create_critic() if adversarial else None
+        critic_weights = adversarial.critic_weights if adversarial else None
+        origin = (source_file(autoencoder), critic_weights, optimizer_state)
+        self.start = TrainingStart(*origin, learning_rate, scale_learning_rate)
+        self.start.load_critic(self.critic)
         self._smallest_sides = {"reconstruction.perceptual": self.reconstruction.smallest_side}
         if self.critic is not None:
             self._smallest_sides["the critic of adversarial"] = self.critic.smallest_side
         self.kl_weight = kl_weight
-        self.learning_rate, self.betas = learning_rate, tuple(betas)
+        self.learning_rate, self.betas = learning_rate, tuple(betas)  # the rate is settled with the first batch
         self.warmup_steps, self.decay = warmup_steps, decay
         self.gradient_clip_norm = gradient_clip_norm
         self.accumulate_batches = accumulate_batches
@@ -128,6 +143,7 @@ class AutoencoderModule(lightning.LightningModule):
         self.export_folder, self.num_normalization_images = export_folder, num_normalization_images
         self.evaluation = evaluation or AutoencoderEvaluation()
         self.cache_folder, self.cache_dtype, self.cache_content = cache_folder, cache_dtype, cache_content
+        self.cache_validation = cache_validation
         self.encoding_precision = encoding_precision
         self.guard = FiniteGuard(on_nonfinite)
         self.compiled = compile
@@ -138,7 +154,15 @@ class AutoencoderModule(lightning.LightningModule):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         networks = [self.autoencoder] if self.critic is None else [self.autoencoder, self.critic]
         parameters = [[value for value in net.parameters() if value.requires_grad] for net in networks]
-        return [torch.optim.Adam(values, self.learning_rate, self.betas, foreach=True) for values in parameters]
+        optimizers = [torch.optim.Adam(values, betas=self.betas, foreach=True) for values in parameters]
+        self.start.restore_optimizers(optimizers, self.autoencoder, self.critic)
+        for optimizer in optimizers:
+            set_learning_rate(optimizer, self.start.learning_rate)  # the base, `_step` sets it for each
+        return optimizers
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self._trainer is not None:  # there is none where only weights are loaded
+            count_batches_anew(checkpoint, self.trainer)
 
     def on_fit_start(self) -> None:
         self._begun = False
@@ -153,6 +177,8 @@ class AutoencoderModule(lightning.LightningModule):
 
     def _begin(self, images: Tensor) -> None:
         """What the first images settle, before they are used."""
+        amounts = (self.trainer.world_size, len(images), self.accumulate_batches)
+        self.learning_rate = self.start.settle_learning_rate(*amounts)
         size, factor = tuple(images.shape[-2:]), self.autoencoder.downsampling_factor
         padding = factor * self.autoencoder.smallest_latent_side
         require_large_images(size, factor, self.transforms, self._smallest_sides | {"its padding_mode": padding})
@@ -206,7 +232,7 @@ class AutoencoderModule(lightning.LightningModule):
 
     def _autoencoder_loss(self, result: Reconstruction, explicit: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         """A scalar with the autoencoder's gradients, and the terms to log."""
-        decoded, target = result.images.float(), result.target.float()
+        decoded, target = at_least_float32(result.images), at_least_float32(result.target)
         leaf = decoded.detach().requires_grad_()
         terms = self.reconstruction(leaf, target)
         (image_grad,) = torch.autograd.grad(terms["nll"], leaf)
@@ -231,7 +257,7 @@ class AutoencoderModule(lightning.LightningModule):
         """Name, weight and value of what acts on latents."""
         if self.quantized:
             return [("codebook", self.codebook.weight, self.codebook(result.codes))]
-        regularizers = [("kl", self.kl_weight, result.posterior.kl().float().mean())]
+        regularizers = [("kl", self.kl_weight, at_least_float32(result.posterior.kl()).mean())]
         if explicit is not None:
             regularizers.append(("explicit", self.explicit.weight, explicit))
         return regularizers
@@ -254,7 +280,7 @@ class AutoencoderModule(lightning.LightningModule):
         if shown is None:
             return sum(parameter.sum() for parameter in self.critic.parameters()) * 0.0
         real, fake = shown
-        return self.adversarial.critic_loss(self.critic(real.float()), self.critic(fake.float()))
+        return self.adversarial.critic_loss(self.critic(at_least_float32(real)), self.critic(at_least_float32(fake)))
 
     def _step(self) -> None:
         step = self.global_step
@@ -282,20 +308,31 @@ class AutoencoderModule(lightning.LightningModule):
             self.autoencoder.save_pretrained(self._output_folder(self.export_folder, "autoencoder"))
 
     @torch.no_grad()
-    def _estimate_normalization(self):
+    def _estimate_normalization(self) -> Normalization:
         statistics = LatentStatistics()
         self.autoencoder.eval()
-        for batch in self.trainer.datamodule.sequential_loader("train", limit=self.num_normalization_images):
+        data = self.trainer.datamodule
+        for batch in data.sequential_loader("train", limit=self.num_normalization_images):
             with encoding("float32", self.device):
                 encoded = self.autoencoder.encode(batch["image"].to(self.device))
             if self.quantized:
                 statistics.update(encoded.latents, torch.zeros_like(encoded.latents))
             else:
                 statistics.update(encoded.mean, encoded.std)
-        return statistics.normalization()
+        return statistics.normalization(describe_selection(statistics.num_images, len(data.sources["train"])))
 
     def on_validation_start(self) -> None:
-        self.evaluation.reset()
+        self.evaluation.reset(self._expected_images())
+        rank_zero_info(self.evaluation.describe())
+
+    def _expected_images(self) -> int | None:
+        """How many images this validation will read; None where a loader of another kind does not tell."""
+        trainer = self.trainer
+        loader, num_batches = trainer.val_dataloaders, trainer.num_val_batches
+        if trainer.testing:
+            loader, num_batches = trainer.test_dataloaders, trainer.num_test_batches
+        batches = getattr(loader, "dataset", None)
+        return batches.count_images(num_batches[0]) if isinstance(batches, SequentialBatches) else None
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         with torch.autocast(self.device.type, enabled=False):
@@ -308,31 +345,36 @@ class AutoencoderModule(lightning.LightningModule):
     on_test_start, test_step, on_test_epoch_end = on_validation_start, validation_step, on_validation_epoch_end
 
     def on_predict_start(self) -> None:
-        folder = self._output_folder(self.cache_folder, "latents")
-        options = {
-            "dataset": self.trainer.datamodule.description(),
-            "dtype": self.cache_dtype,
-            "content": self.cache_content,
-            "encoding_precision": self.encoding_precision,
-            "rank": self.global_rank,
-            "num_replicas": self.trainer.world_size,
-        }
         if not self.trainer.is_global_zero:
-            self.trainer.strategy.barrier("cache opened")
-        self._writer = create_cache_writer(folder, self.autoencoder, **options)
+            self.trainer.strategy.barrier("caches opened")
+        self._writers = [self._open_writer(split) for split in self.trainer.datamodule.cached_splits]
         if self.trainer.is_global_zero:
-            self.trainer.strategy.barrier("cache opened")
-
+            self.trainer.strategy.barrier("caches opened")
         self._started, self._num_read = time.perf_counter(), 0
 
-    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        self._writer.add(batch)
+    def _open_writer(self, split: str) -> LatentCacheWriter:
+        folder = self._output_folder(self.cache_folder, "latents")
+        return create_cache_writer(
+            folder if split == "train" else folder.with_name(f"{folder.name}-{split}"),
+            self.autoencoder,
+            dataset=self.trainer.datamodule.description(split),
+            dtype=self.cache_dtype,
+            content=self.cache_content,
+            encoding_precision=self.encoding_precision,
+            rank=self.global_rank,
+            num_replicas=self.trainer.world_size,
+        )
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._writers[dataloader_idx].add(batch)
         self._num_read += len(batch["index"])
 
     def on_predict_end(self) -> None:
-        self._writer.finish(wait=self.trainer.strategy.barrier)
+        for writer in self._writers:
+            writer.finish(wait=self.trainer.strategy.barrier)
+            rank_zero_info(f"latent cache: {writer.folder}, {writer.dataset['num_images']} images")
         speed = self._num_read / (time.perf_counter() - self._started)
-        rank_zero_info(f"{self._num_read} pictures cached, {speed:.1f} per second and process")
+        rank_zero_info(f"{self._num_read} images cached, {speed:.1f} per second and process")
 
     def _output_folder(self, folder: str | None, name: str) -> Path:
         return Path(folder) if folder else Path(self.trainer.default_root_dir) / name

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 ENCODING_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 TRAINER_PRECISIONS = ("32-true", "bf16-mixed")
@@ -34,6 +35,11 @@ def encoding(precision: str, device: torch.device) -> Iterator[None]:
     finally:
         for switch, value in zip(switches, before, strict=True):
             switch.fp32_precision = value
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """What losses are computed in: float32 of 16 bits, others as they are."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def require_float32_weights(precision: str) -> None:

@@ -2,15 +2,19 @@
 
 A run consumes positions 0, 1, 2, ... in order: step s of global batch size G takes s G ... (s + 1) G - 1. A position
 determines the sample (`SampleOrder`) and is the key of every random number drawn for it, so what a step sees depends
-on (seed, step) alone: not on workers, devices, accumulation or how often the run was stopped and resumed.
+on (seed, step) alone: not on workers, devices, accumulation or how often the run was stopped and resumed. Recipes state
+the global batch; devices and accumulated batches divide it among themselves.
 """
 
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
+
+from eqvae.selection import evenly_spaced
 
 
 class SampleOrder:
@@ -92,23 +96,23 @@ def whole_batch(batch: dict) -> dict:
     return batch
 
 
-def training_loader(dataset, batch_size: int, seed: int, trainer, num_workers: int = 0) -> DataLoader:
+def training_loader(dataset, global_batch_size: int, seed: int, trainer, num_workers: int = 0) -> DataLoader:
     """Loader of a whole run as one epoch, starting where the trainer stands.
 
     Args:
         dataset: as for `StreamDataset`.
-        batch_size: per device.
+        global_batch_size: samples per optimizer step.
         trainer: Lightning's, with `max_steps` set; its restored `global_step` tells the first batch.
 
     Raises:
-        ValueError: if max_steps is missing or the data set is empty.
+        ValueError: if max_steps is missing, the data set is empty, or the global batch does not divide.
     """
     if trainer.max_steps < 1:
         raise ValueError("trainer.max_steps must be set: training counts steps, not epochs")
     if len(dataset) == 0:
         raise ValueError("the training set is empty: check the data source")
     sampler = StepSampler(
-        batch_size,
+        batch_size_per_device(global_batch_size, trainer),
         trainer.max_steps * batches_per_step(trainer),
         trainer.global_step * batches_per_step(trainer),  # checkpoints are saved at step boundaries alone
         trainer.global_rank,
@@ -129,31 +133,91 @@ def batches_per_step(trainer) -> int:
     return getattr(trainer.lightning_module, "accumulate_batches", trainer.accumulate_grad_batches)
 
 
+def divide_batch(global_batch_size: int, devices: int, accumulated: int) -> int:
+    """Samples that one device sees at once, of those of an optimizer step.
+
+    Raises:
+        ValueError: if devices and accumulated batches do not divide the global batch.
+    """
+    parts = devices * accumulated
+    if global_batch_size < 1 or global_batch_size % parts:
+        nearest = max(1, round(global_batch_size / parts)) * parts
+        raise ValueError(
+            f"data.init_args.global_batch_size {global_batch_size} does not divide by {devices} devices x "
+            f"{accumulated} accumulated batches: use {nearest}, or other devices or accumulation"
+        )
+    return global_batch_size // parts
+
+
+def batch_size_per_device(global_batch_size: int, trainer) -> int:
+    """`divide_batch` by what a trainer runs on."""
+    return divide_batch(global_batch_size, trainer.world_size, batches_per_step(trainer))
+
+
+def describe_batch(global_batch_size: int, trainer) -> str:
+    """One line for the start of a run: what a step is made of."""
+    return (
+        f"global batch {global_batch_size} = {trainer.world_size} devices x {batches_per_step(trainer)} accumulated x "
+        f"{batch_size_per_device(global_batch_size, trainer)} per device"
+    )
+
+
+def count_batches_anew(checkpoint: dict[str, Any], trainer) -> None:
+    """Set the batches that a checkpoint says are done to those of its steps with this run's accumulation.
+
+    So a run goes on where it was although its steps are now made of more or fewer batches. A checkpoint of weights
+    alone is left as it is.
+    """
+    if "loops" not in checkpoint:
+        return
+    done = checkpoint["global_step"] * batches_per_step(trainer)
+    progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    for counts in (progress["total"], progress["current"]):
+        counts.update(dict.fromkeys(counts, done))
+
+
 class SequentialBatches(torch.utils.data.Dataset):
     """A data set cut into consecutive batches, in index order, for validation and prediction.
 
     Args:
         dataset: `__len__` and `get_batch(ids, keys)`; keys are the ids here.
         batch_size: of each but the last.
-        limit: read only this many samples; None reads all.
+        limit: read only this many samples, evenly spaced; None reads all.
+        limit_batches: Lightning's limit, a number of batches or a share of them: these are evenly spaced, too.
     """
 
-    def __init__(self, dataset, batch_size: int, limit: int | None = None):
+    def __init__(self, dataset, batch_size: int, limit: int | None = None, limit_batches: int | float = 1.0):
         self.dataset, self.batch_size = dataset, batch_size
-        self.num_samples = len(dataset) if limit is None else min(limit, len(dataset))
+        wanted = len(dataset) if limit is None else min(limit, len(dataset))
+        self._length = -(-wanted // batch_size)
+        if isinstance(limit_batches, int):
+            self._length = num_batches = min(self._length, limit_batches)
+        else:
+            num_batches = int(self._length * limit_batches)
+        self.ids = evenly_spaced(min(wanted, num_batches * batch_size), len(dataset))
 
     def __len__(self) -> int:
-        return -(-self.num_samples // self.batch_size)
+        """Batches that are read."""
+        return -(-len(self.ids) // self.batch_size)
+
+    def count_images(self, num_batches: int) -> int:
+        """Images in the first so many batches."""
+        return min(len(self.ids), num_batches * self.batch_size)
+
+    def rows(self, batch: int) -> slice:
+        """Where the samples of a batch stand among those that are read."""
+        if not 0 <= batch < len(self):
+            raise IndexError(batch)
+        return slice(batch * self.batch_size, (batch + 1) * self.batch_size)
 
     def __getitem__(self, batch: int) -> dict[str, torch.Tensor]:
-        if batch >= len(self):
-            raise IndexError(batch)
-        ids = torch.arange(batch * self.batch_size, min((batch + 1) * self.batch_size, self.num_samples))
+        ids = self.ids[self.rows(batch)]
         return self.dataset.get_batch(ids, None) | {"key": ids}
 
     def loader(self, num_workers: int = 0, rows: range | None = None) -> DataLoader:
         """All batches, or those that hold any of `rows`; one at least, since Lightning refuses an empty loader."""
-        batches = range(len(self))
+        batches = list(range(len(self)))
+        batches += [0] * (self._length - len(batches))  # never read: Lightning takes its share of the whole length
         if rows is not None:
             first = rows.start // self.batch_size
             batches = range(first, max(first + 1, -(-rows.stop // self.batch_size)))

@@ -43,6 +43,11 @@ def load_weights(url: str, local_file: str | None, option: str) -> dict[str, Ten
     return weights
 
 
+def is_at_hand(url: str, local_file: str | None) -> bool:
+    """Whether `load_weights` needs no network: a local file was given, or the download lies in the hub's cache."""
+    return local_file is not None or (Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name).is_file()
+
+
 def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file or of a torch checkpoint, on the CPU; of its `state_dict` where it has one.
 
@@ -52,19 +57,37 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     Raises:
         ValueError: one line naming the file, if it is something else, damaged, or holds no state dict.
     """
-    path = Path(path)
-    try:
-        with open(path, "rb") as file:
-            start = file.read(64)
-        content = load_file(path) if start[8:9] == b"{" else _read_torch(path, start)
-    except Exception as error:  # a damaged pickle can raise anything
-        raise ValueError(f"file {path} cannot be read ({_first_line(error)}): is the download complete?") from None
+    content = _read(Path(path))
     weights = content.get("state_dict", content) if isinstance(content, dict) else None
     named = weights.items() if isinstance(weights, dict) else ()
     tensors = {name: value for name, value in named if isinstance(value, Tensor)}
     if not tensors:
         raise ValueError(f"file {path} holds no state dict: a mapping of names to tensors, or one under 'state_dict'")
     return tensors
+
+
+def read_optimizer_states(path: str | Path) -> list[dict]:
+    """The optimizers of a training checkpoint (`optimizer_states` of Lightning), each with `state`, `param_groups`.
+
+    Raises:
+        ValueError: one line naming the file, if it cannot be read or holds none.
+    """
+    content = _read(Path(path))
+    states = content.get("optimizer_states") if isinstance(content, dict) else None
+    if not isinstance(states, list) or not all(isinstance(state, dict) for state in states) or not states:
+        raise ValueError(
+            f"file {path} holds no optimizer states: give a whole training checkpoint, or start them fresh"
+        )
+    return states
+
+
+def _read(path: Path) -> object:
+    try:
+        with open(path, "rb") as file:
+            start = file.read(64)
+        return load_file(path) if start[8:9] == b"{" else _read_torch(path, start)
+    except Exception as error:  # a damaged pickle can raise anything
+        raise ValueError(f"file {path} cannot be read ({_first_line(error)}): is the download complete?") from None
 
 
 def _read_torch(path: Path, start: bytes) -> object:

@@ -2,9 +2,11 @@
 
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
+from hypothesis.configuration import set_hypothesis_home_dir
 
 from tests.tiny import stage_one
 
@@ -16,8 +18,11 @@ def _at_the_root(monkeypatch):
     monkeypatch.chdir(Path(__file__).parents[1])
 
 
-def pytest_configure():
+def pytest_configure(config):
     torch.set_num_threads(1)
+    notes = TemporaryDirectory(prefix="hypothesis-")  # of hypothesis, which else keeps them in the checkout
+    config.add_cleanup(notes.cleanup)
+    set_hypothesis_home_dir(notes.name)
 
 
 @pytest.fixture(scope="session")

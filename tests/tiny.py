@@ -19,7 +19,7 @@ STAGE_ONE = {
     "model.init_args.evaluation.num_equivariance_images": 4,
     "data.init_args.train.init_args.num_images": 48,
     "data.init_args.validation.init_args.num_images": 32,
-    "data.init_args.batch_size": 4,
+    "data.init_args.global_batch_size": 4,
     "data.init_args.evaluation_batch_size": 16,
 }
 STAGE_TWO = {
@@ -27,7 +27,7 @@ STAGE_TWO = {
     "model.init_args.backbone.init_args.hidden_size": 16,
     "model.init_args.backbone.init_args.depth": 1,
     "model.init_args.backbone.init_args.num_heads": 2,
-    "data.init_args.batch_size": 4,
+    "data.init_args.global_batch_size": 4,
 }
 # Loss scaling on any machine: Lightning turns precision 16-mixed into bf16-mixed on a CPU.
 FLOAT16 = {

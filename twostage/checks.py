@@ -13,6 +13,7 @@ from dit.samplers import SAMPLERS
 from eqvae.autoencoders.loading import PACKAGED
 from eqvae.evaluation.features import METRIC_NAMES
 from eqvae.evaluation.generation import METRICS
+from eqvae.stream import divide_batch
 from eqvae.training.cli import TrainCLI, one_line
 from twostage.analysis.intervals import FIRST_LOOK, SEQUENTIAL_LEVELS
 from twostage.configs import flatten, load_config, value_at
@@ -76,9 +77,11 @@ def _part_problems(key: str, part: Trained | Start) -> list[Problem]:
         config = load_config(part.config, part.overrides)
     except ValueError as error:
         return [(f"{key}.config", str(error))]
+    where = f"{key}.overrides" if part.overrides else f"{key}.config"
     if not isinstance(part, Arm):
-        return []
-    found = _folder_problems(f"{key}.autoencoder", part.autoencoder) if part.autoencoder is not None else []
+        return _batch_problems(where, config)
+    found = _batch_problems(where, config) if part.autoencoder is None else []
+    found += _folder_problems(f"{key}.autoencoder", part.autoencoder) if part.autoencoder is not None else []
     if part.at_step is not None:
         last = value_at(config, "trainer.max_steps")
         if part.autoencoder is not None:
@@ -86,6 +89,21 @@ def _part_problems(key: str, part: Trained | Start) -> list[Problem]:
         elif not isinstance(last, int) or not 1 <= part.at_step <= last:
             found.append((f"{key}.at_step", f"must lie in 1 to trainer.max_steps, {last}"))
     return found
+
+
+def _batch_problems(key: str, config: dict[str, Any]) -> list[Problem]:
+    """A global batch that the devices which a config names, and its accumulation, do not divide."""
+    size = value_at(config, "data.init_args.global_batch_size")
+    accumulation = ("trainer.accumulate_grad_batches", "model.init_args.accumulate_batches")
+    keys = ("trainer.devices", "trainer.num_nodes", *accumulation)
+    counts = [value_at(config, name) or 1 for name in keys]
+    if not all(isinstance(count, int) and count > 0 for count in (*counts, size)):
+        return []  # not an explicit number: it is counted where the run starts
+    try:
+        divide_batch(size, counts[0] * counts[1], counts[2] * counts[3])
+    except ValueError as error:
+        return [(key, str(error))]
+    return []
 
 
 def _sampler_problems(name: str, generator: Generator, evaluation: Evaluation) -> list[Problem]:

@@ -20,26 +20,6 @@ from eqvae.files import write_atomically
 from eqvae.randomness import keyed_normal
 
 
-class EvenlySpaced:
-    """So many samples of a data set, evenly spaced, since files are often sorted by class.
-
-    Args:
-        dataset: `__len__` and `get_batch(ids, keys)`.
-        num_samples: at most; all of a smaller data set.
-    """
-
-    def __init__(self, dataset, num_samples: int):
-        self.dataset = dataset
-        count = min(num_samples, len(dataset))
-        self.ids = torch.arange(count) * len(dataset) // max(count, 1)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def get_batch(self, rows: Tensor, keys: Tensor | None) -> dict[str, Tensor]:
-        return self.dataset.get_batch(self.ids[rows], keys)
-
-
 def noisy_latents(objective: Objective, latents: Tensor, noise: Tensor, time: float) -> tuple[Tensor, Tensor]:
     """Latents [B, C, h, w] at a noise level, and the backbone's times [B].
 

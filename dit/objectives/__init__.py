@@ -25,6 +25,9 @@ class Objective(Protocol):
     def sample_times(self, uniform: Tensor) -> Tensor:
         """Uniform numbers in (0, 1) [B] to times [B]."""
 
+    def flow_time(self, t: Tensor) -> Tensor:
+        """Times [B] as shares of the way from noise (0) to data (1)."""
+
     def loss_terms(self, model, data: Tensor, noise: Tensor, t: Tensor, **conditions) -> dict[str, Tensor]:
         """Terms [B] of `model(x_t, t, **conditions)`; `loss` is what is minimized."""
 

@@ -123,6 +123,10 @@ class Diffusion:
         """Uniform numbers in (0, 1) [B] to integer timesteps [B]."""
         return (uniform.double() * self.num_timesteps).long().clamp_max(self.num_timesteps - 1)
 
+    def flow_time(self, t: Tensor) -> Tensor:
+        """Timesteps [B] as shares of the way from noise (0, the last timestep) to data (1, the first)."""
+        return 1 - t / (self.num_timesteps - 1)
+
     def q_sample(self, x_0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """Noisy latents x_t = sqrt(abar) x_0 + sqrt(1 - abar) noise, for timesteps t [B]."""
         return self._at("signal", t, x_0) * x_0 + self._at("spread", t, x_0) * noise

@@ -86,6 +86,10 @@ class Flow:
             uniform = torch.sigmoid(self.logit_mean + self.logit_std * normal).to(uniform.dtype)
         return first + (last - first) * uniform
 
+    def flow_time(self, t: Tensor) -> Tensor:
+        """Times [B] are shares of the way from noise (0) to data (1)."""
+        return t
+
     def interpolate(self, noise: Tensor, data: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """x_t and the velocity dx_t/dt for noise and data [B, ...] at times t [B]."""
         c = self.coefficients(t, data)

@@ -34,6 +34,10 @@ class MaskedTokens:
         """Uniform numbers in (0, 1) [B] are the times."""
         return uniform
 
+    def flow_time(self, t: Tensor) -> Tensor:
+        """Times [B] are shares of the way from all hidden (0) to all known (1)."""
+        return t
+
     def mask_ratio(self, t: Tensor) -> Tensor:
         """Share of hidden tokens at times t [B] in [0, 1]: arccos(t) / (pi / 2)."""
         return torch.acos(t) / (math.pi / 2)

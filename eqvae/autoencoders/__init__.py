@@ -6,8 +6,16 @@ carries its latent normalization and its fingerprint, so that caches and generat
 """
 
 from eqvae.autoencoders.kl import KLAutoencoder
-from eqvae.autoencoders.loading import load_autoencoder
+from eqvae.autoencoders.loading import load_autoencoder, source_file
 from eqvae.autoencoders.normalization import LatentStatistics, Normalization
 from eqvae.autoencoders.vq import Codes, VQAutoencoder
 
-__all__ = ["Codes", "KLAutoencoder", "LatentStatistics", "Normalization", "VQAutoencoder", "load_autoencoder"]
+__all__ = [
+    "Codes",
+    "KLAutoencoder",
+    "LatentStatistics",
+    "Normalization",
+    "VQAutoencoder",
+    "load_autoencoder",
+    "source_file",
+]

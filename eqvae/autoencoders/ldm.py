@@ -20,7 +20,7 @@ from eqvae.autoencoders.normalization import Normalization
 from eqvae.files import write_atomically
 from eqvae.weights import read_checkpoint
 
-PREFIXES = ("", "first_stage_model.", "vae.")
+PREFIXES = ("", "first_stage_model.", "vae.")  # of an autoencoder among the weights of other models
 ANCHORS = ("encoder.conv_in.weight", "encoder.conv_out.weight", "decoder.conv_in.weight", "decoder.conv_out.weight")
 FIRST_BLOCK = "encoder.down.0.block.0.conv1.weight"
 NOT_WEIGHTS = re.compile(r"loss\.|model_ema\.")  # critic and perceptual network, averages kept beside the weights
@@ -63,7 +63,7 @@ def load_single_file(path: Path, config: Mapping) -> tuple[AutoencoderKL | VQMod
         ValueError: one line with the file; the first five missing and unexpected keys and the layouts tried, the
             families that it may be of, or what config and shapes disagree on.
     """
-    weights, spellings = _respell(_select(path, read_checkpoint(path)))
+    weights, spellings = _respell(select_autoencoder(path, read_checkpoint(path)))
     if FIRST_BLOCK not in weights:
         raise ValueError(_mismatch(path, [FIRST_BLOCK], list(spellings.values())))
     stored, normalization = _read_metadata(path)
@@ -123,8 +123,12 @@ def _numbered(shapes: Mapping, pattern: str) -> list[str]:
     return names
 
 
-def _select(path: Path, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The autoencoder's weights under the first prefix that has some, without the prefix and without its loss."""
+def select_autoencoder(path: Path, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The autoencoder's weights under the first prefix that has some, without the prefix and without its loss.
+
+    Raises:
+        ValueError: naming the file, if no prefix has any.
+    """
     for prefix in PREFIXES:
         if all(prefix + anchor in weights for anchor in ANCHORS):
             own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}

@@ -62,6 +62,12 @@ def load_autoencoder(
     return autoencoder
 
 
+def source_file(source: str | Path | Mapping) -> Path | None:
+    """The single file that `load_autoencoder` reads for a source; None where it is a folder, a hub id or a config."""
+    name = source.get("source") if isinstance(source, Mapping) else source
+    return Path(name) if name and Path(name).is_file() else None
+
+
 def _wrap(
     model: AutoencoderKL | VQModel, normalization: Normalization | None = None, where: str = "autoencoder config"
 ) -> KLAutoencoder | VQAutoencoder:

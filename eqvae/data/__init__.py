@@ -1,15 +1,17 @@
-"""Pictures in: one door that opens and converts them, sources that list them, the data module of stage 1.
+"""Images in: one door that opens and converts them, sources that list them, the data module of stage 1.
 
-`images` opens, orients, converts, crops; `sources` reads folders and parquet files, `tars`
-tar files; `shapes` draws procedural
-pictures; `module` cuts batches addressed by step.
+`images` opens, orients, converts, crops; `encoded` decodes on access and reports damaged files; `folders`, `parquet`
+and `tars` read files; `shapes` draws procedural images; `module` cuts batches addressed by step.
 """
 
-from eqvae.data.images import center_crop, open_image, random_crop, to_float, to_uint8
+from eqvae.data.encoded import find_unreadable
+from eqvae.data.folders import FolderSource
+from eqvae.data.images import adm_random_crop, center_crop, eq_vae_random_crop, open_image, to_float, to_uint8
 from eqvae.data.module import ImageDataModule
 from eqvae.data.opening import open_source, read_pictures
+from eqvae.data.parquet import ParquetSource
 from eqvae.data.shapes import ShapesSource
-from eqvae.data.sources import FolderSource, ImageSource, InMemorySource, ParquetSource
+from eqvae.data.sources import ImageSource, InMemorySource
 from eqvae.data.tars import TarSource
 
 __all__ = [
@@ -20,10 +22,12 @@ __all__ = [
     "ParquetSource",
     "ShapesSource",
     "TarSource",
+    "adm_random_crop",
     "center_crop",
+    "eq_vae_random_crop",
+    "find_unreadable",
     "open_image",
     "open_source",
-    "random_crop",
     "read_pictures",
     "to_float",
     "to_uint8",

@@ -1,7 +1,8 @@
-"""The one door for pictures: open, orient, convert, crop, to [-1, 1] and back."""
+"""The one door for images: open, orient, convert, crop, to [-1, 1] and back."""
 
 import io
 import math
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -11,39 +12,65 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 UINT8_RULES = ("round", "truncate")
-PREPROCESSING_VERSION = 1  # to be raised when the same file becomes another picture
-RANDOM_CROP_SHARES = (0.8, 1.0)  # of the short side that ADM's random crop keeps
+PREPROCESSING_VERSION = 2  # to be raised when the same file becomes another image
+ADM_CROP_SHARES = (0.8, 1.0)  # of the short side that ADM's random crop keeps
+EQ_VAE_CROP_SHARES = (0.5, 1.0)
+GREY_STEPS = {"L;2": 85, "L;4": 17}  # between the grey levels of a PNG of 2 and 4 bits, in levels of 8
+MAXIMUM_PIXELS = 1 << 28  # of an image on its way to the crop: 0.8 GB
 
 
 def open_image(source: str | Path | bytes, name: str | None = None) -> Image.Image:
-    """An upright RGB picture from a path or encoded bytes.
+    """An upright RGB image from a path or encoded bytes.
 
     Applies the EXIF orientation, scales 16-bit and float values instead of clipping them, lays transparency on white,
-    and takes the first picture of an animation.
+    and takes the first image of an animation. Colour profiles are not applied, as in the public pipelines.
 
     Args:
-        name: what to call the picture in an error; the path by default.
+        name: what to call the image in an error; the path by default.
 
     Raises:
         ValueError: if it cannot be read or decoded to its end, naming it.
     """
-    name = name or (str(source) if not isinstance(source, bytes) else "picture")
+    name = name or (str(source) if not isinstance(source, bytes) else "image")
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            transparent = _transparent_value(image)
             image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{name} is not a readable picture ({error}): replace or remove it") from None
+            if 0 in image.size:
+                raise ValueError("it has no pixels")
+            return _to_rgb(ImageOps.exif_transpose(image), transparent)
+    except UnidentifiedImageError:
+        raise unreadable(name, ValueError("its content is of no known format")) from None
+    except Exception as error:  # a damaged file can raise anything
+        raise unreadable(name, error) from None
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image).astype(np.uint32) // 257).astype(np.uint8)).convert("RGB")
-    if image.mode == "I":  # how Pillow opens 16-bit PNG files of older writers
-        return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
+def unreadable(name: str, error: Exception) -> ValueError:
+    """What is raised for a file that becomes no image."""
+    return ValueError(f"{name} is not a readable picture ({' '.join(str(error).split()) or type(error).__name__})")
+
+
+def _transparent_value(image: Image.Image) -> int | tuple[int, ...] | bytes | None:
+    """The value that a PNG without an alpha channel declares transparent, in the levels that Pillow decodes to."""
+    declared = image.info.get("transparency")
+    stored_as = image.tile[0][3] if declared is not None and image.tile else None
+    if stored_as == "RGB;16B":
+        return tuple(value >> 8 for value in declared)
+    return declared * GREY_STEPS[stored_as] if stored_as in GREY_STEPS else declared
+
+
+def _to_rgb(image: Image.Image, transparent: int | tuple[int, ...] | bytes | None) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits; "I" is how Pillow opens some of them
+        values = np.asarray(image).astype(np.int64).clip(0, 65535)
+        grey = (values // 257).astype(np.uint8)
+        if transparent is not None:
+            grey[values == transparent] = 255
+        return Image.fromarray(grey).convert("RGB")
     if image.mode == "F":
         return _from_float(np.asarray(image))
-    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+    if transparent is not None:
+        image.info["transparency"] = transparent
+    if image.mode in ("LA", "PA", "RGBA") or transparent is not None:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, image).convert("RGB")
@@ -70,24 +97,54 @@ def center_crop(image: Image.Image, size: int) -> Image.Image:
     return image.crop((left, top, left + size, top + size))
 
 
-def random_crop(image: Image.Image, size: int, draw: Tensor) -> Image.Image:
+def adm_random_crop(image: Image.Image, size: int, draw: Tensor) -> Image.Image:
     """ADM's random crop: the short side to between `size` and `size` / 0.8, then a square of `size` anywhere in it.
 
     Args:
         draw: three numbers in (0, 1): of the short side, the top and the left edge.
     """
-    smallest, largest = (math.ceil(size / share) for share in reversed(RANDOM_CROP_SHARES))
+    smallest, largest = (math.ceil(size / share) for share in reversed(ADM_CROP_SHARES))
     side, top, left = draw.tolist()
     image = _resize_short_side(image, smallest + int(side * (largest - smallest + 1)))
     top, left = int(top * (image.height - size + 1)), int(left * (image.width - size + 1))
     return image.crop((left, top, left + size, top + size))
 
 
+def eq_vae_random_crop(image: Image.Image, size: int, draw: Tensor) -> Image.Image:
+    """The random crop of EQ-VAE's training: a square of 0.5 to 1 of the short side anywhere, resized by area.
+
+    Args:
+        draw: three numbers in (0, 1): of the side, the top and the left edge.
+    """
+    share, top, left = draw.tolist()
+    smallest, largest = EQ_VAE_CROP_SHARES
+    side = max(1, int(min(image.size) * (smallest + share * (largest - smallest))))
+    top, left = int(top * (image.height - side + 1)), int(left * (image.width - side + 1))
+    weights = _area_weights(side, size)
+    pixels = np.asarray(image.crop((left, top, left + side, top + side)), np.float32)
+    resized = np.einsum("ih,hwc,jw->ijc", weights, pixels, weights, optimize=True)
+    return Image.fromarray(resized.round().clip(0, 255).astype(np.uint8))
+
+
+@lru_cache(maxsize=64)
+def _area_weights(side: int, size: int) -> np.ndarray:
+    """[size, side]: the share of each of `size` equal stretches that each of `side` pixels covers."""
+    edges, pixels = np.arange(size + 1) * side / size, np.arange(side)
+    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    return (overlap.clip(0) * size / side).astype(np.float32)
+
+
+RANDOM_CROPS = {"random_adm": adm_random_crop, "random_eq_vae": eq_vae_random_crop}  # by the name of the option
+
+
 def _resize_short_side(image: Image.Image, side: int) -> Image.Image:
     while min(image.size) >= 2 * side:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
     scale = side / min(image.size)
-    return image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+    width, height = round(image.width * scale), round(image.height * scale)
+    if width * height > MAXIMUM_PIXELS:
+        raise ValueError(f"its sides differ too much: resized for the crop it would have {width} x {height} pixels")
+    return image.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def image_to_tensor(image: Image.Image) -> Tensor:

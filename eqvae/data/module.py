@@ -1,40 +1,44 @@
-"""The data module of stage 1: pictures in batches addressed by step."""
+"""The data module of stage 1: images in batches addressed by step."""
 
+from functools import partial
 from typing import Literal
 
 import lightning
 import torch
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from eqvae.data.images import to_float
-from eqvae.data.sources import EncodedSource, ImageSource, describe_pictures
+from eqvae.data.encoded import EncodedSource
+from eqvae.data.images import RANDOM_CROPS, to_float
+from eqvae.data.sources import ImageSource, describe_pictures
 from eqvae.latents.writer import SHARD_ROWS, shards_of_process
 from eqvae.randomness import keyed_uniform
-from eqvae.stream import SequentialBatches, training_loader
+from eqvae.selection import describe_selection
+from eqvae.stream import SequentialBatches, describe_batch, training_loader
+
+Crop = Literal["center", "random_adm", "random_eq_vae"]
 
 
 class ImageBatches:
     """An image source read in whole batches.
 
     Args:
-        source: where pictures come from.
-        flip: flip half of the pictures left to right, keyed by position of the stream (training only).
+        source: where images come from.
+        flip: flip half of the images left to right, keyed by position of the stream (training only).
         seed: of the flips and crops.
-        crop: "center", or "random" for ADM's random crop, keyed by position of the stream (training only).
+        crop: "center" (ADM's), or for training, keyed by position of the stream, "random_adm" (0.8 to 1 of the short
+            side) or "random_eq_vae" (0.5 to 1, resized by area).
 
     Raises:
-        ValueError: for random crops of a source whose pictures have one size already.
+        ValueError: for random crops of a source whose images have one size already.
     """
 
-    def __init__(
-        self, source: ImageSource, flip: bool = False, seed: int = 0, crop: Literal["center", "random"] = "center"
-    ):
-        if crop not in ("center", "random"):
-            raise ValueError(f"crop {crop!r} is unknown: use center or random")
-        if crop == "random" and not isinstance(source, EncodedSource):
-            raise ValueError(f"crop random needs pictures from files, {type(source).__name__} has them cropped already")
+    def __init__(self, source: ImageSource, flip: bool = False, seed: int = 0, crop: Crop = "center"):
+        if crop != "center" and crop not in RANDOM_CROPS:
+            raise ValueError(f"crop {crop!r} is unknown: use center, {' or '.join(RANDOM_CROPS)}")
+        if crop != "center" and not isinstance(source, EncodedSource):
+            raise ValueError(f"crop {crop} needs images from files, {type(source).__name__} has them cropped already")
         self.source, self.flip, self.seed, self.crop = source, flip, seed, crop
 
     def __len__(self) -> int:
@@ -42,9 +46,10 @@ class ImageBatches:
 
     def get_batch(self, ids: Tensor, keys: Tensor | None) -> dict[str, Tensor]:
         """`image` [B, 3, H, W] in [-1, 1], `label` [B], `index` [B]; keys None reads without random flips."""
-        if self.crop == "random" and keys is not None:
+        if self.crop != "center" and keys is not None:
             draws = keyed_uniform(keys, (3,), seed=self.seed, stream="crop")
-            read = [self.source.crop(index, draw) for index, draw in zip(ids.tolist(), draws, strict=True)]
+            crops = [partial(RANDOM_CROPS[self.crop], draw=draw) for draw in draws]
+            read = [self.source.cropped(index, crop) for index, crop in zip(ids.tolist(), crops, strict=True)]
         else:
             read = [self.source[index] for index in ids.tolist()]
         pictures, labels = zip(*read, strict=True)
@@ -56,38 +61,38 @@ class ImageBatches:
 
 
 class ImageDataModule(lightning.LightningDataModule):
-    """Training, validation and prediction batches of pictures.
+    """Training, validation and prediction batches of images.
 
-    Batches are dicts: `image` [B, 3, H, W] in [-1, 1], `label` [B], `index` [B] (of the picture in its source) and
+    Batches are dicts: `image` [B, 3, H, W] in [-1, 1], `label` [B], `index` [B] (of the image in its source) and
     `key` [B] (what random numbers for it are keyed by).
 
     Args:
-        train: pictures to train on, and those that `predict` caches.
-        validation: pictures to measure on; null: the training pictures.
-        batch_size: pictures per device and step (per accumulated batch).
-        evaluation_batch_size: pictures per batch in validation and prediction.
-        num_validation_images: read only the first so many validation pictures; null reads all.
-        flip: flip half of the training pictures left to right.
+        train: images to train on, and those that `predict` caches.
+        validation: images to measure on, which `predict` caches beside the others; null: the training images.
+        global_batch_size: images per optimizer step, of all devices and accumulated batches together.
+        evaluation_batch_size: images per batch in validation and prediction, on each device.
+        num_validation_images: read only so many validation images, evenly spaced; null reads all.
+        flip: flip half of the training images left to right.
         num_workers: loader processes; 0 loads in the training process.
         seed: of order, flips and crops.
-        crop: "center" or "random" (ADM's) for training pictures from files.
+        crop: of training images, see `ImageBatches`; all others are cropped at the centre.
     """
 
     def __init__(
         self,
         train: ImageSource,
         validation: ImageSource | None = None,
-        batch_size: int = 10,
+        global_batch_size: int = 10,
         evaluation_batch_size: int = 100,
         num_validation_images: int | None = None,
         flip: bool = False,
         num_workers: int = 0,
         seed: int = 0,
-        crop: Literal["center", "random"] = "center",
+        crop: Crop = "center",
     ):
         super().__init__()
         self.sources = {"train": train, "validation": validation or train}
-        self.batch_size, self.evaluation_batch_size = batch_size, evaluation_batch_size
+        self.global_batch_size, self.evaluation_batch_size = global_batch_size, evaluation_batch_size
         self.num_validation_images = num_validation_images
         self.flip, self.num_workers, self.seed, self.crop = flip, num_workers, seed, crop
 
@@ -95,42 +100,60 @@ class ImageDataModule(lightning.LightningDataModule):
     def num_classes(self) -> int:
         return self.sources["train"].num_classes
 
+    @property
+    def cached_splits(self) -> list[str]:
+        """What `predict` caches: "train" and, where the module asks for them and they are others, "validation"."""
+        asked = getattr(self.trainer and self.trainer.lightning_module, "cache_validation", False)
+        own = self.sources["validation"] is not self.sources["train"]
+        return ["train", "validation"] if asked and own else ["train"]
+
     def train_dataloader(self) -> DataLoader:
+        rank_zero_info(describe_batch(self.global_batch_size, self.trainer))
         batches = ImageBatches(self.sources["train"], self.flip, self.seed, self.crop)
-        return training_loader(batches, self.batch_size, self.seed, self.trainer, self.num_workers)
+        return training_loader(batches, self.global_batch_size, self.seed, self.trainer, self.num_workers)
 
     def val_dataloader(self) -> DataLoader:
-        return self.sequential_loader("validation", self.num_validation_images)
+        return self._validation_loader(self.trainer and self.trainer.limit_val_batches)
 
     def test_dataloader(self) -> DataLoader:
-        return self.val_dataloader()
+        return self._validation_loader(self.trainer and self.trainer.limit_test_batches)
 
-    def predict_dataloader(self) -> DataLoader:
-        """The training pictures in index order; of several processes each reads what it writes to a latent cache."""
-        trainer, num_images = self.trainer, len(self.sources["train"])
+    def _validation_loader(self, limit_batches: int | float | None) -> DataLoader:
+        limit_batches = 1.0 if limit_batches is None else limit_batches
+        batches = self._sequential("validation", self.num_validation_images, limit_batches)
+        rank_zero_info(f"validation images: {describe_selection(len(batches.ids), len(self.sources['validation']))}")
+        return batches.loader(self.num_workers)
+
+    def predict_dataloader(self) -> DataLoader | list[DataLoader]:
+        """Images of each of `cached_splits` in index order; of several processes each reads what it writes."""
+        loaders = [self._loader_of_process(split) for split in self.cached_splits]
+        return loaders if len(loaders) > 1 else loaders[0]
+
+    def _loader_of_process(self, split: str) -> DataLoader:
+        trainer, num_images = self.trainer, len(self.sources[split])
         if trainer is None or trainer.world_size == 1:
-            return self.sequential_loader("train")
+            return self.sequential_loader(split)
         shards = shards_of_process(num_images, SHARD_ROWS, trainer.global_rank, trainer.world_size)
         rows = range(shards.start * SHARD_ROWS, min(shards.stop * SHARD_ROWS, num_images))
-        return self._sequential("train").loader(self.num_workers, rows)
+        return self._sequential(split).loader(self.num_workers, rows)
 
     def sequential_loader(self, split: str, limit: int | None = None) -> DataLoader:
-        """Pictures of "train" or "validation" once, in index order, unflipped."""
+        """Images of "train" or "validation" once, in index order, unflipped; `limit` of them are evenly spaced."""
         return self._sequential(split, limit).loader(self.num_workers)
 
-    def _sequential(self, split: str, limit: int | None = None) -> SequentialBatches:
-        return SequentialBatches(ImageBatches(self.sources[split]), self.evaluation_batch_size, limit)
+    def _sequential(self, split: str, limit: int | None = None, limit_batches: int | float = 1.0) -> SequentialBatches:
+        return SequentialBatches(ImageBatches(self.sources[split]), self.evaluation_batch_size, limit, limit_batches)
 
     def teardown(self, stage: str) -> None:
-        """Report pictures that were skipped."""
+        """Report images that were skipped."""
         for split, source in self.sources.items():
-            if isinstance(source, EncodedSource) and source.num_skipped:
-                rank_zero_warn(f"{source.num_skipped} of {len(source)} {split} pictures could not be read: skipped")
+            if skipped := getattr(source, "num_skipped", 0):
+                rank_zero_warn(f"{skipped} of {len(source)} {split} pictures could not be read: skipped")
 
     def image_size(self, split: str) -> tuple[int, int]:
         """(height, width) of the images of "train" or "validation", read off the first."""
         return tuple(self.sources[split][0][0].shape[-2:])
 
-    def description(self) -> dict:
-        """What a latent cache records of its pictures."""
-        return describe_pictures(self.sources["train"])
+    def description(self, split: str = "train") -> dict:
+        """What a latent cache records of its images."""
+        return describe_pictures(self.sources[split])

@@ -3,9 +3,11 @@
 import torch
 from torch import Tensor
 
+from eqvae.data.folders import FolderSource
 from eqvae.data.npz import NpzSource
+from eqvae.data.parquet import ParquetSource
 from eqvae.data.shapes import ShapesSource
-from eqvae.data.sources import FolderSource, ImageSource, ParquetSource
+from eqvae.data.sources import ImageSource
 from eqvae.data.tars import TarSource
 
 

@@ -2,16 +2,14 @@
 
 import hashlib
 import json
-import os
 import tarfile
 from collections.abc import Iterator
-from glob import glob
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import torch
 
-from eqvae.data.sources import IMAGE_SUFFIXES, EncodedSource
+from eqvae.data.encoded import IMAGE_SUFFIXES, EncodedSource, matching_files
 
 MAXIMUM_MEMBER_BYTES = 1 << 28
 
@@ -27,17 +25,15 @@ class TarSource(EncodedSource):
 
     Args:
         files: path or glob of the tar files, read in sorted order.
-        image_size, on_error: see `EncodedSource`.
+        image_size, on_error, max_skipped: see `EncodedSource`.
 
     Raises:
         ValueError: naming a file that is missing, compressed, damaged, or holds no pictures, and the member that is
             too large, repeated, or lacks its class.
     """
 
-    def __init__(self, files: str, image_size: int, on_error: Literal["stop", "skip"] = "stop"):
-        self.paths = sorted(glob(os.path.expanduser(files)))
-        if not self.paths:
-            raise ValueError(f"no tar file matches {files}: check the path or glob")
+    def __init__(self, files: str, image_size: int, on_error: Literal["stop", "skip"] = "stop", max_skipped: int = 100):
+        self.paths = matching_files(files, "tar")
         samples = [(number, *sample) for number, path in enumerate(self.paths) for sample in _samples(path)]
         if not samples:
             raise ValueError(f"tar file {self.paths[0]} holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))})")
@@ -45,7 +41,7 @@ class TarSource(EncodedSource):
         self.labels, self.class_names = _classes(labels, [self.paths[tar] for tar in tars], self._names)
         self.num_classes = len(self.class_names) if self.class_names else int(self.labels.max()) + 1
         self._places = torch.tensor([tars, offsets, sizes]).T.contiguous()
-        super().__init__(image_size, len(samples), on_error)
+        super().__init__(image_size, len(samples), on_error, max_skipped)
 
     def _read(self, index: int) -> tuple[bytes, str, int]:
         tar, offset, size = self._places[index].tolist()

@@ -1,49 +1,70 @@
-"""All measurements of an autoencoder in one pass over pictures."""
+"""All measurements of an autoencoder in one pass over images."""
 
+from functools import cached_property
 from typing import Literal
 
 import torch
 from torch import Tensor
+from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
 from eqvae.autoencoders import KLAutoencoder, LatentStatistics
 from eqvae.equivariance import equivariance_errors
 from eqvae.evaluation.latents import effective_rank, high_frequency_share, intrinsic_dimension, radial_power_spectrum
 from eqvae.evaluation.quantization import ContinuousView, images_to_latents
 from eqvae.evaluation.reconstruction import SSIM_WINDOW, ReconstructionMetrics
-from eqvae.losses.perceptual import SMALLEST_SIDES
+from eqvae.losses.perceptual import BACKBONE_URLS, SMALLEST_SIDES
+from eqvae.selection import describe_selection, evenly_spaced
+from eqvae.weights import is_at_hand
+
+PUBLISHED = "published"  # the networks of published tables, where their weights are at hand
 
 
 class LatentMetrics:
-    """Accumulates pictures, then tells what an autoencoder's latents are like.
+    """Accumulates images, then tells what an autoencoder's latents are like.
 
     Latents are posterior means, or the codebook vectors of a quantizing autoencoder, whose equivariance error is that
     of its features before the quantizer.
 
     Args:
-        num_equivariance_images: pictures on which the equivariance error is measured.
-        num_latents: pictures whose latents give dimension, rank and spectrum.
+        num_equivariance_images: images, evenly spaced, on which the equivariance error is measured.
+        num_latents: images, evenly spaced, whose latents give dimension, rank and spectrum.
+        expected_images: how many will come; None does not know, so that all are measured and kept.
     """
 
-    def __init__(self, num_equivariance_images: int = 512, num_latents: int = 2000):
-        self.num_equivariance_images, self.num_latents = num_equivariance_images, num_latents
-        self.num_images = 0
+    def __init__(self, num_equivariance_images: int = 512, num_latents: int = 2000, expected_images: int | None = None):
+        self.num_images, self.expected_images = 0, expected_images
+        self._chosen = {
+            "equivariance": _mask(num_equivariance_images, expected_images),
+            "latents": _mask(num_latents, expected_images),
+        }
         self._errors: dict[str, list[Tensor]] = {}
         self._latents: list[Tensor] = []
         self._statistics = LatentStatistics()
 
     @torch.no_grad()
     def update(self, autoencoder: KLAutoencoder, images: Tensor) -> None:
-        """Add pictures [B, 3, H, W] in [-1, 1]."""
+        """Add images [B, 3, H, W] in [-1, 1].
+
+        Raises:
+            ValueError: if more come than were expected.
+        """
         latents, std = images_to_latents(autoencoder, images)
         self._statistics.update(latents, std)
-        if self.num_images < self.num_equivariance_images:
-            few = images[: self.num_equivariance_images - self.num_images]
+        few = images[self._choose("equivariance", len(images)).to(images.device)]
+        if len(few):
             for kind, errors in equivariance_errors(ContinuousView.of(autoencoder), few).items():
                 for probe, values in errors.items():
                     self._errors.setdefault(f"equivariance/{kind}/{probe}", []).append(values.float().cpu())
-        if self.num_images < self.num_latents:
-            self._latents.append(latents[: self.num_latents - self.num_images].float().cpu())
+        self._latents.append(latents[self._choose("latents", len(images)).to(latents.device)].float().cpu())
         self.num_images += len(images)
+
+    def _choose(self, purpose: str, count: int) -> Tensor:
+        """[count] bool: which of the next images serve it."""
+        if self.expected_images is None:
+            return torch.ones(count, dtype=torch.bool)
+        if self.num_images + count > self.expected_images:
+            raise ValueError(f"more than the {self.expected_images} expected images came: their choice is not even")
+        return self._chosen[purpose][self.num_images : self.num_images + count]
 
     def compute(self) -> dict[str, float]:
         """The report; the intrinsic dimension is left out where fewer than three latents differ."""
@@ -54,6 +75,13 @@ class LatentMetrics:
         report["effective_rank"] = effective_rank(latents, of="latents")
         report["high_frequency_share"] = high_frequency_share(latents)
         return report
+
+    def selections(self) -> dict[str, str]:
+        """Which of the images that came the parts of the report are of: `equivariance_images`, `latent_images`."""
+        counts = {"equivariance_images": 0, "latent_images": len(torch.cat(self._latents))}
+        if self._errors:
+            counts["equivariance_images"] = sum(map(len, next(iter(self._errors.values()))))
+        return {name: describe_selection(count, self.num_images) for name, count in counts.items()}
 
     def standard_deviations(self) -> dict[str, float]:
         """Spread over pictures of each quantity that is a mean of them."""
@@ -72,6 +100,12 @@ class LatentMetrics:
         }
 
 
+def _mask(count: int, total: int | None) -> Tensor:
+    """[total] bool: the `count` evenly spaced ones."""
+    total = total or 0
+    return torch.zeros(total, dtype=torch.bool).index_fill_(0, evenly_spaced(count, total), True)
+
+
 class AutoencoderEvaluation:
     """Accumulates batches, then reports one number per quantity.
 
@@ -80,13 +114,15 @@ class AutoencoderEvaluation:
     whole latents), `high_frequency_share`, `num_images`.
 
     Args:
-        extractor: features of the Fréchet distance, "efficientnet_lite0" or "inception_v3".
+        extractor: features of the Fréchet distance, "efficientnet_lite0" or "inception_v3"; "published" takes
+            Inception-v3 where its weights are at hand (a local file, or downloaded before) and else the packaged one.
         extractor_weights: local weights of Inception-v3.
-        perceptual: distance that is reported, as in `ReconstructionLoss`.
+        perceptual: distance that is reported, as in `ReconstructionLoss`; "published" takes lpips_vgg where its weights
+            are at hand, and else the packaged one.
         perceptual_weights_file: local backbone of LPIPS.
         uint8_rule: "round" or "truncate".
-        num_equivariance_images: pictures on which the equivariance error is measured.
-        num_latents: pictures whose latents give dimension, rank and spectrum.
+        num_equivariance_images: images, evenly spaced, on which the equivariance error is measured.
+        num_latents: images, evenly spaced, whose latents give dimension, rank and spectrum.
     """
 
     def __init__(
@@ -99,24 +135,59 @@ class AutoencoderEvaluation:
         num_equivariance_images: int = 512,
         num_latents: int = 2000,
     ):
-        self.settings = (extractor, extractor_weights, perceptual, perceptual_weights_file, uint8_rule)
+        self.extractor, self.extractor_weights = extractor, extractor_weights
+        self.perceptual, self.perceptual_weights_file = perceptual, perceptual_weights_file
+        self.uint8_rule = uint8_rule
         self.num_equivariance_images, self.num_latents = num_equivariance_images, num_latents
-        self.reset()
+        self._reconstruction = self._latents = None
+
+    @cached_property
+    def networks(self) -> dict[str, str]:
+        """The extractor and the perceptual distance that are used, "published" being resolved at first use."""
+        chosen = {"extractor": self.extractor, "perceptual": self.perceptual}
+        if self.extractor == PUBLISHED:
+            at_hand = is_at_hand(URL_INCEPTION_V3, self.extractor_weights)
+            chosen["extractor"] = "inception_v3" if at_hand else "efficientnet_lite0"
+        if self.perceptual == PUBLISHED:
+            at_hand = is_at_hand(BACKBONE_URLS["vgg"], self.perceptual_weights_file)
+            chosen["perceptual"] = "lpips_vgg" if at_hand else "efficientnet_lite0"
+        return chosen
+
+    def describe(self) -> str:
+        """One line: which networks measure, and why not the published ones."""
+        used = ", ".join(f"{name} {network}" for name, network in self.networks.items())
+        options = {"extractor": "extractor_weights", "perceptual": "perceptual_weights_file"}
+        missing = [
+            option
+            for name, option in options.items()
+            if getattr(self, name) == PUBLISHED and self.networks[name] == "efficientnet_lite0"
+        ]
+        why = f" (published weights are not at hand: evaluation.{', evaluation.'.join(missing)})" if missing else ""
+        return f"measured with {used}{why}"
 
     @property
     def smallest_sides(self) -> dict[str, int]:
         """Shortest side in pixels that each metric can judge, by its name."""
-        perceptual = self.settings[2]
+        perceptual = self.networks["perceptual"]
         return {"SSIM": SSIM_WINDOW, perceptual: SMALLEST_SIDES.get(perceptual, 1)}
 
-    def reset(self) -> None:
-        """Forget what was accumulated."""
-        self._reconstruction = ReconstructionMetrics(*self.settings)
-        self._latents = LatentMetrics(self.num_equivariance_images, self.num_latents)
+    def reset(self, expected_images: int | None = None) -> None:
+        """Forget what was accumulated; so many images will come (None: unknown, see `LatentMetrics`)."""
+        networks = self.networks
+        self._reconstruction = ReconstructionMetrics(
+            networks["extractor"],
+            self.extractor_weights,
+            networks["perceptual"],
+            self.perceptual_weights_file,
+            self.uint8_rule,
+        )
+        self._latents = LatentMetrics(self.num_equivariance_images, self.num_latents, expected_images)
 
     @torch.no_grad()
     def update(self, autoencoder: KLAutoencoder, images: Tensor) -> None:
-        """Add pictures [B, 3, H, W] in [-1, 1]."""
+        """Add images [B, 3, H, W] in [-1, 1]."""
+        if self._latents is None:
+            self.reset()
         latents, _ = images_to_latents(autoencoder, images)
         self._reconstruction.update(images, autoencoder.decode(latents).float())
         self._latents.update(autoencoder, images)

@@ -1,4 +1,4 @@
-"""Which pictures an evaluation reads, and reference statistics that are computed once."""
+"""Which images an evaluation reads, and reference statistics that are computed once."""
 
 import json
 import os
@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from eqvae.data import FolderSource, ImageSource, open_source, to_uint8
@@ -15,6 +14,7 @@ from eqvae.data.npz import PICTURES, npz_arrays
 from eqvae.evaluation.feature_sets import FeatureSet, Statistics, cached_feature_set, images_to_feature_set
 from eqvae.evaluation.features import create_extractor
 from eqvae.files import sha256_of_file
+from eqvae.selection import describe_selection, evenly_spaced
 from eqvae.stream import SequentialBatches
 
 BATCH_SIZE = 100
@@ -63,7 +63,7 @@ def side_of(where: str) -> int:
 
 
 def picture_batches(source: ImageSource, num_images: int | None = None, num_workers: int = 0) -> Iterator[Tensor]:
-    """uint8 batches [B, 3, S, S] of the first `num_images` pictures (None: of all), never all at once."""
+    """uint8 batches [B, 3, S, S] of `num_images` evenly spaced images (None: of all), never all at once."""
     loader = SequentialBatches(ImageBatches(source), BATCH_SIZE, num_images).loader(num_workers)
     return (to_uint8(batch["image"]) for batch in loader)
 
@@ -110,11 +110,12 @@ def reference_to_feature_set(
 
     Args:
         where: what `open_source` takes, or an .npz with `mu`, `sigma`, `mu_s`, `sigma_s`, `arr_0`, or some of them.
-        num_images: take the first so many pictures; None takes all.
+        num_images: take only so many, evenly spaced; None takes all.
         cache: folder of kept statistics; None: the user's cache folder.
 
     Returns:
-        The set, and what a result says of it: `statistics` ("stored" or "computed"), `cached`, `fingerprint`.
+        The set, and what a result says of it: `statistics` ("stored" or "computed"), `cached`, `fingerprint`, and
+        `images`, which of them were read.
 
     Raises:
         ValueError: naming a file that cannot be used with this extractor.
@@ -129,7 +130,7 @@ def reference_to_feature_set(
     source = open_source(where, image_size)
     about = {
         "dataset": source.fingerprint(),
-        "num_images": len(source) if num_images is None else min(num_images, len(source)),
+        "images": describe_selection(num_images, len(source)),
         "image_size": image_size,
         "uint8_rule": AS_STORED,
         "extractor": extractor,
@@ -147,10 +148,10 @@ def reference_to_feature_set(
         "statistics": "stored" if use_stored else "computed",
         "cached": was_cached,
         "fingerprint": about["dataset"],
+        "images": about["images"],
     }
 
 
-def first_images(source: ImageSource, count: int) -> Tensor:
-    """The first pictures of a source as floats [B, 3, S, S] in [-1, 1]."""
-    ids = torch.arange(min(count, len(source)))
-    return ImageBatches(source).get_batch(ids, None)["image"]
+def few_images(source: ImageSource, count: int) -> Tensor:
+    """So many images of a source, evenly spaced, as floats [B, 3, S, S] in [-1, 1]."""
+    return ImageBatches(source).get_batch(evenly_spaced(count, len(source)), None)["image"]

@@ -127,6 +127,30 @@ class LatentCache(ShardedRows):
         }
 
 
+def require_held_out(validation: LatentCache, training: LatentCache) -> None:
+    """Refuse validation latents that are of another latent space than those of the training, or the same ones.
+
+    Raises:
+        ValueError: naming both folders and what differs.
+    """
+    ours, theirs = validation.spec.to_dict(), training.spec.to_dict()
+    changed = [name for name in (ours | theirs) if name != "normalization" and ours.get(name) != theirs.get(name)]
+    if validation.spec.normalization != training.spec.normalization:
+        changed.append("normalization")
+    pictures = (validation.manifest["dataset"], training.manifest["dataset"])
+    names = [each["class_names"] for each in pictures]
+    if validation.num_classes > training.num_classes or (None not in names and names[0] != names[1]):
+        changed.append("classes")
+    where = f"validation cache {validation.folder}"
+    if changed:
+        raise ValueError(
+            f"{where} has another {', '.join(changed).replace('_', ' ')} than {training.folder}: write both with one "
+            "`train.py predict`"
+        )
+    if pictures[0]["fingerprint"] == pictures[1]["fingerprint"]:
+        raise ValueError(f"{where} is of the same pictures as {training.folder}: hold other pictures out")
+
+
 def read_manifest(folder: Path) -> dict:
     """The manifest of a cache.
 

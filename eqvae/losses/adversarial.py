@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from eqvae.precision import at_least_float32
+
 MAXIMUM_WEIGHT = 1e4
 
 
@@ -27,6 +29,7 @@ class PatchCritic(nn.Module):
             convolution = nn.Conv2d(channels[n - 1], channels[n], 4, stride, 1, bias=False)
             layers += [convolution, nn.BatchNorm2d(channels[n]), nn.LeakyReLU(0.2)]
         self.main = nn.Sequential(*layers, nn.Conv2d(channels[-1], 1, 4, 1, 1))
+        self.num_layers = num_layers
         self.smallest_side = 3 * 2**num_layers  # three rows before the last two layers, which take one each
         self.apply(_initialize)
 
@@ -61,6 +64,8 @@ class AdversarialLoss:
         ramp_steps: steps over which the generator's part grows from zero to its weight; 0 starts at once, as
             published, which users saw damage reconstructions.
         num_layers, base_channels: of the `PatchCritic`.
+        critic_weights: what the critic starts from: a training checkpoint of latent-diffusion or taming, "autoencoder"
+            for the file that the autoencoder came from, or None for random weights.
     """
 
     def __init__(
@@ -71,10 +76,11 @@ class AdversarialLoss:
         num_layers: int = 3,
         base_channels: int = 64,
         ramp_steps: int = 0,
+        critic_weights: str | None = None,
     ):
         self.kind, self.weight, self.start_step = kind, weight, start_step
         self.num_layers, self.base_channels = num_layers, base_channels
-        self.ramp_steps = ramp_steps
+        self.ramp_steps, self.critic_weights = ramp_steps, critic_weights
 
     def create_critic(self) -> PatchCritic:
         return PatchCritic(self.num_layers, self.base_channels)
@@ -110,7 +116,7 @@ class AdversarialLoss:
         norms = []
         for grad in (nll_grad, gan_grad):
             (at_layer,) = torch.autograd.grad(images, last_layer, grad, retain_graph=True)
-            norms.append(_mean_over_devices(at_layer.float()).norm())
+            norms.append(_mean_over_devices(at_least_float32(at_layer)).norm())
         return (norms[0] / (norms[1] + 1e-4)).clamp(0.0, MAXIMUM_WEIGHT) * self.weight
 
 

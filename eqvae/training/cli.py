@@ -8,7 +8,7 @@ from collections.abc import Callable
 import jsonargparse
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch import LightningDataModule, LightningModule
-from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.strategies import StrategyRegistry
 
 from eqvae.training.checkpoints import AtomicCheckpointIO
@@ -28,6 +28,11 @@ ALLOWED_CLASSES = [
 
 StrategyRegistry.register("fsdp2", FullyShardedStrategy)
 
+RENAMED_OPTIONS = {
+    "batch_size": "data.init_args.batch_size was per device and is gone: set data.init_args.global_batch_size, the "
+    "number per optimizer step of all devices and accumulated batches together",
+}
+WORKER_ERROR = r"\ACaught .* in DataLoader worker process.*^[\w.]+: (.*)"
 CONSTRUCTOR_ERROR = r"Errors: - (?:Problem with given class_path )?(.*?)(?: - Expected a <class| Given value)"
 
 
@@ -38,6 +43,17 @@ def allow_only_own_classes() -> None:
         import_path_allowlist=ALLOWED_CLASSES,
         omegaconf_absolute_to_relative_paths=True,  # interpolation also works below a subcommand
     )
+
+
+class _Parser(LightningArgumentParser):
+    """Names the new option where an old one is given."""
+
+    def error(self, message: str, ex: Exception | None = None) -> None:
+        for name, remedy in RENAMED_OPTIONS.items():
+            if f"Option '{name}' is not accepted" in message:
+                print(f"error: {remedy}", file=sys.stderr)
+                sys.exit(2)
+        super().error(message, ex)
 
 
 class TrainCLI(LightningCLI):
@@ -70,6 +86,7 @@ class TrainCLI(LightningCLI):
             subclass_mode_model=True,
             subclass_mode_data=True,
             seed_everything_default=0,
+            parser_class=_Parser,
             save_config_callback=SaveConfigCallback if run else None,
             save_config_kwargs={"overwrite": True},
             parser_kwargs={"parser_mode": "omegaconf+"},
@@ -98,7 +115,8 @@ def run_command(command: Callable[[], None]) -> None:
 
 
 def one_line(message: str) -> str:
-    """What went wrong, out of the parser's account of every type it tried when a constructor raised."""
-    message = " ".join(message.split())
+    """What went wrong, out of a loader process's trace or the parser's account of every type that it tried."""
+    of_worker = re.search(WORKER_ERROR, message, re.DOTALL | re.MULTILINE)
+    message = " ".join((of_worker[1] if of_worker else message).split())
     found = re.findall(CONSTRUCTOR_ERROR, message)
     return found[-1] if found else message

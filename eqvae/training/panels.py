@@ -19,7 +19,7 @@ class LatentPanels(Callback):
 
     Args:
         every_n_steps: steps between panels.
-        num_images: the first so many validation pictures.
+        num_images: so many validation images, evenly spaced.
     """
 
     def __init__(self, every_n_steps: int = 1000, num_images: int = 4):

@@ -110,6 +110,7 @@ def test_cached_targets_are_those_of_the_pictures_and_flips(features):
     images = ImageBatches(source).get_batch(ids, None)["image"]
     images[flipped] = images[flipped].flip(-1)
     targets = FeatureCache(folder).targets(ids, flipped)
+    # The cache was encoded in a batch of another size; fifty layers of float32, 2e-5 of features of a few units.
     torch.testing.assert_close(targets, Encoder("efficientnet_lite0")(images, 4), rtol=1e-3, atol=1e-4)
 
 

@@ -10,7 +10,7 @@ import torch
 import evaluate
 from dit.alignment import Alignment, Encoder, cosine_alignment, tokens_after
 from dit.alignment.cknna import cknna
-from dit.alignment.measure import EvenlySpaced, measure_alignment, noisy_latents
+from dit.alignment.measure import measure_alignment, noisy_latents
 from dit.alignment.projectors import TrainedProjector, load_projector
 from dit.backbones import DiT, SiT
 from dit.objectives import Diffusion, Flow
@@ -160,12 +160,6 @@ def test_refusals(autoencoder):
         measure_alignment(generator, autoencoder, Features(), pictures(), far)
 
 
-def test_pictures_are_evenly_spaced():
-    source = type("Source", (), {"__len__": lambda self: 100, "get_batch": lambda self, ids, keys: {"index": ids}})()
-    assert EvenlySpaced(source, 4).get_batch(torch.arange(4), None)["index"].tolist() == [0, 25, 50, 75]
-    assert len(EvenlySpaced(source, 1000)) == 100
-
-
 def command(monkeypatch, *words):
     monkeypatch.setattr(sys, "argv", ["evaluate.py", "alignment", "--device", "cpu", *map(str, words)])
     evaluate.main()
@@ -193,6 +187,7 @@ def test_the_command_measures_an_aligned_run(cache, tmp_path, monkeypatch, capsy
     assert [level["time"] for level in report["levels"]] == [0.5, 1]
     assert all(len(level["cknna"]) == 3 and all(0 <= v <= 1 for v in level["cknna"]) for level in report["levels"])
     assert (report["projector_depth"], report["num_images"], report["labels"]) == (2, 30, "null")
+    assert report["images"] == "all 30"
     assert -1 <= report["levels"][0]["cosine"] <= 1
     assert report["encoder_fingerprint"] == Encoder("efficientnet_lite0").fingerprint(4)
     assert (tmp_path / "alignment.png").read_bytes().startswith(b"\x89PNG")

@@ -77,7 +77,9 @@ def stage_two_tokens(folder: Path, tokens: Path, autoencoder: Path, overrides: d
 @pytest.fixture(scope="module")
 def checkpoint(tokens, autoencoder, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    cli = stage_two_tokens(folder, tokens, autoencoder, {"trainer.max_steps": 60, "data.init_args.batch_size": 16})
+    cli = stage_two_tokens(
+        folder, tokens, autoencoder, {"trainer.max_steps": 60, "data.init_args.global_batch_size": 16}
+    )
     cli.trainer.fit(cli.model, cli.datamodule)
     assert float(cli.trainer.callback_metrics["train/loss"]) < 0.7 * math.log(NUM_CODES), "nothing was learned"
     cli.trainer.save_checkpoint(folder / "end.ckpt")
@@ -87,6 +89,20 @@ def checkpoint(tokens, autoencoder, tmp_path_factory) -> Path:
 def run(script: str, *words, monkeypatch) -> None:
     monkeypatch.setattr(sys, "argv", [f"{script}.py", *map(str, words)])
     importlib.import_module(script).main()
+
+
+def test_the_loss_on_held_out_tokens(tokens, autoencoder, tmp_path):
+    """A network that knows nothing gives every token its share; with all hidden or few it is the same."""
+    held_out = TokenCache(tokens.with_name("latents-validation"))
+    cli = stage_two_tokens(tmp_path, tokens, autoencoder, {"data.init_args.num_validation_latents": 40})
+    metrics = cli.trainer.validate(cli.model, cli.datamodule, verbose=False)[0]
+    assert (metrics["val/num_latents"], len(held_out)) == (40, 1000)
+    assert metrics["val/loss"] == pytest.approx(math.log(NUM_CODES), rel=0.2)
+    assert {f"val/loss_t{number}" for number in range(4)} < set(metrics)
+    again = stage_two_tokens(
+        tmp_path, tokens, autoencoder, {"model.init_args.seed": 3} | {"data.init_args.num_validation_latents": 40}
+    )
+    assert again.trainer.validate(again.model, again.datamodule, verbose=False)[0] == pytest.approx(metrics, rel=1e-6)
 
 
 def test_predict_writes_tokens_in_use(tokens):

@@ -8,6 +8,7 @@ from PIL import Image
 from dit.generation import SamplingSettings
 from dit.previews import SamplePreviews
 from eqvae.data import ShapesSource
+from eqvae.selection import evenly_spaced
 from tests.tiny import stage_two
 
 
@@ -25,6 +26,14 @@ class Metrics(Callback):
         trainer.logger.log_metrics = record
 
 
+class Recorded(ShapesSource):
+    """Notes which of its pictures were read."""
+
+    def __getitem__(self, index):
+        self.read = [*getattr(self, "read", []), index]
+        return super().__getitem__(index)
+
+
 def test_previews_are_made_and_change_no_weight(cache, tmp_path):
     plain = stage_two(tmp_path / "plain", cache)
     plain.trainer.fit(plain.model, plain.datamodule)
@@ -33,7 +42,7 @@ def test_previews_are_made_and_change_no_weight(cache, tmp_path):
         every_n_steps=3,
         num_images=4,
         sampling=SamplingSettings(num_inference_steps=2),
-        reference=ShapesSource(8, 32),
+        reference=Recorded(40, 32),
         num_reference_images=8,
     )
     watched = stage_two(tmp_path / "watched", cache, callbacks=[previews, metrics])
@@ -47,6 +56,7 @@ def test_previews_are_made_and_change_no_weight(cache, tmp_path):
     assert Image.open(tmp_path / "watched" / "previews" / "step=0000006.png").size == (4 * 66 + 2, 68)
     assert [step for step, _ in metrics.distances] == [3, 6]
     assert all(value > 0 for _, value in metrics.distances)
+    assert previews.reference.read == evenly_spaced(8, 40).tolist()
 
 
 def test_what_previews_need_is_said(cache, tmp_path):

@@ -46,6 +46,7 @@ def test_streamed_statistics_are_those_of_the_whole():
     for part in features.split([1, 30, 2, 37]):
         running.update(part)
     whole, streamed = features_to_statistics(features), running.compute()
+    # Float64 sums of 70 terms; the mean of 1e4 must not cost the covariance of 1 its digits: 1e4 * 1e-16 * 70.
     np.testing.assert_allclose(streamed["mu"], whole["mu"], rtol=1e-12)
     np.testing.assert_allclose(streamed["sigma"], whole["sigma"], rtol=1e-9, atol=1e-9)
 
@@ -187,6 +188,7 @@ def test_results_say_what_they_hold_for(tmp_path, monkeypatch, capsys):
     assert "fid" not in result
     assert (result["num_reference"], result["num_generated"], result["image_size"]) == (12, 12, 16)
     assert (result["uint8_rule"], result["extractor"]) == ("truncate", "efficientnet_lite0")
+    assert (result["images"], result["reference"]["images"]) == ("all 12", "all 12")
     assert result["versions"]["torch"].startswith(torch.__version__.split("+")[0])
     capsys.readouterr()
     run(monkeypatch, *words, "--num-images", 8, "--compare-with", tmp_path / "a.json")

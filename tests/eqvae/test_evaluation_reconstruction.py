@@ -1,15 +1,20 @@
 """PSNR and SSIM of known differences, and what accumulates over batches."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch.nn import functional
+from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
 from eqvae.data.images import to_float
 from eqvae.evaluation import ReconstructionMetrics, images_to_psnr, images_to_ssim
 from eqvae.evaluation.autoencoder import AutoencoderEvaluation
+from eqvae.losses.perceptual import BACKBONE_URLS
 from tests.eqvae.tiny import MixingAutoencoder, smooth_images
+from tests.tiny import stage_one
 
 IDENTICAL_PSNR = 100.0
 
@@ -45,6 +50,7 @@ def test_ssim_by_its_definition():
     variances = mean(x * x) - mean(x) ** 2 + mean(y * y) - mean(y) ** 2
     ssim = (2 * mean(x) * mean(y) + c1) * (2 * covariance + c2)
     ssim = ssim / ((mean(x) ** 2 + mean(y) ** 2 + c1) * (variances + c2))
+    # Ours in float32: variances are differences of squares up to 255^2 = 6.5e4, 4e-3 of rounding beside c2 = 58.
     torch.testing.assert_close(images_to_ssim(images, target).double(), ssim.mean((1, 2)), rtol=1e-4, atol=1e-5)
     assert images_to_ssim(pictures(3), pictures(3)).tolist() == pytest.approx([1, 1, 1])
     with pytest.raises(ValueError, match="at least 11 x 11"):
@@ -100,3 +106,50 @@ def test_autoencoder_evaluation():
     evaluation.reset()
     evaluation.update(MixingAutoencoder(), torch.cat((smooth_images(32), -smooth_images(32).flip(-1))))
     assert evaluation.compute()["intrinsic_dimension"] > 0
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """An empty cache of downloads."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    return tmp_path / "checkpoints"
+
+
+def test_published_metrics_are_taken_where_their_weights_are_at_hand(hub):
+    """Else the packaged network measures, under its own name, and one line says so."""
+    published = {"extractor": "published", "perceptual": "published"}
+    without = AutoencoderEvaluation(**published)
+    assert without.networks == {"extractor": "efficientnet_lite0", "perceptual": "efficientnet_lite0"}
+    assert without.describe() == (
+        "measured with extractor efficientnet_lite0, perceptual efficientnet_lite0 (published weights are not at hand: "
+        "evaluation.extractor_weights, evaluation.perceptual_weights_file)"
+    )
+    given = AutoencoderEvaluation(**published, extractor_weights="inception.pth")
+    assert given.networks == {"extractor": "inception_v3", "perceptual": "efficientnet_lite0"}
+    (hub / Path(URL_INCEPTION_V3).name).touch()
+    (hub / Path(BACKBONE_URLS["vgg"]).name).touch()
+    downloaded = AutoencoderEvaluation(**published)
+    assert downloaded.describe() == "measured with extractor inception_v3, perceptual lpips_vgg"
+    assert without.networks["extractor"] == "efficientnet_lite0", "one run measures one thing from start to end"
+    named = AutoencoderEvaluation("inception_v3", perceptual="none")
+    assert named.networks == {"extractor": "inception_v3", "perceptual": "none"}
+
+
+def test_validation_says_what_it_measures_with(hub, tmp_path, caplog):
+    published = {f"model.init_args.evaluation.{name}": "published" for name in ("extractor", "perceptual")}
+    cli = stage_one(tmp_path, published)
+    with caplog.at_level("INFO"):
+        (metrics,) = cli.trainer.validate(cli.model, cli.datamodule, verbose=False)
+    assert "measured with extractor efficientnet_lite0, perceptual efficientnet_lite0 (published" in caplog.text
+    assert {"val/rfd_efficientnet_lite0", "val/perceptual_efficientnet_lite0"} < set(metrics)
+    assert "val/rfid" not in metrics
+
+
+@pytest.mark.parametrize("name", ["eq-*", "sd-*"])
+def test_recipes_of_published_autoencoders_measure_as_published(name):
+    paths = list(Path("configs/eqvae").glob(f"{name}.yaml"))
+    assert len(paths) >= 3
+    for path in paths:
+        evaluation = yaml.safe_load(path.read_text())["model"]["init_args"]["evaluation"]
+        assert (evaluation["extractor"], evaluation["perceptual"]) == ("published", "published"), path

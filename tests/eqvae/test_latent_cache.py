@@ -72,6 +72,7 @@ def test_moments_of_pictures_and_flips(finished, autoencoder):
     ids = torch.tensor([23, 0, 9, 10, 19, 20])
     for suffix, pictures in (("", images), ("_flip", images.flip(-1))):
         posterior = autoencoder.encode(pictures[ids])
+        # Encoded in a batch of another size, whose sums may take another order: 6e-8 each, through ten layers.
         torch.testing.assert_close(cache.rows(ids, f"mean{suffix}"), posterior.mean, rtol=0, atol=1e-5)
         torch.testing.assert_close(cache.rows(ids, f"log_std{suffix}").exp(), posterior.std, rtol=0, atol=1e-5)
     assert torch.equal(cache.rows(ids, "index"), ids)
@@ -138,6 +139,7 @@ def test_sample_uses_the_moments_of_its_side(finished):
     flipped = keyed_uniform(ids, seed=0, stream="flip") < 0.5
     sides = [cache.rows(ids, f"mean{s}") + cache.rows(ids, f"log_std{s}").exp() * noise for s in ("", "_flip")]
     expected = cache.spec.normalization.normalize(torch.where(flipped[:, None, None, None], sides[1], sides[0]))
+    # Values below 4, whose last bit is 2.4e-7: product and sum may be fused on one side, two roundings of it.
     torch.testing.assert_close(cache.get_batch(ids, ids)["latents"], expected, rtol=0, atol=1e-6)
 
 

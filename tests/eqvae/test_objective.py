@@ -91,6 +91,7 @@ def test_features_are_transformed_before_they_are_quantized():
     result = reconstruct(autoencoder, images(), Draw("equivariance", transform))
     expected = autoencoder.quantize(transform(autoencoder.features(images())))
     assert torch.equal(result.codes.indices, expected.indices)
+    # Straight through the quantizer: features + (latents - features) rounds twice, 1e-7, before ten layers.
     assert torch.allclose(result.images, autoencoder.decode(expected.latents), atol=1e-5)
     result.images.sum().backward()
     assert autoencoder.model.encoder.conv_in.weight.grad.abs().sum() > 0  # straight through the quantizer
@@ -221,7 +222,8 @@ def test_the_critics_pass_is_a_step_of_its_own(monkeypatch):
         result = reconstruct(module.autoencoder, batch["image"], draw, module._noise(batch))
         encoded = module.autoencoder.num_encoded
         real, fake = module._shown_to_critic(batch, draw, result)
-        torch.testing.assert_close(fake, real, rtol=0, atol=1e-5)  # of an equivariant autoencoder, in every kind
+        # Of an equivariant autoencoder, in every kind: values of 1 through two 3 x 3 matrices, 20 roundings of 6e-8.
+        torch.testing.assert_close(fake, real, rtol=0, atol=1e-5)
         kind = what_is_shown(real, batch["image"])
         counts[draw.kind, kind] += 1
         encodes_again = "low_resolution" in (draw.kind, kind)
@@ -289,4 +291,6 @@ def test_compiled_networks_learn_the_same(monkeypatch):
     assert 2 <= graphs.frame_count <= 8, "a graph for each memory layout, not for each of the dozen sizes"
     assert list(plain.state_dict()) == list(compiled.state_dict())
     for name, value in plain.state_dict().items():
+        # The same kernels, traced: equal but for the order of additions, which Adam divides by small gradients. A step
+        # is 1e-3; another graph (a size that is baked in, a branch not taken) is off by whole steps.
         torch.testing.assert_close(compiled.state_dict()[name], value, rtol=1e-3, atol=1e-4, msg=name)

@@ -1,6 +1,8 @@
 """Files of every mode become the RGB picture that a person sees, within two levels."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -9,7 +11,8 @@ from PIL import Image, ImageCms
 from eqvae.data import open_image
 from tests.eqvae.test_pictures import encoded
 
-RED = (200, 40, 20)
+RED, WHITE = (200, 40, 20), (255, 255, 255)
+GREY, GREY_ALPHA, RGB, RGB_ALPHA = 0, 4, 2, 6  # colour types of PNG
 ORIENTED = {  # EXIF orientation -> what was done to the upright picture, to be undone
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -22,17 +25,31 @@ ORIENTED = {  # EXIF orientation -> what was done to the upright picture, to be 
 
 
 def palette_with_transparency() -> bytes:
+    """Red in the corner, the rest transparent."""
     image = Image.new("P", (4, 4), 0)
     image.putpalette([0, 0, 0, *RED])
     image.putpixel((0, 0), 1)
     return encoded(image, transparency=0)
 
 
-def animated() -> bytes:
+def animated(kind: str = "PNG") -> bytes:
     frames = [Image.new("RGB", (4, 4), RED), Image.new("RGB", (4, 4), (0, 0, 255))]
     buffer = io.BytesIO()
-    frames[0].save(buffer, "PNG", save_all=True, append_images=frames[1:])
+    frames[0].save(buffer, kind, save_all=True, append_images=frames[1:])
     return buffer.getvalue()
+
+
+def png(depth: int, colour_type: int, row: bytes, width: int, transparent: tuple[int, ...] | None = None) -> bytes:
+    """A PNG of one row, byte for byte: Pillow does not write all of them."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", width, 1, depth, colour_type, 0, 0, 0)
+    parts = [chunk(b"IHDR", header)]
+    if transparent is not None:
+        parts.append(chunk(b"tRNS", struct.pack(f">{len(transparent)}H", *transparent)))
+    return b"\x89PNG\r\n\x1a\n" + b"".join((*parts, chunk(b"IDAT", zlib.compress(b"\0" + row)), chunk(b"IEND", b"")))
 
 
 def float_tiff(value: float) -> bytes:
@@ -58,7 +75,11 @@ def with_profile() -> bytes:
         pytest.param(encoded(Image.new("RGB", (4, 4), RED).quantize(4)), RED, id="palette"),
         pytest.param(float_tiff(0.5), (127.5,) * 3, id="float"),
         pytest.param(float_tiff(200.0), (200,) * 3, id="float to 255"),
+        pytest.param(
+            encoded(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", quality=100), (255, 0, 0), id="cmyk jpeg"
+        ),
         pytest.param(animated(), RED, id="animated"),
+        pytest.param(animated("GIF"), RED, id="animated gif"),
         pytest.param(with_profile(), RED, id="profile"),
     ],
 )
@@ -67,17 +88,50 @@ def test_mode(content, expected):
     assert mean == pytest.approx(expected, abs=2)
 
 
-def test_palette_with_transparency():
-    pixels = np.asarray(open_image(palette_with_transparency()))
-    assert pixels[0, 0].tolist() == list(RED)
-    assert pixels[1, 1].tolist() == [255, 255, 255]
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        pytest.param(palette_with_transparency(), [RED, WHITE], id="palette"),
+        pytest.param(png(16, GREY, struct.pack(">2H", 1000, 32768), 2, (1000,)), [WHITE, (127,) * 3], id="16-bit grey"),
+        pytest.param(
+            png(16, GREY, struct.pack(">2H", 1000, 32768), 2, (32768,)), [(3,) * 3, WHITE], id="16-bit grey, another"
+        ),
+        pytest.param(png(16, GREY, struct.pack(">2H", 1000, 32768), 2), [(3,) * 3, (127,) * 3], id="16-bit grey, none"),
+        pytest.param(
+            png(16, GREY_ALPHA, struct.pack(">4H", 1000, 0, 32768, 65535), 2),
+            [WHITE, (128,) * 3],
+            id="16-bit grey, alpha",
+        ),
+        pytest.param(
+            png(16, RGB, struct.pack(">6H", 1000, 2000, 3000, 51400, 10280, 5140), 2, (1000, 2000, 3000)),
+            [WHITE, RED],
+            id="16-bit colour",
+        ),
+        pytest.param(
+            png(16, RGB_ALPHA, struct.pack(">8H", 1, 2, 3, 0, 51400, 10280, 5140, 65535), 2),
+            [WHITE, RED],
+            id="16-bit alpha",
+        ),
+        pytest.param(png(8, GREY, bytes([10, 200]), 2, (10,)), [WHITE, (200,) * 3], id="grey"),
+        pytest.param(png(4, GREY, b"\x1f", 2, (1,)), [WHITE, WHITE], id="4-bit grey"),
+        pytest.param(png(4, GREY, b"\x13", 2, (1,)), [WHITE, (51,) * 3], id="4-bit grey, another"),
+        pytest.param(png(2, GREY, b"\x60", 2, (1,)), [WHITE, (170,) * 3], id="2-bit grey"),
+        pytest.param(png(1, GREY, b"\x40", 2, (0,)), [WHITE, WHITE], id="1-bit"),
+        pytest.param(png(1, GREY, b"\x40", 2, (1,)), [(0,) * 3, WHITE], id="1-bit, another"),
+        pytest.param(png(8, RGB, bytes([1, 2, 3, *RED]), 2, (1, 2, 3)), [WHITE, RED], id="colour"),
+    ],
+)
+def test_transparency_is_laid_on_white(content, expected):
+    pixels = np.asarray(open_image(content))[0, :2]
+    np.testing.assert_allclose(pixels.astype(int), expected, atol=2)
 
 
-@pytest.mark.parametrize("orientation", ORIENTED)
+@pytest.mark.parametrize("orientation", [1, *ORIENTED])
 def test_orientation(orientation):
     upright = np.zeros((4, 6, 3), np.uint8)
     upright[0, 0], upright[0, -1], upright[-1, 0] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    stored = Image.fromarray(upright).transpose(ORIENTED[orientation])
+    stored = Image.fromarray(upright)
+    stored = stored.transpose(ORIENTED[orientation]) if orientation in ORIENTED else stored
     assert (np.asarray(open_image(encoded(stored, exif=exif))) == upright).all()

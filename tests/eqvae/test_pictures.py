@@ -22,6 +22,7 @@ from eqvae.data import (
     to_uint8,
 )
 from eqvae.data.shapes import draw_shapes
+from eqvae.selection import evenly_spaced
 from tests.fixtures import shared_data
 
 
@@ -123,21 +124,62 @@ def test_folder_source(tmp_path):
             FolderSource(str(root), 16)
 
 
+def write_parquet(path, count=4, **columns):
+    rows = [{"bytes": encoded(Image.new("RGB", (20, 20), (i, 0, 0))), "path": f"{i}.png"} for i in range(count)]
+    pyarrow.parquet.write_table(pyarrow.table({"image": rows} | columns), path)
+
+
+def reds(source) -> list[int]:
+    return [int(source[index][0][0, 0, 0]) for index in range(len(source))]
+
+
 def test_parquet_source(tmp_path):
-    rows = [{"bytes": encoded(Image.new("RGB", (20, 20), (i, 0, 0))), "path": f"{i}.png"} for i in range(4)]
-    table = pyarrow.table({"image": rows, "label": [0, 1, 2, 1]})
-    pyarrow.parquet.write_table(table, tmp_path / "part-0.parquet")
-    pyarrow.parquet.write_table(table, tmp_path / "part-1.parquet")
-    source = ParquetSource(str(tmp_path / "part-*.parquet"), 16, max_images=6)
-    assert (len(source), source.num_classes) == (6, 3)
-    picture, label = InMemorySource(source)[5]
-    assert (picture.shape, int(picture[0, 0, 0]), label) == ((3, 16, 16), 1, 1)
+    for part in range(2):
+        write_parquet(tmp_path / f"part-{part}.parquet", label=[0, 1, 2, 1])
+    source = ParquetSource(str(tmp_path / "part-*.parquet"), 16)
+    assert (len(source), source.num_classes) == (8, 3)
+    assert reds(InMemorySource(source)) == [0, 1, 2, 3, 0, 1, 2, 3]
+    assert InMemorySource(source)[6][1] == 2
     (tmp_path / "text.parquet").write_text("not parquet")
     for files, expected in (("none-*.parquet", "no parquet file"), ("text.parquet", "text.parquet")):
         with pytest.raises(ValueError, match=expected):
             ParquetSource(str(tmp_path / files), 16)
     with pytest.raises(ValueError, match="only image, label"):
         ParquetSource(str(tmp_path / "part-0.parquet"), 16, label_column="class")
+    with pytest.raises(ValueError, match="column 'label' holds int64, not encoded images"):
+        ParquetSource(str(tmp_path / "part-0.parquet"), 16, image_column="label")
+
+
+def test_parquet_files_need_no_labels(tmp_path):
+    write_parquet(tmp_path / "bare.parquet")
+    write_parquet(tmp_path / "unlabelled.parquet", label=[-1] * 4)  # how the hub marks a split without labels
+    for name in ("bare", "unlabelled"):
+        source = ParquetSource(str(tmp_path / f"{name}.parquet"), 16)
+        assert (source.num_classes, source.class_names, source[3][1]) == (1, ["all"], 0)
+    assert open_source(str(tmp_path / "bare.parquet"), 16)[0][0].shape == (3, 16, 16)
+    for name, labels in (("some", [0, 1, None, 1]), ("text", ["a", "b", "a", "b"]), ("below", [0, -1, 1, 2])):
+        write_parquet(tmp_path / f"{name}.parquet", label=labels)
+        with pytest.raises(ValueError, match=rf"{name}\.parquet.*'label'"):
+            ParquetSource(str(tmp_path / f"{name}.parquet"), 16)
+
+
+def test_a_limited_parquet_source_is_of_all_rows(tmp_path):
+    """Sorted by class, the first rows would be of one class."""
+    for part in range(2):
+        write_parquet(tmp_path / f"part-{part}.parquet", 100, label=[2 * part + row // 50 for row in range(100)])
+    files = str(tmp_path / "part-*.parquet")
+    limited = ParquetSource(files, 16, max_images=40)
+    assert (len(limited), limited.num_classes) == (40, 4)
+    assert torch.bincount(limited.labels).tolist() == [10, 10, 10, 10]
+    rows = evenly_spaced(40, 200)
+    assert reds(limited) == (rows % 100).tolist()
+    assert limited.fingerprint() != ParquetSource(files, 16).fingerprint()
+    write_parquet(tmp_path / "broken.parquet", 3)
+    table = pyarrow.parquet.read_table(tmp_path / "broken.parquet").to_pydict()["image"]
+    table[1]["bytes"] = b"broken"
+    pyarrow.parquet.write_table(pyarrow.table({"image": table}), tmp_path / "broken.parquet")
+    with pytest.raises(ValueError, match=r"broken\.parquet: row 1 is not a readable"):
+        ParquetSource(str(tmp_path / "broken.parquet"), 16)[1]
 
 
 def test_real_cifar10_is_read():

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from eqvae.stream import SampleOrder, SequentialBatches, StepSampler, training_loader
+from eqvae.selection import evenly_spaced
+from eqvae.stream import SampleOrder, SequentialBatches, StepSampler, describe_batch, training_loader
 
 
 class Numbers:
@@ -33,9 +34,9 @@ def stub_trainer(max_steps=6, global_step=0, rank=0, world_size=1, accumulate_ba
     )
 
 
-def stream_of(**options):
-    loader_options = {"batch_size": options.pop("batch_size", 4), "num_workers": options.pop("num_workers", 0)}
-    return list(training_loader(Numbers(11), seed=3, trainer=stub_trainer(**options), **loader_options))
+def stream_of(global_batch_size=4, num_workers=0, **options):
+    trainer = stub_trainer(**options)
+    return list(training_loader(Numbers(11), global_batch_size, seed=3, trainer=trainer, num_workers=num_workers))
 
 
 def assert_same_batches(actual, expected):
@@ -81,16 +82,29 @@ def test_workers_do_not_change_the_stream():
 
 def test_resumed_loader_continues_the_stream():
     assert_same_batches(stream_of(global_step=4), stream_of()[4:])
-    accumulated = {"max_steps": 4, "accumulate_batches": 3}
+    accumulated = {"max_steps": 4, "accumulate_batches": 3, "global_batch_size": 12}
     assert_same_batches(stream_of(global_step=2, **accumulated), stream_of(**accumulated)[6:])
 
 
-def test_replicas_and_accumulation_share_one_stream():
-    whole = [batch["index"].tolist() for batch in stream_of(batch_size=8)]
-    replicas = [stream_of(batch_size=4, rank=rank, world_size=2) for rank in range(2)]
-    assert [a["index"].tolist() + b["index"].tolist() for a, b in zip(*replicas)] == whole
-    accumulated = [batch["index"].tolist() for batch in stream_of(batch_size=4, accumulate_batches=2)]
-    assert [a + b for a, b in zip(accumulated[::2], accumulated[1::2])] == whole
+@pytest.mark.parametrize(("devices", "accumulated"), [(2, 1), (1, 2), (4, 2), (2, 4), (8, 1)])
+def test_devices_and_accumulation_divide_the_global_batch(devices, accumulated):
+    whole = [batch["index"].tolist() for batch in stream_of(8)]
+    parts = [stream_of(8, rank=rank, world_size=devices, accumulate_batches=accumulated) for rank in range(devices)]
+    assert all(len(part) == 6 * accumulated for part in parts)
+    assert all(len(batch["index"]) == 8 // (devices * accumulated) for part in parts for batch in part)
+    order = [part[batch]["index"] for batch in range(6 * accumulated) for part in parts]
+    assert torch.cat(order).view(6, 8).tolist() == whole
+
+
+def test_a_global_batch_that_does_not_divide_is_refused():
+    with pytest.raises(
+        ValueError, match=r"global_batch_size 10 does not divide by 4 devices x 2 accumulated .* use 8,"
+    ):
+        stream_of(10, world_size=4, accumulate_batches=2)
+    with pytest.raises(ValueError, match="global_batch_size 0 does not divide"):
+        stream_of(0)
+    trainer = stub_trainer(world_size=8, accumulate_batches=2)
+    assert describe_batch(160, trainer) == "global batch 160 = 8 devices x 2 accumulated x 10 per device"
 
 
 def test_keys_are_positions_and_values_follow_the_order():
@@ -113,6 +127,21 @@ def test_what_cannot_be_streamed_is_refused():
 @pytest.mark.parametrize(("limit", "count"), [(None, 11), (5, 5), (99, 11)])
 def test_sequential_batches(num_workers, limit, count):
     batches = list(SequentialBatches(Numbers(11), 4, limit).loader(num_workers))
-    assert torch.equal(torch.cat([batch["index"] for batch in batches]), torch.arange(count))
-    assert torch.equal(torch.cat([batch["key"] for batch in batches]), torch.arange(count))
+    assert torch.equal(torch.cat([batch["index"] for batch in batches]), evenly_spaced(count, 11))
+    assert torch.equal(torch.cat([batch["key"] for batch in batches]), evenly_spaced(count, 11))
     assert max(len(batch["key"]) for batch in batches) <= 4
+
+
+@pytest.mark.parametrize(
+    ("limit_batches", "limit", "count", "length"),
+    [(1.0, None, 100, 13), (3, None, 24, 3), (0.5, None, 48, 13), (99, 20, 20, 3), (2, 20, 16, 2), (0.4, 20, 8, 3)],
+)
+def test_lightning_s_limit_takes_evenly_spaced_samples(limit_batches, limit, count, length):
+    """Lightning reads the first batches: an int of them, or a share of the loader's length."""
+    batches = SequentialBatches(Numbers(100), 8, limit, limit_batches)
+    loader = batches.loader()
+    assert len(loader) == length
+    taken = min(limit_batches, length) if isinstance(limit_batches, int) else int(length * limit_batches)
+    read = torch.cat([batch["index"] for batch, _ in zip(loader, range(taken))])
+    assert torch.equal(read, evenly_spaced(count, 100))
+    assert batches.count_images(taken) == count

@@ -4,13 +4,11 @@ import io
 import json
 import tarfile
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from eqvae.data import FolderSource, ImageDataModule, ShapesSource, TarSource, open_source, random_crop
-from eqvae.data.module import ImageBatches
+from eqvae.data import FolderSource, ImageDataModule, ShapesSource, TarSource, open_source
 from tests.eqvae.test_pictures import encoded
 
 
@@ -120,36 +118,6 @@ def test_skipped_pictures_of_loader_processes_are_counted(tmp_path):
     pixels = torch.cat([batch["image"][:, 0, 0, 0] for batch in data.sequential_loader("train")])
     assert ((pixels + 1) * 127.5).round().int().tolist() == [0, 1, 2, 4, 4, 5]
     assert source.num_skipped == 1
-
-
-def test_random_crop_is_of_the_right_size_and_place():
-    ramp = np.add.outer(np.arange(90), np.arange(120)).astype(np.uint8)
-    image = Image.fromarray(ramp).convert("RGB")
-    draws = torch.rand(50, 3, generator=torch.Generator().manual_seed(0))
-    crops = [np.asarray(random_crop(image, 64, draw)) for draw in draws]
-    assert {crop.shape for crop in crops} == {(64, 64, 3)}
-    steps = [float(crop[0, -1, 0]) - float(crop[0, 0, 0]) for crop in crops]
-    assert 0.99 * 63 * 90 / 80 < min(steps) + 2 < max(steps) < 1.01 * 63 * 90 / 64 + 2  # short side 64 to 80
-    whole = np.asarray(random_crop(image, 64, torch.tensor([1e-6, 1e-6, 1e-6])))
-    resized = np.asarray(image.resize((round(120 * 64 / 90), 64), Image.Resampling.BICUBIC))
-    assert (whole == resized[:, :64]).all()
-
-
-def test_random_crops_are_keyed_by_position(tmp_path):
-    noise = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
-    Image.fromarray(noise).save(tmp_path / "noise.png")
-    source = FolderSource(str(tmp_path), 32)
-    batches = ImageBatches(source, crop="random", seed=1)
-    ids, keys = torch.zeros(6, dtype=torch.long), torch.arange(6)
-    images = batches.get_batch(ids, keys)["image"]
-    assert torch.equal(batches.get_batch(ids[:1], keys[4:5])["image"][0], images[4])
-    assert not torch.equal(images[0], images[1])
-    central = batches.get_batch(ids[:1], None)["image"]
-    assert torch.equal(central, ImageBatches(source).get_batch(ids[:1], None)["image"])
-    with pytest.raises(ValueError, match="ShapesSource has them cropped already"):
-        ImageBatches(ShapesSource(2, 16), crop="random")
-    with pytest.raises(ValueError, match="crop 'top' is unknown"):
-        ImageBatches(source, crop="top")
 
 
 def test_an_empty_folder_says_so(tmp_path):

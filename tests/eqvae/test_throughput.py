@@ -26,7 +26,7 @@ def test_speed_is_pictures_over_time(cache, tmp_path):
     run.trainer.fit(run.model, run.datamodule)
     logged = {name: float(value) for name, value in run.trainer.logged_metrics.items()}
     speed = logged["speed/images_per_second"]
-    assert 0 < speed < STAGE_TWO["data.init_args.batch_size"] / 0.05
+    assert 0 < speed < STAGE_TWO["data.init_args.global_batch_size"] / 0.05
     operations = 3 * 2 * num_multiply_adds(run.model.backbone)
     assert logged["speed/tflops"] == pytest.approx(speed * operations / 1e12, rel=1e-3)
     assert logged["speed/mfu"] == pytest.approx(logged["speed/tflops"] * 1e12 / monitor.peak_flops, rel=1e-3)

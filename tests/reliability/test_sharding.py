@@ -54,7 +54,7 @@ def fit(folder, cache, num_processes: int, resume=None, overrides=None) -> dict:
         "model.init_args.backbone.init_args.depth": 2,
         "model.init_args.backbone.init_args.gradient_checkpointing": True,
         "model.init_args.learning_rate": 1e-4,
-        "data.init_args.batch_size": GLOBAL_BATCH // num_processes,
+        "data.init_args.global_batch_size": GLOBAL_BATCH,
     }
     callbacks = [
         ExponentialMovingAverage(DECAYS),
@@ -72,6 +72,12 @@ def fit(folder, cache, num_processes: int, resume=None, overrides=None) -> dict:
 def runs(_fork, cache, tmp_path_factory):
     folders = {count: tmp_path_factory.mktemp(f"processes{count}") for count in (1, 2)}
     return folders, {count: fit(folder, cache, count) for count, folder in folders.items()}
+
+
+ROUNDING = 1e-6
+"""Of weights after 6 steps of 1e-4: a hundredth of one. The halves of a batch are summed apart, 1e-7 of the terms, and
+AdamW divides that by the gradient; the gradients of these means over whole latents cancel little, and 3e-8 was the most
+on AVX2, AVX-512 and plain loops. A sample or a noise of another process is off by whole steps."""
 
 
 def assert_close(found, expected, atol: float, where: str) -> None:
@@ -96,7 +102,7 @@ TRAINED = ["state_dict", "current_model_state", "further_averages", "averaging_s
 @pytest.mark.parametrize("part", TRAINED)
 def test_two_processes_train_as_one(runs, part):
     _, checkpoints = runs
-    assert_close(checkpoints[2][part], checkpoints[1][part], 1e-6, part)
+    assert_close(checkpoints[2][part], checkpoints[1][part], ROUNDING, part)
 
 
 def test_resuming_is_exact(runs, cache, tmp_path):
@@ -111,7 +117,7 @@ def test_another_number_of_processes_continues(runs, cache, tmp_path, before, af
     folders, checkpoints = runs
     resumed = fit(tmp_path, cache, after, resume=folders[before] / f"step={HALF}.ckpt")
     for part in TRAINED:
-        assert_close(resumed[part], checkpoints[1][part], 1e-6, part)
+        assert_close(resumed[part], checkpoints[1][part], ROUNDING, part)
 
 
 def test_an_aligned_generator_is_sharded_too(cache, tmp_path):
@@ -120,7 +126,7 @@ def test_an_aligned_generator_is_sharded_too(cache, tmp_path):
     one, two = (fit(tmp_path / str(count), cache, count, overrides=overrides) for count in (1, 2))
     assert any(name.startswith("projector.") for name in one["state_dict"])
     for part in TRAINED:
-        assert_close(two[part], one[part], 1e-6, part)
+        assert_close(two[part], one[part], ROUNDING, part)
 
 
 def test_the_checkpoint_and_the_previews_are_those_of_one_process(runs):

@@ -77,7 +77,7 @@ def test_a_ready_autoencoder_is_kept_as_it_was(done):
 def test_a_generator_s_cost_progress_and_hyper_parameters_are_kept(done):
     folder = done("ready/seed0/generators/sit")
     cost = read_cost(folder)
-    assert cost["images_per_step"] == STAGE_TWO["data.init_args.batch_size"]
+    assert cost["images_per_step"] == STAGE_TWO["data.init_args.global_batch_size"]
     assert cost["seconds_per_step"] > 0
     assert done.progress[-1] == (4, 4, 16)
     assert [path.name for path in sorted((folder / "checkpoints").glob("step=*.ckpt"))] == [

@@ -102,6 +102,16 @@ def test_generators_learn_from_their_own_pictures():
     assert value_at(branch.latents.settings, key) == "data/imagenet/train"
 
 
+def test_a_sweep_validates_no_generator():
+    """Losses on different latents do not compare, so held-out images are not encoded and no time goes into it."""
+    branch = plan(load_sweep(DEMO, [])).branch("equivariant", 0)
+    generator = branch.generators["sit"].training.settings["config"]
+    assert value_at(generator, "data.init_args.cache") == "{latents}/latents"
+    assert value_at(generator, "data.init_args.validation_cache", "missing") is None
+    assert value_at(generator, "trainer.limit_val_batches") == 0
+    assert value_at(branch.latents.settings["config"], "model.init_args.cache_validation") is False
+
+
 def test_epochs_are_snapshots_of_one_training():
     branches = plan(load_sweep(ROOT / "configs/sweeps/epochs.yaml", [])).branches
     trainings = {branch.training.address for branch in branches if branch.arm != "control"}
@@ -174,6 +184,17 @@ def lines_with(change, text=None):
         (
             ("    config: configs/dit/tiny-sit.yaml", "    sampler: halton\n    config: configs/dit/tiny-sit.yaml"),
             "generators.sit.sampler: halton does not sample",
+        ),
+        (
+            (
+                "    config: configs/dit/tiny-sit.yaml",
+                "    overrides: {trainer.devices: 3, trainer.num_nodes: 2}\n    config: configs/dit/tiny-sit.yaml",
+            ),
+            "generators.sit.overrides: data.init_args.global_batch_size 32 does not divide by 6 devices x 1",
+        ),
+        (
+            ("overrides: {model.init_args.transforms: null}", "overrides: {model.init_args.accumulate_batches: 5}"),
+            "autoencoders.control.overrides: data.init_args.global_batch_size 16 does not divide by 1 devices x 5",
         ),
         (("  grid_images: 40", "  metrics: [kid, fid]"), "evaluation.metrics: use some of fd, sfd"),
         (("  grid_images: 40", "  metrics: [kid]"), "evaluation.metrics: lacks fd, which the speed-up is computed on"),

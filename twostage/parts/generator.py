@@ -24,6 +24,9 @@ def config(part: "Trained", seed: int, max_steps: int) -> dict[str, Any]:
         "trainer.max_steps": max_steps,
         "model.init_args.autoencoder": "{autoencoder}/autoencoder",
         "data.init_args.cache": "{latents}/latents",
+        # Losses on different latents do not compare, and what training takes is timed.
+        "data.init_args.validation_cache": None,
+        "trainer.limit_val_batches": 0,
     }
     return load_config(part.config, part.overrides | common_overrides(seed) | filled)
 

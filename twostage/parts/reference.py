@@ -9,6 +9,7 @@ from eqvae.data.images import to_uint8
 from eqvae.evaluation import create_extractor
 from eqvae.evaluation.feature_sets import FeatureSet, images_to_feature_set, read_feature_set, write_feature_set
 from eqvae.evaluation.pictures import image_grid, save_png
+from eqvae.selection import evenly_spaced
 from twostage.graph.node import Node, Progress
 from twostage.parts.command import BATCH_SIZE, data_module, device, reporting
 from twostage.parts.part import Estimate, Part
@@ -33,7 +34,7 @@ def run(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progres
     extractor = create_extractor(settings["extractor"], settings["extractor_weights"], device())
     features = images_to_feature_set(reporting(images.split(BATCH_SIZE), progress, wanted), extractor)
     write_feature_set(folder / FEATURES, features, {})
-    save_png(image_grid(images[: settings["grid_images"]]), folder / GRID)
+    save_png(image_grid(images[evenly_spaced(settings["grid_images"], len(images))]), folder / GRID)
 
 
 def result(folder: Path) -> FeatureSet:

@@ -13,15 +13,9 @@ from twostage.graph.node import Node
 
 
 def batch_size(config: dict[str, Any]) -> int:
-    """Images per optimizer step: per device and batch, times devices, times accumulated batches."""
-    accumulated = value_at(config, "model.init_args.accumulate_batches", 1)
-    accumulated *= config["trainer"].get("accumulate_grad_batches") or 1
-    devices = [config["trainer"].get(key) for key in ("devices", "num_nodes")]
-    count = 1
-    for value in devices:
-        count *= value if isinstance(value, int) and value > 0 else 1
+    """Images per optimizer step, of all devices and accumulated batches together."""
     default = 10 if value_at(config, "data.class_path", "").endswith("ImageDataModule") else 256
-    return value_at(config, "data.init_args.batch_size", default) * accumulated * count
+    return value_at(config, "data.init_args.global_batch_size", default)
 
 
 def count_images(source: dict[str, Any] | None) -> int | None:

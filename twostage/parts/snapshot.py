@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from eqvae.autoencoders import LatentStatistics
+from eqvae.selection import describe_selection
 from eqvae.training.checkpoints import load_checkpoint
 from twostage.graph.node import Node, Progress
 from twostage.parts.command import train_cli
@@ -24,7 +25,8 @@ def run(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progres
             encoded = autoencoder.encode(batch["image"])
             moments = (encoded.latents, 0 * encoded.latents) if module.quantized else (encoded.mean, encoded.std)
             statistics.update(*moments)
-    autoencoder.normalization = statistics.normalization()
+    images = describe_selection(statistics.num_images, len(data.sources["train"]))
+    autoencoder.normalization = statistics.normalization(images)
     autoencoder.save_pretrained(folder / "autoencoder")
 
 

@@ -1,0 +1,142 @@
+"""Images of parquet files, as the hub exports them."""
+
+import hashlib
+import json
+from bisect import bisect_right
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import torch
+
+from eqvae.data.encoded import EncodedSource, matching_files
+from eqvae.selection import evenly_spaced
+
+LABEL_COLUMN = "label"  # of the hub's exports
+
+
+class ParquetSource(EncodedSource):
+    """Images of parquet files in the layout of the hub: `image` = struct{bytes, path} (or plain bytes), `label`.
+
+    Encoded images are held in memory (about 1 GB per 10,000 ImageNet files); decoding happens on access.
+
+    Args:
+        files: path or glob of the files, read in sorted order.
+        image_size, on_error, max_skipped: see `EncodedSource`.
+        image_column: name of the column.
+        label_column: name of the column of classes, which must be there; null takes `label` where there is one, and
+            otherwise all images are one class.
+        max_images: keep only so many, evenly spaced over all rows; null keeps all.
+
+    Raises:
+        ValueError: naming the file or column that is missing or unreadable, or holds no classes.
+    """
+
+    def __init__(
+        self,
+        files: str,
+        image_size: int,
+        image_column: str = "image",
+        label_column: str | None = None,
+        max_images: int | None = None,
+        on_error: Literal["stop", "skip"] = "stop",
+        max_skipped: int = 100,
+    ):
+        self.paths, self.image_column = matching_files(files, "parquet"), image_column
+        metadata = [_read_metadata(path) for path in self.paths]
+        schemas = [each.schema.to_arrow_schema() for each in metadata]
+        if label_column is None and all(LABEL_COLUMN in schema.names for schema in schemas):
+            label_column = LABEL_COLUMN
+        self._starts = np.cumsum([0, *(each.num_rows for each in metadata)]).tolist()
+        self._rows = evenly_spaced(max_images, self._starts[-1])
+        if not self._starts[-1]:
+            raise ValueError(f"parquet files {files} hold no rows: give others")
+        for path, schema in zip(self.paths, schemas, strict=True):
+            _require_columns(path, schema, image_column, label_column)
+        self._encoded = self._read_images()
+        labels = None if label_column is None else self._read_labels(label_column)
+        self.num_classes = 1 if labels is None else int(labels.max()) + 1  # of all rows: a part must not lose classes
+        self.labels = torch.zeros(len(self._rows), dtype=torch.long)
+        if labels is not None:
+            self.labels = torch.from_numpy(labels)[self._rows]
+        self.class_names = ["all"] if labels is None else _class_names(schemas[0].metadata, label_column)
+        self._label_column = label_column
+        super().__init__(image_size, len(self._rows), on_error, max_skipped)
+
+    def _read_images(self) -> pyarrow.ChunkedArray:
+        """The encoded images of the rows that are kept."""
+        kept = []
+        for path, start, stop in zip(self.paths, self._starts, self._starts[1:], strict=False):
+            rows = self._rows[(self._rows >= start) & (self._rows < stop)] - start
+            table = _read_column(path, self.image_column)
+            kept.append(table if len(rows) == len(table) else table.take(pyarrow.array(rows.numpy())))
+        columns = [table[self.image_column] for table in kept]
+        return pyarrow.chunked_array([chunk for column in columns for chunk in column.chunks], columns[0].type)
+
+    def _read_labels(self, column: str) -> np.ndarray | None:
+        """The classes of all rows [N]; None where all are negative, which is how the hub marks a split without any."""
+        parts = []
+        for path in self.paths:
+            values = _read_column(path, column)[column]
+            if not pyarrow.types.is_integer(values.type) or values.null_count:
+                raise ValueError(f"parquet file {path}: column {column!r} has no class for every row ({values.type})")
+            parts.append(values.to_numpy().astype(np.int64))
+        labels = np.concatenate(parts)
+        if labels.max() >= 0 > labels.min():
+            raise ValueError(f"parquet files {self.paths[0]} ...: column {column!r} has classes below 0 and others")
+        return labels if labels.min() >= 0 else None
+
+    def _read(self, index: int) -> tuple[bytes, str, int]:
+        value, row = self._encoded[index], int(self._rows[index])
+        if pyarrow.types.is_struct(value.type):
+            value = value["bytes"] if value.is_valid else value
+        encoded = value.as_py() if value.is_valid else b""
+        number = bisect_right(self._starts, row) - 1
+        return encoded, f"{self.paths[number]}: row {row - self._starts[number]}", int(self.labels[index])
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(f"parquet/{self.image_size}/{self.image_column}/{len(self)}".encode())
+        if len(self) < self._starts[-1]:
+            digest.update(b"/evenly spaced")
+        if self._label_column not in (LABEL_COLUMN, None):
+            digest.update(f"/{self._label_column}".encode())
+        for path in self.paths:
+            digest.update(f"{Path(path).name}/{Path(path).stat().st_size}\n".encode())
+        return digest.hexdigest()
+
+
+def _read_metadata(path: str) -> pyarrow.parquet.FileMetaData:
+    try:
+        return pyarrow.parquet.read_metadata(path)
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise _not_readable(path, error) from None
+
+
+def _require_columns(path: str, schema: pyarrow.Schema, image_column: str, label_column: str | None) -> None:
+    missing = [name for name in (image_column, label_column) if name is not None and name not in schema.names]
+    if missing:
+        raise ValueError(f"parquet file {path} has no column {missing[0]!r}, only {', '.join(schema.names)}")
+    kind = schema.field(image_column).type
+    if pyarrow.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+        kind = kind.field("bytes").type
+    if not (pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)):
+        raise ValueError(f"parquet file {path}: column {image_column!r} holds {kind}, not encoded images")
+
+
+def _read_column(path: str, column: str) -> pyarrow.Table:
+    try:
+        return pyarrow.parquet.read_table(path, columns=[column], memory_map=True)
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise _not_readable(path, error) from None
+
+
+def _not_readable(path: str, error: Exception) -> ValueError:
+    return ValueError(f"{path} is not a readable parquet file ({str(error).splitlines()[0]})")
+
+
+def _class_names(metadata: dict | None, label_column: str) -> list[str] | None:
+    """Names that the hub's exporter leaves in the schema, if it did."""
+    features = json.loads((metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+    return features.get(label_column, {}).get("names")
