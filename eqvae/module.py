@@ -27,8 +27,10 @@ from eqvae.randomness import keyed_normal
 from eqvae.selection import describe_selection
 from eqvae.starting import TrainingStart, require_large_images, require_large_validation_images
 from eqvae.stream import SequentialBatches, count_batches_anew
+from eqvae.training.gradients import Gradients
 from eqvae.training.nonfinite import FiniteGuard, OnNonFinite
 from eqvae.training.schedules import Decay, learning_rate_factor, set_learning_rate
+from eqvae.training.step_logging import log_terms
 
 PLAIN = Draw("plain", SpatialTransform())
 
@@ -170,6 +172,9 @@ class AutoencoderModule(lightning.LightningModule):
             for network in filter(None, (self.autoencoder.model.encoder, self.autoencoder.model.decoder, self.critic)):
                 network.compile()
 
+    def on_train_start(self) -> None:
+        self._gradients = [Gradients(network.parameters()) for network in (self.autoencoder, self.critic) if network]
+
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         if not self._begun:
             self._begin(batch["image"])
@@ -200,13 +205,16 @@ class AutoencoderModule(lightning.LightningModule):
                 terms["critic_loss"] = self._critic_loss(shown)
                 surrogate = surrogate + terms["critic_loss"]
         # One backward pass: the two losses share no parameter, and DDP waits for all parameters in each pass.
-        self.manual_backward(surrogate / self.accumulate_batches)
+        loss, steps = surrogate / self.accumulate_batches, (batch_idx + 1) % self.accumulate_batches == 0
+        if steps:
+            self.manual_backward(loss)
+        else:
+            loss.backward()  # without telling DDP, which would average gradients that are not complete
         terms = {name: value.detach() for name, value in terms.items()}
         self.guard.watch(batch, terms)
-        if (batch_idx + 1) % self.accumulate_batches == 0:
+        if steps:
             self._step()
-        self.log_dict({f"train/{name}": value for name, value in terms.items()}, sync_dist=True)
-        self.log("train/loss", terms["nll"], prog_bar=True, sync_dist=True)
+        log_terms(self, terms | {"loss": terms["nll"]}, shown="loss")
 
     def _latent_size(self, images: Tensor) -> tuple[int, int]:
         factor = self.autoencoder.downsampling_factor
@@ -289,7 +297,7 @@ class AutoencoderModule(lightning.LightningModule):
         optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
         for optimizer in optimizers:
             set_learning_rate(optimizer, self.learning_rate * factor)
-        if not self.guard.accepts(self, self.parameters()):
+        if not self.guard.accepts(self, [norm for gradients in self._gradients for norm in gradients.measure()]):
             for optimizer in optimizers:
                 optimizer.zero_grad()  # without gradients a step changes nothing but is counted
         # The critic's raw optimizer: through Lightning's wrapper its steps would count as global steps, too.
@@ -297,7 +305,7 @@ class AutoencoderModule(lightning.LightningModule):
             optimizers[1].optimizer.step()
             optimizers[1].optimizer.zero_grad()
         if self.gradient_clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.autoencoder.parameters(), self.gradient_clip_norm)
+            self._gradients[0].clip(self.gradient_clip_norm)
         optimizers[0].step()
         optimizers[0].zero_grad()
 

@@ -69,6 +69,7 @@ class ExponentialMovingAverage(WeightAveraging):
         pairs = [(self.decay, averages), *((float(key), average) for key, average in self.further_averages.items())]
         self._current = list(trained.values())
         self._averages = [(decay, [average[name].detach() for name in trained]) for decay, average in pairs]
+        self._buffers = [list(module.buffers()) for module in (self.averaged_module, pl_module)]  # not averaged
 
     @torch.no_grad()
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -79,6 +80,8 @@ class ExponentialMovingAverage(WeightAveraging):
         self._num_averaged += 1
         for decay, average in self._averages:
             torch._foreach_lerp_(average, self._current, 1 - decay)
+        if self._buffers[0]:
+            torch._foreach_copy_(*self._buffers)
 
     def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         if self._average_model is not None:
