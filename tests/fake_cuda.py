@@ -29,7 +29,7 @@ aten = torch.ops.aten
 CUDA = torch.device("cuda", 0)
 ROOT = Path(__file__).parents[1]
 INDEXING = (aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_, aten._unsafe_index)
-SIZED_BY_VALUES = (aten.nonzero, aten.masked_select, aten.bincount)
+SIZED_BY_VALUES = (aten.nonzero, aten.masked_select, aten.bincount, aten._unique2)
 PRECISIONS = ("32-true", "bf16-mixed")
 
 
@@ -56,14 +56,18 @@ class FakeCuda(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        packet, device = function._overloadpacket, kwargs.get("device")
-        to_device = device is not None and torch.device(device).type == "cuda"
-        if not to_device and not any(map(on_device, tree_leaves((args, kwargs)))):
+        packet, given = function._overloadpacket, tree_leaves((args, kwargs))
+        device = next((value for value in given if isinstance(value, torch.device)), None)
+        to_device = device is not None and device.type == "cuda"
+        if not to_device and not any(map(on_device, given)):
             with unset_fake_temporarily():
                 return function(*args, **kwargs)
+        if torch.is_inference_mode_enabled() and function.namespace == "aten" and _is_composite(function):
+            with self:
+                return function.decompose(*args, **kwargs)
         if packet is aten._local_scalar_dense:
             self._wait("a value is read")
-            return {torch.bool: True}.get(args[0].dtype, 1.0 if args[0].is_floating_point() else 1)
+            return (1.0 if args[0].is_floating_point() else 1) if args[0].dtype != torch.bool else True
         if packet is aten._to_copy and device is not None:
             return self._moved(args[0], to_device, function, kwargs)
         if packet is aten.copy_ and on_device(args[0]) != on_device(args[1]):
@@ -96,11 +100,11 @@ class FakeCuda(TorchDispatchMode):
         source, indices, *rest = args
         places = []
         for index in indices:
-            if index is not None and on_device(index) != on_device(source):
-                if on_device(index):
-                    raise RuntimeError(f"indices on the device for a tensor on the processor at {_line_of_project()}")
+            if index is not None and on_device(index) and not on_device(source):
+                raise RuntimeError(f"indices on the device for a tensor on the processor at {_line_of_project()}")
+            if index is not None and not on_device(index):
                 self._wait("a copy of indices to the device")
-                index = index.to(CUDA, non_blocking=True)
+                index = torch.zeros(index.shape, dtype=index.dtype, device=CUDA)
             if index is not None and index.dtype in (torch.bool, torch.uint8):
                 self._wait("a boolean index")
                 places += [torch.zeros(index.numel(), dtype=torch.long, device=CUDA) for _ in index.shape]
@@ -108,12 +112,15 @@ class FakeCuda(TorchDispatchMode):
                 places.append(index)
         return source, places, *rest
 
-    def _sized_by_values(self, packet, args: tuple, kwargs: dict) -> Tensor:
+    def _sized_by_values(self, packet, args: tuple, kwargs: dict) -> Tensor | tuple[Tensor, ...]:
         """As if every entry counted."""
         self._wait(f"{packet.__name__}")
         source = args[0]
         if packet is aten.nonzero:
             return torch.zeros(source.numel(), source.ndim, dtype=torch.long, device=CUDA)
+        if packet is aten._unique2:
+            places = torch.zeros(source.shape, dtype=torch.long, device=CUDA)
+            return torch.zeros(source.numel(), dtype=source.dtype, device=CUDA), places, places.flatten()
         if packet is aten.masked_select:
             return torch.zeros(source.numel(), dtype=source.dtype, device=CUDA)
         return torch.zeros(args[2] if len(args) > 2 else kwargs.get("minlength", 0), dtype=torch.long, device=CUDA)
@@ -122,6 +129,11 @@ class FakeCuda(TorchDispatchMode):
 def on_device(value: object) -> bool:
     """Whether a value is a tensor on the device."""
     return isinstance(value, Tensor) and value.device.type == "cuda"
+
+
+def _is_composite(function) -> bool:
+    """Made of other operations: these come here only in inference mode, and whole."""
+    return torch._C._dispatch_has_kernel_for_dispatch_key(function.name(), "CompositeImplicitAutograd")
 
 
 def _line_of_project() -> str:

@@ -66,6 +66,7 @@ def _descend(
 ) -> Tensor:
     """Down the timesteps, one evaluation each: the model sees the full diffusion's, `advance` the spaced one's."""
     spaced = objective.respaced(timesteps)
+    spaced.tables_on(x.device)  # now, so that no evaluation waits for the copy
     for step, index in enumerate(reversed(range(len(timesteps)))):
         output = model(x, filled(timesteps[index], x))
         x = advance(spaced, output, x, index, step)
