@@ -6,7 +6,6 @@ Pictures are given as `shapes:COUNT[:SEED]` (procedural), a folder, a parquet fi
 """
 
 import argparse
-import json
 import warnings
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from eqvae.data.encoded import EncodedSource
 from eqvae.data.module import ImageBatches
 from eqvae.evaluation import METRIC_NAMES, ReconstructionMetrics, create_extractor
 from eqvae.evaluation.autoencoder import LatentMetrics
+from eqvae.evaluation.distances import SCORE_ORDERS
 from eqvae.evaluation.feature_sets import images_to_feature_set
 from eqvae.evaluation.generation import feature_sets_to_generation_metrics
 from eqvae.evaluation.inputs import few_images, open_samples, picture_batches, reference_to_feature_set
@@ -39,10 +39,11 @@ from eqvae.evaluation.tables import (
     differences,
     load_result,
     result_table,
+    save_result,
     warn_of_different_conditions,
 )
-from eqvae.files import write_atomically
 from eqvae.losses.perceptual import PERCEPTUAL_NAMES
+from eqvae.ranges import require_number
 from eqvae.selection import describe_selection
 from eqvae.stream import SequentialBatches
 from eqvae.training.cli import run_command
@@ -79,6 +80,9 @@ def main() -> None:
     generation.add_argument("--image-size", type=int, help="side after the centre crop (default: that of the samples)")
     generation.add_argument("--statistics-cache", type=Path, help="folder of reference statistics, kept once computed "
                             "(default: eqvae/statistics in the user's cache folder)")  # fmt: skip
+    generation.add_argument("--score-order", choices=SCORE_ORDERS, default="given", help="of the samples when the "
+                            "Inception score splits them: as they are, as ADM's evaluation does, or shuffled, as "
+                            "torch-fidelity (default given)")  # fmt: skip
     generation.add_argument("--compare-with", help="saved result of --output to set beside this one")
     _add_extractor(generation, several=False)
     generation.set_defaults(run=_generation)
@@ -141,12 +145,23 @@ def _add_extractor(sub: argparse.ArgumentParser, several: bool) -> None:
     sub.add_argument("--extractor-weights", help="local weights of Inception-v3 (default: downloaded)")
 
 
+def _require_ranges(arguments: argparse.Namespace) -> None:
+    """Refuse numbers that no measurement can be made with, naming the option."""
+    least = {"num_images": 1, "num_workers": 0, "image_size": 1, "neighbours": 1}
+    for name, limit in least.items():
+        if getattr(arguments, name, None) is not None:
+            require_number(f"--{name.replace('_', '-')}", getattr(arguments, name), least=limit)
+    for time in getattr(arguments, "times", ()):
+        require_number("--times", time, least=0, most=1)
+
+
 def _run(arguments: argparse.Namespace) -> None:
+    _require_ranges(arguments)
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *about: Console(stderr=True).print(f"[yellow]warning:[/] {message}")
         report = arguments.run(arguments)
     if arguments.output:
-        write_atomically(Path(arguments.output), (json.dumps(report, indent=2) + "\n").encode())
+        save_result(arguments.output, report)
 
 
 def _autoencoders(arguments: argparse.Namespace) -> dict:
@@ -236,9 +251,12 @@ def _generation(arguments: argparse.Namespace) -> dict:
     )
     extractor = create_extractor(name, arguments.extractor_weights, device)
     generated = images_to_feature_set(picture_batches(source, arguments.num_images, arguments.num_workers), extractor)
-    report = feature_sets_to_generation_metrics(real, generated, name) | {
+    report = feature_sets_to_generation_metrics(real, generated, name, score_order=arguments.score_order) | {
         "num_reference": real.num_images,
         "num_generated": generated.num_images,
+        "features_reference": real.kept,
+        "features_generated": generated.kept,
+        "score_order": arguments.score_order,
         "images": describe_selection(arguments.num_images, len(source)),
         "image_size": size,
         "crop": CENTER_CROP,
@@ -269,7 +287,7 @@ def _images_readable(arguments: argparse.Namespace) -> dict:
         )
     report = {"num_images": len(source), "num_unreadable": len(search.problems), "unreadable": search.problems}
     if arguments.output:
-        write_atomically(Path(arguments.output), (json.dumps(report, indent=2) + "\n").encode())
+        save_result(arguments.output, report)
     if search.problems:
         raise ValueError(search.message())
     Console().print(f"all {len(source)} images of {arguments.data} can be read, {source.num_classes} classes")

@@ -1,27 +1,32 @@
 """Images from a trained generator: `sample.py --checkpoint last.ckpt --output samples`.
 
-The averaged weights are sampled and decoded by the autoencoder that made the latents. Image i is the same for any
-batch size and number of processes, since all its noise is keyed by i. An interrupted start goes on when it is repeated.
-Several devices: `torchrun --nproc-per-node 8 sample.py ...`.
+The averaged weights are sampled and decoded by the autoencoder that made the latents. All noise of image i is keyed by
+i, and on a processor it is computed in batches of one size: it is the same, to the last bit, for any batch size and
+number of processes. On a GPU batch sizes differ in the last bits, by one level in few pixels. An interrupted start goes
+on when it is repeated. Several devices: `torchrun --nproc-per-node 8 sample.py ...`.
 """
 
 import argparse
 import dataclasses
 import os
 import time
+from contextlib import nullcontext
+from pathlib import Path
 
 import torch
 from rich.progress import track
 
 from dit.checkpoints import load_generator
 from dit.generation import SamplingSettings, choose_labels, make_images, require_autoencoder
-from dit.sample_files import SampleFolder, fill
-from dit.samplers import SAMPLERS, SDE_SAMPLERS, TIMESTEP_SPACINGS, CountingModel, StochasticSettings
+from dit.sample_files import SampleFolder, fill, wait_for_record
+from dit.samplers import SAMPLERS, SDE_SAMPLERS, TIMESTEP_SPACINGS, StochasticSettings
 from dit.samplers.masked import KNOWN
 from dit.samplers.sde import DIFFUSIONS, LAST_STEPS
 from eqvae.autoencoders import load_autoencoder
 from eqvae.autoencoders.families import FAMILIES
 from eqvae.files import sha256_of_file
+from eqvae.fixed_batches import whole_batches
+from eqvae.locks import Lock
 from eqvae.training.cli import run_command
 
 
@@ -40,7 +45,7 @@ def main() -> None:
     add("--allow-other-autoencoder", action="store_true", help=other)
     add("--output", default="samples", help="folder for the results")
     add("--num-images", type=int, default=100, help="how many images")
-    add("--batch-size", type=int, default=100, help="images at a time; changes no image")
+    add("--batch-size", type=int, default=100, help="images at a time, in whole tens on a processor")
     add("--labels", default="balanced", help="balanced, random, or class numbers separated by commas")
     add("--sampler", choices=list(SAMPLERS), help="heun for flows, ddpm for diffusion, halton for tokens")
     add("--num-inference-steps", type=int, default=50, help="steps of the sampler")
@@ -75,17 +80,19 @@ def main() -> None:
     run_command(lambda: _run(arguments))
 
 
-def _stochastic(arguments: argparse.Namespace, sampler: str) -> StochasticSettings | None:
-    """Settings of the samplers with noise; None for the others, unless they were given and are to be refused."""
+def _settings(arguments: argparse.Namespace) -> SamplingSettings:
+    """What the options say; of the samplers with noise only what was given, which is refused for the others."""
     names = [field.name for field in dataclasses.fields(StochasticSettings)]
     given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-    return StochasticSettings(**given) if given or sampler in SDE_SAMPLERS else None
+    settings = SamplingSettings.from_options(vars(arguments))
+    return dataclasses.replace(settings, stochastic=StochasticSettings(**given) if given else None)
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    rank = int(os.environ.get("RANK", 0))
     if arguments.num_images < 1 or arguments.batch_size < 1:
         raise ValueError("--num-images and --batch-size must be at least 1")
+    settings = _settings(arguments)
     generator = load_generator(arguments.checkpoint, arguments.family, arguments.num_heads, arguments.ema_decay)
     source = arguments.autoencoder or generator.autoencoder_source
     if source is None:
@@ -93,9 +100,9 @@ def _run(arguments: argparse.Namespace) -> None:
     config = {"family": arguments.autoencoder_family} if arguments.autoencoder_family else None
     autoencoder = load_autoencoder(source, config=config).freeze()
     require_autoencoder(generator, autoencoder, arguments.allow_other_autoencoder)
-    settings = SamplingSettings.from_options(vars(arguments))
     sampler = settings.sampler or generator.default_sampler
-    settings = dataclasses.replace(settings, sampler=sampler, stochastic=_stochastic(arguments, sampler))
+    stochastic = settings.stochastic or (StochasticSettings() if sampler in SDE_SAMPLERS else None)
+    settings = dataclasses.replace(settings, sampler=sampler, stochastic=stochastic)
     labels = choose_labels(torch.arange(arguments.num_images), generator.num_classes, arguments.labels, settings.seed)
     about = dataclasses.asdict(settings) | {
         "checkpoint": str(arguments.checkpoint),
@@ -106,14 +113,30 @@ def _run(arguments: argparse.Namespace) -> None:
         "autoencoder_fingerprint": autoencoder.fingerprint(),
         "num_images": arguments.num_images,
         "labels": arguments.labels,
-        "npz": arguments.npz,
-        "png": arguments.png,
     }
-    folder = SampleFolder(arguments.output, about, arguments.batch_size)
-    if folder.finished:
-        folder.remove_parts()
-        print(f"{folder.folder} is finished: nothing to do")
-        return
+    if rank > 0:
+        wait_for_record(arguments.output)
+    lock = Lock(Path(arguments.output) / ".lock", f"sample folder {arguments.output}")
+    with lock if rank == 0 else nullcontext():
+        folder = SampleFolder(arguments.output, about, whole_batches(arguments.batch_size))
+        if not folder.finished or (rank == 0 and not _completed(folder, arguments)):
+            _fill(folder, generator, autoencoder, labels, settings, arguments)
+
+
+def _completed(folder: SampleFolder, arguments: argparse.Namespace) -> bool:
+    """Whether a finished folder has all files that are wanted, written from its images where some were missing."""
+    written = folder.complete(arguments.npz, arguments.png)
+    if written is None:
+        print(f"{folder.folder} has no longer the images that it was finished with: sampling them again")
+        return False
+    done = f"{', '.join(written)} written from its images" if written else "nothing to do"
+    print(f"{folder.folder} is finished: {done}")
+    return True
+
+
+def _fill(folder: SampleFolder, generator, autoencoder, labels, settings, arguments: argparse.Namespace) -> None:
+    """Make this process's share of a folder and, as the first one, assemble it."""
+    rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     device = torch.device(arguments.device)
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
@@ -121,23 +144,14 @@ def _run(arguments: argparse.Namespace) -> None:
 
     def make(part: range) -> tuple[torch.Tensor, dict[str, float]]:
         indices, started = torch.tensor(part), time.perf_counter()
-        counter, batches = CountingModel(generator.backbone), indices.split(arguments.batch_size)
-        images, evaluations = [], 0
-        for batch in batches:
-            before = counter.num_evaluations
-            images.append(make_images(generator, autoencoder, batch, labels[batch], settings, counter))
-            evaluations += (counter.num_evaluations - before) * len(batch)
-        seconds = time.perf_counter() - started
-        costs = {"function_evaluations": evaluations, "network_passes": counter.num_samples, "seconds": seconds}
-        return torch.cat(images), costs
+        images, costs = make_images(generator, autoencoder, indices, labels[indices], settings, arguments.batch_size)
+        return images, costs | {"seconds": time.perf_counter() - started}
 
     fill(folder, make, rank, world_size, lambda parts: track(parts, "sampling"))
     if rank == 0:
-        folder.wait()
-        costs = folder.assemble(arguments.npz, arguments.png)
-        print(
-            f"{len(labels)} images, {costs['images_per_second']:.1f} per second and process: {folder.folder}/grid.png"
-        )
+        folder.assemble(arguments.npz, arguments.png)
+        speed = folder.results["images_per_second"]
+        print(f"{len(labels)} images, {speed:.1f} per second and process: {folder.folder}/grid.png")
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ class _RandomAutoencoder:
         self.shape, self.normalization, self.downsampling_factor = shape, Normalization(), 8
 
     def fingerprint(self) -> str:
-        return "random"
+        return "0" * 64
 
     def encode(self, images: torch.Tensor) -> SimpleNamespace:
         mean = torch.randn(len(images), *self.shape)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cached_property, partial
+from pathlib import Path
 
 import lightning
 import torch
@@ -69,6 +70,11 @@ class LatentDataModule(lightning.LightningDataModule):
 
     @cached_property
     def validation_cache(self) -> LatentCache:
+        if not Path(self.validation_folder).is_dir():
+            raise ValueError(
+                f"{self.validation_folder} is no finished latent cache: `train.py predict` writes it beside "
+                f"{self.cache_folder}; without one set data.init_args.validation_cache to null"
+            )
         held_out = open_cache(self.validation_folder, self.verify)
         require_held_out(held_out, self.cache)
         return held_out

@@ -11,7 +11,9 @@ from dit.checkpoints import Generator
 from dit.samplers import CountingModel, StochasticSettings, TokenSettings, guide, image_noise, sample, step_noise
 from eqvae.autoencoders import KLAutoencoder, VQAutoencoder
 from eqvae.data.images import to_uint8
+from eqvae.fixed_batches import map_rows, whole_batches
 from eqvae.randomness import keyed_integers
+from eqvae.ranges import require_number
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,9 @@ class SamplingSettings:
         uint8_rule: "round", or "truncate" as the public samplers do.
         guidance_schedule: "constant", or "linear": the scale grows from 1 at t = 0 to guidance_scale at t = 1.
         tokens: of the samplers of masked tokens.
+
+    Raises:
+        ValueError: naming the number that is not finite or out of its range.
     """
 
     sampler: str | None = None
@@ -45,6 +50,14 @@ class SamplingSettings:
     uint8_rule: Literal["round", "truncate"] = "round"
     guidance_schedule: Literal["constant", "linear"] = "constant"
     tokens: TokenSettings = field(default_factory=TokenSettings)
+
+    def __post_init__(self):
+        require_number("num_inference_steps", self.num_inference_steps, least=1)
+        require_number("guidance_scale", self.guidance_scale, least=0)
+        require_number("timestep_shift", self.timestep_shift, above=0)
+        low, high = self.guidance_interval
+        require_number("guidance_interval's low", low, least=0)
+        require_number("guidance_interval's high", high, least=low)
 
     @classmethod
     def from_options(cls, options: dict[str, Any]) -> Self:
@@ -134,19 +147,39 @@ def generate_latents(
     )
 
 
-@torch.inference_mode()
 def make_images(
     generator: Generator,
     autoencoder: KLAutoencoder | VQAutoencoder,
     indices: Tensor,
     labels: Tensor,
     settings: SamplingSettings,
-    counter: CountingModel | None = None,
-) -> Tensor:
-    """uint8 images [B, 3, H, W] of image indices [B] with labels [B], in one batch; the autoencoder goes unchecked."""
-    latents = generate_latents(generator, indices, labels, settings, counter=counter)
-    images = generator.spec.decode(autoencoder.to(latents.device), latents)
-    return to_uint8(images, settings.uint8_rule).cpu()
+    batch_size: int = 100,
+) -> tuple[Tensor, dict[str, float]]:
+    """uint8 images [N, 3, H, W] of image indices [N] with labels [N], and what they cost.
+
+    The autoencoder goes unchecked. On a processor an image is the same to the last bit for any N, where the first
+    index is a multiple of `eqvae.fixed_batches.ROWS`.
+
+    Args:
+        batch_size: images at a time on an accelerator.
+
+    Returns:
+        Images, and `function_evaluations` and `network_passes` summed over them; guidance makes two passes in one
+        evaluation.
+    """
+    device = next(generator.backbone.parameters()).device
+    autoencoder = autoencoder.to(device)
+
+    @torch.inference_mode()
+    def make(indices: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        counter = CountingModel(generator.backbone)
+        latents = generate_latents(generator, indices, labels, settings, counter=counter)
+        images = to_uint8(generator.spec.decode(autoencoder, latents), settings.uint8_rule)
+        costs = torch.tensor([counter.num_evaluations, counter.num_samples / len(indices)], dtype=torch.float64)
+        return images, costs.expand(len(indices), 2)
+
+    images, costs = map_rows(make, indices, labels, device=device, batch_size=batch_size)
+    return images, dict(zip(("function_evaluations", "network_passes"), costs.sum(0).tolist(), strict=True))
 
 
 def generate_images(
@@ -155,13 +188,15 @@ def generate_images(
     labels: Tensor,
     settings: SamplingSettings,
     batch_size: int = 100,
-    first_index: int = 0,
 ) -> Iterator[Tensor]:
-    """Batches uint8 [B, 3, H, W] of the images first_index, first_index + 1, ... with labels [N].
+    """Batches uint8 [B, 3, H, W] of the images 0, 1, ... with labels [N].
+
+    Args:
+        batch_size: images at a time; rounded up to whole `eqvae.fixed_batches.ROWS` for the batches that come out.
 
     Raises:
         ValueError: if the autoencoder is not the one that made the generator's latents.
     """
     require_autoencoder(generator, autoencoder)
-    for batch in torch.arange(len(labels)).split(batch_size):
-        yield make_images(generator, autoencoder, batch + first_index, labels[batch], settings)
+    for batch in torch.arange(len(labels)).split(whole_batches(batch_size)):
+        yield make_images(generator, autoencoder, batch, labels[batch], settings, batch_size)[0]

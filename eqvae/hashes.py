@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 from safetensors.torch import save
 from torch import Tensor
 
+from eqvae.errors import first_line
 from eqvae.files import CHUNK_BYTES, write_atomically
 
 KEY = "sha256"
@@ -49,7 +50,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ValueError(f"no file at {path}") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged: it is no JSON ({_first_line(error)})") from None
+        raise ValueError(f"{path} is damaged: it is no JSON ({first_line(error)})") from None
     if not isinstance(content, dict) or not isinstance(content.get(KEY), str):
         raise ValueError(f"{path} is damaged: it is no JSON object with its {KEY}")
     recorded = content.pop(KEY)
@@ -145,7 +146,3 @@ def _update(digest: Any, file: BinaryIO, num_bytes: int | None = None) -> None:
         digest.update(chunk)
         if num_bytes is not None:
             num_bytes -= len(chunk)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -30,18 +30,16 @@ class Owner:
         pid: process number on its machine.
         host: name of that machine.
         since: local time at which it took the lock.
-        job: what the processes of one job have in common; None for a process alone.
     """
 
     pid: int
     host: str
     since: str
-    job: str | None = None
 
     @classmethod
-    def here(cls, job: str | None = None) -> Self:
+    def here(cls) -> Self:
         """This process, now."""
-        return cls(os.getpid(), socket.gethostname(), datetime.now().astimezone().isoformat(" ", "seconds"), job)
+        return cls(os.getpid(), socket.gethostname(), datetime.now().astimezone().isoformat(" ", "seconds"))
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}, since {self.since}"
@@ -67,12 +65,10 @@ class Lock:
         path: of the lock file; it stays when the lock is released, since removing it would let two processes in.
         what: is locked, as errors name it.
         patience_seconds: how long `acquire` waits for another owner.
-        job: see `Owner`.
     """
 
-    def __init__(self, path: Path, what: str, patience_seconds: float = 0.0, job: str | None = None):
-        self.path, self.what, self.job = Path(path), what, job
-        self.patience_seconds = patience_seconds
+    def __init__(self, path: Path, what: str, patience_seconds: float = 0.0):
+        self.path, self.what, self.patience_seconds = Path(path), what, patience_seconds
         self._lock = FileLock(self.path)
 
     def acquire(self) -> Self:
@@ -86,7 +82,7 @@ class Lock:
             self._lock.acquire(max(self.patience_seconds, LEAST_PATIENCE_SECONDS), POLL_SECONDS)
         except Timeout:
             raise Held(self.what, _recorded(self.path)) from None
-        write_atomically(_owner_file(self.path), json.dumps(asdict(Owner.here(self.job))).encode())
+        write_atomically(_owner_file(self.path), json.dumps(asdict(Owner.here())).encode())
         return self
 
     def release(self) -> None:

@@ -8,6 +8,7 @@ would wait for the device is counted.
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from unittest import mock
 
@@ -62,7 +63,7 @@ class FakeCuda(TorchDispatchMode):
         if not to_device and not any(map(on_device, given)):
             with unset_fake_temporarily():
                 return function(*args, **kwargs)
-        if torch.is_inference_mode_enabled() and function.namespace == "aten" and _is_composite(function):
+        if _is_composite(function):
             with self:
                 return function.decompose(*args, **kwargs)
         if packet is aten._local_scalar_dense:
@@ -131,8 +132,11 @@ def on_device(value: object) -> bool:
     return isinstance(value, Tensor) and value.device.type == "cuda"
 
 
+@cache
 def _is_composite(function) -> bool:
-    """Made of other operations: these come here only in inference mode, and whole."""
+    """Made of other operations: those of inference tensors come here whole."""
+    if function.namespace != "aten":
+        return False
     return torch._C._dispatch_has_kernel_for_dispatch_key(function.name(), "CompositeImplicitAutograd")
 
 

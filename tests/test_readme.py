@@ -60,6 +60,7 @@ def test_every_command_runs(tmp_path, monkeypatch, capsys):
         run(reduced(shlex.split(command)[1:], tmp_path), monkeypatch)
 
     assert (tmp_path / "tiny-shapes-eq/autoencoder/normalization.json").is_file()
+    assert (tmp_path / "tiny-shapes-eq/latents-validation/manifest.json").is_file()
     assert (tmp_path / "latents.png").stat().st_size > 10_000
     assert json.loads((tmp_path / "samples/samples.json").read_text())["num_steps"] == 50
     report = tmp_path / "tiny-shapes/report/report.html"

@@ -13,26 +13,30 @@ from torch import Tensor
 from dit.backbones.embeddings import FREQUENCIES, LONGEST_PERIOD
 
 PROJECTORS = "projectors."
-PROJECTOR_PREFIX = PROJECTORS + "0."  # of the first encoder
+PROJECTOR_PREFIX = PROJECTORS + "0."  # of the first encoder; further ones count on
 TIME_LAYER = "t_embedder.mlp.0.weight"
 LAST_LAYER = ("final_layer.linear.weight", "final_layer.linear.bias")
 
 
-def from_public_weights(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Weights of `dit.backbones.SiT` and of the first encoder's projector, of a REPA state dict.
+def from_public_weights(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
+    """Weights of `dit.backbones.SiT` and of each encoder's projector, of a REPA state dict.
 
     Raises:
-        ValueError: if it has no projector or lacks a layer.
+        ValueError: if it has no first projector or lacks a layer.
     """
-    projector = {
-        key.removeprefix(PROJECTOR_PREFIX): value for key, value in weights.items() if key.startswith(PROJECTOR_PREFIX)
-    }
+    projectors: list[dict[str, Tensor]] = []
+    while projector := _below(weights, f"{PROJECTORS}{len(projectors)}."):
+        projectors.append(projector)
     missing = [key for key in (TIME_LAYER, *LAST_LAYER) if key not in weights]
-    if missing or not projector:
+    if missing or not projectors:
         raise ValueError(f"these are no weights of REPA: {missing[0] if missing else 'projectors.0'} is missing")
     backbone = {key: value for key, value in weights.items() if not key.startswith(PROJECTORS)}
     backbone[TIME_LAYER] = _turned(weights[TIME_LAYER])
-    return backbone | {key: -weights[key] for key in LAST_LAYER}, projector
+    return backbone | {key: -weights[key] for key in LAST_LAYER}, projectors
+
+
+def _below(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
 
 
 def _turned(weight: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dit.backbones.maskgit import MASKED
 from dit.samplers.times import filled
+from eqvae.ranges import require_number
 
 Model = Callable[[Tensor, Tensor], Tensor]
 Callback = Callable[[int, Tensor, float], None]
@@ -58,8 +59,9 @@ class TokenSettings:
             raise ValueError(f"token schedule {self.schedule!r} is unknown: use one of {', '.join(KNOWN)}")
         if self.counts not in ("proportional", "cumulative"):
             raise ValueError(f"token counts {self.counts!r} are unknown: use proportional or cumulative")
-        if self.inverse_temperature <= 0 or self.gumbel_temperature < 0:
-            raise ValueError("inverse_temperature must be above 0 and gumbel_temperature at least 0")
+        require_number("inverse_temperature", self.inverse_temperature, above=0)
+        require_number("gumbel_temperature", self.gumbel_temperature, least=0)
+        require_number("warmup_steps", self.warmup_steps, least=0)
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k must be at least 1, got {self.top_k}: leave it out to draw from all codes")
 

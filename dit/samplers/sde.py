@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dit.objectives.flow import SINGULAR_MARGIN, Flow
 from dit.samplers.times import filled
+from eqvae.ranges import require_number
 
 Model = Callable[[Tensor, Tensor], Tensor]
 Noise = Callable[[int], Tensor]
@@ -36,7 +37,7 @@ class StochasticSettings:
         last_step_size: in time.
 
     Raises:
-        ValueError: for a form or last step of another name, or a step that is no part of [0, 1].
+        ValueError: for a form or last step of another name, a factor below 0, or a step that is no part of [0, 1].
     """
 
     diffusion: Literal["constant", "sbdm", "sigma", "linear", "decreasing", "increasing-decreasing"] = "sigma"
@@ -49,6 +50,7 @@ class StochasticSettings:
             raise ValueError(f"diffusion {self.diffusion!r} is unknown: use one of {', '.join(DIFFUSIONS)}")
         if self.last_step not in LAST_STEPS:
             raise ValueError(f"last_step {self.last_step!r} is unknown: use one of {', '.join(LAST_STEPS)}")
+        require_number("diffusion_norm", self.diffusion_norm, least=0)
         if not 0 < self.last_step_size < 1:
             raise ValueError(f"last_step_size must lie between 0 and 1, got {self.last_step_size}")
 

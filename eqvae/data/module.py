@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader
 from eqvae.data.encoded import EncodedSource
 from eqvae.data.images import RANDOM_CROPS, to_float
 from eqvae.data.sources import ImageSource, describe_pictures
-from eqvae.latents.writer import SHARD_ROWS, shards_of_process
+from eqvae.latents.shards import shards_of_process
+from eqvae.latents.writer import SHARD_ROWS
 from eqvae.randomness import keyed_uniform
 from eqvae.selection import describe_selection
 from eqvae.stream import SequentialBatches, describe_batch, training_loader
@@ -121,7 +122,9 @@ class ImageDataModule(lightning.LightningDataModule):
     def _validation_loader(self, limit_batches: int | float | None) -> DataLoader:
         limit_batches = 1.0 if limit_batches is None else limit_batches
         batches = self._sequential("validation", self.num_validation_images, limit_batches)
-        rank_zero_info(f"validation images: {describe_selection(len(batches.ids), len(self.sources['validation']))}")
+        which = describe_selection(len(batches.ids), len(self.sources["validation"]))
+        held_out = self.sources["validation"] is not self.sources["train"]
+        rank_zero_info(f"validation images: {which}" + ("" if held_out else " (those of the training: none held out)"))
         return batches.loader(self.num_workers)
 
     def predict_dataloader(self) -> DataLoader | list[DataLoader]:

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from eqvae.errors import first_line
+
 PICTURES = "arr_0"
 
 
@@ -45,15 +47,16 @@ class NpzSource:
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         if not 0 <= index < self.num_images:
             raise IndexError(index)
-        if self._process != os.getpid():  # a forked loader must not share the position in the file
-            self._stream = zipfile.ZipFile(self.file).open(f"{PICTURES}.npy")  # noqa: SIM115 (read for its whole life)
-            _read_header(self._stream)
-            self._start, self._process = self._stream.tell(), os.getpid()
         try:
+            if self._process != os.getpid():  # a forked loader must not share the position in the file
+                self._stream = zipfile.ZipFile(self.file).open(f"{PICTURES}.npy")  # noqa: SIM115 (for its whole life)
+                _read_header(self._stream)
+                self._start, self._process = self._stream.tell(), os.getpid()
             self._stream.seek(self._start + index * self._row_bytes)
             row = self._stream.read(self._row_bytes)
-        except (zipfile.BadZipFile, OSError, EOFError) as error:
-            raise ValueError(f"{self.file} is damaged at picture {index} ({error}): write it again") from None
+        except Exception as error:  # a damaged archive can raise anything
+            reason = first_line(error)
+            raise ValueError(f"{self.file} is damaged at picture {index} ({reason}): write it again") from None
         if len(row) < self._row_bytes:
             raise ValueError(f"{self.file} ends before picture {index}: write it again")
         pixels = torch.frombuffer(bytearray(row), dtype=torch.uint8).view(self.image_size, self.image_size, 3)
@@ -86,8 +89,8 @@ def npz_arrays(file: Path) -> dict[str, tuple[tuple[int, ...], np.dtype, bool]]:
                 with archive.open(name) as stream:
                     found[name.removesuffix(".npy")] = _read_header(stream)
             return found
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
-        raise ValueError(f"{file} is not a readable .npz file ({error})") from None
+    except Exception as error:  # a damaged or encrypted archive can raise anything
+        raise ValueError(f"{file} is not a readable .npz file ({first_line(error)})") from None
 
 
 def _read_header(stream) -> tuple[tuple[int, ...], np.dtype, bool]:

@@ -1,6 +1,7 @@
 """Distances between sets of features: Fréchet, kernel, precision and recall. The first set is the real one."""
 
 import warnings
+from typing import Literal
 
 import numpy as np
 import torch
@@ -10,6 +11,8 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
 Matrix = Tensor | np.ndarray
+
+SCORE_ORDERS = ("given", "shuffled")
 
 
 def features_to_statistics(features: Matrix) -> dict[str, np.ndarray]:
@@ -96,18 +99,26 @@ def kernel_distance(
     return (mean, std) if return_std else mean
 
 
-def inception_score(logits: Matrix, num_splits: int = 10, seed: int = 2020) -> tuple[float, float]:
+def inception_score(
+    logits: Matrix, num_splits: int = 10, order: Literal["given", "shuffled"] = "given", seed: int = 2020
+) -> tuple[float, float]:
     """exp of the mean divergence of p(y | x) from p(y) (Salimans et al., 2016): mean and standard deviation of splits.
 
     Args:
-        logits: [N, K], without bias where ADM's numbers are to be met; shuffled, then split.
+        logits: [N, K], without bias where ADM's numbers are to be met.
         num_splits: at most N; ten in every published table.
+        order: of the images when they are split: as "given", as ADM's evaluation does, or "shuffled", as
+            torch-fidelity does.
+        seed: of the shuffling.
 
     Raises:
-        ValueError: for fewer than two samples.
+        ValueError: for fewer than two samples, or another order.
     """
+    if order not in SCORE_ORDERS:
+        raise ValueError(f"order {order!r} of the Inception score is unknown: use {' or '.join(SCORE_ORDERS)}")
     logits = _matrix(logits, "logits", minimum=2)
-    result = isc_features_to_metric(logits, splits=min(num_splits, len(logits)), rng_seed=seed)
+    num_splits = min(num_splits, len(logits))
+    result = isc_features_to_metric(logits, splits=num_splits, shuffle=order == "shuffled", rng_seed=seed)
     return result["inception_score_mean"], result["inception_score_std"]
 
 

@@ -1,4 +1,9 @@
-"""What is kept of a whole set of pictures, taken batch by batch: never the pictures themselves."""
+"""What is kept of a whole set of pictures, taken batch by batch: never the pictures themselves.
+
+Statistics are those of all pictures. Kernel distance, precision and recall compare pictures one by one; of a large set
+they see a random part, the same for a seed, since data are sorted (ImageNet by class) and the first rows stand for
+nothing.
+"""
 
 import hashlib
 import json
@@ -9,16 +14,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
 from eqvae.evaluation.distances import warn_if_singular
 from eqvae.evaluation.features import images_to_outputs
-from eqvae.files import write_atomically
+from eqvae.hashes import require_safetensors, write_safetensors
+from eqvae.randomness import keyed_integers
 
 MAX_KEPT_FEATURES = 50_000  # rows for kernel distance, precision and recall: 400 MB of Inception's
-FORMAT_VERSION = 1
+KEPT_SEED = 0
+NUM_KEYS = 1 << 53
+ALL_PICTURES = "all"
+FORMAT_VERSION = 2  # 1 kept the first rows
 
 Statistics = dict[str, np.ndarray]
 
@@ -56,15 +64,66 @@ class RunningStatistics:
         return {"mu": self.mean, "sigma": self.scatter / (self.count - 1)}
 
 
+class RandomRows:
+    """A random subset of the rows of a stream, uniform, and the same for any batches that the rows come in.
+
+    Each row has a random number keyed by its place in the stream; those with the smallest numbers are kept, so that
+    never more than twice `size` rows are held, however many come.
+
+    Args:
+        size: rows that are kept, where there are so many.
+        seed: of the numbers.
+    """
+
+    def __init__(self, size: int, seed: int = KEPT_SEED):
+        self.size, self.seed = size, seed
+        self.count = self._num_held = 0
+        self._limit = NUM_KEYS  # a row with a larger number is none of the smallest
+        self._rows: list[Tensor] = []
+        self._places: list[Tensor] = []
+
+    def update(self, rows: Tensor) -> None:
+        """Add rows [B, D]."""
+        places = torch.arange(self.count, self.count + len(rows))
+        keep = self._keys(places) < self._limit
+        self._rows.append(rows[keep])
+        self._places.append(places[keep])
+        self.count += len(rows)
+        self._num_held += len(self._places[-1])
+        if self._num_held > 2 * self.size:
+            self._prune()
+
+    def _keys(self, places: Tensor) -> Tensor:
+        return keyed_integers(places, NUM_KEYS, seed=self.seed, stream="kept-features")
+
+    def _prune(self) -> None:
+        rows, places = torch.cat(self._rows), torch.cat(self._places)
+        keys = self._keys(places)
+        smallest = keys.argsort(stable=True)[: self.size].sort().values
+        self._limit = int(keys[smallest].max()) if len(keys) > self.size else NUM_KEYS
+        self._rows, self._places, self._num_held = [rows[smallest]], [places[smallest]], len(smallest)
+
+    def compute(self) -> Tensor:
+        """The rows [n, D] in the order of the stream."""
+        self._prune()
+        return self._rows[0]
+
+    @property
+    def rule(self) -> str:
+        """Which rows these are, in words."""
+        return ALL_PICTURES if self.count <= self.size else f"{self.size} of {self.count}, random, seed {self.seed}"
+
+
 @dataclass
 class FeatureSet:
     """Features of a set of pictures.
 
     Args:
         pooled, spatial: statistics of all pictures; spatial ones may be missing from a file of stored statistics.
-        features: pooled features [n, D] of the first pictures; None where only statistics are known.
+        features: pooled features [n, D] of all pictures or of a random part; None where only statistics are known.
         logits: [n, K] of all pictures; None for a reference.
         num_images: how many the statistics describe; None where a file does not tell.
+        kept: of which pictures the features are, "all" or which part; None where there are none.
     """
 
     pooled: Statistics
@@ -72,6 +131,7 @@ class FeatureSet:
     features: Tensor | None = None
     logits: Tensor | None = None
     num_images: int | None = None
+    kept: str | None = None
 
 
 def images_to_feature_set(batches: Iterable[Tensor], extractor: FeatureExtractorBase) -> FeatureSet:
@@ -80,18 +140,17 @@ def images_to_feature_set(batches: Iterable[Tensor], extractor: FeatureExtractor
     Raises:
         ValueError: for fewer than two pictures.
     """
-    running, kept, logits = (RunningStatistics(), RunningStatistics()), [], []
-    num_kept = 0
+    running, kept, logits = (RunningStatistics(), RunningStatistics()), RandomRows(MAX_KEPT_FEATURES), []
     for pooled, spatial, scores in images_to_outputs(batches, extractor):
         running[0].update(pooled)
         running[1].update(spatial)
-        kept.append(pooled[: max(0, MAX_KEPT_FEATURES - num_kept)])
-        num_kept += len(kept[-1])
+        kept.update(pooled)
         logits.append(scores)
     count = running[0].count
     if count < 2:
         raise ValueError(f"a distance between sets needs at least 2 pictures on each side, got {count}")
-    return FeatureSet(running[0].compute(), running[1].compute(), torch.cat(kept), torch.cat(logits), count)
+    statistics = (running[0].compute(), running[1].compute())
+    return FeatureSet(*statistics, kept.compute(), torch.cat(logits), count, kept.rule)
 
 
 def cached_feature_set(folder: Path, about: dict, compute: Callable[[], FeatureSet]) -> tuple[FeatureSet, bool]:
@@ -127,23 +186,26 @@ def write_feature_set(path: Path, feature_set: FeatureSet, about: dict) -> None:
     tensors = {"features": feature_set.features}
     for name, statistics in (("pooled", feature_set.pooled), ("spatial", feature_set.spatial)):
         tensors |= {f"{name}.{key}": torch.from_numpy(value) for key, value in statistics.items()}
-    metadata = {"about": json.dumps(about, sort_keys=True), "num_images": str(feature_set.num_images)}
-    write_atomically(path, save({name: value.contiguous() for name, value in tensors.items()}, metadata))
+    metadata = {
+        "about": json.dumps(about, sort_keys=True),
+        "num_images": str(feature_set.num_images),
+        "kept": feature_set.kept,
+    }
+    write_safetensors(path, {name: value.contiguous() for name, value in tensors.items()}, metadata)
 
 
 def read_feature_set(path: Path, about: dict) -> FeatureSet | None:
     """What `write_feature_set` kept; None where the file is missing, damaged or about something else."""
-    if not path.is_file():
-        return None
     try:
+        metadata = require_safetensors(path)
+        if json.loads(metadata["about"]) != about:
+            return None
         with safe_open(path, "pt") as file:
-            metadata = file.metadata()
-            if json.loads(metadata["about"]) != about:
-                return None
             arrays = {
                 name: {key: file.get_tensor(f"{name}.{key}").numpy() for key in ("mu", "sigma")}
                 for name in ("pooled", "spatial")
             }
-            return FeatureSet(**arrays, features=file.get_tensor("features"), num_images=int(metadata["num_images"]))
+            described = {"num_images": int(metadata["num_images"]), "kept": metadata["kept"]}
+            return FeatureSet(**arrays, features=file.get_tensor("features"), **described)
     except (SafetensorError, KeyError, ValueError, TypeError):
         return None

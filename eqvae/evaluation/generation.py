@@ -1,6 +1,7 @@
 """How close generated pictures are to real ones: all distances between two sets at once."""
 
 from collections.abc import Collection
+from typing import Literal
 
 from eqvae.evaluation.distances import (
     inception_score,
@@ -16,7 +17,11 @@ METRICS = ("fd", "sfd", "score", "kid", "precision_recall")
 
 
 def feature_sets_to_generation_metrics(
-    real: FeatureSet, generated: FeatureSet, extractor: str, metrics: Collection[str] = METRICS
+    real: FeatureSet,
+    generated: FeatureSet,
+    extractor: str,
+    metrics: Collection[str] = METRICS,
+    score_order: Literal["given", "shuffled"] = "given",
 ) -> dict[str, float]:
     """What two sets tell: Fréchet distance on pooled and (name prefixed with s) on spatial features, Inception score of
     the generated set, kernel distance, precision and recall.
@@ -26,6 +31,7 @@ def feature_sets_to_generation_metrics(
     Args:
         extractor: that made both sets.
         metrics: names of METRICS.
+        score_order: of the images for the Inception score, see `inception_score`.
 
     Raises:
         ValueError: for sets of different extractors, or too few pictures.
@@ -42,7 +48,7 @@ def feature_sets_to_generation_metrics(
             raise ValueError("spatial features do not match: were both sets of the same size?")
         report[f"s{name}"] = statistics_to_frechet_distance(real.spatial, generated.spatial)
     if "score" in metrics:
-        report[score], report[f"{score}_std"] = inception_score(generated.logits)
+        report[score], report[f"{score}_std"] = inception_score(generated.logits, order=score_order)
     if "kid" in metrics and real.features is not None:
         report["kid"], report["kid_std"] = kernel_distance(real.features, generated.features, return_std=True)
     if "precision_recall" in metrics and real.features is not None:

@@ -1,6 +1,5 @@
 """Which images an evaluation reads, and reference statistics that are computed once."""
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,14 +10,16 @@ from torch import Tensor
 from eqvae.data import FolderSource, ImageSource, open_source, to_uint8
 from eqvae.data.module import ImageBatches
 from eqvae.data.npz import PICTURES, npz_arrays
+from eqvae.errors import first_line
 from eqvae.evaluation.feature_sets import FeatureSet, Statistics, cached_feature_set, images_to_feature_set
 from eqvae.evaluation.features import create_extractor
+from eqvae.evaluation.sample_folders import ARRAY, GRID, read_record
 from eqvae.files import sha256_of_file
 from eqvae.selection import describe_selection, evenly_spaced
 from eqvae.stream import SequentialBatches
 
 BATCH_SIZE = 100
-SAMPLES_RECORD, SAMPLES_GRID, SAMPLES_ARRAY = "samples.json", "grid.png", "samples.npz"  # of `sample.py`
+MAXIMUM_FEATURES = 1 << 14  # of stored statistics: a covariance of 2 GB
 AS_STORED = "as stored"  # the uint8 rule of pictures that were files before
 
 
@@ -35,18 +36,22 @@ def open_samples(where: str, image_size: int | None) -> tuple[ImageSource, str]:
         image_size: side after the centre crop; None takes that of an .npz.
 
     Raises:
-        ValueError: for a folder of `sample.py` with neither samples.npz nor single pictures.
+        ValueError: for a folder of `sample.py` whose record is damaged, that is not finished, or that has neither
+            samples.npz nor single pictures.
     """
     folder = Path(where)
-    if not (folder / SAMPLES_RECORD).is_file():
+    record = read_record(folder)
+    if record is None:
         return open_source(where, image_size or side_of(where)), AS_STORED
-    rule = json.loads((folder / SAMPLES_RECORD).read_text()).get("uint8_rule", AS_STORED)
-    if (folder / SAMPLES_ARRAY).is_file():
-        array = str(folder / SAMPLES_ARRAY)
+    if not record.get("finished"):
+        raise ValueError(f"{where} is not finished: start sample.py again, it goes on")
+    rule = record.get("uint8_rule", AS_STORED)
+    if (folder / ARRAY).is_file():
+        array = str(folder / ARRAY)
         return open_source(array, image_size or side_of(array)), rule
-    if not any(path.name != SAMPLES_GRID for path in folder.glob("*.png")):
+    if not any(path.name != GRID for path in folder.glob("*.png")):
         raise ValueError(f"{where} holds only a grid: sample again with --npz or --png")
-    return FolderSource(where, image_size or side_of(where), exclude=(SAMPLES_GRID,)), rule
+    return FolderSource(where, image_size or side_of(where), exclude=(GRID,)), rule
 
 
 def side_of(where: str) -> int:
@@ -55,7 +60,7 @@ def side_of(where: str) -> int:
     Raises:
         ValueError: for anything else, which needs an image size.
     """
-    array = Path(where) / SAMPLES_ARRAY if Path(where).is_dir() else Path(where)
+    array = Path(where) / ARRAY if Path(where).is_dir() else Path(where)
     if array.suffix != ".npz" or not array.is_file():
         raise ValueError(f"the size of the pictures in {where} is open: give --image-size")
     shape, _, _ = npz_arrays(array).get(PICTURES, ((0, 0), None, None))
@@ -72,24 +77,33 @@ def stored_statistics(where: str) -> tuple[Statistics | None, Statistics | None]
     """Pooled and spatial statistics of an .npz that holds `mu`, `sigma` (and `mu_s`, `sigma_s`), as ADM's files do.
 
     Raises:
-        ValueError: for statistics of inconsistent shapes.
+        ValueError: naming the file, and the statistics that are damaged, of inconsistent shapes or not finite.
     """
     if not where.endswith(".npz"):
         return None, None
     shapes = npz_arrays(Path(where))
     found = []
-    with np.load(where, allow_pickle=False) as arrays:
-        for ending in ("", "_s"):
-            names = {"mu": f"mu{ending}", "sigma": f"sigma{ending}"}
-            if not all(name in shapes for name in names.values()):
-                found.append(None)
-                continue
-            statistics = {key: arrays[name].astype(np.float64) for key, name in names.items()}
-            size = statistics["mu"].size
-            if statistics["mu"].ndim != 1 or statistics["sigma"].shape != (size, size):
-                raise ValueError(f"{where}: {names['mu']} [D] and {names['sigma']} [D, D] do not fit each other")
-            found.append(statistics)
+    for names in (("mu", "sigma"), ("mu_s", "sigma_s")):
+        if not all(name in shapes for name in names):
+            found.append(None)
+            continue
+        (mean_shape, *mean), (scatter_shape, *scatter) = (shapes[name] for name in names)
+        fit = len(mean_shape) == 1 and scatter_shape == mean_shape * 2 and 0 < mean_shape[0] <= MAXIMUM_FEATURES
+        if not fit or mean[0].kind != "f" or scatter[0].kind != "f":
+            raise ValueError(f"{where}: {names[0]} [D] and {names[1]} [D, D], floats, do not fit each other")
+        found.append(dict(zip(("mu", "sigma"), (_stored_array(where, name) for name in names), strict=True)))
     return tuple(found)
+
+
+def _stored_array(where: str, name: str) -> np.ndarray:
+    try:
+        with np.load(where, allow_pickle=False) as arrays:
+            array = arrays[name].astype(np.float64)
+    except Exception as error:  # a damaged archive can raise anything
+        raise ValueError(f"{where} is damaged at {name} ({first_line(error)}): get it again") from None
+    if not np.isfinite(array).all():
+        raise ValueError(f"{where}: {name} holds values that are not finite: compute the statistics again")
+    return array
 
 
 def reference_to_feature_set(

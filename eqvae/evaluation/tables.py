@@ -1,6 +1,6 @@
 """Results for people and for files: conditions beside numbers, two results side by side."""
 
-import json
+import math
 import warnings
 from importlib.metadata import version
 from pathlib import Path
@@ -8,10 +8,13 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Column, Table
 
+from eqvae.hashes import read_json, write_json
+
 # Quantities of which more is better; of the others listed less is.
 HIGHER_IS_BETTER = ("psnr", "ssim", "precision", "recall", "is", "is_efficientnet_lite0")
 LOWER_IS_BETTER = ("perceptual_", "rfid", "rfd_", "fid", "sfid", "fd_", "sfd_", "kid", "equivariance/")
-CONDITIONS = ("num_images", "num_reference", "num_generated", "image_size", "crop", "uint8_rule", "extractor")
+CONDITIONS = ("num_images", "num_reference", "num_generated", "image_size", "crop", "uint8_rule", "extractor",
+              "features_reference", "features_generated", "score_order")  # fmt: skip
 BACKEND = ("torch", "torch-fidelity", "torchmetrics", "lpips", "timm")
 CENTER_CROP = "centre, ADM (box halving, then bicubic)"
 
@@ -62,19 +65,36 @@ def differences(first: dict, second: dict) -> dict[str, float]:
     return {name: value for name, value in found.items() if value is not None}
 
 
+def save_result(file: str | Path, result: dict) -> None:
+    """Write a result of `evaluate.py --output`, with its hash.
+
+    Raises:
+        ValueError: naming a number in it that is not finite.
+    """
+    _require_finite(result, f"{file} is not written")
+    write_json(Path(file), result)
+
+
 def load_result(file: str | Path) -> dict:
     """A result that was saved with --output.
 
     Raises:
-        ValueError: naming a file that holds none.
+        ValueError: naming a file that holds none, is damaged, or whose numbers are not finite.
     """
-    try:
-        result = json.loads(Path(file).read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{file} is not a saved result ({error}): give a file of --output") from None
-    if not isinstance(result, dict) or "extractor" not in result:
-        raise ValueError(f"{file} is not a saved result: give a file of --output")
+    result = read_json(Path(file))
+    if "extractor" not in result or not any(isinstance(value, float) for value in result.values()):
+        raise ValueError(f"{file} is not a saved result of evaluate.py generation: give a file of its --output")
+    _require_finite(result, str(file))
     return result
+
+
+def _require_finite(result: dict, where: str) -> None:
+    for name, value in result.items():
+        if isinstance(value, dict):
+            _require_finite(value, where)
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ValueError(f"{where}: {name} is {number}, not a finite number: measure again")
 
 
 def warn_of_different_conditions(first: dict, second: dict) -> None:

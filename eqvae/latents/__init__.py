@@ -9,7 +9,8 @@ from pathlib import Path
 
 from eqvae.autoencoders import KLAutoencoder, VQAutoencoder
 from eqvae.latents.features import FeatureCache, FeatureCacheWriter
-from eqvae.latents.reader import LatentCache, read_manifest
+from eqvae.latents.manifest import read_manifest
+from eqvae.latents.reader import LatentCache
 from eqvae.latents.spec import LatentSpec, TokenSpec
 from eqvae.latents.tokens import TokenCache, TokenCacheWriter
 from eqvae.latents.writer import LatentCacheWriter
@@ -30,7 +31,7 @@ __all__ = [
 
 def open_cache(folder: str | Path, verify: bool = True) -> LatentCache:
     """The cache in a folder, of latents or of tokens; arguments and errors as of `LatentCache`."""
-    of_tokens = "num_codes" in read_manifest(Path(folder))["latents"]
+    of_tokens = "num_codes" in read_manifest(Path(folder)).get("latents", {})
     return (TokenCache if of_tokens else LatentCache)(folder, verify)
 
 

@@ -1,24 +1,21 @@
 """Features of pictures and of their flips on disk, beside a latent cache of the same pictures, row for row."""
 
-import json
 from pathlib import Path
 
-import torch
-from filelock import FileLock, Timeout
-from safetensors.torch import save
 from torch import Tensor
 
-from eqvae.files import remove_leftovers, sha256_of_file, write_atomically
-from eqvae.latents.reader import LatentCache, ShardedRows, read_manifest
-from eqvae.latents.writer import DTYPES, FORMAT_VERSION, MANIFEST, dataset_changes
+from eqvae.latents.manifest import FORMAT_VERSION, read_manifest
+from eqvae.latents.reader import LatentCache, ShardedRows
+from eqvae.latents.shards import ShardWriter, dataset_changes
+from eqvae.latents.writer import DTYPES
 
 FEATURE_SHARD_ROWS = 1000  # 0.8 GB of 256 tokens of 768 channels, with flips, in float16
 
 
-class FeatureCacheWriter:
+class FeatureCacheWriter(ShardWriter):
     """Collects features in index order; shards hold `features`, `features_flip` [N, T, z] and `index` [N].
 
-    The manifest, written last, has the sha256 of every shard; shards that a stopped run left are not computed again.
+    How shards are kept, see `ShardWriter`.
 
     Args:
         folder: of the cache.
@@ -29,7 +26,7 @@ class FeatureCacheWriter:
         encoding_precision: "float32" or "bfloat16" of the encoder that the features come from.
 
     Raises:
-        ValueError: if another process writes there, or the folder holds other features.
+        ValueError: if another process writes there, or the folder holds another cache.
     """
 
     def __init__(
@@ -43,15 +40,8 @@ class FeatureCacheWriter:
     ):
         if dtype not in DTYPES:
             raise ValueError(f"cache dtype {dtype!r} is unknown: use one of {', '.join(DTYPES)}")
-        self.folder, self.dtype, self.shard_rows, self.dataset = Path(folder), dtype, shard_rows, dataset
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(self.folder / ".writer.lock")
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise ValueError(f"another process is writing the feature cache {self.folder}: wait for it") from None
-        remove_leftovers(self.folder)
-        self._identity = {
+        self.dtype = dtype
+        identity = {
             "format_version": FORMAT_VERSION,
             "encoder": encoder,
             "encoding_precision": encoding_precision,
@@ -59,64 +49,13 @@ class FeatureCacheWriter:
             "shard_rows": shard_rows,
             "dataset": dataset,
         }
-        self.shards = self._recover()
-        self._rows: list[dict[str, Tensor]] = []
-
-    def _recover(self) -> list[dict]:
-        journal = self.folder / ".journal.json"
-        if not journal.is_file():
-            if any(self.folder.glob("shard-*")):
-                self._lock.release()
-                raise ValueError(f"{self.folder} holds another cache: choose a folder for the features alone")
-            return []
-        recorded = json.loads(journal.read_text())
-        changed = [key for key, value in self._identity.items() if recorded["identity"].get(key) != value]
-        if changed:
-            self._lock.release()
-            raise ValueError(f"{self.folder} holds features of another {', '.join(changed)}: choose another folder")
-        return recorded["shards"]
-
-    @property
-    def num_written(self) -> int:
-        """Pictures in finished shards."""
-        return sum(shard["count"] for shard in self.shards)
-
-    def missing(self, index: Tensor) -> Tensor:
-        """[B] bool: which pictures still need features."""
-        return index >= self.num_written + sum(len(rows["index"]) for rows in self._rows)
+        super().__init__(folder, "feature cache", identity)
 
     def add(self, index: Tensor, features: Tensor, flipped: Tensor) -> None:
         """Features [B, T, z] of pictures and of their flips, in index order; rows that are there are left out."""
-        keep = self.missing(index)
-        dtype = DTYPES[self.dtype]
-        rows = {"features": features[keep].to(dtype).cpu(), "features_flip": flipped[keep].to(dtype).cpu()}
-        self._rows.append(rows | {"index": index[keep].cpu()})
-        while sum(len(rows["index"]) for rows in self._rows) >= self.shard_rows:
-            self._write_shard()
-
-    def _write_shard(self) -> None:
-        rows = {name: torch.cat([part[name] for part in self._rows]) for name in self._rows[0]}
-        self._rows = [{name: value[self.shard_rows :] for name, value in rows.items()}]
-        shard = {name: value[: self.shard_rows].contiguous() for name, value in rows.items()}
-        path = self.folder / f"shard-{len(self.shards):05d}.safetensors"
-        write_atomically(path, save(shard))
-        self.shards.append({"file": path.name, "count": len(shard["index"]), "sha256": sha256_of_file(path)})
-        journal = {"identity": self._identity, "shards": self.shards}
-        write_atomically(self.folder / ".journal.json", json.dumps(journal).encode())
-
-    def finish(self) -> None:
-        """Write the last shard and the manifest.
-
-        Raises:
-            ValueError: if pictures are missing.
-        """
-        if any(len(rows["index"]) for rows in self._rows):
-            self._write_shard()
-        if self.num_written != self.dataset["num_images"]:
-            raise ValueError(f"features of {self.num_written} of {self.dataset['num_images']} pictures: predict again")
-        manifest = self._identity | {"shards": self.shards}
-        write_atomically(self.folder / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
-        self._lock.release()
+        keep, dtype = self.missing(index), DTYPES[self.dtype]
+        rows = {"features": features[keep].to(dtype), "features_flip": flipped[keep].to(dtype), "index": index[keep]}
+        self.collect({name: value.cpu() for name, value in rows.items()})
 
 
 class FeatureCache(ShardedRows):

@@ -1,16 +1,16 @@
 """Reads a latent cache: memory-mapped, random access, refused where anything does not match."""
 
-import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from eqvae.errors import first_line
 from eqvae.files import sha256_of_file
+from eqvae.latents.manifest import read_manifest
+from eqvae.latents.shards import dataset_changes
 from eqvae.latents.spec import LatentSpec
-from eqvae.latents.writer import FORMAT_VERSION, MANIFEST, dataset_changes
 from eqvae.randomness import keyed_normal, keyed_uniform
 
 
@@ -27,9 +27,12 @@ class ShardedRows:
     """
 
     def __init__(self, folder: Path, manifest: dict, shapes: dict[str, tuple[int, ...]], verify: bool):
-        self._shards = [_open_shard(folder, manifest["dtype"], shapes, entry, verify) for entry in manifest["shards"]]
         counts = torch.tensor([entry["count"] for entry in manifest["shards"]])
         self._starts = torch.cat((torch.zeros(1, dtype=torch.long), counts.cumsum(0)))
+        self._shards = [
+            _open_shard(folder, manifest["dtype"], shapes, entry, first, verify)
+            for entry, first in zip(manifest["shards"], self._starts.tolist())
+        ]
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -61,15 +64,23 @@ class LatentCache(ShardedRows):
     def __init__(self, folder: str | Path, verify: bool = True):
         self.folder = Path(folder)
         self.manifest = read_manifest(self.folder)
-        try:
-            self.spec = LatentSpec.from_dict(self.manifest["latents"])
-        except ValueError as error:
-            raise ValueError(f"{self.folder / MANIFEST}: {error}: write the cache again") from None
+        if "latents" not in self.manifest:
+            raise ValueError(f"{self.folder} is a cache of features, not of {self.kind}: give another cache")
+        self.spec = LatentSpec.from_dict(self.manifest["latents"])
         if self.spec.kind != self.kind:
             raise ValueError(f"{self.folder} is a cache of {self.spec.kind}, not of {self.kind}: give another cache")
         self.num_classes: int = self.manifest["dataset"]["num_classes"]
         shapes = {name + suffix: self.spec.shape for name in self._stored_names() for suffix in ("", "_flip")}
         super().__init__(self.folder, self.manifest, shapes, verify)
+        self._require_labels()
+
+    def _require_labels(self) -> None:
+        for shard, entry in zip(self._shards, self.manifest["shards"]):
+            label = shard.get("label", torch.zeros(0))
+            fits = label.dtype == torch.int64 and label.shape == (entry["count"],)
+            if not fits or not 0 <= int(label.min()) <= int(label.max()) < self.num_classes:
+                path = self.folder / entry["file"]
+                raise ValueError(f"latent shard {path}: labels are not 0 to {self.num_classes - 1}: cache again")
 
     @property
     def has_moments(self) -> bool:
@@ -151,45 +162,26 @@ def require_held_out(validation: LatentCache, training: LatentCache) -> None:
         raise ValueError(f"{where} is of the same pictures as {training.folder}: hold other pictures out")
 
 
-def read_manifest(folder: Path) -> dict:
-    """The manifest of a cache.
-
-    Raises:
-        ValueError: if there is none, or one of another format, or the folder has shards that it does not list.
-    """
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise ValueError(f"{folder} is no finished latent cache ({MANIFEST} is missing): run `train.py predict`")
-    try:
-        manifest = json.loads(path.read_text())
-        version = manifest["format_version"]
-    except (ValueError, KeyError) as error:
-        raise ValueError(f"{path} is not a latent cache manifest ({error}): write the cache again") from None
-    if version != FORMAT_VERSION:
-        raise ValueError(f"{path} has format version {version}, this release reads {FORMAT_VERSION}: cache again")
-    listed, files = {entry["file"] for entry in manifest["shards"]}, {file.name for file in folder.glob("shard-*")}
-    if extra := sorted(files - listed):
-        raise ValueError(f"latent shard {folder / extra[0]} is not in the manifest: remove it or write the cache again")
-    return manifest
-
-
 def _open_shard(
-    folder: Path, dtype: str, shapes: dict[str, tuple[int, ...]], entry: dict, verify: bool
+    folder: Path, dtype: str, shapes: dict[str, tuple[int, ...]], entry: dict, first: int, verify: bool
 ) -> dict[str, Tensor]:
+    """The tensors of a shard whose first picture is `first`."""
     path = folder / entry["file"]
     if not path.is_file():
-        raise ValueError(f"latent shard {path} is missing: write the cache again")
+        raise ValueError(f"latent shard {path} is missing: run `train.py predict` again, it is written again")
     if verify and sha256_of_file(path) != entry["sha256"]:
         raise ValueError(f"latent shard {path} is damaged (expected sha256 {entry['sha256'][:12]}...): cache again")
     try:
         shard = load_file(path)  # memory-mapped: pages are read as rows are
-    except SafetensorError as error:
-        raise ValueError(f"latent shard {path} cannot be read ({error}): write the cache again") from None
-    for name, shape in shapes.items():
-        expected = f"{dtype} {(entry['count'], *shape)}"
-        found = (
-            f"{str(shard[name].dtype).removeprefix('torch.')} {tuple(shard[name].shape)}" if name in shard else "none"
-        )
-        if found != expected:
-            raise ValueError(f"latent shard {path}: {name} is {found}, the manifest says {expected}: cache again")
+    except Exception as error:  # a damaged header can raise anything
+        raise ValueError(f"latent shard {path} cannot be read ({first_line(error)}): write the cache again") from None
+    expected = {name: f"{dtype} {(entry['count'], *shape)}" for name, shape in shapes.items()}
+    for name, wanted in ({"index": f"int64 {(entry['count'],)}"} | expected).items():
+        found = "none"
+        if name in shard:
+            found = f"{str(shard[name].dtype).removeprefix('torch.')} {tuple(shard[name].shape)}"
+        if found != wanted:
+            raise ValueError(f"latent shard {path}: {name} is {found}, the manifest says {wanted}: cache again")
+    if not torch.equal(shard["index"], torch.arange(first, first + entry["count"])):
+        raise ValueError(f"latent shard {path}: its pictures are not {first} and the following: cache again")
     return shard

@@ -1,11 +1,21 @@
 """What identifies a latent space, and the check that two of them are the same."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from torch import Tensor
 
 from eqvae.autoencoders import KLAutoencoder, Normalization, VQAutoencoder
+from eqvae.records import RECORD, SHA256, WHOLE, WHOLES, or_none, require_entries
+
+MAXIMUM_VALUES = 1 << 24  # of one latent: 512 x 512 x 64
+ENTRIES = {
+    "shape": WHOLES,
+    "downsampling_factor": WHOLE,
+    "autoencoder_fingerprint": or_none(SHA256),
+    "normalization": RECORD,
+}
 
 
 @dataclass(frozen=True)
@@ -55,15 +65,20 @@ class LatentSpec:
         """The specification of latents or of tokens, which alone have `num_codes`.
 
         Raises:
-            ValueError: for a normalization that is none, or of another number of channels.
+            ValueError: naming the entry that is none, or does not fit the others.
         """
+        of_tokens = isinstance(values, dict) and "num_codes" in values
+        require_entries(values, ENTRIES | ({"num_codes": WHOLE} if of_tokens else {}), "latents.")
+        shape = list(values["shape"])
+        if len(shape) != (2 if of_tokens else 3) or math.prod(shape) > MAXIMUM_VALUES:
+            raise ValueError(f"latents.shape is {shape}, not that of {'tokens' if of_tokens else 'latents'}")
         common = (
             tuple(values["shape"]),
             values["downsampling_factor"],
             values["autoencoder_fingerprint"],
             Normalization.from_dict(values["normalization"]),
         )
-        return TokenSpec(*common, values["num_codes"]) if "num_codes" in values else LatentSpec(*common)
+        return TokenSpec(*common, values["num_codes"]) if of_tokens else LatentSpec(*common)
 
     def require_format(self, autoencoder: KLAutoencoder | VQAutoencoder, where: str) -> None:
         """Refuse an autoencoder that cannot even decode such latents.

@@ -1,6 +1,7 @@
 """Token caches: the codes of a VQ autoencoder, in the files and by the rules of latent caches."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,9 +44,8 @@ class TokenCacheWriter(LatentCacheWriter):
     def _store(self, rows: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict]:
         return {name: value.to(torch.uint16) if name in TOKENS else value for name, value in rows.items()}, {}
 
-    def _contents(self) -> dict:
-        spec = TokenSpec.of(self.autoencoder, self._shape())
-        return {"latents": spec.to_dict(), "flips": True, "shards": self.shards}
+    def _contents(self, shards: list[dict[str, Any]]) -> dict[str, Any]:
+        return {"latents": TokenSpec.of(self.autoencoder, self._shape(shards)).to_dict(), "flips": True}
 
 
 class TokenCache(LatentCache):

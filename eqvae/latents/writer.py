@@ -1,43 +1,29 @@
-"""Writes a latent cache, shard by shard, and continues where it was stopped."""
+"""Writes a latent cache: encodes pictures and their flips into shards."""
 
-import errno
-import json
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from eqvae.autoencoders import KLAutoencoder
-from eqvae.files import remove_leftovers, sha256_of_file, write_atomically
+from eqvae.latents.manifest import FORMAT_VERSION
+from eqvae.latents.shards import ShardWriter
 from eqvae.latents.spec import LatentSpec
 from eqvae.precision import ENCODING_PRECISIONS, encoding
 from eqvae.randomness import keyed_normal
 
-FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
 SHARD_ROWS = 10_000
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 CONTENTS = {"moments": "mean", "sample": "sample"}  # and the tensor that tells the shape
 
 
-def shards_of_process(num_images: int, shard_rows: int, rank: int, num_replicas: int) -> range:
-    """The consecutive shards that one of several processes writes; all together every shard once."""
-    num_shards = -(-num_images // shard_rows)
-    return range(num_shards * rank // num_replicas, num_shards * (rank + 1) // num_replicas)
-
-
-class LatentCacheWriter:
+class LatentCacheWriter(ShardWriter):
     """Collects latents in index order into shards of at most `shard_rows` pictures.
 
     A shard holds `mean`, `log_std`, `mean_flip`, `log_std_flip` [N, C, h, w], or `sample`, `sample_flip`, and `label`,
-    `index` [N]. Each is written whole with its sha256; the manifest comes last. Shards that a stopped run left are
-    kept if they are of the same autoencoder, pictures and settings, and their pictures are not encoded again.
-
-    Several processes write one cache, each its `shards_of_process`; the files are those of one process, byte for byte.
+    `index` [N]. How shards are kept, and how several processes write one cache, see `ShardWriter`.
 
     Args:
         folder: of the cache.
@@ -76,21 +62,9 @@ class LatentCacheWriter:
             raise ValueError(f"encoding_precision {encoding_precision!r} is unknown: use one of {known}")
         if content not in self.contents:
             raise ValueError(f"cache content {content!r} is unknown: use one of {', '.join(self.contents)}")
-        self.folder, self.dataset, self.dtype, self.shard_rows = Path(folder), dataset, dtype, shard_rows
-        self.autoencoder, self.content, self.rank = autoencoder, content, rank
+        self.autoencoder, self.dtype, self.content = autoencoder, dtype, content
         self.encoding_precision = encoding_precision
-        self._numbers = shards_of_process(dataset["num_images"], shard_rows, rank, num_replicas)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        suffix = f"-{rank}" if rank else ""
-        self._journal = self.folder / f".journal{suffix}.json"
-        self._lock = FileLock(self.folder / f".writer{suffix}.lock")
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise ValueError(f"another process is writing the latent cache {self.folder}: wait for it") from None
-        if rank == 0:
-            remove_leftovers(self.folder)
-        self._identity = {
+        identity = {
             "format_version": FORMAT_VERSION,
             "autoencoder_fingerprint": autoencoder.fingerprint(),
             "encoding_precision": encoding_precision,
@@ -99,71 +73,18 @@ class LatentCacheWriter:
             "shard_rows": shard_rows,
             "dataset": dataset,
         }
-        finished = self._recover()
-        self.shards: list[dict] = []  # of this process, finished
-        for number in self._numbers:
-            if number not in finished:
-                break
-            self.shards.append(finished[number])
-        self._write_journal()
-        self._rows: list[dict[str, Tensor]] = []  # encoded, waiting for their shard to be full
-
-    @property
-    def rows(self) -> range:
-        """Indices of the pictures that this process writes."""
-        stop = min(self._numbers.stop * self.shard_rows, self.dataset["num_images"])
-        return range(min(self._numbers.start * self.shard_rows, stop), stop)
-
-    @property
-    def num_written(self) -> int:
-        """Pictures of this process in finished shards; they need no encoding."""
-        return sum(shard["count"] for shard in self.shards)
-
-    @property
-    def _num_waiting(self) -> int:
-        return sum(len(rows["index"]) for rows in self._rows)
-
-    def _recover(self) -> dict[int, dict]:
-        """Finished shards of earlier runs of the same cache by number, whatever process wrote them."""
-        finished = {}
-        for journal in sorted(self.folder.glob(".journal*.json")):
-            recorded = json.loads(journal.read_text())
-            changed = _changes(recorded["identity"], self._identity)
-            if changed:
-                self._lock.release()
-                raise ValueError(
-                    f"{self.folder} holds a cache with another {', '.join(changed)}: remove it or choose another folder"
-                )
-            finished |= {int(shard["file"][len("shard-") :].split(".")[0]): shard for shard in recorded["shards"]}
-        return finished
-
-    def _write_journal(self) -> None:
-        content = {"identity": self._identity, "shards": self.shards}
-        self._write(self._journal, json.dumps(content).encode())
-
-    def _write(self, path: Path, content: bytes) -> None:
-        try:
-            write_atomically(path, content)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise ValueError(
-                f"no space for {path} ({len(content)} bytes): make room and run predict again, it goes on from here"
-            ) from None
+        super().__init__(folder, "latent cache", identity, rank, num_replicas)
 
     @torch.no_grad()
     def add(self, batch: dict[str, Tensor]) -> None:
         """Encode a batch and its flip, unless a finished shard has them. Batches come in index order."""
-        index = batch["index"]
-        keep = (index >= self.rows.start + self.num_written + self._num_waiting) & (index < self.rows.stop)
+        keep = self.missing(batch["index"])
         if not keep.any():
             return
-        # The whole batch, also where a process keeps only part of it: its size decides the last bits.
+        # The whole batch, also where only part of it is kept: its size decides the last bits.
         with encoding(self.encoding_precision, batch["image"].device):
-            rows = {name: value[keep].cpu() for name, value in self._encode(batch["image"], index).items()}
-        self._rows.append(rows | {"label": batch["label"][keep].cpu(), "index": index[keep].cpu()})
-        while self._num_waiting >= self.shard_rows:
-            self._write_shard(self.shard_rows)
+            rows = self._encode(batch["image"], batch["index"]) | {name: batch[name] for name in ("label", "index")}
+        self.collect({name: value[keep].cpu() for name, value in rows.items()})
 
     def _encode(self, images: Tensor, index: Tensor) -> dict[str, Tensor]:
         """What is kept of pictures [B, 3, H, W] and their flips."""
@@ -193,65 +114,13 @@ class LatentCacheWriter:
         rounding = (stored[name].float() - rows[name]).norm() / rows[name].norm().clamp_min(1e-12)
         return stored, {"rounding_error": float(rounding)}
 
-    def _write_shard(self, count: int) -> None:
-        rows = {name: torch.cat([part[name] for part in self._rows]) for name in self._rows[0]}
-        self._rows = [{name: value[count:] for name, value in rows.items()}]
-        stored, rounding = self._store({name: value[:count].contiguous() for name, value in rows.items()})
-        path = self.folder / f"shard-{self._numbers.start + len(self.shards):05d}.safetensors"
-        self._write(path, save(stored))
-        self.shards.append({"file": path.name, "count": count, "sha256": sha256_of_file(path)} | rounding)
-        self._write_journal()
-
-    def finish(self, wait: Callable[[], object] = lambda: None) -> None:
-        """Write the last shard and, as rank 0, the manifest; only now is the folder a cache.
-
-        Args:
-            wait: for all other processes.
-
-        Raises:
-            ValueError: if pictures are missing.
-        """
-        if self._num_waiting:
-            self._write_shard(self._num_waiting)
-        if self.num_written != len(self.rows):
-            raise ValueError(f"cached {self.num_written} of {len(self.rows)} pictures: run predict again")
-        wait()
-        if self.rank == 0:
-            self._write_manifest()
-        self._lock.release()
-
-    def _contents(self) -> dict:
-        """What the manifest says of the finished shards."""
+    def _contents(self, shards: list[dict[str, Any]]) -> dict[str, Any]:
         return {
-            "latents": LatentSpec.of(self.autoencoder, self._shape()).to_dict(),
+            "latents": LatentSpec.of(self.autoencoder, self._shape(shards)).to_dict(),
             "flips": True,
-            "shards": self.shards,
-            "rounding_error": max(shard["rounding_error"] for shard in self.shards),
+            "rounding_error": max(shard["rounding_error"] for shard in shards),
         }
 
-    def _write_manifest(self) -> None:
-        finished = self._recover()
-        self.shards = [finished[number] for number in sorted(finished)]
-        manifest = self._identity | self._contents()
-        self._write(self.folder / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
-        self._write_journal()
-        for journal in self.folder.glob(".journal-*.json"):
-            journal.unlink()
-
-    def _shape(self) -> tuple[int, ...]:
-        with safe_open(self.folder / self.shards[0]["file"], "pt") as shard:
+    def _shape(self, shards: list[dict[str, Any]]) -> tuple[int, ...]:
+        with safe_open(self.folder / shards[0]["file"], "pt") as shard:
             return tuple(shard.get_slice(self.contents[self.content]).get_shape()[1:])
-
-
-def _changes(recorded: dict, wanted: dict) -> list[str]:
-    """What differs between two caches' identities, pictures by their parts."""
-    changed = [key for key in wanted if key != "dataset" and recorded.get(key) != wanted[key]]
-    if recorded.get("dataset") != wanted["dataset"]:
-        changed.append(f"dataset ({', '.join(dataset_changes(recorded.get('dataset', {}), wanted['dataset']))})")
-    return changed
-
-
-def dataset_changes(recorded: dict, wanted: dict) -> list[str]:
-    """Names of what changed in a data module's description; `fingerprint` only where nothing else explains it."""
-    changed = [key for key in wanted if key != "fingerprint" and recorded.get(key) != wanted[key]]
-    return changed or [key for key in ("fingerprint",) if recorded.get(key) != wanted.get(key)]

@@ -187,7 +187,7 @@ def test_images_are_made_on_the_device_and_leave_it_once(device, objective):
     settings = SamplingSettings(num_inference_steps=2)
     for _ in range(2):  # the normalization is copied at its first use
         device.waits.clear()
-        images = make_images(made, autoencoder.freeze(), torch.arange(2), torch.zeros(2).long(), settings)
+        images, _ = make_images(made, autoencoder.freeze(), torch.arange(2), torch.zeros(2).long(), settings)
     assert images.device.type == "cpu"
     assert images.dtype == torch.uint8
     assert [wait.split(" at ")[0] for wait in device.waits].count("a copy from the device") == 1

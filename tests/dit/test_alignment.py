@@ -272,13 +272,14 @@ def test_the_encoders_precision_is_recorded(tmp_path):
         fast = encoder(images, 4, "bfloat16")
     assert fast.dtype == torch.float32
     assert not torch.allclose(fast, encoder(images, 4))
-    dataset = {"num_images": 1}
-    writer = FeatureCacheWriter(tmp_path, {"name": "x"}, dataset)
+    dataset = {"fingerprint": "x", "num_images": 1, "num_classes": 1, "class_names": None}
+    described = {"name": "x", "fingerprint": "x", "grid": 2, "width": 2}
+    writer = FeatureCacheWriter(tmp_path, described, dataset)
     writer.add(torch.arange(1), torch.zeros(1, 4, 2), torch.zeros(1, 4, 2))
     writer.finish()
     assert json.loads((tmp_path / "manifest.json").read_text())["encoding_precision"] == "float32"
-    with pytest.raises(ValueError, match="holds features of another encoding_precision"):
-        FeatureCacheWriter(tmp_path, {"name": "x"}, dataset, encoding_precision="bfloat16")
+    with pytest.raises(ValueError, match="holds a cache with another encoding_precision"):
+        FeatureCacheWriter(tmp_path, described, dataset, encoding_precision="bfloat16")
 
 
 def test_damaged_features_are_refused(tmp_path):

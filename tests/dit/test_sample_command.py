@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save
 
 import sample
 from dit.checkpoints import load_generator
-from dit.sample_files import SampleFolder
+from dit.sample_files import SampleFolder, fill
+from eqvae.locks import Lock
 from tests.dit.tiny import save_generator, tiny_generator
 from tests.eqvae.tiny import tiny_autoencoder
 
-NUM_IMAGES = 10
+NUM_IMAGES = 34  # four parts, the last one short
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def run(monkeypatch, *arguments) -> None:
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Bytes of every file below a folder, the record with its timing aside."""
-    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".json"}
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.suffix in (".png", ".npz")}
 
 
 def test_files_at_the_end(checkpoint, tmp_path, monkeypatch):
@@ -83,15 +85,14 @@ def test_interrupted_and_continued_is_identical(checkpoint, tmp_path, monkeypatc
     written = SampleFolder.write
 
     def killed(self, part, images, costs):
-        if part.start == 6:
+        if part.start == 20:
             raise KeyboardInterrupt
         written(self, part, images, costs)
 
     monkeypatch.setattr(SampleFolder, "write", killed)
     with pytest.raises(KeyboardInterrupt):
         run(monkeypatch, checkpoint, tmp_path / "cut")
-    parts = {path: path.stat().st_mtime_ns for path in (tmp_path / "cut/parts").glob("*")}
-    assert len(parts) == 2
+    assert len(list((tmp_path / "cut/parts").glob("*.safetensors"))) == 2
     assert not (tmp_path / "cut/samples.npz").exists()
 
     made = []
@@ -99,7 +100,7 @@ def test_interrupted_and_continued_is_identical(checkpoint, tmp_path, monkeypatc
         SampleFolder, "write", lambda self, part, *rest: [made.append(part), written(self, part, *rest)]
     )
     run(monkeypatch, checkpoint, tmp_path / "cut")
-    assert [part.start for part in made] == [6, 9], "finished parts were made again"
+    assert [part.start for part in made] == [20, 30], "finished parts were made again"
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
 
     before = contents(tmp_path / "cut")
@@ -109,7 +110,7 @@ def test_interrupted_and_continued_is_identical(checkpoint, tmp_path, monkeypatc
     assert contents(tmp_path / "cut") == before
 
 
-@pytest.mark.parametrize("change", [("--seed", "1"), ("--guidance-scale", "1.5"), ("--num-images", "11")])
+@pytest.mark.parametrize("change", [("--seed", "1"), ("--guidance-scale", "1.5"), ("--num-images", "35")])
 def test_other_settings_are_refused(checkpoint, tmp_path, monkeypatch, capsys, change):
     run(monkeypatch, checkpoint, tmp_path / "out")
     before = contents(tmp_path / "out")
@@ -122,12 +123,13 @@ def test_other_settings_are_refused(checkpoint, tmp_path, monkeypatch, capsys, c
     assert contents(tmp_path / "out") == before
 
 
-def test_batch_size_changes_no_picture(checkpoint, tmp_path, monkeypatch):
-    run(monkeypatch, checkpoint, tmp_path / "three")
-    run(monkeypatch, checkpoint, tmp_path / "ten", "--batch-size", "10")
-    three, ten = (np.load(tmp_path / name / "samples.npz")["arr_0"].astype(int) for name in ("three", "ten"))
-    assert np.abs(three - ten).max() <= 1
-    assert (three == ten).mean() >= 0.999
+def test_batch_size_and_threads_change_no_byte(checkpoint, tmp_path, monkeypatch):
+    run(monkeypatch, checkpoint, tmp_path / "3")
+    for batch_size, num_threads in ((1, 1), (20, 1), (34, 2)):
+        torch.set_num_threads(num_threads)
+        run(monkeypatch, checkpoint, tmp_path / str(batch_size), "--batch-size", str(batch_size))
+        torch.set_num_threads(1)
+        assert contents(tmp_path / str(batch_size)) == contents(tmp_path / "3")
 
 
 def test_two_processes_share_the_parts(checkpoint, tmp_path, monkeypatch):
@@ -135,32 +137,127 @@ def test_two_processes_share_the_parts(checkpoint, tmp_path, monkeypatch):
     environment = os.environ | {"WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, *words(checkpoint, tmp_path / "two")]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    first, second = (subprocess.Popen(command, env=environment | {"RANK": rank}, **quiet) for rank in "01")
+    ranks = ({"RANK": "0", "OMP_NUM_THREADS": "2"}, {"RANK": "1"})
+    first, second = (subprocess.Popen(command, env=environment | rank, **quiet) for rank in ranks)
     for process in (second, first):
         error = process.communicate(timeout=120)[1]
         assert process.returncode == 0, error
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
 
 
-def test_each_process_has_its_own_parts_and_waits_for_all(tmp_path):
-    folder = SampleFolder(tmp_path, {"num_images": 5}, part_size=2)
-    image = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
-    costs = {"function_evaluations": 2.0, "network_passes": 2.0, "seconds": 1.0}
-    assert [part.start for part in folder.missing(0, 2)] == [0, 4]
-    assert [part.start for part in folder.missing(1, 2)] == [2]
-    for part in folder.missing(0, 2):
-        folder.write(part, image[: len(part)], costs)
-    with pytest.raises(ValueError, match="1 parts did not come"):
-        folder.wait(patience_seconds=0)
-    folder.write(range(2, 4), image, costs)
-    folder.wait(patience_seconds=0)
-    assert folder.assemble(npz=False, png=False)["images_per_second"] == 5 / 3
+def tiny_folder(path: Path, num_images: int = 5, part_size: int = 2) -> SampleFolder:
+    return SampleFolder(path, {"num_images": num_images}, part_size)
+
+
+def make_tiny(part: range) -> tuple[torch.Tensor, dict[str, float]]:
+    images = torch.tensor(part, dtype=torch.uint8)[:, None, None, None].expand(len(part), 3, 4, 4)
+    return images, {"function_evaluations": 2.0, "network_passes": 2.0, "seconds": 1.0}
+
+
+def test_a_process_makes_its_own_parts_first_and_then_what_nobody_claimed(tmp_path):
+    folder, made = tiny_folder(tmp_path), []
+
+    def make(part):
+        made.append(part.start)
+        return make_tiny(part)
+
+    with folder.claim(range(2, 4)):
+        fill(folder, make, rank=1, world_size=2)
+    assert made == [0, 4], "the claimed part is another's"
+    fill(folder, make, rank=0, world_size=2)
+    assert made == [0, 4, 2]
+    folder.assemble(npz=False, png=False)
+    assert folder.results["images_per_second"] == 5 / 3
+
+
+def test_a_late_process_adds_nothing_to_a_finished_folder(tmp_path):
+    late, first = tiny_folder(tmp_path), tiny_folder(tmp_path)
+    fill(first, make_tiny)
+    first.assemble(npz=False, png=False)
+    fill(late, lambda part: pytest.fail("made a part again"), rank=1, world_size=2)
+    assert not list((tmp_path / "parts").glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "empty", "unhashed"])
+def test_a_damaged_part_is_named_and_made_again(tmp_path, capsys, damage):
+    fill(tiny_folder(tmp_path), make_tiny)
+    part = tiny_folder(tmp_path).path(range(2, 4))
+    content = bytearray(part.read_bytes())
+    content[-5] ^= 1
+    changed = {"flipped": bytes(content), "cut": bytes(content[:-5]), "empty": b""}
+    part.write_bytes(changed[damage] if damage in changed else save({"images": torch.zeros(2, 3, 4, 4)}))
+    again = tiny_folder(tmp_path)
+    assert again.missing() == [range(2, 4)]
+    assert str(part) in capsys.readouterr().out
+    fill(again, make_tiny)
+    again.assemble(npz=True, png=False)
+    with np.load(tmp_path / "samples.npz") as arrays:
+        assert arrays["arr_0"][:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_two_jobs_in_one_folder(checkpoint, tmp_path, monkeypatch, capsys):
+    with Lock(tmp_path / "out/.lock", "it"), pytest.raises(SystemExit):
+        run(monkeypatch, checkpoint, tmp_path / "out")
+    error = capsys.readouterr().err
+    assert f"sample folder {tmp_path}/out is in use by process {os.getpid()} on" in error
+    assert error.count("\n") == 1
+    run(monkeypatch, checkpoint, tmp_path / "out")
+
+
+def test_a_finished_folder_still_writes_other_files(checkpoint, tmp_path, monkeypatch, capsys):
+    run(monkeypatch, checkpoint, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    for lost in ("samples.npz", "000003.png", "grid.png"):
+        (tmp_path / "out" / lost).unlink()
+        run(monkeypatch, checkpoint, tmp_path / "out")
+        assert contents(tmp_path / "out") == before
+        assert "written" in capsys.readouterr().out
+    array = bytearray(before["samples.npz"])
+    array[len(array) // 2] ^= 1
+    (tmp_path / "out/samples.npz").write_bytes(array)
+    run(monkeypatch, checkpoint, tmp_path / "out")
+    assert contents(tmp_path / "out") == before, "a damaged array stayed"
+
+
+def test_images_that_are_gone_are_sampled_again(checkpoint, tmp_path, monkeypatch, capsys):
+    run(monkeypatch, checkpoint, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    for lost in ("samples.npz", "000003.png"):
+        (tmp_path / "out" / lost).unlink()
+    run(monkeypatch, checkpoint, tmp_path / "out")
+    assert "sampling them again" in capsys.readouterr().out
+    assert contents(tmp_path / "out") == before
+
+
+POSITIVE = ["guidance-scale", "timestep-shift", "diffusion-norm", "last-step-size", "gumbel-temperature"]
+
+
+@pytest.mark.parametrize("option", [*POSITIVE, "inverse-temperature", "guidance-interval"])
+@pytest.mark.parametrize("value", ["nan", "inf", "-1"])
+def test_numbers_out_of_range_are_refused_by_name(checkpoint, tmp_path, monkeypatch, capsys, option, value):
+    values = [value, "1"] if option == "guidance-interval" else [value]
+    with pytest.raises(SystemExit):
+        run(monkeypatch, checkpoint, tmp_path / "out", f"--{option}", *values)
+    error = capsys.readouterr().err
+    assert option.replace("-", "_") in error
+    assert value in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_interval_that_ends_before_it_begins_is_refused(checkpoint, tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        run(monkeypatch, checkpoint, tmp_path / "out", "--guidance-interval", "0.6", "0.4")
+    assert "guidance_interval's high must be at least 0.6" in capsys.readouterr().err
 
 
 def test_a_folder_with_another_record_is_refused(tmp_path):
-    (tmp_path / "samples.json").write_text("[]")
-    with pytest.raises(ValueError, match="is no record of samples"):
-        SampleFolder(tmp_path, {"num_images": 1}, part_size=1)
+    tiny_folder(tmp_path)
+    whole = (tmp_path / "samples.json").read_text()
+    for content in ("[]", "", whole.replace("false", "true"), '{"finished": false}', "[" * 100_000):
+        (tmp_path / "samples.json").write_text(content)
+        with pytest.raises(ValueError, match=f"{tmp_path}/samples.json is damaged.*sample again"):
+            tiny_folder(tmp_path)
 
 
 def test_another_decoder_only_where_it_is_allowed(checkpoint, tmp_path, monkeypatch, capsys):

@@ -1,6 +1,5 @@
 """Sets of pictures against each other: streamed statistics, cache, ADM files, Inception's path, the command line."""
 
-import json
 import sys
 
 import numpy as np
@@ -11,12 +10,19 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 import evaluate
 from eqvae.data import read_pictures
 from eqvae.data.npz import NpzSource
-from eqvae.evaluation import create_extractor, features_to_statistics
+from eqvae.evaluation import create_extractor, feature_sets, features_to_statistics
 from eqvae.evaluation.distances import inception_score
-from eqvae.evaluation.feature_sets import RunningStatistics, images_to_feature_set
+from eqvae.evaluation.feature_sets import RandomRows, RunningStatistics, images_to_feature_set
 from eqvae.evaluation.generation import feature_sets_to_generation_metrics
 from eqvae.evaluation.inputs import open_samples, reference_to_feature_set
-from eqvae.evaluation.tables import comparison_table, is_better, warn_of_different_conditions
+from eqvae.evaluation.tables import (
+    comparison_table,
+    is_better,
+    load_result,
+    save_result,
+    warn_of_different_conditions,
+)
+from eqvae.hashes import read_json, write_json
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*biased upward")
 
@@ -59,6 +65,85 @@ def test_inception_score_by_hand():
     sure = 1e3 * torch.eye(10, dtype=torch.float64).repeat(50, 1)
     assert inception_score(sure, num_splits=1)[0] == pytest.approx(10, rel=1e-6)
     assert inception_score(normal(3, 4))[0] >= 1
+
+
+def test_inception_score_splits_images_in_the_order_given():
+    """As ADM's evaluation does; torch-fidelity shuffles first, which sorted classes show best."""
+    logits = 50 * torch.eye(10, dtype=torch.float64).repeat_interleave(30, 0)  # ten classes, one to a split
+    assert inception_score(logits) == (pytest.approx(1), pytest.approx(0, abs=1e-9))
+    assert inception_score(logits, order="shuffled")[0] > 8
+    shuffled = logits[torch.from_numpy(np.random.RandomState(2020).permutation(300))]
+    assert inception_score(shuffled) == inception_score(logits, order="shuffled")
+    with pytest.raises(ValueError, match="order 'sorted' of the Inception score is unknown: use given or shuffled"):
+        inception_score(logits, order="sorted")
+
+
+class PixelFeatures(torch.nn.Module):
+    """Stands for an extractor: features are the pixels of a picture [8, 8] of one row."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, images):
+        features = images.flatten(1).float()[:, :12]
+        return features, features[:, :2], features[:, :3]
+
+
+def sorted_pictures(num_classes=20, per_class=30, seed=0):
+    """Pictures of classes far apart, all of one class before the next."""
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.randint(30, 226, (num_classes, 1, 3, 4, 4), generator=torch.Generator().manual_seed(99))
+    noise = torch.randint(-15, 16, (num_classes, per_class, 3, 4, 4), generator=generator)
+    return (centres + noise).clamp(0, 255).to(torch.uint8).flatten(0, 1)
+
+
+def test_sorted_pictures_are_not_judged_by_their_first_classes(monkeypatch):
+    """With the first rows alone precision would be 0.1 and the kernel distance far from 0."""
+    real, generated = sorted_pictures(seed=0), sorted_pictures(seed=1)
+    exact = feature_sets_to_generation_metrics(*sets(real, generated), "efficientnet_lite0")
+    monkeypatch.setattr(feature_sets, "MAX_KEPT_FEATURES", 120)
+    real_set, generated_set = sets(real, generated)
+    assert (real_set.kept, generated_set.kept) == ("120 of 600, random, seed 0",) * 2
+    metrics = feature_sets_to_generation_metrics(real_set, generated_set, "efficientnet_lite0")
+    assert exact["precision"] > 0.9
+    assert metrics["precision"] > 0.8
+    assert metrics["recall"] > 0.8
+    assert abs(metrics["kid"] - exact["kid"]) < 4 * metrics["kid_std"]
+    assert metrics["fd_efficientnet_lite0"] == exact["fd_efficientnet_lite0"]
+
+
+def sets(*pictures):
+    return [images_to_feature_set(images.split(50), PixelFeatures()) for images in pictures]
+
+
+def test_the_random_part_does_not_depend_on_batches():
+    rows = torch.arange(5000.0)[:, None]
+    found = []
+    for size in (7, 100, 5000):
+        kept = RandomRows(400)
+        for part in rows.split(size):
+            kept.update(part)
+            assert kept._num_held <= 2 * 400, "holds more than it needs"
+        found.append(kept.compute())
+    assert all(torch.equal(other, found[0]) for other in found)
+    places = found[0][:, 0]
+    assert len(places.unique()) == 400
+    assert torch.equal(places, places.sort().values)
+    per_tenth = torch.histc(places, 10, 0, 5000)  # uniform: 40 each, standard deviation 6
+    assert per_tenth.min() > 40 - 4 * 6
+    assert per_tenth.max() < 40 + 4 * 6
+    other = RandomRows(400, seed=1)
+    other.update(rows)
+    assert not torch.equal(other.compute(), found[0])
+
+
+def test_all_rows_are_kept_where_there_is_room():
+    kept = RandomRows(400)
+    for part in torch.arange(400.0)[:, None].split(150):
+        kept.update(part)
+    assert torch.equal(kept.compute()[:, 0], torch.arange(400.0))
+    assert kept.rule == "all"
 
 
 def test_every_output_is_independent_of_batches():
@@ -180,14 +265,16 @@ def test_results_say_what_they_hold_for(tmp_path, monkeypatch, capsys):
     samples = tmp_path / "samples"
     samples.mkdir()
     save_pictures(samples / "samples.npz", read_pictures("shapes:12:2", 16))
-    (samples / "samples.json").write_text(json.dumps({"uint8_rule": "truncate"}))
+    write_json(samples / "samples.json", {"uint8_rule": "truncate", "finished": True})
     words = ["generation", "--generated", samples, "--reference", "shapes:12:1", "--statistics-cache", tmp_path / "c"]
     run(monkeypatch, *words, "--output", tmp_path / "a.json")
-    result = json.loads((tmp_path / "a.json").read_text())
+    result = read_json(tmp_path / "a.json")
     assert {"fd_efficientnet_lite0", "sfd_efficientnet_lite0", "is_efficientnet_lite0", "kid", "recall"} < set(result)
     assert "fid" not in result
     assert (result["num_reference"], result["num_generated"], result["image_size"]) == (12, 12, 16)
     assert (result["uint8_rule"], result["extractor"]) == ("truncate", "efficientnet_lite0")
+    assert (result["features_reference"], result["features_generated"]) == ("all", "all")
+    assert result["score_order"] == "given"
     assert (result["images"], result["reference"]["images"]) == ("all 12", "all 12")
     assert result["versions"]["torch"].startswith(torch.__version__.split("+")[0])
     capsys.readouterr()
@@ -195,12 +282,21 @@ def test_results_say_what_they_hold_for(tmp_path, monkeypatch, capsys):
     assert "num_generated 12 and 8" in " ".join(capsys.readouterr().err.split())
 
 
+def test_samples_that_are_not_all_there_are_refused(tmp_path):
+    write_json(tmp_path / "samples.json", {"finished": False})
+    with pytest.raises(ValueError, match=r"is not finished: start sample\.py again"):
+        open_samples(str(tmp_path), 16)
+    (tmp_path / "samples.json").write_text('{"uint8_rule": "round", "finished": true}')
+    with pytest.raises(ValueError, match=r"samples\.json is damaged"):
+        open_samples(str(tmp_path), 16)
+
+
 def test_a_folder_of_samples_leaves_its_grid_out(tmp_path):
     from PIL import Image
 
     for name in ("grid", "000000", "000001"):
         Image.new("RGB", (16, 16)).save(tmp_path / f"{name}.png")
-    (tmp_path / "samples.json").write_text("{}")
+    write_json(tmp_path / "samples.json", {"finished": True})
     assert len(open_samples(str(tmp_path), 16)[0]) == 2
     with pytest.raises(ValueError, match="give --image-size"):
         open_samples(str(tmp_path), None)
@@ -210,11 +306,81 @@ def test_a_folder_of_samples_leaves_its_grid_out(tmp_path):
 def test_two_autoencoders_side_by_side(command, tmp_path, monkeypatch):
     twice = ["--autoencoder", "shapes-f4c8", "--autoencoder", "eqvae/autoencoders/pretrained/shapes-f4c8"]
     run(monkeypatch, command, *twice, "--data", "shapes:6:1", "--output", tmp_path / "both.json")
-    result = json.loads((tmp_path / "both.json").read_text())
+    result = read_json(tmp_path / "both.json")
     assert set(result) == {"first", "second", "differences"}
     assert all(value == pytest.approx(0, abs=1e-4) for value in result["differences"].values())
     expected = {"psnr", "psnr_std", "uint8_rule"} if command == "reconstruction" else {"spectrum_power", "shift"}
     assert expected | {"crop", "image_size", "num_images", "versions"} <= set(result["first"])
+
+
+def test_a_saved_result_carries_its_hash(tmp_path):
+    path = tmp_path / "a.json"
+    save_result(path, {"fid": 2.5, "extractor": "inception_v3"})
+    assert load_result(path) == {"fid": 2.5, "extractor": "inception_v3"}
+    whole = path.read_bytes()
+    for content in (whole.replace(b"2.5", b"1.5"), whole[:-20], b"", b"{}", b"[]", b"[" * 100_000):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"^{path} is damaged") as error:
+            load_result(path)
+        assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match="no file at"):
+        load_result(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), [1.0, float("nan")]])
+def test_results_with_numbers_that_are_none_are_refused(tmp_path, number):
+    with pytest.raises(ValueError, match=r"a\.json is not written: kid is .*, not a finite number"):
+        save_result(tmp_path / "a.json", {"first": {"kid": number}})
+    assert not (tmp_path / "a.json").exists()
+    write_json(tmp_path / "b.json", {"extractor": "inception_v3", "kid": number, "fid": 1.0})
+    with pytest.raises(ValueError, match=r"b\.json: kid is .*, not a finite number"):
+        load_result(tmp_path / "b.json")
+    for empty in ({}, {"extractor": "inception_v3"}):
+        write_json(tmp_path / "c.json", empty)
+        with pytest.raises(ValueError, match=r"c\.json is not a saved result"):
+            load_result(tmp_path / "c.json")
+
+
+@pytest.mark.parametrize("name", ["mu", "sigma", "mu_s", "sigma_s"])
+@pytest.mark.parametrize("change", ["nan", "text", "object", "wide", "cut"])
+def test_stored_statistics_that_are_none_are_refused_by_name(tmp_path, name, change):
+    stored = statistics(8, 0) | {f"{key}_s": value for key, value in statistics(6, 7).items()}
+    changed = {
+        "nan": np.where(np.arange(stored[name].size).reshape(stored[name].shape) == 1, np.nan, stored[name]),
+        "text": np.array(["a"] * len(stored[name])),
+        "object": np.array([{}] * len(stored[name])),
+        "wide": np.zeros(9),
+        "cut": stored[name],
+    }
+    path = tmp_path / "statistics.npz"
+    np.savez(path, **stored | {name: changed[change]})
+    if change == "cut":
+        content = bytearray(path.read_bytes())
+        place = content.index(stored[name].tobytes()[:16])
+        content[place] ^= 1
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"statistics\.npz.*\b{name}\b") as error:
+        reference_to_feature_set(str(path), 16, "inception_v3", cache=tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("generation", "--generated", "x", "--reference", "y", "--num-images", "0"), "--num-images"),
+        (("generation", "--generated", "x", "--reference", "y", "--num-workers", "-1"), "--num-workers"),
+        (("latents", "--autoencoder", "x", "--data", "y", "--image-size", "0"), "--image-size"),
+        (("alignment", "--checkpoint", "x", "--data", "y", "--times", "0.5", "nan"), "--times"),
+        (("alignment", "--checkpoint", "x", "--data", "y", "--times", "1.5"), "--times"),
+        (("alignment", "--checkpoint", "x", "--data", "y", "--neighbours", "0"), "--neighbours"),
+    ],
+)
+def test_numbers_that_nothing_can_be_measured_with(monkeypatch, capsys, words, named):
+    with pytest.raises(SystemExit):
+        run(monkeypatch, *words)
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {named} must be")
+    assert error.count("\n") == 1
 
 
 def test_direction_of_quantities():

@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from eqvae.autoencoders import LatentStatistics, Normalization
 from eqvae.data import ImageDataModule, ShapesSource
+from eqvae.hashes import write_json
 from eqvae.latents import LatentCache, LatentCacheWriter, LatentSpec
-from eqvae.latents.writer import shards_of_process
+from eqvae.latents.shards import shards_of_process
 from eqvae.randomness import keyed_normal, keyed_uniform
 from tests.eqvae.tiny import tiny_autoencoder
 
@@ -201,7 +202,7 @@ def test_folder_of_another_cache_is_refused(own, autoencoder, change):
 
 def test_second_writer_is_refused(tmp_path, autoencoder):
     first = open_writer(tmp_path, autoencoder)
-    with pytest.raises(ValueError, match=r"^another process is writing .*: wait for it$"):
+    with pytest.raises(ValueError, match=rf"^latent cache {tmp_path} is in use by process {os.getpid()} on .*: wait"):
         open_writer(tmp_path, autoencoder)
     abandon(first)
     abandon(open_writer(tmp_path, autoencoder))
@@ -210,9 +211,10 @@ def test_second_writer_is_refused(tmp_path, autoencoder):
 def test_incomplete_cache_cannot_be_finished(tmp_path, autoencoder):
     writer = open_writer(tmp_path, autoencoder)
     writer.add(next(iter(data_module().predict_dataloader())))
-    with pytest.raises(ValueError, match="cached 7 of 24 pictures"):
+    with pytest.raises(ValueError, match="cached 0 of 24 pictures"):
         writer.finish()
     assert not (tmp_path / "manifest.json").exists()
+    assert not list(tmp_path.glob("shard-*")), "a shard that is not full was written"
     abandon(writer)
 
 
@@ -250,8 +252,10 @@ def test_manifest_missing_damaged_or_of_another_format(own):
     manifest = json.loads(path.read_text())
     path.write_text(json.dumps(manifest | {"format_version": 99}))
     refuse(own, "format version 99")
+    write_json(path, {key: value for key, value in manifest.items() if key != "format_version"})
+    refuse(own, "format version None")
     path.write_text("{")
-    refuse(own, "is not a latent cache manifest")
+    refuse(own, r"manifest\.json is damaged: .*: write the cache again")
     path.unlink()
     refuse(own, r"manifest\.json is missing")
 
@@ -261,8 +265,8 @@ def test_a_normalization_that_cannot_be_is_refused_with_the_manifest(own):
     manifest = json.loads(path.read_text())
     for scale, pattern in (([math.nan] * 4, "finite numbers, got nan"), ([1.0] * 3, "shift has 4 numbers, scale 3")):
         latents = manifest["latents"] | {"normalization": manifest["latents"]["normalization"] | {"scale": scale}}
-        path.write_text(json.dumps(manifest | {"latents": latents}))
-        refuse(own, rf"manifest\.json: .*{pattern}")
+        write_json(path, manifest | {"latents": latents})
+        refuse(own, rf"manifest\.json .*{pattern}")
 
 
 def test_spec_refuses_another_autoencoder_or_normalization(finished, autoencoder):
@@ -313,7 +317,8 @@ def test_swapped_extra_and_wrong_dtype_shards_are_refused(own):
     (own / "shard-00007.safetensors").unlink()
     first.write_bytes(b"")
     refuse(own, r"shard-00000\.safetensors is damaged")
-    save_file({name: value.half() for name, value in load_file(second).items()}, first)
+    halves = {name: value.half() if value.is_floating_point() else value for name, value in load_file(second).items()}
+    save_file(halves, first)
     with pytest.raises(ValueError, match=r"shard-00000\.safetensors: mean is float16 .*manifest says float32"):
         LatentCache(own, verify=False)
 

@@ -117,7 +117,7 @@ def test_validation_reads_evenly_spaced_images(limit, tmp_path, monkeypatch, cap
         (metrics,) = cli.trainer.validate(cli.model, cli.datamodule, verbose=False)
     assert metrics["val/num_images"] == 60
     assert numbers(torch.cat(seen)) == evenly_spaced(60, NUM_IMAGES).tolist()
-    assert "validation images: 60 of 400, evenly spaced" in caplog.text
+    assert "validation images: 60 of 400, evenly spaced (those of the training: none held out)" in caplog.text
     assert cli.model.evaluation._latents.selections()["equivariance_images"] == "4 of 60, evenly spaced"
 
 

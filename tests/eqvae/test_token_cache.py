@@ -1,7 +1,5 @@
 """Token caches: written, resumed, read, refused; files and rules are those of latent caches."""
 
-import json
-
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -9,6 +7,7 @@ from safetensors.torch import load_file, save_file
 from eqvae.autoencoders import load_autoencoder
 from eqvae.data import ImageDataModule, ShapesSource
 from eqvae.files import sha256_of_file
+from eqvae.hashes import read_json, write_json
 from eqvae.latents import (
     LatentCache,
     LatentCacheWriter,
@@ -123,9 +122,9 @@ def test_all_sixteen_bits_are_kept(tmp_path, autoencoder, monkeypatch):
     writer.add({"image": tokens, "index": torch.arange(NUM_IMAGES), "label": torch.zeros(NUM_IMAGES).long()})
     writer.finish()
     assert tokens.max() > 1 << 15
-    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    manifest = read_json(tmp_path / "manifest.json")
     manifest["latents"]["num_codes"] = MAX_CODES
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    write_json(tmp_path / "manifest.json", manifest)
     assert torch.equal(open_cache(tmp_path).rows(torch.arange(NUM_IMAGES), "tokens"), tokens)
 
 
@@ -157,9 +156,9 @@ def test_damage_is_named(tmp_path, autoencoder):
     save_file(shard | {"tokens": tokens.view(torch.uint16)}, path)
     with pytest.raises(ValueError, match=r"shard-00001\.safetensors is damaged"):
         open_cache(tmp_path)
-    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    manifest = read_json(tmp_path / "manifest.json")
     manifest["shards"][1]["sha256"] = sha256_of_file(path)
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    write_json(tmp_path / "manifest.json", manifest)
     with pytest.raises(ValueError, match=r"picture 13 has token 70, the codebook ends at 15: write the cache again"):
         open_cache(tmp_path).get_batch(torch.tensor([2, 13]), None)
 

@@ -33,8 +33,9 @@ def test_guided_forward(name, family):
     expected = tensors["cfg_out"][: len(tensors["y"])]
     guided = guide(model, tensors["y"], scale, null, channels="first3")
     assert relative_error(guided(tensors["x"], tensors["t"]), expected) < 1e-5
-    everywhere = guide(model, tensors["y"], scale, null, channels="all")
-    assert relative_error(everywhere(tensors["x"], tensors["t"]), expected) > 1e-3
+    if config["config"]["in_channels"] > 3:
+        everywhere = guide(model, tensors["y"], scale, null, channels="all")
+        assert relative_error(everywhere(tensors["x"], tensors["t"]), expected) > 1e-3
 
 
 def test_forced_label_drop():

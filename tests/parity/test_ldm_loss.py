@@ -1,5 +1,7 @@
 """The loss of stage 1 against latent-diffusion's, before and after the critic's start."""
 
+import re
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,9 +10,24 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from eqvae.equivariance import Reconstruction
 from eqvae.losses import AdversarialLoss, ReconstructionLoss
 from eqvae.module import AutoencoderModule
-from tests.fixtures import load_fixture, model_weights
+from tests.fixtures import ABSENT, FIXTURES, fixture_keys, load_fixture, model_weights
 
-STEPS = (4, 5)
+NAMES = sorted(path.stem for path in FIXTURES.glob("ldm_loss_*.safetensors"))
+UNAVAILABLE = [pytest.param(None, marks=pytest.mark.skip(reason=ABSENT))]
+
+
+def steps_in(name: str, what: str) -> list[int]:
+    """Steps of which the fixture holds a value."""
+    pattern = rf"{what}/step=(\d+)(?:/total)?"
+    return sorted(int(found[1]) for key in fixture_keys(name) if (found := re.fullmatch(pattern, key)))
+
+
+every_loss = pytest.mark.parametrize("name", NAMES or UNAVAILABLE)
+every_step = pytest.mark.parametrize(
+    ("name", "step"),
+    [(name, step) for name in NAMES for step in steps_in(name, "generator")]
+    or [pytest.param(None, None, marks=pytest.mark.skip(reason=ABSENT))],
+)
 
 
 class ModuleAtStep(AutoencoderModule):
@@ -24,14 +41,18 @@ def mean_squared_distance(images, target):
     return (images - target).square().mean((1, 2, 3))
 
 
-@pytest.fixture(params=["hinge", "vanilla"])
-def case(request, monkeypatch):
+@pytest.fixture
+def case(name, monkeypatch):
     """Module, reconstruction, last layer and the fixture's tensors."""
-    tensors, config = load_fixture(f"ldm_loss_{request.param}")
+    tensors, config = load_fixture(name)
     reconstruction = ReconstructionLoss("l1", "none", config["perceptual_weight"], log_variance=config["logvar_init"])
     reconstruction.distance = mean_squared_distance
     adversarial = AdversarialLoss(
-        config["disc_loss"], config["disc_weight"], config["disc_start"], num_layers=config["disc_layers"]
+        config["disc_loss"],
+        config["disc_weight"],
+        config["disc_start"],
+        num_layers=config["disc_layers"],
+        base_channels=len(tensors["discriminator/main.0.weight"]),
     )
     autoencoder = torch.nn.Module()  # only its last layer takes part
     autoencoder.last_layer = torch.nn.Parameter(tensors["last_weight"].clone())
@@ -48,7 +69,7 @@ def set_step(monkeypatch, step):
     monkeypatch.setattr(ModuleAtStep, "global_step", step)
 
 
-@pytest.mark.parametrize("step", STEPS)
+@every_step
 def test_terms_and_gradient_at_the_last_layer(case, step, monkeypatch):
     module, result, last_layer, tensors = case
     set_step(monkeypatch, step)
@@ -77,33 +98,38 @@ def test_terms_and_gradient_at_the_last_layer(case, step, monkeypatch):
     assert all(parameter.grad is None for parameter in module.critic.parameters())
 
 
+@every_loss
 def test_kl_of_each_sample(case):
     _, result, _, tensors = case
     torch.testing.assert_close(result.posterior.kl(), tensors["kl"], rtol=1e-5, atol=0)
 
 
-def test_critic_loss_and_start(case, monkeypatch):
+@every_loss
+def test_critic_loss_and_start(name, case, monkeypatch):
     module, result, last_layer, tensors = case
-    for step in STEPS:
+    steps = steps_in(name, "discriminator_loss")
+    for step in steps:
         set_step(monkeypatch, step)
         shown = (result.target, result.images.detach()) if module._critic_active() else None
         loss = module._critic_loss(shown)
         loss.backward()
         torch.testing.assert_close(loss, tensors[f"discriminator_loss/step={step}"][0], rtol=1e-5, atol=1e-6)
     assert last_layer.grad is None, "the critic's loss must not reach the autoencoder"
-    assert any(parameter.grad.abs().sum() > 0 for parameter in module.critic.parameters())
+    learned = any(parameter.grad.abs().sum() > 0 for parameter in module.critic.parameters())
+    assert learned == any(module.adversarial.active(step) for step in steps)
 
 
+@every_loss
 def test_adaptive_weight_where_it_is_not_clamped(case):
     """The fixtures clamp; here the ratio itself is compared with autograd through both whole losses."""
     module, result, last_layer, _ = case
     target, decoded = result.target, result.images
-    nll = 1e-6 * module.reconstruction(decoded, target)["nll"]
+    nll = module.reconstruction(decoded, target)["nll"]
     gan = module.adversarial.generator_loss(module.critic(decoded))
-    norms = [torch.autograd.grad(loss, last_layer, retain_graph=True)[0].norm() for loss in (nll, gan)]
+    nll_norm, gan_norm = (torch.autograd.grad(loss, last_layer, retain_graph=True)[0].norm() for loss in (nll, gan))
+    nll = nll * (3 * gan_norm / nll_norm)  # a ratio of 3
     at_image = [torch.autograd.grad(loss, decoded, retain_graph=True)[0] for loss in (nll, gan)]
     weight = module.adversarial.adaptive_weight(decoded, *at_image, last_layer)
-    expected = norms[0] / (norms[1] + 1e-4) * module.adversarial.weight
-    assert 0 < expected < 1e4 * module.adversarial.weight
+    expected = 3 * gan_norm / (gan_norm + 1e-4) * module.adversarial.weight
     # Two norms of float32 sums over all pixels, once through the whole graph and once from the image on.
     torch.testing.assert_close(weight, expected, rtol=1e-4, atol=0)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from dit.backbones import TOKEN_BACKBONES, create_token_backbone, num_parameters
-from dit.samplers.masked import KNOWN, confidence_totals, halton_order, halton_totals
-from tests.fixtures import load_fixture
+from dit.samplers.masked import confidence_totals, halton_order, halton_totals
+from tests.fixtures import for_keys, load_fixture
 
 PUBLISHED_MILLIONS = {"tiny": 23, "small": 69, "base": 142, "large": 480}
 
@@ -16,25 +16,24 @@ def each(totals):
     return [after - before for before, after in itertools.pairwise([0, *totals])]
 
 
-@pytest.mark.parametrize("side", [8, 16])
-def test_halton_order(side):
-    tensors, _ = load_fixture("maskgit")
-    assert torch.equal(halton_order(side), tensors[f"halton_order/{side}"])
+@pytest.fixture(scope="module")
+def tensors():
+    return load_fixture("maskgit")[0]
 
 
-@pytest.mark.parametrize(("steps", "side"), [(8, 8), (32, 16)])
-def test_halton_schedule(steps, side):
-    tensors, _ = load_fixture("maskgit")
-    expected = tensors[f"halton_cumulative_tokens/steps={steps}/grid={side}"]
-    assert halton_totals(steps, side**2) == expected.tolist()
+@for_keys("maskgit", r"halton_order/(?P<side>\d+)")
+def test_halton_order(tensors, key, side):
+    assert torch.equal(halton_order(int(side)), tensors[key])
 
 
-@pytest.mark.parametrize("schedule", KNOWN)
-@pytest.mark.parametrize(("steps", "side"), [(8, 8), (12, 16)])
-def test_cumulative_confidence_schedules(schedule, steps, side):
-    tensors, _ = load_fixture("maskgit")
-    expected = tensors[f"confidence_tokens/{schedule}/steps={steps}/grid={side}"]
-    assert confidence_totals(steps, side**2, schedule, "cumulative") == expected.tolist()
+@for_keys("maskgit", r"halton_cumulative_tokens/steps=(?P<steps>\d+)/grid=(?P<side>\d+)")
+def test_halton_schedule(tensors, key, steps, side):
+    assert halton_totals(int(steps), int(side) ** 2) == tensors[key].tolist()
+
+
+@for_keys("maskgit", r"confidence_tokens/(?P<schedule>\w+)/steps=(?P<steps>\d+)/grid=(?P<side>\d+)")
+def test_cumulative_confidence_schedules(tensors, key, schedule, steps, side):
+    assert confidence_totals(int(steps), int(side) ** 2, schedule, "cumulative") == tensors[key].tolist()
 
 
 def test_first_cells_and_totals_as_published():

@@ -22,6 +22,8 @@ def version(request):
 def fixture(version):
     """Tensors and facts of one version."""
     tensors, facts = load_fixture("maskgit_forward")
+    if version not in facts:
+        pytest.skip(f"the fixture has no {version}")
     return model_weights(tensors, f"{version}/"), facts[version]
 
 

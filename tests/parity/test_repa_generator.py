@@ -56,7 +56,8 @@ def test_chain_is_that_of_repa(generator, fixture):
 
 
 def test_a_file_without_the_first_projector_is_refused(fixture, tmp_path):
-    weights = {key.replace("projectors.0.", "projectors.1."): value for key, value in model_weights(fixture[0]).items()}
+    tensors, note = fixture
+    weights = {key.replace("projectors.0.", "projectors.9."): value for key, value in model_weights(tensors).items()}
     torch.save(weights, tmp_path / "repa.pt")
     with pytest.raises(ValueError, match=r"repa.pt: these are no weights of REPA: projectors.0 is missing"):
-        load_generator(tmp_path / "repa.pt", num_heads=4)
+        load_generator(tmp_path / "repa.pt", num_heads=note["config"]["num_heads"])

@@ -4,7 +4,10 @@ import pytest
 
 from dit.objectives import Flow
 from dit.samplers import guide, sample
-from tests.fixtures import load_fixture, relative_error
+from tests.fixtures import analytic_model, for_keys, load_fixture, relative_error
+
+CASE = r"(?P<case>cfg=[\d.]+/interval=[\d.]+-[\d.]+)"
+SAMPLERS = {"0": "euler", "1": "repa_heun"}
 
 
 @pytest.fixture(scope="module")
@@ -12,40 +15,31 @@ def fixture():
     return load_fixture("repa_samplers")
 
 
-def turned_model(x, t, y):
+@pytest.fixture(scope="module")
+def velocity(fixture):
     """The velocity noise - data at REPA's time 1 - t becomes data - noise at t."""
-    t, y = 1 - t.view(-1, 1, 1, 1), y.view(-1, 1, 1, 1)
-    return -((1.3 * x).sin() * (1 - 0.5 * t) - 0.2 * t + 0.01 * y)
+    formula = analytic_model(fixture[1]["model"])
+    return lambda x, t, y: -formula(x, 1 - t.view(-1, 1, 1, 1), y.view(-1, 1, 1, 1))
 
 
-CASES = ["cfg=1.0/interval=0.0-1.0", "cfg=1.8/interval=0.0-1.0", "cfg=1.8/interval=0.2-0.7"]
-
-
-def guided_model(config, labels, case):
+def guided_model(fixture, velocity, case):
+    tensors, config = fixture
     scale, interval = (part.split("=")[1] for part in case.split("/"))
     low, high = map(float, interval.split("-"))
-    return guide(turned_model, labels, float(scale), config["null_label"], interval=(1 - high, 1 - low))
+    return guide(velocity, tensors["y"], float(scale), config["null_label"], interval=(1 - high, 1 - low))
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_euler(fixture, case):
+@for_keys("repa_samplers", rf"ode/heun=(?P<heun>[01])/{CASE}")
+def test_ode(fixture, velocity, key, heun, case):
     tensors, config = fixture
-    model = guided_model(config, tensors["y"], case)
-    latents = sample(Flow(), model, tensors["x"].double(), "euler", config["num_steps"])
-    assert relative_error(latents, tensors[f"ode/heun=0/{case}"]) < 1e-5
+    model = guided_model(fixture, velocity, case)
+    latents = sample(Flow(), model, tensors["x"].double(), SAMPLERS[heun], config["num_steps"])
+    assert relative_error(latents, tensors[key]) < 1e-5
 
 
-@pytest.mark.parametrize("case", [CASES[0], CASES[2]])
-def test_euler_maruyama(fixture, case):
+@for_keys("repa_samplers", rf"sde/{CASE}")
+def test_euler_maruyama(fixture, velocity, key, case):
     tensors, config = fixture
-    model, noise = guided_model(config, tensors["y"], case), tensors[f"sde/{case}/noise"].__getitem__
+    model, noise = guided_model(fixture, velocity, case), tensors[f"{key}/noise"].__getitem__
     latents = sample(Flow(), model, tensors["x"].double(), "euler_maruyama", config["num_steps"], noise)
-    assert relative_error(latents, tensors[f"sde/{case}"]) < 1e-5
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_heun(fixture, case):
-    tensors, config = fixture
-    model = guided_model(config, tensors["y"], case)
-    latents = sample(Flow(), model, tensors["x"].double(), "repa_heun", config["num_steps"])
-    assert relative_error(latents, tensors[f"ode/heun=1/{case}"]) < 1e-5
+    assert relative_error(latents, tensors[key]) < 1e-5

@@ -1,120 +1,105 @@
 """Flows and their samplers against the public SiT code: every key of the fixture."""
 
+import re
+
 import pytest
 import torch
 
 from dit.objectives import Flow
 from dit.samplers import StochasticSettings, adaptive, euler, euler_maruyama, midpoint
-from tests.fixtures import load_fixture, relative_error
+from tests.fixtures import analytic_model, for_keys, load_fixture, relative_error
 
-PATHS = {"Linear": "linear", "GVP": "gvp", "VP": "vp"}
-PREDICTIONS = ("velocity", "noise", "score")
-DIFFUSIONS = {
-    "constant": "constant",
-    "SBDM": "sbdm",
-    "sigma": "sigma",
-    "linear": "linear",
-    "decreasing": "decreasing",
-    "inccreasing-decreasing": "increasing-decreasing",
-}
+FORMS = {"inccreasing-decreasing": "increasing-decreasing"}  # as the public code spells it
 SOLVERS = {"euler": (euler, 1e-5), "midpoint": (midpoint, 1e-5), "dopri5": (adaptive, 1e-4)}
+PATH = r"(?P<path>\w+)"
 
 
 @pytest.fixture(scope="module")
-def tensors():
-    return load_fixture("transport")[0]
+def fixture():
+    return load_fixture("transport")
 
 
-def analytic_velocity(x, t):
+@pytest.fixture(scope="module")
+def tensors(fixture):
+    return fixture[0]
+
+
+@pytest.fixture(scope="module")
+def velocity(fixture):
     """The model that the fixture's note writes down."""
-    t = t.view(-1, 1, 1, 1)
-    return (1.3 * x).sin() * (1 - 0.5 * t) - 0.2 * t
+    formula = analytic_model(fixture[1]["note"])
+    return lambda x, t: formula(x, t.view(-1, 1, 1, 1))
 
 
-def keys_of(tensors, kind):
-    """kind/path/two options; the noise of the chains lies one level deeper."""
-    return [key for key in tensors if key.startswith(f"{kind}/") and key.count("/") == 3]
+def number_in(note: str, pattern: str) -> float:
+    found = re.search(pattern, note)
+    assert found, f"no {pattern} in {note!r}"
+    return float(found[1])
 
 
-def test_every_key_is_compared(tensors):
-    kinds = {key.split("/")[0] for key in tensors} - {"x0", "x1", "t", "model_output"}
-    assert kinds == {"xt", "ut", "loss", "ode_drift", "score", "diffusion", "interval", "ode", "sde"}
-
-
-@pytest.mark.parametrize("path", PATHS)
-def test_interpolation(tensors, path):
-    x_t, velocity = Flow(PATHS[path]).interpolate(tensors["x0"], tensors["x1"], tensors["t"])
-    assert relative_error(x_t, tensors[f"xt/{path}"]) < 1e-6
+@for_keys("transport", rf"xt/{PATH}")
+def test_interpolation(tensors, key, path):
+    x_t, velocity = Flow(path.lower()).interpolate(tensors["x0"], tensors["x1"], tensors["t"])
+    assert relative_error(x_t, tensors[key]) < 1e-6
     assert relative_error(velocity, tensors[f"ut/{path}"]) < 1e-5
 
 
-def test_losses(tensors):
-    keys = keys_of(tensors, "loss")
-    assert len(keys) == 27
-    for key in keys:
-        _, path, prediction, weighting = key.split("/")
-        flow = Flow(PATHS[path], prediction, None if weighting == "None" else weighting)
-        terms = flow.training_terms(tensors["model_output"], tensors["x0"], tensors["x1"], tensors["t"])
-        torch.testing.assert_close(terms["loss"], tensors[key], rtol=1e-5, atol=0, msg=key)
+@for_keys("transport", rf"loss/{PATH}/(?P<prediction>\w+)/(?P<weighting>\w+)")
+def test_losses(tensors, key, path, prediction, weighting):
+    flow = Flow(path.lower(), prediction, None if weighting == "None" else weighting)
+    terms = flow.training_terms(tensors["model_output"], tensors["x0"], tensors["x1"], tensors["t"])
+    torch.testing.assert_close(terms["loss"], tensors[key], rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("prediction", PREDICTIONS)
-def test_drift_and_score(tensors, path, prediction):
-    flow, x_t = Flow(PATHS[path], prediction), tensors[f"xt/{path}"]
-    drift = flow.velocity(tensors["model_output"], x_t, tensors["t"])
-    score = flow.score(tensors["model_output"], x_t, tensors["t"])
-    assert relative_error(drift, tensors[f"ode_drift/{path}/{prediction}"]) < 1e-5
-    assert relative_error(score, tensors[f"score/{path}/{prediction}"]) < 1e-5
+@for_keys("transport", rf"(?P<what>ode_drift|score)/{PATH}/(?P<prediction>\w+)")
+def test_drift_and_score(tensors, key, what, path, prediction):
+    flow = Flow(path.lower(), prediction)
+    convert = flow.velocity if what == "ode_drift" else flow.score
+    converted = convert(tensors["model_output"], tensors[f"xt/{path}"], tensors["t"])
+    assert relative_error(converted, tensors[key]) < 1e-5
 
 
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("form", DIFFUSIONS)
-def test_diffusion_forms(tensors, path, form):
-    settings = StochasticSettings(DIFFUSIONS[form])
-    coefficient = settings.coefficient(Flow(PATHS[path]), tensors[f"xt/{path}"], tensors["t"])
-    assert relative_error(coefficient, tensors[f"diffusion/{path}/{form}"]) < 1e-5
+@for_keys("transport", rf"diffusion/{PATH}/(?P<form>[\w-]+)")
+def test_diffusion_forms(tensors, key, path, form):
+    settings = StochasticSettings(FORMS.get(form, form.lower()))
+    coefficient = settings.coefficient(Flow(path.lower()), tensors[f"xt/{path}"], tensors["t"])
+    assert relative_error(coefficient, tensors[key]) < 1e-5
 
 
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("prediction", PREDICTIONS)
-def test_intervals(tensors, path, prediction):
+@for_keys("transport", rf"interval/{PATH}/(?P<prediction>\w+)")
+def test_intervals(tensors, key, path, prediction):
     """The fixture holds how far training and sampling stay from the singular ends."""
-    train_margin, sample_margin = tensors[f"interval/{path}/{prediction}"].tolist()
-    flow = Flow(PATHS[path], prediction)
+    train_margin, sample_margin = tensors[key].tolist()
+    flow = Flow(path.lower(), prediction)
     both_ends = path != "VP"
     assert flow.interval == pytest.approx((train_margin * both_ends, 1 - train_margin), abs=1e-12)
     assert flow.sampling_interval == pytest.approx((sample_margin * both_ends, 1 - sample_margin), abs=1e-12)
 
 
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("method", SOLVERS)
-def test_ode(tensors, path, method):
-    """8 steps; the fixture's chains start at its x1."""
+@for_keys("transport", rf"ode/{PATH}/(?P<prediction>\w+)/(?P<method>\w+)")
+def test_ode(fixture, velocity, key, path, prediction, method):
+    """The fixture's chains start at its x1; the model predicts what the key says."""
+    tensors, about = fixture
     solver, tolerance = SOLVERS[method]
-    times = torch.linspace(*Flow(PATHS[path]).sampling_interval, 9, dtype=torch.float64)
-    latents = solver(analytic_velocity, tensors["x1"], times)
-    assert relative_error(latents, tensors[f"ode/{path}/velocity/{method}"]) < tolerance
+    flow, num_points = Flow(path.lower(), prediction), int(number_in(about["note"], r"ODE with (\d+) grid points"))
+    times = torch.linspace(*flow.sampling_interval, num_points, dtype=torch.float64)
+    latents = solver(lambda x, t: flow.velocity(velocity(x, t), x, t), tensors["x1"], times)
+    assert relative_error(latents, tensors[key]) < tolerance
 
 
-def test_sde(tensors):
-    """8 noisy steps, and the last one. The public code starts SBDM at an infinite drift, so its chains are NaN."""
-    keys = keys_of(tensors, "sde")
-    assert len(keys) == 18
-    for key in keys:
-        _, path, form, last_step = key.split("/")
-        settings = StochasticSettings(DIFFUSIONS[form], last_step=last_step.lower())
-        noise, num_steps = tensors[f"{key}/noise"], 8 if last_step == "None" else 9
-        latents = euler_maruyama(
-            Flow(PATHS[path]),
-            analytic_velocity,
-            tensors["x1"],
-            num_steps,
-            lambda step, noise=noise: noise[step],
-            settings,
-        )
-        assert latents.isfinite().all(), key
-        if path != "VP" and form == "SBDM":
-            assert tensors[key].isnan().all(), key
-        else:
-            assert relative_error(latents, tensors[key]) < 1e-5, key
+@for_keys("transport", rf"sde/{PATH}/(?P<form>[\w-]+)/(?P<last_step>\w+)")
+def test_sde(fixture, velocity, key, path, form, last_step):
+    """The public code starts SBDM at an infinite drift, so its chains are NaN; ours start beside it."""
+    tensors, about = fixture
+    last_step_size = number_in(about["note"], r"last_step_size ([\d.]+)")
+    settings = StochasticSettings(
+        FORMS.get(form, form.lower()), last_step=last_step.lower(), last_step_size=last_step_size
+    )
+    noise = tensors[f"{key}/noise"]  # of the noisy steps
+    num_steps = len(noise) if last_step == "None" else len(noise) + 1
+    latents = euler_maruyama(Flow(path.lower()), velocity, tensors["x1"], num_steps, lambda step: noise[step], settings)
+    assert latents.isfinite().all()
+    if path != "VP" and form == "SBDM":
+        assert tensors[key].isnan().all()
+    else:
+        assert relative_error(latents, tensors[key]) < 1e-5

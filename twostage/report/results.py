@@ -208,8 +208,8 @@ def _notes(sweep: Sweep, metric: str) -> list[str]:
     about = sweep.evaluation
     return [
         f"{METRIC_LABELS[metric]} of {about.num_images} samples of the averaged weights (guidance "
-        f"{about.guidance_scale:g}, 1 being none) against {about.num_images} held-out images: biased upward with so "
-        "few samples, equally for all arms. Compare it within this report only.",
+        f"{about.guidance_scale:g}, 1 being none) against {about.num_images} held-out images, evenly spaced: "
+        "biased upward with so few samples, equally for all arms. Compare it within this report only.",
         "A seed sets the order of the images, transforms and posterior samples of the fine-tuning, and order, start "
         "weights, times and noise of the generator. Arms share all of it, and the start autoencoder is one for all.",
         f"Sample grids use the same starting noise in all arms and guidance {about.grid_guidance_scale:g}.",

@@ -1,0 +1,82 @@
+"""The output folder of `sample.py`: its files, and the images in them."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from eqvae.data.npz import NpzSource
+from eqvae.hashes import read_json
+
+RECORD, GRID, ARRAY = "samples.json", "grid.png", "samples.npz"
+
+ImagesOf = Callable[[range], Tensor]
+"""uint8 images [N, 3, H, W] of a range of indices."""
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """What `sample.py` says of a folder; None where it says nothing.
+
+    Raises:
+        ValueError: naming a record that is damaged, or of an earlier release.
+    """
+    path = Path(folder) / RECORD
+    if not path.is_file():
+        return None
+    try:
+        return read_json(path)
+    except ValueError as error:
+        raise ValueError(f"{error}: give another folder, or remove this one and sample again") from None
+
+
+def single_image(folder: Path, index: int) -> Path:
+    """Where the PNG of an image lies."""
+    return Path(folder) / f"{index:06d}.png"
+
+
+def images_to_sha256(images_of: ImagesOf, ranges: list[range]) -> str:
+    """Of the pixels of all images in order, channels last, whatever file they lie in."""
+    digest = hashlib.sha256()
+    for indices in ranges:
+        digest.update(channels_last(images_of(indices)))
+    return digest.hexdigest()
+
+
+def channels_last(images: Tensor) -> memoryview:
+    """The bytes of images [N, 3, H, W] as files have them."""
+    return memoryview(images.permute(0, 2, 3, 1).contiguous().numpy()).cast("B")
+
+
+def hold_all(images_of: ImagesOf, ranges: list[range], sha256: str) -> bool:
+    """Whether files have all images as they were made; `sha256` as of `images_to_sha256`."""
+    try:
+        return images_to_sha256(images_of, ranges) == sha256
+    except (OSError, ValueError, IndexError, RuntimeError, SyntaxError):  # missing or damaged; Pillow raises all these
+        return False
+
+
+def images_of_array(folder: Path) -> ImagesOf:
+    """Reads samples.npz."""
+    sources: list[NpzSource] = []
+
+    def read(indices: range) -> Tensor:
+        if not sources:
+            sources.append(NpzSource(Path(folder) / ARRAY))
+        return torch.stack([sources[0][index][0] for index in indices])
+
+    return read
+
+
+def images_of_single_files(folder: Path) -> ImagesOf:
+    """Reads the PNGs of a folder."""
+
+    def read(indices: range) -> Tensor:
+        images = [np.array(Image.open(single_image(folder, index)).convert("RGB")) for index in indices]
+        return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+
+    return read
