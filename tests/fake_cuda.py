@@ -19,7 +19,7 @@ from lightning.pytorch.plugins import MixedPrecision, Precision
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
 from eqvae.efficientnet import efficientnet_lite0
@@ -185,6 +185,16 @@ def _grad(outputs, inputs, grad_outputs=None, **kwargs) -> tuple[Tensor, ...]:
     return tuple(torch.zeros_like(value, requires_grad=False) for value in tree_leaves(inputs))
 
 
+def _really(function):
+    """A function that would leave values out as soon as it sees a fake device."""
+
+    def called(*args, **kwargs):
+        with _disable_current_modes():
+            return function(*args, **kwargs)
+
+    return called
+
+
 def _leaves(loss: Tensor) -> Iterator[Tensor]:
     seen, waiting = set(), [loss.grad_fn]
     while waiting:
@@ -206,6 +216,9 @@ def fake_cuda() -> Iterator[FakeCuda]:
         "torch.cuda.is_bf16_supported": lambda *_: True,
         "torch.cuda.get_rng_state": lambda *_: random_state,
         "torch.cuda.set_rng_state": lambda *_: None,
+        "torch.cuda.reset_peak_memory_stats": lambda *_: None,
+        "torch.cuda.max_memory_allocated": lambda *_: 0,
+        "torch.load": _really(torch.load),
         "torch.cuda.default_generators": (torch.Generator(),),
         "torch.nn.Module._apply": _apply,
         "torch.Tensor.backward": _backward,
