@@ -1,8 +1,9 @@
 """Metrics: `evaluate.py reconstruction|latents|generation|alignment ...`; prints a table and can save it as JSON.
 `evaluate.py images` looks for images that cannot be read.
 
-Pictures are given as `shapes:COUNT[:SEED]` (procedural), a folder, a parquet file or glob, an .npz of the ADM layout
-(arr_0 [N, H, W, 3]; as a reference also mu, sigma, mu_s, sigma_s), or (generation) the output folder of sample.py.
+Pictures are given as `shapes:COUNT[:SEED]` or `scenes:COUNT[:SEED]` (procedural), a folder, a parquet file or glob, an
+.npz of the ADM layout (arr_0 [N, H, W, 3]; as a reference also mu, sigma, mu_s, sigma_s), or (generation) the output
+folder of sample.py.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from dit.checkpoints import load_generator
 from dit.generation import require_autoencoder
 from eqvae.autoencoders import load_autoencoder
 from eqvae.autoencoders.families import FAMILIES
+from eqvae.commands import CommandParser, run_command
 from eqvae.data import ImageSource, find_unreadable, open_source
 from eqvae.data.encoded import EncodedSource
 from eqvae.data.module import ImageBatches
@@ -46,14 +48,13 @@ from eqvae.losses.perceptual import PERCEPTUAL_NAMES
 from eqvae.ranges import require_number
 from eqvae.selection import describe_selection
 from eqvae.stream import SequentialBatches
-from eqvae.training.cli import run_command
 
 BATCH_SIZE = 100
 NUM_PANEL_IMAGES = 6
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, dest="command")
     reconstruction = _add(commands, "reconstruction", "PSNR, SSIM, perceptual and Fréchet distance of reconstructions")
     latents = _add(commands, "latents", "equivariance errors, dimension, rank, spectrum, scale of a latent space")
@@ -88,8 +89,7 @@ def main() -> None:
     generation.set_defaults(run=_generation)
     _add_alignment(commands)
     _add_images(commands)
-    arguments = parser.parse_args()
-    run_command(lambda: _run(arguments))
+    run_command(lambda: _run(parser.parse_args()))
 
 
 def _add_alignment(commands) -> None:
@@ -174,6 +174,8 @@ def _autoencoders(arguments: argparse.Namespace) -> dict:
         name: load_autoencoder(name, config=configs.get(name)).freeze().to(arguments.device)
         for name in arguments.autoencoder
     }
+    for autoencoder in autoencoders.values():
+        autoencoder.require_image_size(arguments.image_size, "--image-size")
     results = [measure(autoencoder, source, arguments) for autoencoder in autoencoders.values()]
     results = [{"autoencoder": name} | each for name, each in zip(autoencoders, results, strict=True)]
     if arguments.picture:

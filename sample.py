@@ -24,16 +24,14 @@ from dit.samplers.masked import KNOWN
 from dit.samplers.sde import DIFFUSIONS, LAST_STEPS
 from eqvae.autoencoders import load_autoencoder
 from eqvae.autoencoders.families import FAMILIES
+from eqvae.commands import CommandParser, run_command
 from eqvae.files import sha256_of_file
 from eqvae.fixed_batches import whole_batches
 from eqvae.locks import Lock
-from eqvae.training.cli import run_command
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = CommandParser(description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = parser.add_argument
     add("--checkpoint", required=True, help="checkpoint of a generator (.ckpt), or a public one of DiT or SiT (.pt)")
     add("--ema-decay", type=float, help="which moving average, where the run kept several; the first")
@@ -76,8 +74,7 @@ def main() -> None:
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where to sample")
     add("--png", action="store_true", help="write every image as a PNG, too")
     add("--npz", action="store_true", help="write samples.npz (arr_0 uint8 [N, H, W, 3]) for the ADM evaluation suite")
-    arguments = parser.parse_args()
-    run_command(lambda: _run(arguments))
+    run_command(lambda: _run(parser.parse_args()))
 
 
 def _settings(arguments: argparse.Namespace) -> SamplingSettings:

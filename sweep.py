@@ -10,18 +10,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from eqvae.training.cli import run_command
+from eqvae.commands import CommandParser, run_command
 from twostage import comparison_table, dry_run, load_sweep, run_sweep
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", required=True, help="sweep file; its keys are explained in configs/sweeps")
     parser.add_argument("--dry-run", action="store_true", help="print the plan (parts, state, estimated cost) and stop")
     parser.add_argument("--retry", action="store_true", help="also do parts again that failed in an earlier run")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="keys of the sweep file to change")
-    arguments = parser.parse_args()
-    run_command(lambda: _run(arguments))
+    run_command(lambda: _run(parser.parse_args()))
 
 
 def _run(arguments: argparse.Namespace) -> None:

@@ -4,7 +4,8 @@ Stage 1 (configs/eqvae): `fit` fine-tunes an autoencoder and leaves its folder, 
 Stage 2 (configs/dit): `fit` trains a generator on a latent cache. Every key can be overridden on the command line.
 """
 
-from eqvae.training.cli import TrainCLI, run_command
+from eqvae.commands import run_command
+from eqvae.training.cli import TrainCLI
 
 
 def main() -> None:

@@ -85,6 +85,8 @@ def load_generator(
         ValueError: naming the file, if it is missing, damaged or of something else, or holds no such average.
     """
     checkpoint = read_checkpoint(path)
+    if "generator" not in checkpoint and "pytorch-lightning_version" in checkpoint:
+        raise ValueError(f"checkpoint {path} is of a training, but of no generator: give one of stage 2")
     if "generator" not in checkpoint:
         backbone = read_public_backbone(checkpoint, path, family, num_heads)
         objective = Flow() if isinstance(backbone, SiT) else Diffusion(learn_sigma=backbone.config["learn_sigma"])

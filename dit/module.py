@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor, nn
 
@@ -13,11 +14,12 @@ from dit.backbones.flops import num_multiply_adds, num_parameters
 from dit.backbones.maskgit import TokenTransformer
 from dit.backbones.transformer import DiT
 from dit.checkpoints import describe_generator
+from dit.decoder import choose_autoencoder
 from dit.objectives import Objective
 from dit.validation import VALIDATION_SEED, ValidationLoss
 from eqvae.devices import seed_default_generator
+from eqvae.latents import LatentSpec
 from eqvae.randomness import fold_keys, keyed_normal, keyed_uniform
-from eqvae.stream import count_batches_anew
 from eqvae.training.gradients import Gradients
 from eqvae.training.nonfinite import FiniteGuard, OnNonFinite, loss_scaler
 from eqvae.training.schedules import Decay, learning_rate_factor, set_learning_rate
@@ -29,12 +31,14 @@ class GeneratorModule(lightning.LightningModule):
     """Trains a backbone with an objective; knows nothing of pictures.
 
     Time, noise and dropped labels of a sample are functions of (seed, position in the stream), so neither resuming
-    nor the number of devices changes them. The autoencoder is only named here, for whoever samples.
+    nor the number of devices changes them. The autoencoder is only named here, for whoever samples, and compared with
+    the cache before anything is learned.
 
     Args:
         backbone: `forward(x [B, C, h, w] (tokens: [B, h, w]), t [B], y [B], drop_labels [B]) -> prediction`.
         objective: what is learned (`dit.objectives`).
-        autoencoder: folder or hub id that made the latents; sampling decodes with it.
+        autoencoder: folder or hub id that made the latents; sampling decodes with it. Null: the one that the cache
+            names.
         learning_rate: of AdamW.
         betas: of AdamW.
         weight_decay: of AdamW.
@@ -51,7 +55,7 @@ class GeneratorModule(lightning.LightningModule):
         self,
         backbone: nn.Module,
         objective: Objective,
-        autoencoder: str | None = None,
+        autoencoder: str | dict[str, Any] | None = None,
         learning_rate: float = 1e-4,
         betas: tuple[float, float] = (0.9, 0.999),
         weight_decay: float = 0.0,
@@ -89,6 +93,7 @@ class GeneratorModule(lightning.LightningModule):
         for name, value in found.items():
             if config[name] != value:
                 raise ValueError(f"backbone.{name} is {config[name]}, the cache {data.cache_folder} has {value}")
+        self.autoencoder_source = choose_autoencoder(self.autoencoder_source, data.cache)
         if self.alignment is not None:
             self.alignment.connect(data, self.backbone.side)
 
@@ -128,7 +133,7 @@ class GeneratorModule(lightning.LightningModule):
         if not self.guard.accepts(self, self.gradients.measure()):
             optimizer.zero_grad()  # without gradients the step changes nothing but is counted
         factor = learning_rate_factor(self.global_step, self.trainer.max_steps, self.warmup_steps, self.decay)
-        set_learning_rate(optimizer, self.learning_rate * factor)
+        set_learning_rate(optimizer, self.learning_rate * factor, self.global_step)
 
     def configure_gradient_clipping(
         self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None, gradient_clip_algorithm: str | None
@@ -188,12 +193,18 @@ class GeneratorModule(lightning.LightningModule):
         on_validation_epoch_end,
     )
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self._trainer is not None:  # there is none where only weights are loaded
-            count_batches_anew(checkpoint, self.trainer)
-
     def predict_step(self, *args: Any) -> None:
         raise ValueError("stage 2 has no predict: images come from sample.py --checkpoint")
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        recorded = checkpoint.get("generator", {}).get("latents")
+        if self.trainer.state.fn == TrainerFn.FITTING and recorded is not None:
+            data = self.trainer.datamodule
+            if LatentSpec.from_dict(recorded) != data.spec:
+                raise ValueError(
+                    f"data.init_args.cache {data.cache_folder} holds other latents than the run has learned so far "
+                    "(shape, autoencoder or normalization): a run cannot change them"
+                )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["generator"] = describe_generator(

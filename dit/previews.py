@@ -18,6 +18,7 @@ from eqvae.evaluation.pictures import image_grid, save_png
 from eqvae.selection import evenly_spaced
 from eqvae.training.averaging import ExponentialMovingAverage
 from eqvae.training.sharding import full_state, is_sharded, plain_class
+from eqvae.training.signals import stop_requested
 
 
 class SamplePreviews(Callback):
@@ -94,6 +95,8 @@ class SamplePreviews(Callback):
 
     def _preview(self, trainer: Any, pl_module: Any, backbone: nn.Module, device: torch.device) -> None:
         pictures = self._sample(trainer, pl_module, backbone, device)
+        if pictures is None:
+            return
         grid, step = image_grid(pictures[: self.num_images]), trainer.global_step
         save_png(grid, Path(trainer.default_root_dir) / "previews" / f"step={step:07d}.png")
         for logger in trainer.loggers:
@@ -105,8 +108,8 @@ class SamplePreviews(Callback):
         for logger in trainer.loggers:
             logger.log_metrics({f"preview/{METRIC_NAMES[self.extractor]}": distance}, step)
 
-    def _sample(self, trainer: Any, pl_module: Any, backbone: nn.Module, device: torch.device) -> Tensor:
-        """uint8 pictures [N, 3, H, W]."""
+    def _sample(self, trainer: Any, pl_module: Any, backbone: nn.Module, device: torch.device) -> Tensor | None:
+        """uint8 pictures [N, 3, H, W]; None where the run is told to end meanwhile, which must not wait for them."""
         if self._autoencoder is None:
             self._autoencoder = load_autoencoder(pl_module.autoencoder_source).freeze().to(device)
         source, spec = pl_module.autoencoder_source, trainer.datamodule.spec
@@ -117,7 +120,12 @@ class SamplePreviews(Callback):
         backbone.eval()
         try:
             batches = generate_images(generator, self._autoencoder, labels, self.sampling, self.batch_size)
-            return torch.cat(list(batches))
+            pictures = []
+            for batch in batches:
+                pictures.append(batch)
+                if stop_requested(trainer):
+                    return None
+            return torch.cat(pictures)
         finally:
             backbone.train(was_training)
 

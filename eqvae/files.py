@@ -20,23 +20,37 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], None]) ->
     Raises:
         OSError: from the file system, naming the path (full disk, missing rights); the old file is untouched.
     """
-    path = Path(path)
+    path, temporary = Path(path), None
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f"{TEMPORARY_PREFIX}{path.name}-", dir=path.parent)
     try:
+        handle, temporary = tempfile.mkstemp(prefix=f"{TEMPORARY_PREFIX}{path.name}-", dir=path.parent)
         with os.fdopen(handle, "w+b") as file:
             content(file) if callable(content) else file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
+    except BaseException as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        system_error = _system_error(error)
+        if system_error is None:
+            raise
+        other = system_error.filename if TEMPORARY_PREFIX not in str(system_error.filename) else None
+        raise OSError(system_error.errno, system_error.strerror, other or str(path)) from None
+    sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def _system_error(error: BaseException) -> OSError | None:
+    """What the file system said, also where a library answers it with an error of its own, as torch does."""
+    while isinstance(error, OSError | RuntimeError):
+        if isinstance(error, OSError) and error.errno is not None:
+            return error
+        error = error.__context__
+    return None
+
+
+def sync_folder(folder: Path) -> None:
     """Make a rename durable: it is the folder that records it."""
     handle = os.open(folder, os.O_RDONLY)
     try:

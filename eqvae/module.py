@@ -4,12 +4,12 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
-import lightning
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
-from eqvae.autoencoders import LatentStatistics, Normalization, load_autoencoder, source_file
+from eqvae.autoencoders import load_autoencoder, source_file
 from eqvae.equivariance import (
     Draw,
     Reconstruction,
@@ -20,13 +20,13 @@ from eqvae.equivariance import (
     reconstruct,
 )
 from eqvae.evaluation.autoencoder import AutoencoderEvaluation
+from eqvae.exports import ExportingModule
 from eqvae.latents import LatentCacheWriter, create_cache_writer
 from eqvae.losses import AdversarialLoss, CodebookLoss, ExplicitLatentLoss, ReconstructionLoss, codebook_usage
-from eqvae.precision import at_least_float32, encoding, require_float32_weights
+from eqvae.precision import at_least_float32, require_float32_weights
 from eqvae.randomness import keyed_normal
-from eqvae.selection import describe_selection
 from eqvae.starting import TrainingStart, require_large_images, require_large_validation_images
-from eqvae.stream import SequentialBatches, count_batches_anew
+from eqvae.stream import SequentialBatches
 from eqvae.training.gradients import Gradients
 from eqvae.training.nonfinite import FiniteGuard, OnNonFinite
 from eqvae.training.schedules import Decay, learning_rate_factor, set_learning_rate
@@ -35,12 +35,12 @@ from eqvae.training.step_logging import log_terms
 PLAIN = Draw("plain", SpatialTransform())
 
 
-class AutoencoderModule(lightning.LightningModule):
+class AutoencoderModule(ExportingModule):
     """Fine-tunes a KL or VQ autoencoder with its published loss, on transformed latents where a step draws one.
 
     One forward pass of the autoencoder serves generator and critic; gradients meet at the decoded image, so the
     perceptual network and the critic run backward once. `global_step` counts steps of the autoencoder alone.
-    `fit` ends with an exported autoencoder folder, `predict` writes a latent cache.
+    `fit` ends with an exported autoencoder folder, `predict` writes a latent cache with it.
 
     Args:
         autoencoder: what `load_autoencoder` takes: folder, hub id, packaged name, or a diffusers config to start from
@@ -112,6 +112,7 @@ class AutoencoderModule(lightning.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.autoencoder = load_autoencoder(autoencoder, seed).train()
+        self.start = {"source": self.autoencoder.source, "fingerprint": self.autoencoder.fingerprint()}
         self.quantized = is_quantized(self.autoencoder)
         if self.quantized and explicit is not None:
             raise ValueError("explicit compares posterior means, a VQ autoencoder has none: set explicit to null")
@@ -152,6 +153,9 @@ class AutoencoderModule(lightning.LightningModule):
 
     def setup(self, stage: str) -> None:
         require_float32_weights(self.trainer.precision)
+        super().setup(stage)
+        for split, source in getattr(self.trainer.datamodule, "sources", {}).items():
+            self.autoencoder.require_image_size(source[0][0].shape[-1], f"data.init_args.{split}: image_size")
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         networks = [self.autoencoder] if self.critic is None else [self.autoencoder, self.critic]
@@ -161,10 +165,6 @@ class AutoencoderModule(lightning.LightningModule):
         for optimizer in optimizers:
             set_learning_rate(optimizer, self.start.learning_rate)  # the base, `_step` sets it for each
         return optimizers
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self._trainer is not None:  # there is none where only weights are loaded
-            count_batches_anew(checkpoint, self.trainer)
 
     def on_fit_start(self) -> None:
         self._begun = False
@@ -296,7 +296,7 @@ class AutoencoderModule(lightning.LightningModule):
         optimizers = self.optimizers(use_pl_optimizer=True)
         optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
         for optimizer in optimizers:
-            set_learning_rate(optimizer, self.learning_rate * factor)
+            set_learning_rate(optimizer, self.learning_rate * factor, step)
         if not self.guard.accepts(self, [norm for gradients in self._gradients for norm in gradients.measure()]):
             for optimizer in optimizers:
                 optimizer.zero_grad()  # without gradients a step changes nothing but is counted
@@ -309,27 +309,9 @@ class AutoencoderModule(lightning.LightningModule):
         optimizers[0].step()
         optimizers[0].zero_grad()
 
-    def on_train_end(self) -> None:
-        """Estimate the normalization of the final (averaged) weights and write the autoencoder folder."""
-        if self.trainer.is_global_zero and self.trainer.datamodule is not None:
-            self.autoencoder.normalization = self._estimate_normalization()
-            self.autoencoder.save_pretrained(self._output_folder(self.export_folder, "autoencoder"))
-
-    @torch.no_grad()
-    def _estimate_normalization(self) -> Normalization:
-        statistics = LatentStatistics()
-        self.autoencoder.eval()
-        data = self.trainer.datamodule
-        for batch in data.sequential_loader("train", limit=self.num_normalization_images):
-            with encoding("float32", self.device):
-                encoded = self.autoencoder.encode(batch["image"].to(self.device))
-            if self.quantized:
-                statistics.update(encoded.latents, torch.zeros_like(encoded.latents))
-            else:
-                statistics.update(encoded.mean, encoded.std)
-        return statistics.normalization(describe_selection(statistics.num_images, len(data.sources["train"])))
-
     def on_validation_start(self) -> None:
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            self.take_export()
         self.evaluation.reset(self._expected_images())
         rank_zero_info(self.evaluation.describe())
 
@@ -353,6 +335,7 @@ class AutoencoderModule(lightning.LightningModule):
     on_test_start, test_step, on_test_epoch_end = on_validation_start, validation_step, on_validation_epoch_end
 
     def on_predict_start(self) -> None:
+        self.take_export()
         if not self.trainer.is_global_zero:
             self.trainer.strategy.barrier("caches opened")
         self._writers = [self._open_writer(split) for split in self.trainer.datamodule.cached_splits]
@@ -361,7 +344,7 @@ class AutoencoderModule(lightning.LightningModule):
         self._started, self._num_read = time.perf_counter(), 0
 
     def _open_writer(self, split: str) -> LatentCacheWriter:
-        folder = self._output_folder(self.cache_folder, "latents")
+        folder = Path(self.cache_folder or Path(self.trainer.default_root_dir) / "latents")
         return create_cache_writer(
             folder if split == "train" else folder.with_name(f"{folder.name}-{split}"),
             self.autoencoder,
@@ -383,6 +366,3 @@ class AutoencoderModule(lightning.LightningModule):
             rank_zero_info(f"latent cache: {writer.folder}, {writer.dataset['num_images']} images")
         speed = self._num_read / (time.perf_counter() - self._started)
         rank_zero_info(f"{self._num_read} images cached, {speed:.1f} per second and process")
-
-    def _output_folder(self, folder: str | None, name: str) -> Path:
-        return Path(folder) if folder else Path(self.trainer.default_root_dir) / name

@@ -8,7 +8,6 @@ the global batch; devices and accumulated batches divide it among themselves.
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -160,20 +159,6 @@ def describe_batch(global_batch_size: int, trainer) -> str:
         f"global batch {global_batch_size} = {trainer.world_size} devices x {batches_per_step(trainer)} accumulated x "
         f"{batch_size_per_device(global_batch_size, trainer)} per device"
     )
-
-
-def count_batches_anew(checkpoint: dict[str, Any], trainer) -> None:
-    """Set the batches that a checkpoint says are done to those of its steps with this run's accumulation.
-
-    So a run goes on where it was although its steps are now made of more or fewer batches. A checkpoint of weights
-    alone is left as it is.
-    """
-    if "loops" not in checkpoint:
-        return
-    done = checkpoint["global_step"] * batches_per_step(trainer)
-    progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
-    for counts in (progress["total"], progress["current"]):
-        counts.update(dict.fromkeys(counts, done))
 
 
 class SequentialBatches(torch.utils.data.Dataset):

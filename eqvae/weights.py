@@ -1,16 +1,20 @@
 """Weights from files and from the network. Nothing but tensors is taken from a file, and no code of it runs."""
 
 import pickle
+import re
 import socket
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
+
+from eqvae.network import is_reachable
 
 CONNECTION_SECONDS = 5.0
 TORCH_ERRORS = (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile)
@@ -19,7 +23,7 @@ TORCH_ERRORS = (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile
 def load_weights(url: str, local_file: str | None, option: str) -> dict[str, Tensor]:
     """A state dict from `local_file`, or from the hub cache, or from `url` (its name ends in the start of its sha256).
 
-    Nothing is unpickled but tensors. A connection that stalls is given up after five seconds.
+    Nothing is unpickled but tensors. A server that does not answer, or stalls, is given up after seconds.
 
     Args:
         option: the setting that takes a local file, named in every error.
@@ -31,13 +35,16 @@ def load_weights(url: str, local_file: str | None, option: str) -> dict[str, Ten
         if local_file is not None:
             weights = torch.load(local_file, map_location="cpu", weights_only=True)
         else:
+            cached = Path(torch.hub.get_dir(), "checkpoints", Path(urlsplit(url).path).name)
+            if not cached.is_file() and not is_reachable(url):
+                raise OSError(f"{urlsplit(url).hostname} does not answer")
             with _connection_timeout(CONNECTION_SECONDS):
                 weights = torch.hub.load_state_dict_from_url(
                     url, map_location="cpu", progress=False, check_hash=True, weights_only=True
                 )
     except TORCH_ERRORS as error:
         source, remedy = (local_file, "give another") if local_file else (url, f"give a local file as {option}")
-        raise ValueError(f"weights cannot be loaded from {source} ({_first_line(error)}): {remedy}") from None
+        raise ValueError(f"weights cannot be loaded from {source} ({torch_refusal(error)}): {remedy}") from None
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise ValueError(f"{option}: {local_file or url} holds no state dict")
     return weights
@@ -87,7 +94,7 @@ def _read(path: Path) -> object:
             start = file.read(64)
         return load_file(path) if start[8:9] == b"{" else _read_torch(path, start)
     except Exception as error:  # a damaged pickle can raise anything
-        raise ValueError(f"file {path} cannot be read ({_first_line(error)}): is the download complete?") from None
+        raise ValueError(f"file {path} cannot be read ({torch_refusal(error)}): is the download complete?") from None
 
 
 def _read_torch(path: Path, start: bytes) -> object:
@@ -110,6 +117,15 @@ class _Placeholder:
 
     def __setstate__(self, state: object) -> None:
         pass
+
+
+def torch_refusal(error: Exception) -> str:
+    """Why torch does not read a file, in one line; without its advice to read the file unsafely after all."""
+    if isinstance(error, pickle.UnpicklingError):
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        what = named[1] if named else "something damaged or unknown"
+        return f"it holds {what}, and nothing but tensors is taken from a file (weights_only)"
+    return _first_line(error).split(". ")[0]
 
 
 def _first_line(error: Exception) -> str:

@@ -1,6 +1,7 @@
-"""Every test runs offline, on one thread, from the repository root."""
+"""Every test runs offline, on one thread, in a folder of its own from which the checkout is only read."""
 
 import os
+import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -8,14 +9,46 @@ import pytest
 import torch
 from hypothesis.configuration import set_hypothesis_home_dir
 
+from tests import OWNER
 from tests.tiny import stage_one
 
-os.environ["HF_HUB_OFFLINE"] = "1"
+ROOT = Path(__file__).parents[1]
+NOT_OURS = ("runs", "shared")  # what other commands write into a checkout, and data beside it
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _in_a_copy(tmp_path_factory):
+    """Fixtures that several tests share work in a folder of the session."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(_checkout_in(tmp_path_factory.mktemp("session")))
+        yield
 
 
 @pytest.fixture(autouse=True)
-def _at_the_root(monkeypatch):
-    monkeypatch.chdir(Path(__file__).parents[1])
+def _in_an_own_copy(tmp_path_factory, monkeypatch):
+    """A working folder with links to what a checkout has: relative paths are read there, and written nowhere else."""
+    monkeypatch.chdir(_checkout_in(tmp_path_factory.mktemp("folder")))
+    before = _files_of_checkout()
+    yield
+    left = _files_of_checkout() - before
+    assert not left, f"the test left files in the checkout: {', '.join(sorted(left))}"
+
+
+def _checkout_in(folder: Path) -> Path:
+    for entry in ROOT.iterdir():
+        if not entry.name.startswith(".") and entry.name not in NOT_OURS:
+            (folder / entry.name).symlink_to(entry)
+    return folder
+
+
+def _files_of_checkout() -> set[str]:
+    """All files but those of other commands and of programs that keep their own, which are hidden or end in `__`."""
+    found = set()
+    for folder, folders, files in os.walk(ROOT):
+        skipped = NOT_OURS if folder == str(ROOT) else ()
+        folders[:] = [name for name in folders if not name.startswith((".", "__")) and name not in skipped]
+        found |= {os.path.join(folder, name) for name in files if not name.startswith(".")}
+    return found
 
 
 def pytest_configure(config):
@@ -23,6 +56,12 @@ def pytest_configure(config):
     notes = TemporaryDirectory(prefix="hypothesis-")  # of hypothesis, which else keeps them in the checkout
     config.add_cleanup(notes.cleanup)
     set_hypothesis_home_dir(notes.name)
+
+
+def pytest_unconfigure():
+    process, _, user_files = os.environ[OWNER].partition(":")
+    if int(process) == os.getpid():
+        shutil.rmtree(user_files, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from eqvae.autoencoders import load_autoencoder
 from tests.tiny import STAGE_ONE, STAGE_TWO, options
 
 README = Path(__file__).parents[1] / "README.md"
@@ -59,10 +60,15 @@ def test_every_command_runs(tmp_path, monkeypatch, capsys):
     for command in found:
         run(reduced(shlex.split(command)[1:], tmp_path), monkeypatch)
 
-    assert (tmp_path / "tiny-shapes-eq/autoencoder/normalization.json").is_file()
+    exported = load_autoencoder(tmp_path / "tiny-shapes-eq/autoencoder").fingerprint()
+    assert exported != load_autoencoder("shapes-f4c8").fingerprint()
+    manifest = json.loads((tmp_path / "tiny-shapes-eq/latents/manifest.json").read_text())
+    samples = json.loads((tmp_path / "samples/samples.json").read_text())
+    assert manifest["autoencoder_fingerprint"] == samples["autoencoder_fingerprint"] == exported
     assert (tmp_path / "tiny-shapes-eq/latents-validation/manifest.json").is_file()
+    assert not [line for line in found if "init_args" in line], "the road needs no override to be right"
     assert (tmp_path / "latents.png").stat().st_size > 10_000
-    assert json.loads((tmp_path / "samples/samples.json").read_text())["num_steps"] == 50
+    assert samples["num_steps"] == 50
     report = tmp_path / "tiny-shapes/report/report.html"
     assert str(report) in capsys.readouterr().out
     finished = {path: path.stat().st_mtime_ns for path in (tmp_path / "store").glob("*/done.json")}
@@ -96,7 +102,7 @@ def test_documented_commands_are_read(command, monkeypatch, capsys):
         return
     if words[0] == "sample.py":
         with monkeypatch.context() as parsing:
-            parsing.setattr("sample.run_command", lambda command: None)
+            parsing.setattr("sample._run", lambda arguments: None)
             run(words, parsing)
         return
     with pytest.raises(SystemExit) as stop:

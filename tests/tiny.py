@@ -35,11 +35,18 @@ FLOAT16 = {
     "trainer.plugins": "[{class_path: eqvae.training.checkpoints.AtomicCheckpointIO}, {class_path: "
     "lightning.pytorch.plugins.MixedPrecision, init_args: {precision: 16-mixed, device: cpu}}]",
 }
+QUIET = {"enable_progress_bar": False, "enable_model_summary": False}
 
 
 def options(overrides: dict) -> list[str]:
     """Overrides as command-line options."""
     return [f"--{key}={value}" for key, value in overrides.items()]
+
+
+def train(*words: object) -> TrainCLI:
+    """What `train.py WORDS` does, in this process: `words` are options, and dictionaries of overrides."""
+    arguments = [word for given in words for word in (options(given) if isinstance(given, dict) else [str(given)])]
+    return TrainCLI(arguments, trainer_defaults=QUIET)
 
 
 def stage_one(folder: Path, overrides: dict | None = None, **defaults) -> TrainCLI:
@@ -56,5 +63,4 @@ def stage_two(folder: Path, cache: Path, overrides: dict | None = None, **defaul
 
 
 def _cli(config: str, overrides: dict, defaults: dict) -> TrainCLI:
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False}
-    return TrainCLI(["--config", config, *options(overrides)], run=False, trainer_defaults=quiet | defaults)
+    return TrainCLI(["--config", config, *options(overrides)], run=False, trainer_defaults=QUIET | defaults)

@@ -14,7 +14,7 @@ from eqvae.autoencoders.loading import PACKAGED
 from eqvae.evaluation.features import METRIC_NAMES
 from eqvae.evaluation.generation import METRICS
 from eqvae.stream import divide_batch
-from eqvae.training.cli import TrainCLI, one_line
+from eqvae.training.cli import TrainCLI
 from twostage.analysis.intervals import FIRST_LOOK, SEQUENTIAL_LEVELS
 from twostage.configs import flatten, load_config, value_at
 from twostage.graph.node import STORE
@@ -143,17 +143,15 @@ def config_problems(sweep: Sweep) -> list[Problem]:
     found = []
     for key, part in trained_parts(sweep).items():
         options = [f"--{name}={_text(value)}" for name, value in part.overrides.items()]
-        complaint = io.StringIO()
         with (
-            contextlib.redirect_stderr(complaint),
             contextlib.redirect_stdout(io.StringIO()),
             warnings.catch_warnings(action="ignore"),  # that this process has arguments of its own
+            contextlib.suppress(SystemExit),  # after printing the config
         ):
             try:
                 TrainCLI(["fit", "--config", part.config, *options, "--print_config"])
-            except SystemExit as stop:
-                if stop.code:
-                    found.append((key, f"{part.config} with its overrides: {one_line(complaint.getvalue())}"))
+            except ValueError as error:
+                found.append((key, f"{part.config} with its overrides: {error}"))
     return found
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from eqvae.devices import column
 from eqvae.efficientnet import FrozenNetwork, efficientnet_lite0
+from eqvae.network import quick_hub
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
@@ -143,7 +144,8 @@ class Encoder:
         if "." not in self.preset.architecture:
             raise ValueError(f"encoder weights of {self.name} have no download: {remedy}")
         try:
-            return timm.create_model(self.preset.architecture, pretrained=True, **options)
+            with quick_hub():
+                return timm.create_model(self.preset.architecture, pretrained=True, **options)
         except (OSError, RuntimeError, HfHubHTTPError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ValueError(f"encoder weights cannot be downloaded ({reason}): {remedy}") from None

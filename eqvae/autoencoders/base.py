@@ -1,14 +1,14 @@
 """What KL and VQ autoencoders have in common: a diffusers model, its latent normalization, export and identity."""
 
 import hashlib
-import shutil
-import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from diffusers import AutoencoderKL, VQModel
 from torch import Tensor, nn
 
+from eqvae.autoencoders.exporting import ORIGIN, write_export
 from eqvae.autoencoders.ldm import save_ldm
 from eqvae.autoencoders.normalization import Normalization
 from eqvae.autoencoders.padding import padding_mode, set_padding_mode
@@ -21,6 +21,9 @@ class Autoencoder(nn.Module):
         model: the diffusers autoencoder; its weights train as this module's.
         normalization: of its latents; None takes the published constants of the model's config.
 
+    Attributes:
+        source: what `load_autoencoder` was given; None where it was made otherwise.
+
     Raises:
         ValueError: for constants that are no normalization, or one of another number of channels.
     """
@@ -28,6 +31,7 @@ class Autoencoder(nn.Module):
     def __init__(self, model: AutoencoderKL | VQModel, normalization: Normalization | None = None):
         super().__init__()
         self.model = model
+        self.source: str | dict | None = None
         self.normalization = normalization or _published_normalization(model)
         self.normalization.require_channels(self.latent_channels)
         set_padding_mode(model, None)
@@ -36,6 +40,18 @@ class Autoencoder(nn.Module):
     def downsampling_factor(self) -> int:
         """Image side over latent side."""
         return 2 ** (len(self.model.config.block_out_channels) - 1)
+
+    def require_image_size(self, size: int, key: str) -> None:
+        """Refuse images whose side is no multiple of that of a latent: decoded, they would have another one.
+
+        Raises:
+            ValueError: naming the option, and the two nearest sides that are.
+        """
+        factor = self.downsampling_factor
+        if size % factor:
+            below = size - size % factor
+            near = " or ".join(str(each) for each in (below, below + factor) if each)
+            raise ValueError(f"{key} {size} is no multiple of {factor}, as this autoencoder needs it: use {near}")
 
     @property
     def last_layer(self) -> Tensor:
@@ -65,25 +81,25 @@ class Autoencoder(nn.Module):
             digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
-    def save_pretrained(self, folder: str | Path) -> None:
+    def save_pretrained(self, folder: str | Path, origin: Mapping[str, Any] | None = None) -> None:
         """Write a folder that diffusers' `from_pretrained` reads, with `normalization.json` beside the weights.
 
         The config keeps the base model's scaling constant. diffusers alone pads with zeros, whatever `padding_mode` the
-        config names; `load_autoencoder` heeds it. The folder appears whole or not at all; one that is there
-        already is replaced.
+        config names; `load_autoencoder` heeds it. The folder appears whole or not at all, and the sha256 of each file
+        stands in `normalization.json`. An earlier export is replaced.
+
+        Args:
+            origin: where the weights come from, kept in `normalization.json`.
+
+        Raises:
+            ValueError: if a weight is not finite, the folder holds anything but an earlier export, or cannot be
+                written.
         """
-        folder = Path(folder)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".incomplete-", dir=folder.parent))
-        try:
-            self.model.save_pretrained(staging)
-            self.normalization.save(staging)
-            staging.chmod(0o755)
-            if folder.exists():
-                shutil.rmtree(folder)
-            staging.replace(folder)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+        for name, value in self.model.state_dict().items():
+            if not value.isfinite().all():
+                raise ValueError(f"autoencoder folder {folder} is not written: {name} is not finite")
+        about = self.normalization.to_dict() | ({ORIGIN: dict(origin)} if origin else {})
+        write_export(folder, self.model.save_pretrained, about)
 
     def save_ldm(self, path: str | Path) -> None:
         """Write one safetensors file in the key layout of latent-diffusion and taming-transformers."""

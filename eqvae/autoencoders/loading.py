@@ -1,6 +1,9 @@
 """The one way to an autoencoder, wherever it lies."""
 
+import os
+import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 
@@ -9,15 +12,19 @@ from diffusers import AutoencoderKL, VQModel
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 
+from eqvae.autoencoders.exporting import RECORD, verify_files
 from eqvae.autoencoders.families import class_of, create_model
 from eqvae.autoencoders.kl import KLAutoencoder
 from eqvae.autoencoders.ldm import load_single_file
-from eqvae.autoencoders.normalization import NORMALIZATION_FILE, Normalization
+from eqvae.autoencoders.normalization import Normalization
 from eqvae.autoencoders.padding import known_to_config, set_padding_mode
 from eqvae.autoencoders.vq import VQAutoencoder
+from eqvae.network import quick_hub
 
 PACKAGED = files("eqvae.autoencoders") / "pretrained"
 FILE_SUFFIXES = (".safetensors", ".ckpt", ".pt")  # of files; no hub id ends so
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(/[\w.-]+)*")
+RUNS = "runs"  # the folder below which every shipped config works
 SOURCE_KEYS = {"source", "config", "padding_mode"}
 
 
@@ -59,6 +66,7 @@ def load_autoencoder(
     else:
         autoencoder = _load_pretrained(str(source))
     set_padding_mode(autoencoder.model, padding_mode)
+    autoencoder.source = _plain_source(source, config, padding_mode)
     return autoencoder
 
 
@@ -66,6 +74,14 @@ def source_file(source: str | Path | Mapping) -> Path | None:
     """The single file that `load_autoencoder` reads for a source; None where it is a folder, a hub id or a config."""
     name = source.get("source") if isinstance(source, Mapping) else source
     return Path(name) if name and Path(name).is_file() else None
+
+
+def _plain_source(source: str | Path | Mapping, config: Mapping | None, padding_mode: str | None) -> str | dict:
+    """Plain values from which `load_autoencoder` makes it once more; of random weights with the same seed."""
+    source = dict(source) if isinstance(source, Mapping) else str(source)
+    beside = {"config": dict(config) if config else None, "padding_mode": padding_mode}
+    beside = {name: value for name, value in beside.items() if value}
+    return {"source": source} | beside if beside else source
 
 
 def _wrap(
@@ -99,22 +115,51 @@ def _load_folder(folder: Path) -> KLAutoencoder | VQAutoencoder:
         inner = next((entry.name for entry in sorted(folder.glob("*vae")) if (entry / "config.json").is_file()), None)
         hint = f"give its {inner} folder" if inner else "is it a diffusers autoencoder folder?"
         raise ValueError(f"autoencoder folder {folder} has no config.json: {hint}")
+    verify_files(folder)
     model = _from_pretrained(folder, f"autoencoder folder {folder} cannot be read", use_safetensors=True)
     return _wrap(model, Normalization.load(folder), f"autoencoder folder {folder}")
 
 
 def _load_hub(name: str) -> KLAutoencoder | VQAutoencoder:
-    known = ", ".join(sorted(entry.name for entry in PACKAGED.iterdir() if entry.is_dir()))
-    hint = f"give a folder, a file, a hub id (owner/name or owner/name/subfolder) or a packaged one ({known})"
-    if name.startswith((".", "/", "~")) or name.endswith(FILE_SUFFIXES) or not name:
-        raise ValueError(f"no autoencoder at {name!r}: {hint}")
+    known = sorted(entry.name for entry in PACKAGED.iterdir() if entry.is_dir())
+    hint = f"a folder, a file, a hub id (owner/name or owner/name/subfolder) or a packaged one ({', '.join(known)})"
+    if not is_hub_id(name):
+        alike = _nearest_path(name) or next(iter(get_close_matches(name, known, n=1)), None)
+        raise ValueError(f"no autoencoder at {name!r}: " + (f"did you mean {alike}?" if alike else f"give {hint}"))
     repository, subfolder = "/".join(name.split("/")[:2]), "/".join(name.split("/")[2:]) or None
-    model = _from_pretrained(repository, f"autoencoder {name!r} cannot be had, {hint}", subfolder=subfolder)
-    try:
-        path = Path(hf_hub_download(repository, NORMALIZATION_FILE, subfolder=subfolder))
-    except EntryNotFoundError:  # most autoencoders on the hub were not exported here
-        return _wrap(model, where=f"autoencoder {name!r}")
+    options = "model.init_args.autoencoder, --autoencoder, or start.autoencoder of a sweep"
+    with quick_hub() as answers:
+        hub = "the hub" if answers else "the hub, which does not answer, nor from its cache"
+        problem = f"autoencoder {name!r} cannot be had from {hub}: give a local folder or file ({options})"
+        model = _from_pretrained(repository, problem, subfolder=subfolder)
+        try:
+            path = Path(hf_hub_download(repository, RECORD, subfolder=subfolder))
+        except EntryNotFoundError:  # most autoencoders on the hub were not exported here
+            return _wrap(model, where=f"autoencoder {name!r}")
     return _wrap(model, Normalization.load(path.parent), f"autoencoder {name!r}")
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name is one that the hub may have: of its form, and no path here that was mistyped.
+
+    What begins with a folder that is here, or with `runs`, is meant as a path.
+    """
+    first = name.split("/")[0]
+    return (
+        bool(HUB_ID.fullmatch(name)) and not name.endswith(FILE_SUFFIXES) and first != RUNS and not Path(first).exists()
+    )
+
+
+def _nearest_path(name: str) -> str | None:
+    """The path that is here and most like one that is not; None where nothing is like it."""
+    path = Path(name)
+    parent = next((folder for folder in path.parents if folder.exists()), path)
+    wanted, *rest = path.relative_to(parent).parts or (".",)
+    entries = [entry.name for entry in parent.iterdir()] if parent.is_dir() and os.access(parent, os.R_OK) else []
+    for alike in get_close_matches(wanted, entries, n=3):
+        if (found := Path(parent, alike, *rest)).exists():
+            return str(found)
+    return None
 
 
 def _from_pretrained(

@@ -1,6 +1,5 @@
 """From raw latents (what the encoder emits) to normalized ones (what a generator sees) and back."""
 
-import json
 from dataclasses import asdict, dataclass, field
 from numbers import Real
 from pathlib import Path
@@ -8,10 +7,9 @@ from typing import Any, Self
 
 from torch import Tensor
 
+from eqvae.autoencoders.exporting import RECORD, read_record
 from eqvae.devices import column
-from eqvae.files import write_atomically
 
-NORMALIZATION_FILE = "normalization.json"
 MAX_CHANNELS = 2048  # the widest published latents have 1536
 LARGEST = 1e30  # of a shift, a scale and its inverse: beyond it float32 overflows in what is computed with them
 
@@ -72,20 +70,20 @@ class Normalization:
         except TypeError as error:
             raise ValueError(f"a normalization has shift, scale, method and num_images: {error}") from None
 
-    def save(self, folder: Path) -> None:
-        """Write `normalization.json` into an autoencoder folder."""
-        write_atomically(folder / NORMALIZATION_FILE, (json.dumps(self.to_dict(), indent=2) + "\n").encode())
-
     @classmethod
     def load(cls, folder: Path) -> Self | None:
-        """Read `normalization.json`; None where a folder has none. A damaged one is a ValueError naming the file."""
-        path = folder / NORMALIZATION_FILE
-        if not path.is_file():
+        """Of an exported folder; None of another. A damaged file is a ValueError naming it."""
+        record = read_record(folder)
+        if record is None:
             return None
         try:
-            return cls.from_dict(json.loads(path.read_text()))
-        except ValueError as error:
-            raise ValueError(f"{path} is not a latent normalization ({error}): remove it or export again") from None
+            optional = {key: record[key] for key in ("method", "num_images") if key in record}
+            return cls.from_dict({"shift": record["shift"], "scale": record["scale"]} | optional)
+        except (KeyError, ValueError) as error:
+            reason = f"no {error}" if isinstance(error, KeyError) else error
+            raise ValueError(
+                f"{folder / RECORD} is not a latent normalization ({reason}): remove it or export again"
+            ) from None
 
 
 def _numbers(name: str, values: Any) -> tuple[float, ...]:

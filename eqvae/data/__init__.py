@@ -1,7 +1,7 @@
 """Images in: one door that opens and converts them, sources that list them, the data module of stage 1.
 
 `images` opens, orients, converts, crops; `encoded` decodes on access and reports damaged files; `folders`, `parquet`
-and `tars` read files; `shapes` draws procedural images; `module` cuts batches addressed by step.
+and `tars` read files; `shapes` and `scenes` draw procedural images; `module` cuts batches addressed by step.
 """
 
 from eqvae.data.encoded import find_unreadable
@@ -10,6 +10,7 @@ from eqvae.data.images import adm_random_crop, center_crop, eq_vae_random_crop, 
 from eqvae.data.module import ImageDataModule
 from eqvae.data.opening import open_source, read_pictures
 from eqvae.data.parquet import ParquetSource
+from eqvae.data.scenes import ScenesSource
 from eqvae.data.shapes import ShapesSource
 from eqvae.data.sources import ImageSource, InMemorySource
 from eqvae.data.tars import TarSource
@@ -20,6 +21,7 @@ __all__ = [
     "ImageSource",
     "InMemorySource",
     "ParquetSource",
+    "ScenesSource",
     "ShapesSource",
     "TarSource",
     "adm_random_crop",

@@ -6,22 +6,26 @@ from torch import Tensor
 from eqvae.data.folders import FolderSource
 from eqvae.data.npz import NpzSource
 from eqvae.data.parquet import ParquetSource
+from eqvae.data.scenes import ScenesSource
 from eqvae.data.shapes import ShapesSource
 from eqvae.data.sources import ImageSource
 from eqvae.data.tars import TarSource
 
+PROCEDURAL = {"shapes": ShapesSource, "scenes": ScenesSource}
+
 
 def open_source(where: str, image_size: int) -> ImageSource:
-    """`shapes:COUNT[:SEED]`, a parquet or tar file or glob, an .npz (arr_0), or a folder, as an image source.
+    """An image source: `shapes:COUNT[:SEED]`, `scenes:...`, a parquet or tar file or glob, an .npz (arr_0), a folder.
 
     Raises:
         ValueError: if it is none of these.
     """
-    if where.startswith("shapes:"):
-        numbers = where.split(":")[1:]
-        if not all(number.isdigit() for number in numbers) or len(numbers) not in (1, 2):
-            raise ValueError(f"pictures {where!r}: procedural ones are written shapes:COUNT or shapes:COUNT:SEED")
-        return ShapesSource(int(numbers[0]), image_size, seed=int(numbers[1]) if len(numbers) == 2 else 0)
+    kind, _, numbers = where.partition(":")
+    if kind in PROCEDURAL and numbers:
+        numbers = numbers.split(":")
+        if not all(number.isdigit() for number in numbers) or len(numbers) > 2:
+            raise ValueError(f"images {where!r}: procedural ones are written {kind}:COUNT or {kind}:COUNT:SEED")
+        return PROCEDURAL[kind](int(numbers[0]), image_size, seed=int(numbers[1]) if len(numbers) == 2 else 0)
     if where.endswith(".parquet"):
         return ParquetSource(where, image_size)
     if where.endswith(".tar"):

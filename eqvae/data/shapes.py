@@ -5,20 +5,18 @@ orientation, and a generator what the classes look like. A picture is a function
 signed distances, so the same scene can be had at any resolution.
 """
 
-import hashlib
 import math
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from eqvae.data.procedural import ProceduralSource
 from eqvae.randomness import keyed_uniform
 
 CLASS_NAMES = ["disc", "ring", "triangle", "square", "star", "cross", "heart", "crescent", "drop", "arrow"]
 NUM_PARAMETERS = 16
-DRAWN_AT_ONCE = 512
 
 
 def _disc(x, y, radius=1.0):
@@ -141,7 +139,7 @@ def _draw_class(distance, parameters: np.ndarray, x: np.ndarray, y: np.ndarray) 
     return np.clip(np.rint(picture * 255), 0, 255).astype(np.uint8)
 
 
-class ShapesSource:
+class ShapesSource(ProceduralSource):
     """Procedural pictures as an image source; drawn at first use and kept in memory.
 
     Args:
@@ -151,37 +149,7 @@ class ShapesSource:
         num_threads: that draw side by side; the pictures do not depend on it.
     """
 
+    name, version, smallest_side = "shapes", 2, 8
     class_names = CLASS_NAMES
     num_classes = len(CLASS_NAMES)
-
-    def __init__(self, num_images: int, image_size: int = 32, seed: int = 0, num_threads: int = 2):
-        if num_images < 1 or image_size < 8:
-            raise ValueError(f"shapes need num_images >= 1 and image_size >= 8, got {num_images} and {image_size}")
-        self.num_images, self.image_size, self.seed, self.num_threads = num_images, image_size, seed, num_threads
-        self._pictures: Tensor | None = None
-
-    def __len__(self) -> int:
-        return self.num_images
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """uint8 [3, S, S] and the class of one picture."""
-        if not 0 <= index < self.num_images:
-            raise IndexError(index)
-        return self.pictures[index], index % self.num_classes
-
-    @property
-    def pictures(self) -> Tensor:
-        """All pictures, uint8 [N, 3, S, S]."""
-        if self._pictures is None:
-            self._pictures = self._draw_all()
-        return self._pictures
-
-    def _draw_all(self) -> Tensor:
-        parts = torch.arange(self.num_images).split(DRAWN_AT_ONCE)
-        with ThreadPoolExecutor(self.num_threads) as pool:  # numpy releases the interpreter lock
-            return torch.cat(list(pool.map(lambda part: draw_shapes(self.seed, part, self.image_size), parts)))
-
-    def fingerprint(self) -> str:
-        """sha256 of what defines the pictures."""
-        about = f"shapes/2/{self.num_images}/{self.image_size}/{self.seed}"
-        return hashlib.sha256(about.encode()).hexdigest()
+    draw = staticmethod(draw_shapes)

@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from eqvae.autoencoders.places import Source, find_place
 from eqvae.errors import first_line
 from eqvae.files import sha256_of_file
 from eqvae.latents.manifest import read_manifest
@@ -86,6 +87,11 @@ class LatentCache(ShardedRows):
     def has_moments(self) -> bool:
         """Whether every read draws a fresh sample; otherwise one was stored."""
         return self.manifest["moments"]
+
+    @property
+    def autoencoder_source(self) -> Source | None:
+        """Where the autoencoder is that made the cache, for `load_autoencoder`; None where that is not recorded."""
+        return find_place(self.manifest.get("autoencoder"), self.folder)
 
     def _stored_names(self) -> tuple[str, ...]:
         return ("mean", "log_std") if self.has_moments else ("sample",)

@@ -94,20 +94,24 @@ class LatentSpec:
                 f"{theirs[0]} at 1/{theirs[1]}: give another autoencoder"
             )
 
+    def difference(self, autoencoder: KLAutoencoder | VQAutoencoder) -> str | None:
+        """In what an autoencoder is not the one that made these latents; None where it is."""
+        fingerprint = autoencoder.fingerprint()
+        if fingerprint != self.autoencoder_fingerprint:
+            return f"its weights are {fingerprint[:12]}, not {str(self.autoencoder_fingerprint)[:12]}"
+        return "its latent normalization is another" if autoencoder.normalization != self.normalization else None
+
     def require_autoencoder(self, autoencoder: KLAutoencoder | VQAutoencoder, where: str) -> None:
         """Refuse an autoencoder that did not make these latents.
 
         Raises:
-            ValueError: with both fingerprints, or both normalizations.
+            ValueError: with what both have.
         """
-        fingerprint = autoencoder.fingerprint()
-        if fingerprint != self.autoencoder_fingerprint:
+        if difference := self.difference(autoencoder):
+            source = autoencoder.source or "given"
             raise ValueError(
-                f"{where} belongs to autoencoder {self.autoencoder_fingerprint[:12]}, not to {fingerprint[:12]}: "
-                "give the autoencoder it was made with"
+                f"{where} belongs to another autoencoder than {source}: {difference}; give the one it was made with"
             )
-        if autoencoder.normalization != self.normalization:
-            raise ValueError(f"{where} and its autoencoder disagree on the latent normalization: export or cache again")
 
 
 @dataclass(frozen=True)

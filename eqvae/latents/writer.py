@@ -8,6 +8,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from eqvae.autoencoders import KLAutoencoder
+from eqvae.autoencoders.places import describe_place
 from eqvae.latents.manifest import FORMAT_VERSION
 from eqvae.latents.shards import ShardWriter
 from eqvae.latents.spec import LatentSpec
@@ -118,6 +119,7 @@ class LatentCacheWriter(ShardWriter):
         return {
             "latents": LatentSpec.of(self.autoencoder, self._shape(shards)).to_dict(),
             "flips": True,
+            "autoencoder": describe_place(self.autoencoder.source, self.folder),
             "rounding_error": max(shard["rounding_error"] for shard in shards),
         }
 

@@ -104,8 +104,9 @@ class ExponentialMovingAverage(WeightAveraging):
         if self._average_model is None:
             super().on_save_checkpoint(trainer, pl_module, checkpoint)
             return
-        checkpoint["current_model_state"] = checkpoint["state_dict"]
-        checkpoint["state_dict"] = full_state(self.averaged_module)
+        states = [full_state(self.averaged_module), checkpoint["state_dict"]]
+        # In a validation the module has the averaged weights, and the copy the raw ones.
+        checkpoint["state_dict"], checkpoint["current_model_state"] = reversed(states) if self._swapped else states
         checkpoint["averaging_state"] = {"n_averaged": torch.tensor(self._num_averaged)}
         checkpoint["averaging_decays"] = [self.decay, *self.further_decays]
         checkpoint[FURTHER_AVERAGES] = {

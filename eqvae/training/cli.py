@@ -1,17 +1,28 @@
 """The command line of `train.py`: LightningCLI for both stages, with an allow-list and one-line errors."""
 
-import os
-import re
+import argparse
 import sys
-from collections.abc import Callable
+from typing import Any
 
 import jsonargparse
+import torch
 from lightning.fabric.plugins.environments import SLURMEnvironment
-from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.strategies import StrategyRegistry
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from omegaconf.errors import OmegaConfBaseException
 
-from eqvae.training.checkpoints import AtomicCheckpointIO
+from eqvae.commands import one_line
+from eqvae.plain_yaml import require_plain_yaml
+from eqvae.training.checkpoints import AtomicCheckpointIO, checkpoint_step, load_checkpoint
+from eqvae.training.last_checkpoint import LastCheckpoint, checkpoint_folder
+from eqvae.training.parsing import explain
+from eqvae.training.resuming import ResumeExactly
+from eqvae.training.run_folder import RunFolder
+from eqvae.training.settings import require_resumable, require_same_network, settings_of
 from eqvae.training.sharding import FullyShardedStrategy
 from eqvae.training.signals import SaveOnSignal
 
@@ -28,13 +39,6 @@ ALLOWED_CLASSES = [
 
 StrategyRegistry.register("fsdp2", FullyShardedStrategy)
 
-RENAMED_OPTIONS = {
-    "batch_size": "data.init_args.batch_size was per device and is gone: set data.init_args.global_batch_size, the "
-    "number per optimizer step of all devices and accumulated batches together",
-}
-WORKER_ERROR = r"\ACaught .* in DataLoader worker process.*^[\w.]+: (.*)"
-CONSTRUCTOR_ERROR = r"Errors: - (?:Problem with given class_path )?(.*?)(?: - Expected a <class| Given value)"
-
 
 def allow_only_own_classes() -> None:
     """Make the parser refuse, before importing it, any class outside the allow-list (for this process)."""
@@ -45,21 +49,10 @@ def allow_only_own_classes() -> None:
     )
 
 
-class _Parser(LightningArgumentParser):
-    """Names the new option where an old one is given."""
-
-    def error(self, message: str, ex: Exception | None = None) -> None:
-        for name, remedy in RENAMED_OPTIONS.items():
-            if f"Option '{name}' is not accepted" in message:
-                print(f"error: {remedy}", file=sys.stderr)
-                sys.exit(2)
-        super().error(message, ex)
-
-
 class TrainCLI(LightningCLI):
     """Both stages by `class_path`, YAML with OmegaConf interpolation, checkpoints through `AtomicCheckpointIO`.
 
-    Every run answers signals by `SaveOnSignal`.
+    A run has its folder to itself, keeps its newest state in `last.ckpt` and answers signals by `SaveOnSignal`.
 
     Args:
         args: command line or a dict of options; None reads sys.argv.
@@ -73,7 +66,6 @@ class TrainCLI(LightningCLI):
         if SLURMEnvironment.detect():  # Lightning's own requeueing saves inside the signal handler, within a step
             environment = f"{SLURMEnvironment.__module__}.{SLURMEnvironment.__name__}"
             plugins.append({"class_path": environment, "init_args": {"auto_requeue": False}})
-        trainer_defaults = trainer_defaults or {}
         defaults = {
             "plugins": plugins,
             "use_distributed_sampler": False,  # our sampler addresses the global batch by position
@@ -86,37 +78,111 @@ class TrainCLI(LightningCLI):
             subclass_mode_model=True,
             subclass_mode_data=True,
             seed_everything_default=0,
-            parser_class=_Parser,
             save_config_callback=SaveConfigCallback if run else None,
             save_config_kwargs={"overwrite": True},
             parser_kwargs={"parser_mode": "omegaconf+"},
-            trainer_defaults=defaults
-            | trainer_defaults
-            | {"callbacks": [*trainer_defaults.get("callbacks", []), SaveOnSignal()]},
+            trainer_defaults=defaults | (trainer_defaults or {}),
             args=args,
             run=run,
         )
 
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        return super().init_parser(exit_on_error=False, **kwargs)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Read the command line and its files.
+
+        Raises:
+            ValueError: one line with the key, what is wrong with it, and what is most like it.
+        """
+        words = sys.argv[1:] if args is None else args
+        for path in _config_files(words) if isinstance(words, list) else ():
+            require_plain_yaml(path)
+        subparsers = getattr(self, "_subcommand_parsers", {})
+        chosen = next((subparsers[word] for word in words if word in subparsers), parser)
+        try:
+            super().parse_arguments(parser, args)
+        except (argparse.ArgumentError, OmegaConfBaseException) as error:
+            raise ValueError(explain(str(error), chosen._option_string_actions)) from None
+
     def before_instantiate_classes(self) -> None:
-        strategy = str(self._get(self.config, "trainer").strategy)
+        strategy, accelerator = (str(self._get(self.config, "trainer")[name]) for name in ("strategy", "accelerator"))
         if strategy.startswith("fsdp") and strategy != "fsdp2":
             raise ValueError(f"trainer.strategy {strategy}: moving averages cannot be sharded by it; use fsdp2")
+        if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+            raise ValueError(f"trainer.accelerator {accelerator}: torch finds none here; set it to cpu or auto")
+        self.resume = self.overwrite = False
+        if self.subcommand == "fit":  # of this start alone: the config that is saved must not repeat them
+            config = self.config.fit
+            self.resume, self.overwrite, config.resume, config.overwrite = config.resume, config.overwrite, False, False
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        self._dump_config()
+        try:
+            trainer = super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, ValueError) as error:
+            raise ValueError(f"trainer: {one_line(str(error))}") from None
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                callback.dirpath = str(checkpoint_folder(trainer))
+        trainer.callbacks += [ResumeExactly(settings_of(self.config_dump)), LastCheckpoint(), SaveOnSignal()]
+        return trainer
+
+    def fit(self, model: Any = None, datamodule: Any = None, ckpt_path: str | None = None, **options: Any) -> None:
+        """What `train.py fit` does: claim the run's folder, and train from where it is to go on."""
+        folder = RunFolder.of(self.trainer, self.model)
+        if not self.trainer.is_global_zero:
+            self.train(folder.newest() if self.resume else ckpt_path, **options)
+            return
+        with folder.lock:
+            if self.overwrite and folder.exported is not None:
+                self.model.remove_export(folder.exported)
+            self.train(folder.first_checkpoint(ckpt_path, self.resume, self.overwrite), **options)
+
+    def train(self, checkpoint: str | None = None, **options: Any) -> None:
+        """Train from a checkpoint to `max_steps`; of a training that is there already, only make what it ends with.
+
+        Raises:
+            ValueError: naming a checkpoint that is damaged, of another network, or has more steps than that; and a
+                setting that cannot change.
+        """
+        steps = checkpoint_step(checkpoint) if checkpoint else 0
+        for change in require_resumable(checkpoint, settings_of(self.config_dump), self.model) if checkpoint else ():
+            rank_zero_info(f"changed: {change}")
+        if steps > self.trainer.max_steps:
+            raise ValueError(f"{checkpoint} has {steps} steps, trainer.max_steps is {self.trainer.max_steps}: raise it")
+        if steps < self.trainer.max_steps:
+            self.trainer.fit(self.model, self.datamodule, ckpt_path=checkpoint, **options)
+            return
+        rank_zero_info(f"{checkpoint} has all {steps} steps: there is nothing to train")
+        if self.trainer.is_global_zero and hasattr(self.model, "export"):
+            self.model.load_state_dict(load_checkpoint(checkpoint)["state_dict"])
+            self.model.to(self.trainer.strategy.root_device)
+            self.model.export(self.datamodule, RunFolder.of(self.trainer, self.model).exported, steps)
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        options = super()._prepare_subcommand_kwargs(subcommand)
+        if subcommand != "fit" and options.get("ckpt_path"):
+            require_same_network(options["ckpt_path"], self.model)
+        return options
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "fit":
+            parser.add_argument("--resume", action="store_true", help="continue from the newest intact checkpoint")
+            parser.add_argument("--overwrite", action="store_true", help="remove an earlier run of this folder first")
+        return parser
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: Lightning would let hyperparameters in a checkpoint win over the command line, without a word."""
 
 
-def run_command(command: Callable[[], None]) -> None:
-    """Run a script's main; a user's error becomes one line and exit code 1. EQVAE_DEBUG=1 shows the traceback."""
-    try:
-        command()
-    except (ValueError, OSError) as error:
-        if os.environ.get("EQVAE_DEBUG"):
-            raise
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
-        sys.exit(1)
-
-
-def one_line(message: str) -> str:
-    """What went wrong, out of a loader process's trace or the parser's account of every type that it tried."""
-    of_worker = re.search(WORKER_ERROR, message, re.DOTALL | re.MULTILINE)
-    message = " ".join((of_worker[1] if of_worker else message).split())
-    found = re.findall(CONSTRUCTOR_ERROR, message)
-    return found[-1] if found else message
+def _config_files(words: list[str]) -> list[str]:
+    """Files that a command line names by `--config`."""
+    pairs = zip(words, [*words[1:], ""])
+    given = [
+        following if word in ("-c", "--config") else word.partition("=")[2]
+        for word, following in pairs
+        if word in ("-c", "--config") or word.startswith("--config=")
+    ]
+    return [path for path in given if path]

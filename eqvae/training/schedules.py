@@ -38,7 +38,13 @@ def _half_cosine(progress: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, progress))))
 
 
-def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:
-    """One learning rate for all parameter groups."""
+def set_learning_rate(optimizer: Optimizer, learning_rate: float, step: int) -> None:
+    """One learning rate for all parameter groups.
+
+    Raises:
+        ValueError: if it is not finite, before a step with it ruins the weights.
+    """
+    if not math.isfinite(learning_rate):
+        raise ValueError(f"learning rate {learning_rate} at step {step}: set model.init_args.learning_rate")
     for group in optimizer.param_groups:
         group["lr"] = learning_rate

@@ -1,55 +1,53 @@
-"""Signals: a checkpoint at the next step boundary, then the exit code that the signal calls for."""
+"""Signals: a checkpoint at a step boundary, then the exit code that the signal calls for."""
 
 import signal
-import threading
-from pathlib import Path
+import time
 from types import FrameType
 from typing import Any
 
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
+from eqvae.commands import AT_ONCE, exit_at_once, install_handlers
 from eqvae.stream import batches_per_step
+from eqvae.training.last_checkpoint import save_last
 
 SIGNALS = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)  # a later one takes precedence
-AGREEMENT_STEPS = 10
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+AGREEMENT_STEPS, AGREEMENT_SECONDS = 10, 5.0
 
 
 class SaveOnSignal(Callback):
     """SIGTERM and SIGINT save `last.ckpt` and end the process with 143 or 130; SIGUSR1 saves it and goes on.
 
-    The handler only sets a flag: a checkpoint written inside a step would lose that step. The file lies where the
-    run's `ModelCheckpoint` writes, else in `checkpoints` of the trainer's root folder; resuming from it continues bit
-    for bit. A second SIGINT stops at once, without saving. Several processes compare their flags every
-    `AGREEMENT_STEPS` steps, so that one signal to any of them stops all at the same step.
+    While training, the handler only sets a flag: a checkpoint written inside a step would lose that step. The flag is
+    looked at after every step and, in a validation, after every batch: what is saved there is the state before the
+    validation, and resuming from it continues bit for bit (that validation is not done again). A second SIGINT stops at
+    once, without saving. Several processes compare their flags every few steps, at most `AGREEMENT_STEPS` and about
+    `AGREEMENT_SECONDS` apart, so that one signal to any of them stops all at the same step.
 
-    Outside of training there is nothing to save, and SIGTERM, which Lightning only notes down there, ends the process
-    with 143 at once.
+    Once the last step is saved, and outside of training, there is nothing more to save: the process ends at once.
 
-    Belongs behind callbacks that act at the end of a step, such as the moving average: `TrainCLI` appends it.
+    Belongs behind callbacks that act at the end of a step or save, such as the moving average and `ModelCheckpoint`:
+    `TrainCLI` appends it.
     """
 
     def __init__(self):
         self._received = 0  # 1 + place in SIGNALS
+        self._calls, self._interval, self._agreed = 0, 1, 0.0
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether this process was told to end: work that may be left out should be."""
+        return self._received > 1
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Install the handlers, over Lightning's; Lightning restores the original ones when it tears down."""
         self._received = 0
-        if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
-                signal.signal(number, self._receive)
-
-    def on_predict_start(self, trainer: Any, pl_module: Any) -> None:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, _exit)
-
-    on_test_start = on_predict_start
-
-    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
-        if trainer.state.fn == TrainerFn.VALIDATING:
-            self.on_predict_start(trainer, pl_module)
+        self._calls, self._interval, self._agreed = 0, 1, time.monotonic()
+        install_handlers(dict.fromkeys(SIGNALS, self._receive))
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         precedence = 1 + SIGNALS.index(number)
@@ -58,34 +56,54 @@ class SaveOnSignal(Callback):
         self._received = max(self._received, precedence)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if (batch_idx + 1) % batches_per_step(trainer) or trainer.global_step >= trainer.max_steps:
-            return  # the last step goes on to the regular end
+        # The last step goes on to the regular end: what is left may take no time at all.
+        if (batch_idx + 1) % batches_per_step(trainer) == 0 and trainer.global_step < trainer.max_steps:
+            self._answer(trainer)
+
+    def on_validation_batch_end(self, trainer: Any, *args: Any) -> None:
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._answer(trainer)
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """From now on end at once: the last step is saved, and what follows can be made from it."""
+        install_handlers(AT_ONCE)
+        if self.stop_requested:
+            raise SystemExit(128 + SIGNALS[self._received - 1])
+
+    def on_predict_start(self, trainer: Any, pl_module: Any) -> None:
+        install_handlers({signal.SIGTERM: exit_at_once})
+
+    on_test_start = on_predict_start
+
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self.on_predict_start(trainer, pl_module)
+
+    def _answer(self, trainer: Any) -> None:
         received = self._agree(trainer)
         if not received:
             return
         self._received = 0
-        number, path = SIGNALS[received - 1], _last_checkpoint(trainer)
-        rank_zero_info(f"{signal.Signals(number).name}: saving {path} at step {trainer.global_step}")
-        trainer.save_checkpoint(path)
-        if number != signal.SIGUSR1:
+        number = SIGNALS[received - 1]
+        rank_zero_info(f"{signal.Signals(number).name} at step {trainer.global_step}: {save_last(trainer)} is saved")
+        if number in STOPPING:
             raise SystemExit(128 + number)
 
     def _agree(self, trainer: Any) -> int:
         """The signal that takes precedence among all processes."""
         if trainer.world_size == 1:
             return self._received
-        if trainer.global_step % AGREEMENT_STEPS:
+        self._calls += 1
+        if self._calls < self._interval:
             return 0
-        received = torch.tensor(float(self._received), device=trainer.strategy.root_device)
-        return int(trainer.strategy.reduce(received, reduce_op="max"))
+        now = time.monotonic()
+        mine = torch.tensor([self._received, (now - self._agreed) / self._calls], device=trainer.strategy.root_device)
+        received, seconds = trainer.strategy.reduce(mine, reduce_op="max").tolist()
+        self._calls, self._agreed = 0, now
+        self._interval = max(1, min(AGREEMENT_STEPS, int(AGREEMENT_SECONDS / max(seconds, 1e-3))))
+        return int(received)
 
 
-def _exit(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
-
-
-def _last_checkpoint(trainer: Any) -> Path:
-    callback = trainer.checkpoint_callback
-    if isinstance(callback, ModelCheckpoint) and callback.dirpath:
-        return Path(callback.dirpath) / f"{callback.CHECKPOINT_NAME_LAST}.ckpt"
-    return Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
+def stop_requested(trainer: Any) -> bool:
+    """Whether a run was told to end, for callbacks that do something long between two steps."""
+    return any(callback.stop_requested for callback in trainer.callbacks if isinstance(callback, SaveOnSignal))

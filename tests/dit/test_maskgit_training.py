@@ -200,5 +200,5 @@ def test_another_codebook_is_refused(checkpoint, autoencoder):
     generator, other = load_generator(checkpoint), load_autoencoder(autoencoder).freeze()
     with torch.no_grad():
         other.model.quantize.embedding.weight[0] += 1
-    with pytest.raises(ValueError, match="the generator belongs to autoencoder"):
+    with pytest.raises(ValueError, match="the generator belongs to another autoencoder"):
         next(generate_images(generator, other, torch.zeros(1, dtype=torch.long), SamplingSettings()))

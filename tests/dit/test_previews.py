@@ -1,11 +1,16 @@
 """Previews while training: pictures, a distance, and weights that do not notice."""
 
+import json
+import os
+import shutil
+import signal
+
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 from PIL import Image
 
-from dit.generation import SamplingSettings
+from dit.generation import SamplingSettings, generate_images
 from dit.previews import SamplePreviews
 from eqvae.data import ShapesSource
 from eqvae.selection import evenly_spaced
@@ -62,6 +67,29 @@ def test_previews_are_made_and_change_no_weight(cache, tmp_path):
 def test_what_previews_need_is_said(cache, tmp_path):
     with pytest.raises(ValueError, match="the reference has 8 pictures, not 1000"):
         SamplePreviews(reference=ShapesSource(8, 32))
-    run = stage_two(tmp_path, cache, {"model.init_args.autoencoder": "null"}, callbacks=[SamplePreviews()])
+    unnamed = shutil.copytree(cache, tmp_path / "unnamed")
+    manifest = json.loads((unnamed / "manifest.json").read_text())
+    (unnamed / "manifest.json").write_text(json.dumps(manifest | {"autoencoder": None}))
+    run = stage_two(tmp_path, unnamed, callbacks=[SamplePreviews()])
     with pytest.raises(ValueError, match=r"set model\.init_args\.autoencoder"):
         run.trainer.fit(run.model, run.datamodule)
+
+
+def test_previews_do_not_keep_a_run_from_ending(cache, tmp_path, monkeypatch):
+    drawn = []
+
+    def slow(*arguments):
+        for batch in generate_images(*arguments):
+            drawn.append(len(batch))
+            os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    monkeypatch.setattr("dit.previews.generate_images", slow)
+    sampling = SamplingSettings(num_inference_steps=1)
+    previews = SamplePreviews(every_n_steps=2, num_images=50, sampling=sampling, batch_size=1)
+    run = stage_two(tmp_path, cache, callbacks=[previews])
+    with pytest.raises(SystemExit):
+        run.trainer.fit(run.model, run.datamodule)
+    assert drawn == [1]
+    assert run.trainer.global_step == 2
+    assert not (tmp_path / "previews").exists()

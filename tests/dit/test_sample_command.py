@@ -268,7 +268,7 @@ def test_another_decoder_only_where_it_is_allowed(checkpoint, tmp_path, monkeypa
     option = ("--autoencoder", str(tmp_path / "other"))
     with pytest.raises(SystemExit):
         run(monkeypatch, checkpoint, tmp_path / "refused", *option)
-    assert "belongs to autoencoder" in capsys.readouterr().err
+    assert "belongs to another autoencoder" in capsys.readouterr().err
     assert not (tmp_path / "refused").exists()
     run(monkeypatch, checkpoint, tmp_path / "own")
     run(monkeypatch, checkpoint, tmp_path / "other-samples", *option, "--allow-other-autoencoder")

@@ -48,7 +48,7 @@ def test_another_autoencoder_is_refused(checkpoint, cache):
     generator, other = load_generator(checkpoint), load_autoencoder("shapes-f4c8").freeze()
     with torch.no_grad():
         other.model.decoder.conv_out.bias += 1
-    with pytest.raises(ValueError, match="belongs to autoencoder"):
+    with pytest.raises(ValueError, match="belongs to another autoencoder"):
         next(generate_images(generator, other, torch.zeros(1, dtype=torch.long), SamplingSettings()))
 
 

@@ -197,7 +197,7 @@ def wrong_files(folder: Path, autoencoder):
 @pytest.mark.parametrize("spelling", [dict, old_names])
 def test_folder_with_attention_in_every_spelling(autoencoder, spelling, tmp_path):
     """The published SD-VAE folders have the old names."""
-    autoencoder.save_pretrained(tmp_path / "folder")
+    autoencoder.model.save_pretrained(tmp_path / "folder")
     save_file(spelling(autoencoder.model.state_dict()), tmp_path / "folder" / "diffusion_pytorch_model.safetensors")
     assert load_autoencoder(tmp_path / "folder").fingerprint() == autoencoder.fingerprint()
 
@@ -233,7 +233,7 @@ def test_config_and_options_where_they_do_not_belong(autoencoder, tmp_path):
 
 def test_folder_with_missing_weights_is_refused(autoencoder, tmp_path):
     """diffusers would fill the gap with random numbers."""
-    autoencoder.save_pretrained(tmp_path / "folder")
+    autoencoder.model.save_pretrained(tmp_path / "folder")
     path = tmp_path / "folder" / "diffusion_pytorch_model.safetensors"
     save_file({key: value for key, value in load_file(path).items() if "conv_out.bias" not in key}, path)
     with pytest.raises(ValueError, match=r"missing keys decoder\.conv_out\.bias, encoder\.conv_out\.bias") as error:

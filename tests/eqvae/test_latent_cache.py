@@ -202,7 +202,9 @@ def test_folder_of_another_cache_is_refused(own, autoencoder, change):
 
 def test_second_writer_is_refused(tmp_path, autoencoder):
     first = open_writer(tmp_path, autoencoder)
-    with pytest.raises(ValueError, match=rf"^latent cache {tmp_path} is in use by process {os.getpid()} on .*: wait"):
+    with pytest.raises(
+        ValueError, match=rf"^latent cache \S+ is in use by process {os.getpid()} on \S+, since .*: wait for it"
+    ):
         open_writer(tmp_path, autoencoder)
     abandon(first)
     abandon(open_writer(tmp_path, autoencoder))
@@ -272,12 +274,12 @@ def test_a_normalization_that_cannot_be_is_refused_with_the_manifest(own):
 def test_spec_refuses_another_autoencoder_or_normalization(finished, autoencoder):
     spec = LatentCache(finished).spec
     spec.require_autoencoder(autoencoder, "the cache")
-    with pytest.raises(ValueError, match="the cache belongs to autoencoder") as error:
+    with pytest.raises(ValueError, match="the cache belongs to another autoencoder") as error:
         spec.require_autoencoder(tiny_autoencoder(seed=1), "the cache")
     assert "\n" not in str(error.value)
     renormalized = tiny_autoencoder()
     renormalized.normalization = Normalization((0.0,), (2.0,))
-    with pytest.raises(ValueError, match="disagree on the latent normalization"):
+    with pytest.raises(ValueError, match="its latent normalization is another"):
         spec.require_autoencoder(renormalized, "the cache")
 
 

@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+import torch
 from lightning.pytorch.callbacks import Callback
 
 from tests.reliability.runs import create_run
@@ -21,6 +22,7 @@ class KillAtStep(Callback):
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)  # as the tests it is compared with
     stage, folder, cache, step, number = sys.argv[1:]
     cli = create_run(int(stage), Path(folder), Path(cache), callbacks=[KillAtStep(int(step), int(number))])
     cli.trainer.fit(cli.model, cli.datamodule)

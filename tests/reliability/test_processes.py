@@ -11,6 +11,7 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 import eqvae.data.module
 from eqvae.losses.adversarial import MAXIMUM_WEIGHT
 from eqvae.training.checkpoints import load_checkpoint
+from eqvae.training.signals import AGREEMENT_STEPS
 from tests.tiny import stage_one, stage_two
 
 STEPS, GLOBAL_BATCH = 20, 8
@@ -144,7 +145,8 @@ class PoisonOneProcess(Callback):
 def test_a_signal_to_one_process_stops_all_at_one_step(cache, tmp_path):
     with pytest.raises(ProcessExitedException, match="exit code 143"):
         fit(2, tmp_path, cache, 2, [SignalOneProcess()])
-    assert load_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 10
+    # They compare after the first step, and then after as many as take a few seconds, ten at most.
+    assert 3 < load_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["global_step"] <= 1 + AGREEMENT_STEPS
 
 
 def test_all_processes_stop_before_the_same_update(cache, tmp_path):

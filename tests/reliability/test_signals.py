@@ -70,7 +70,9 @@ def undisturbed(cache, tmp_path_factory):
 )
 def test_signal_saves_at_a_step_boundary_and_resumes_exactly(undisturbed, stage, number, place, cache, tmp_path):
     before = signal.getsignal(number)
-    run = create_run(stage, tmp_path, cache, callbacks=[SignalInside(number, place)], validate_at=4)
+    # A validation at step 3, where nothing was saved yet, and the module has the averaged weights meanwhile.
+    validate_at = 3 if place == "validation" else 4
+    run = create_run(stage, tmp_path, cache, callbacks=[SignalInside(number, place)], validate_at=validate_at)
     if number == signal.SIGUSR1:
         run.trainer.fit(run.model, run.datamodule)
     else:
@@ -78,14 +80,36 @@ def test_signal_saves_at_a_step_boundary_and_resumes_exactly(undisturbed, stage,
             run.trainer.fit(run.model, run.datamodule)
         assert stop.value.code == 128 + number
         last = tmp_path / "checkpoints" / "last.ckpt"
-        assert STEP < load_checkpoint(last)["global_step"] <= 5
-        run = create_run(stage, tmp_path, cache, validate_at=4)
+        assert load_checkpoint(last)["global_step"] == validate_at
+        run = create_run(stage, tmp_path, cache, validate_at=validate_at)
         run.trainer.fit(run.model, run.datamodule, ckpt_path=str(last))
     assert signal.getsignal(number) == before
     assert run.trainer.global_step == MAX_STEPS
     result = load_checkpoint(tmp_path / "checkpoints" / "last.ckpt")
     for part in PARTS:
         assert same(undisturbed(stage)[part], result[part]), part
+
+
+class SlowValidation(Callback):
+    """Takes its time, and is told to end in its second batch."""
+
+    def __init__(self):
+        self.num_batches = 0
+
+    def on_validation_batch_start(self, trainer, *_):
+        self.num_batches += 1
+        if self.num_batches == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_signal_does_not_wait_for_the_end_of_a_validation(cache, tmp_path):
+    slow = SlowValidation()
+    run = create_run(2, tmp_path, cache, callbacks=[slow], validate_at=4)
+    run.trainer.limit_val_batches, run.datamodule.evaluation_batch_size = 1.0, 1
+    with pytest.raises(SystemExit) as stop:
+        run.trainer.fit(run.model, run.datamodule)
+    assert stop.value.code == 143
+    assert slow.num_batches == 2
 
 
 @pytest.mark.slow

@@ -161,8 +161,8 @@ def lines_with(change, text=None):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("title:", "tittle:"), "tittle"),
-        (("    label: Ordinary loss", "    labell: Ordinary loss"), "labell"),
+        (("title:", "tittle:"), "'tittle' not in 'Sweep'. Did you mean: 'title'?"),
+        (("    label: Ordinary loss", "    labell: Ordinary loss"), "'labell' not in 'Arm'. Did you mean: 'label'?"),
         (("control: control", "control: nobody"), "control: is none of autoencoders"),
         (("configs/dit/tiny-sit.yaml", "configs/dit/missing.yaml"), "no file at configs/dit/missing.yaml"),
         (("seeds: [0, 1]", "seeds: []"), "seeds: is empty"),

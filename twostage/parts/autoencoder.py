@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eqvae.training.checkpoints import load_checkpoint
 from twostage.configs import NODE, common_overrides, load_config
 from twostage.graph.node import Node, Progress
 from twostage.parts.command import fit, train_cli
 from twostage.parts.part import Estimate, Part
 from twostage.parts.sizes import autoencoder_bytes, batch_size
-from twostage.parts.training import Clock, ReportProgress, SaveAtSteps, newest_checkpoint
+from twostage.parts.training import Clock, ReportProgress, SaveAtSteps, resumable_checkpoint
 
 if TYPE_CHECKING:
     from twostage.schema import Start, Trained
@@ -36,14 +35,7 @@ def measuring_config(part: "Trained") -> dict[str, Any]:
 def run(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progress: Progress) -> None:
     callbacks = [ReportProgress(progress), Clock(folder), SaveAtSteps(folder, settings["at_steps"])]
     cli = train_cli(folder, settings["config"], callbacks)
-    if not (folder / "autoencoder").is_dir():
-        fit(cli, _unfinished_checkpoint(folder, cli.trainer.max_steps))
-
-
-def _unfinished_checkpoint(folder: Path, max_steps: int) -> str | None:
-    """The newest checkpoint, but none of a finished training: Lightning would skip it, and its export with it."""
-    last = newest_checkpoint(folder)
-    return last if last and load_checkpoint(last)["global_step"] < max_steps else None
+    fit(cli, resumable_checkpoint(folder, settings["at_steps"]))
 
 
 def estimate(node: Node, latents: tuple[int, ...] | None) -> Estimate:

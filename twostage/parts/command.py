@@ -11,6 +11,7 @@ from lightning import LightningDataModule
 from lightning.pytorch.callbacks import Callback
 
 from eqvae.files import write_atomically
+from eqvae.training.checkpoints import Newest
 from eqvae.training.cli import TrainCLI, allow_only_own_classes
 from twostage.configs import flatten
 from twostage.graph.node import Progress
@@ -35,14 +36,14 @@ def single_device_cli(folder: Path, config: dict[str, Any], callbacks: list[Call
     return train_cli(folder, config | {"trainer": config["trainer"] | SINGLE_DEVICE}, callbacks)
 
 
-def fit(cli: TrainCLI, checkpoint: str | None) -> None:
-    """Train to the end.
+def fit(cli: TrainCLI, newest: Newest) -> None:
+    """Train from a checkpoint to the end; of a finished training only what it exports is made.
 
     Raises:
         ValueError: if the training ended before.
     """
-    cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=checkpoint)
-    if cli.trainer.global_step < cli.trainer.max_steps:
+    cli.train(newest.path and str(newest.path))
+    if max(newest.step, cli.trainer.global_step) < cli.trainer.max_steps:
         raise ValueError(f"training was stopped at step {cli.trainer.global_step} of {cli.trainer.max_steps}")
 
 

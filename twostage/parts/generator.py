@@ -8,7 +8,7 @@ from twostage.graph.node import Node, Progress
 from twostage.parts.command import fit, train_cli
 from twostage.parts.part import Estimate, Part
 from twostage.parts.sizes import batch_size, count_weights
-from twostage.parts.training import Clock, ReportProgress, SaveAtSteps, newest_checkpoint
+from twostage.parts.training import Clock, ReportProgress, SaveAtSteps, resumable_checkpoint
 
 if TYPE_CHECKING:
     from twostage.schema import Trained
@@ -34,7 +34,7 @@ def config(part: "Trained", seed: int, max_steps: int) -> dict[str, Any]:
 def run(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progress: Progress) -> None:
     callbacks = [ReportProgress(progress), Clock(folder), SaveAtSteps(folder, settings["at_steps"])]
     cli = train_cli(folder, settings["config"], callbacks)
-    fit(cli, newest_checkpoint(folder))
+    fit(cli, resumable_checkpoint(folder, settings["at_steps"]))
 
 
 def estimate(node: Node, latents: tuple[int, ...] | None) -> Estimate:

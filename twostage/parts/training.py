@@ -6,7 +6,8 @@ from typing import Any
 
 from lightning.pytorch.callbacks import Callback
 
-from eqvae.hashes import read_json, write_json
+from eqvae.hashes import archive_is_sound, read_json, write_json
+from eqvae.training.checkpoints import Newest, newest_checkpoint
 from twostage.graph.node import Progress
 
 COST = "cost.json"
@@ -17,10 +18,21 @@ def checkpoint_at(folder: Path, step: int) -> Path:
     return folder / "checkpoints" / f"step={step:07d}.ckpt"
 
 
-def newest_checkpoint(folder: Path) -> str | None:
-    """The checkpoint that was written last, to resume a stopped run from."""
-    found = sorted((folder / "checkpoints").glob("*.ckpt"), key=lambda path: (path.stat().st_mtime_ns, path.name))
-    return str(found[-1]) if found else None
+def resumable_checkpoint(folder: Path, at_steps: list[int]) -> Newest:
+    """The newest intact checkpoint from which a stopped training makes all that it still lacks.
+
+    Where the checkpoint of an asked step is missing or damaged, it is one of before that step.
+    """
+    newest = newest_checkpoint(folder / "checkpoints")
+    lacking = [step for step in at_steps if not _is_intact(checkpoint_at(folder, step))]
+    if newest.path is None or not lacking or newest.step <= lacking[0]:
+        return newest
+    before = [step for step in at_steps if step < lacking[0]]
+    return Newest(checkpoint_at(folder, before[-1]), before[-1]) if before else Newest()
+
+
+def _is_intact(path: Path) -> bool:
+    return path.is_file() and archive_is_sound(path) is not False
 
 
 class SaveAtSteps(Callback):
@@ -30,7 +42,8 @@ class SaveAtSteps(Callback):
         self.folder, self.steps = folder, set(steps)
 
     def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
-        if trainer.global_step in self.steps and not checkpoint_at(self.folder, trainer.global_step).is_file():
+        if trainer.global_step in self.steps:
+            self.steps.remove(trainer.global_step)  # a step of several batches ends once
             trainer.save_checkpoint(checkpoint_at(self.folder, trainer.global_step))
 
 

@@ -1,0 +1,67 @@
+"""What image sources that draw their images have in common."""
+
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+DRAWN_AT_ONCE = 512
+
+
+class ProceduralSource:
+    """Images that are a function of (seed, index); drawn at first use and kept in memory.
+
+    A subclass sets `name`, `version` (raised when the same seed draws other images), `smallest_side`, `class_names`,
+    `num_classes`, and `draw(seed, indices, size)`, which gives uint8 [N, 3, size, size]; the class of an image is its
+    index modulo the number of classes.
+
+    Args:
+        num_images: how many.
+        image_size: side in pixels.
+        seed: of the images; another seed gives other images of the same classes.
+        num_threads: that draw side by side; the images do not depend on it.
+    """
+
+    name: str
+    version: int
+    smallest_side: int
+    class_names: list[str]
+    num_classes: int
+    draw: Callable[[int, Tensor, int], Tensor]
+
+    def __init__(self, num_images: int, image_size: int = 32, seed: int = 0, num_threads: int = 2):
+        if num_images < 1 or image_size < self.smallest_side:
+            raise ValueError(
+                f"{self.name} need num_images >= 1 and image_size >= {self.smallest_side}, "
+                f"got {num_images} and {image_size}"
+            )
+        self.num_images, self.image_size, self.seed, self.num_threads = num_images, image_size, seed, num_threads
+        self._pictures: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.num_images
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """uint8 [3, S, S] and the class of one image."""
+        if not 0 <= index < self.num_images:
+            raise IndexError(index)
+        return self.pictures[index], index % self.num_classes
+
+    @property
+    def pictures(self) -> Tensor:
+        """All images, uint8 [N, 3, S, S]."""
+        if self._pictures is None:
+            self._pictures = self._draw_all()
+        return self._pictures
+
+    def _draw_all(self) -> Tensor:
+        parts = torch.arange(self.num_images).split(DRAWN_AT_ONCE)
+        with ThreadPoolExecutor(self.num_threads) as pool:  # numpy releases the interpreter lock
+            return torch.cat(list(pool.map(lambda part: self.draw(self.seed, part, self.image_size), parts)))
+
+    def fingerprint(self) -> str:
+        """sha256 of what defines the images."""
+        about = f"{self.name}/{self.version}/{self.num_images}/{self.image_size}/{self.seed}"
+        return hashlib.sha256(about.encode()).hexdigest()

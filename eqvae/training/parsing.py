@@ -1,0 +1,150 @@
+"""What is wrong with a config of `train.py`, in one line, out of the parser's account of every type it has tried."""
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Iterable
+from importlib.util import find_spec
+from typing import Any
+
+from eqvae.commands import explain_arguments, nearest, not_among, one_line
+
+LEVEL = re.compile(r'Parser key "(.+?)":\s*')
+CLASS = re.compile(r"Problem with given class_path '(.+?)':\s*")
+UNKNOWN_OPTION = re.compile(r"(?:Group '(?P<group>.+?)' does not accept option|Option) '(?P<name>.+?)'")
+UNKNOWN_CLASS = re.compile(r"(module '.+?' has no attribute '|No module named|Import of module|does not correspond to)")
+WRONG_TYPE = re.compile(r"Expected an? (?P<type>.+?)\. Got value: (?P<value>.*)")
+ONE_OF = re.compile(r"Expected a typing\.Literal\[(.+)\]")
+CLASS_NAME = re.compile(r"<class '(.+?)'>")
+GIVEN = re.compile(r"Given value: (.*)")
+ACCOUNT = ("Does not validate", "Subtypes", "Subclass types", "Errors", "Expected", "Given value", "Not a valid")
+CLASS_ENTRIES = {"class_path", "init_args", "dict_kwargs"}
+PACKAGES = ("eqvae", "dit")
+RENAMED = {
+    "batch_size": "was per device and is gone: set data.init_args.global_batch_size, the number per optimizer step of "
+    "all devices and accumulated batches together"
+}
+
+
+def explain(message: str, options: Iterable[str]) -> str:
+    """One line: the full key, what is wrong with it, and what is most like it.
+
+    Args:
+        message: of jsonargparse, whose indented levels are keys, classes and the types tried for each.
+        options: of the parser, `--trainer.max_steps` and the like.
+    """
+    lines = [line.strip(" -") for line in message.splitlines()]
+    values = [given[1] for line in lines if (given := GIVEN.match(line))]
+    first = LEVEL.match(message)
+    if first and values and (entry := _unknown_entry(first[1], _literal(values[-1]))):
+        return entry
+    keys, class_path, choices = [], None, []
+    for line in lines:
+        if level := LEVEL.match(line):
+            keys.append(level[1])
+            line = line[level.end() :]
+        if found := CLASS.match(line):
+            class_path, line = found[1], line[found.end() :]
+        key, arguments = _places(keys, values[-1] if values else "")
+        if unknown := UNKNOWN_OPTION.match(line):
+            return _unknown_option(arguments, unknown["group"], unknown["name"], class_path, options)
+        if class_path and UNKNOWN_CLASS.match(line):
+            return f"{key}: there is no class {class_path}: {_nearest_class(class_path)}"
+        if wrong := WRONG_TYPE.match(line):
+            return _wrong_value(key, wrong["value"], _literals(line), wrong["type"])
+        choices += _literals(line)
+        if choices and (given := GIVEN.match(line)):
+            return _wrong_value(key, given[1], choices, "")
+        if class_path and line and not line.startswith(ACCOUNT):
+            return f"{key}: {_reworded(line)}"
+    return explain_arguments(message if keys else lines[0], options)
+
+
+def _places(keys: list[str], value: str) -> tuple[str, str]:
+    """Where a class within classes stands, `model.init_args.backbone`, and where its arguments do.
+
+    Args:
+        value: of the first key, as text; where it tells, `init_args` is left out of classes that are given without.
+    """
+    place, node = "", _literal(value)
+    arguments = place
+    for key in keys:
+        place = f"{arguments}.{key}" if arguments else key
+        if arguments and isinstance(node, dict):
+            node = (node.get("init_args") or node).get(key)
+        with_arguments = not isinstance(node, dict) or not CLASS_ENTRIES.isdisjoint(node)
+        arguments = f"{place}.init_args" if with_arguments else place
+    return place, arguments
+
+
+def _literal(value: str) -> Any:
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return None
+
+
+def _unknown_entry(key: str, node: Any) -> str | None:
+    """What stands beside `class_path` and `init_args` of a class, or of one within it, and does not belong there."""
+    if not isinstance(node, dict):
+        return None
+    for name in node if "class_path" in node else ():
+        if name not in CLASS_ENTRIES:
+            return f"{key}.{name} is unknown: {nearest(name, sorted(CLASS_ENTRIES))}"
+    return next(filter(None, (_unknown_entry(f"{key}.{name}", inner) for name, inner in node.items())), None)
+
+
+def _literals(line: str) -> list[str]:
+    found = ONE_OF.match(line)
+    return [choice.strip(" '\"") for choice in found[1].split(",")] if found else []
+
+
+def _unknown_option(key: str, group: str | None, name: str, class_path: str | None, options: Iterable[str]) -> str:
+    if class_path is not None and name in RENAMED:
+        return f"{key}.{name} {RENAMED[name]}"
+    if class_path is not None:
+        return f"{key}.{name} is unknown: {nearest(name, _parameters(class_path))}"
+    name, known = f"{group}.{name}" if group else name, [option.lstrip("-") for option in options]
+    groups = {option.split(".")[0] for option in known}
+    if name.split(".")[0] not in groups:
+        name, known = name.split(".")[0], sorted(groups)
+    return f"{name} is unknown: {nearest(name, known)}"
+
+
+def _wrong_value(key: str, value: str, choices: list[str], kind: str) -> str:
+    if choices:
+        return f"{key}: {not_among(value, choices)}"
+    return f"{key}: {value} is no {CLASS_NAME.sub(lambda found: found[1], kind)}"
+
+
+def _reworded(line: str) -> str:
+    denied = re.match(r"Importing '(.+?)' is not allowed", line)
+    return f"class {denied[1]} is not allowed: use one of eqvae, dit or lightning.pytorch" if denied else one_line(line)
+
+
+def _parameters(class_path: str) -> list[str]:
+    """Names of a class's arguments, those it hands on to its parents included."""
+    module, _, name = class_path.rpartition(".")
+    found = getattr(importlib.import_module(module), name)
+    signatures = [inspect.signature(kind.__init__) for kind in inspect.getmro(found) if "__init__" in vars(kind)]
+    named = {name for signature in signatures for name in signature.parameters}
+    return sorted(named - {"self", "args", "kwargs"})
+
+
+def _nearest_class(class_path: str) -> str:
+    """The class of these packages whose path is most like a mistyped one."""
+    module, _, name = class_path.rpartition(".")
+    if not module or module.split(".")[0] not in PACKAGES:
+        return f"give the full path of one of {', '.join(PACKAGES)}"
+    modules = [each for package in PACKAGES for each in _modules(package)]
+    if module in modules:
+        known = vars(importlib.import_module(module)).values()
+        return nearest(class_path, [f"{module}.{each.__name__}" for each in known if inspect.isclass(each)])
+    return nearest(class_path, [f"{each}.{name}" for each in modules])
+
+
+def _modules(package: str) -> list[str]:
+    locations = find_spec(package).submodule_search_locations
+    return [package, *(each.name for each in pkgutil.walk_packages(locations, f"{package}."))]
