@@ -132,8 +132,8 @@ class AutoencoderModule(ExportingModule):
             self.critic = adversarial.create_critic() if adversarial else None
         critic_weights = adversarial.critic_weights if adversarial else None
         origin = (source_file(autoencoder), critic_weights, optimizer_state)
-        self.start = TrainingStart(*origin, learning_rate, scale_learning_rate)
-        self.start.load_critic(self.critic)
+        self.training_start = TrainingStart(*origin, learning_rate, scale_learning_rate)
+        self.training_start.load_critic(self.critic)
         self._smallest_sides = {"reconstruction.perceptual": self.reconstruction.smallest_side}
         if self.critic is not None:
             self._smallest_sides["the critic of adversarial"] = self.critic.smallest_side
@@ -161,9 +161,9 @@ class AutoencoderModule(ExportingModule):
         networks = [self.autoencoder] if self.critic is None else [self.autoencoder, self.critic]
         parameters = [[value for value in net.parameters() if value.requires_grad] for net in networks]
         optimizers = [torch.optim.Adam(values, betas=self.betas, foreach=True) for values in parameters]
-        self.start.restore_optimizers(optimizers, self.autoencoder, self.critic)
+        self.training_start.restore_optimizers(optimizers, self.autoencoder, self.critic)
         for optimizer in optimizers:
-            set_learning_rate(optimizer, self.start.learning_rate)  # the base, `_step` sets it for each
+            set_learning_rate(optimizer, self.training_start.learning_rate, step=0)  # `_step` sets it for each
         return optimizers
 
     def on_fit_start(self) -> None:
@@ -183,7 +183,7 @@ class AutoencoderModule(ExportingModule):
     def _begin(self, images: Tensor) -> None:
         """What the first images settle, before they are used."""
         amounts = (self.trainer.world_size, len(images), self.accumulate_batches)
-        self.learning_rate = self.start.settle_learning_rate(*amounts)
+        self.learning_rate = self.training_start.settle_learning_rate(*amounts)
         size, factor = tuple(images.shape[-2:]), self.autoencoder.downsampling_factor
         padding = factor * self.autoencoder.smallest_latent_side
         require_large_images(size, factor, self.transforms, self._smallest_sides | {"its padding_mode": padding})
