@@ -17,11 +17,14 @@ from dit.checkpoints import describe_generator
 from dit.decoder import choose_autoencoder
 from dit.objectives import Objective
 from dit.validation import VALIDATION_SEED, ValidationLoss
+from eqvae.devices import seed_default_generator
 from eqvae.latents import LatentSpec
 from eqvae.randomness import fold_keys, keyed_normal, keyed_uniform
+from eqvae.training.gradients import Gradients
 from eqvae.training.nonfinite import FiniteGuard, OnNonFinite, loss_scaler
 from eqvae.training.schedules import Decay, learning_rate_factor, set_learning_rate
 from eqvae.training.sharding import is_sharded, plain_class, shard
+from eqvae.training.step_logging import log_terms
 
 
 class GeneratorModule(lightning.LightningModule):
@@ -105,6 +108,9 @@ class GeneratorModule(lightning.LightningModule):
             self.parameters(), self.learning_rate, self.betas, weight_decay=self.weight_decay, fused=True
         )
 
+    def on_train_start(self) -> None:
+        self.gradients = Gradients(self.parameters())
+
     def on_fit_start(self) -> None:
         if self.compiled:
             self.backbone.compile()
@@ -124,7 +130,7 @@ class GeneratorModule(lightning.LightningModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         if (scaler := loss_scaler(self.trainer)) is not None:
             scaler.unscale_(optimizer)  # Lightning leaves this to fused optimizers, which would do it after clipping
-        if not self.guard.accepts(self, self.parameters()):
+        if not self.guard.accepts(self, self.gradients.measure()):
             optimizer.zero_grad()  # without gradients the step changes nothing but is counted
         factor = learning_rate_factor(self.global_step, self.trainer.max_steps, self.warmup_steps, self.decay)
         set_learning_rate(optimizer, self.learning_rate * factor, self.global_step)
@@ -136,7 +142,7 @@ class GeneratorModule(lightning.LightningModule):
         if gradient_clip_algorithm not in (None, "norm"):
             raise ValueError(f"trainer.gradient_clip_algorithm {gradient_clip_algorithm!r}: only norm is supported")
         if gradient_clip_val is not None:
-            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+            self.gradients.clip(gradient_clip_val)
 
     def loss_terms(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Terms of the objective per sample, [B] each, for keyed time, noise and dropped labels."""
@@ -158,11 +164,10 @@ class GeneratorModule(lightning.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         # Dropout draws from torch's own generator: seeded anew, it does not depend on how often a run was resumed.
-        torch.manual_seed(int(fold_keys(self.seed, batch["key"][0])))
+        seed_default_generator(self.device, int(fold_keys(self.seed, batch["first_key"])))
         terms = self.loss_terms(batch)
         self.guard.watch(batch, {"loss": terms["loss"]})
-        for name, value in terms.items():
-            self.log(f"train/{name}", value.detach().mean(), prog_bar=name == "loss", sync_dist=True)
+        log_terms(self, terms, shown="loss")
         return terms["loss"].mean()
 
     def on_validation_epoch_start(self) -> None:

@@ -27,8 +27,10 @@ from eqvae.precision import at_least_float32, require_float32_weights
 from eqvae.randomness import keyed_normal
 from eqvae.starting import TrainingStart, require_large_images, require_large_validation_images
 from eqvae.stream import SequentialBatches
+from eqvae.training.gradients import Gradients
 from eqvae.training.nonfinite import FiniteGuard, OnNonFinite
 from eqvae.training.schedules import Decay, learning_rate_factor, set_learning_rate
+from eqvae.training.step_logging import log_terms
 
 PLAIN = Draw("plain", SpatialTransform())
 
@@ -130,8 +132,8 @@ class AutoencoderModule(ExportingModule):
             self.critic = adversarial.create_critic() if adversarial else None
         critic_weights = adversarial.critic_weights if adversarial else None
         origin = (source_file(autoencoder), critic_weights, optimizer_state)
-        self.warm_start = TrainingStart(*origin, learning_rate, scale_learning_rate)
-        self.warm_start.load_critic(self.critic)
+        self.training_start = TrainingStart(*origin, learning_rate, scale_learning_rate)
+        self.training_start.load_critic(self.critic)
         self._smallest_sides = {"reconstruction.perceptual": self.reconstruction.smallest_side}
         if self.critic is not None:
             self._smallest_sides["the critic of adversarial"] = self.critic.smallest_side
@@ -159,9 +161,9 @@ class AutoencoderModule(ExportingModule):
         networks = [self.autoencoder] if self.critic is None else [self.autoencoder, self.critic]
         parameters = [[value for value in net.parameters() if value.requires_grad] for net in networks]
         optimizers = [torch.optim.Adam(values, betas=self.betas, foreach=True) for values in parameters]
-        self.warm_start.restore_optimizers(optimizers, self.autoencoder, self.critic)
+        self.training_start.restore_optimizers(optimizers, self.autoencoder, self.critic)
         for optimizer in optimizers:
-            set_learning_rate(optimizer, self.warm_start.learning_rate, 0)  # the base, `_step` sets it for each
+            set_learning_rate(optimizer, self.training_start.learning_rate, step=0)  # `_step` sets it for each
         return optimizers
 
     def on_fit_start(self) -> None:
@@ -169,6 +171,9 @@ class AutoencoderModule(ExportingModule):
         if self.compiled:
             for network in filter(None, (self.autoencoder.model.encoder, self.autoencoder.model.decoder, self.critic)):
                 network.compile()
+
+    def on_train_start(self) -> None:
+        self._gradients = [Gradients(network.parameters()) for network in (self.autoencoder, self.critic) if network]
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         if not self._begun:
@@ -178,7 +183,7 @@ class AutoencoderModule(ExportingModule):
     def _begin(self, images: Tensor) -> None:
         """What the first images settle, before they are used."""
         amounts = (self.trainer.world_size, len(images), self.accumulate_batches)
-        self.learning_rate = self.warm_start.settle_learning_rate(*amounts)
+        self.learning_rate = self.training_start.settle_learning_rate(*amounts)
         size, factor = tuple(images.shape[-2:]), self.autoencoder.downsampling_factor
         padding = factor * self.autoencoder.smallest_latent_side
         require_large_images(size, factor, self.transforms, self._smallest_sides | {"its padding_mode": padding})
@@ -200,13 +205,16 @@ class AutoencoderModule(ExportingModule):
                 terms["critic_loss"] = self._critic_loss(shown)
                 surrogate = surrogate + terms["critic_loss"]
         # One backward pass: the two losses share no parameter, and DDP waits for all parameters in each pass.
-        self.manual_backward(surrogate / self.accumulate_batches)
+        loss, steps = surrogate / self.accumulate_batches, (batch_idx + 1) % self.accumulate_batches == 0
+        if steps:
+            self.manual_backward(loss)
+        else:
+            loss.backward()  # without telling DDP, which would average gradients that are not complete
         terms = {name: value.detach() for name, value in terms.items()}
         self.guard.watch(batch, terms)
-        if (batch_idx + 1) % self.accumulate_batches == 0:
+        if steps:
             self._step()
-        self.log_dict({f"train/{name}": value for name, value in terms.items()}, sync_dist=True)
-        self.log("train/loss", terms["nll"], prog_bar=True, sync_dist=True)
+        log_terms(self, terms | {"loss": terms["nll"]}, shown="loss")
 
     def _latent_size(self, images: Tensor) -> tuple[int, int]:
         factor = self.autoencoder.downsampling_factor
@@ -289,7 +297,7 @@ class AutoencoderModule(ExportingModule):
         optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
         for optimizer in optimizers:
             set_learning_rate(optimizer, self.learning_rate * factor, step)
-        if not self.guard.accepts(self, self.parameters()):
+        if not self.guard.accepts(self, [norm for gradients in self._gradients for norm in gradients.measure()]):
             for optimizer in optimizers:
                 optimizer.zero_grad()  # without gradients a step changes nothing but is counted
         # The critic's raw optimizer: through Lightning's wrapper its steps would count as global steps, too.
@@ -297,7 +305,7 @@ class AutoencoderModule(ExportingModule):
             optimizers[1].optimizer.step()
             optimizers[1].optimizer.zero_grad()
         if self.gradient_clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.autoencoder.parameters(), self.gradient_clip_norm)
+            self._gradients[0].clip(self.gradient_clip_norm)
         optimizers[0].step()
         optimizers[0].zero_grad()
 

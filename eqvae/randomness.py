@@ -37,9 +37,8 @@ def _stream_origin(seed: int, stream: str) -> int:
 def fold_keys(*keys: int | torch.Tensor) -> torch.Tensor:
     """One int64 key of several, e.g. `fold_keys(step, sample_ids)`; scalars broadcast, order matters."""
     folded = torch.zeros((), dtype=torch.int64)
-    for key in keys:
-        key = torch.as_tensor(key, dtype=torch.int64)
-        folded = _mix(folded.to(key.device) * 3 + key + GOLDEN_GAMMA)
+    for key in keys:  # a scalar on the processor joins keys on a device without a copy
+        folded = _mix(folded * 3 + torch.as_tensor(key, dtype=torch.int64) + GOLDEN_GAMMA)
     return folded
 
 

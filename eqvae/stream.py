@@ -85,8 +85,9 @@ class StreamDataset(torch.utils.data.Dataset):
         self.dataset, self.order = dataset, SampleOrder(len(dataset), seed)
 
     def __getitems__(self, positions: range) -> dict[str, torch.Tensor]:
+        """A batch with its positions `key` [B], and `first_key`, the first of them as a number."""
         keys = torch.arange(positions.start, positions.stop)
-        return self.dataset.get_batch(self.order(keys), keys) | {"key": keys}
+        return self.dataset.get_batch(self.order(keys), keys) | {"key": keys, "first_key": positions.start}
 
 
 def whole_batch(batch: dict) -> dict:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
 
+from eqvae.devices import column
 from eqvae.efficientnet import FrozenNetwork, efficientnet_lite0
 from eqvae.network import quick_hub
 
@@ -87,7 +88,7 @@ class Encoder:
     def preprocess(self, images: Tensor, grid: int) -> Tensor:
         """Images [B, 3, H, W] in [-1, 1] as the network of a grid takes them, [B, 3, p * grid, p * grid] float32."""
         side = self.preset.patch_size * grid
-        mean, std = (images.new_tensor(values, dtype=torch.float32)[:, None, None] for values in self.preset.statistics)
+        mean, std = (column(values, images.device) for values in self.preset.statistics)
         images = (images.float() + 1) / 2
         if self.preset.resize == "before":
             return (_resized(images, side) - mean) / std

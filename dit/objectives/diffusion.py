@@ -113,11 +113,16 @@ class Diffusion:
         spaced._set_betas(1 - kept / before)
         return spaced
 
+    def tables_on(self, device: torch.device) -> dict[str, Tensor]:
+        """All tables [T] float32 on a device, copied there once and together."""
+        if device not in self._device_tables:
+            copied = torch.stack(list(self._tables.values())).float().to(device)
+            self._device_tables[device] = dict(zip(self._tables, copied, strict=True))
+        return self._device_tables[device]
+
     def _at(self, name: str, t: Tensor, like: Tensor) -> Tensor:
         """Entries of a table at timesteps [B], float32, shaped to multiply `like`."""
-        if t.device not in self._device_tables:
-            self._device_tables[t.device] = {key: table.float().to(t.device) for key, table in self._tables.items()}
-        return self._device_tables[t.device][name][t].view(-1, *[1] * (like.ndim - 1))
+        return self.tables_on(t.device)[name][t].view(-1, *[1] * (like.ndim - 1))
 
     def sample_times(self, uniform: Tensor) -> Tensor:
         """Uniform numbers in (0, 1) [B] to integer timesteps [B]."""

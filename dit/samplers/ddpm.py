@@ -6,10 +6,10 @@ it is keyed by image, so that no batch size changes a picture. A test holds the 
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from dit.objectives.diffusion import Diffusion
+from dit.samplers.times import filled
 
 Model = Callable[[Tensor, Tensor], Tensor]
 Callback = Callable[[int, Tensor, float], None]
@@ -36,7 +36,7 @@ def ddpm(
     """
 
     def advance(spaced: Diffusion, output: Tensor, x: Tensor, index: int, step: int) -> Tensor:
-        reverse = spaced.p_posterior(output, x, _filled(index, x))
+        reverse = spaced.p_posterior(output, x, filled(index, x))
         if index == 0:
             return reverse.mean
         return reverse.mean + (0.5 * reverse.log_variance).exp() * step_noise(step)
@@ -53,10 +53,10 @@ def ddim(
     """
 
     def advance(spaced: Diffusion, output: Tensor, x: Tensor, index: int, step: int) -> Tensor:
-        x_0 = spaced.p_posterior(output, x, _filled(index, x)).predicted_x_0
+        x_0 = spaced.p_posterior(output, x, filled(index, x)).predicted_x_0
         if index == 0:
             return x_0
-        return spaced.q_sample(x_0, _filled(index - 1, x), output[:, : x.shape[1]])
+        return spaced.q_sample(x_0, filled(index - 1, x), output[:, : x.shape[1]])
 
     return _descend(model, x, objective, timesteps, advance, callback)
 
@@ -66,13 +66,10 @@ def _descend(
 ) -> Tensor:
     """Down the timesteps, one evaluation each: the model sees the full diffusion's, `advance` the spaced one's."""
     spaced = objective.respaced(timesteps)
+    spaced.tables_on(x.device)  # now, so that no evaluation waits for the copy
     for step, index in enumerate(reversed(range(len(timesteps)))):
-        output = model(x, _filled(timesteps[index], x))
+        output = model(x, filled(timesteps[index], x))
         x = advance(spaced, output, x, index, step)
         if callback is not None:
             callback(step, x, timesteps[index])
     return x
-
-
-def _filled(timestep: int, x: Tensor) -> Tensor:
-    return torch.full((len(x),), timestep, device=x.device)

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-import torch
 from diffusers import DPMSolverMultistepScheduler
 from torch import Tensor
 
 from dit.objectives.diffusion import Diffusion
+from dit.samplers.times import filled
 
 Model = Callable[[Tensor, Tensor], Tensor]
 Callback = Callable[[int, Tensor, float], None]
@@ -41,9 +41,9 @@ def dpm_solver(
         trained_betas=objective.betas.tolist(),
         timestep_spacing=timestep_spacing,
     )
-    scheduler.set_timesteps(num_inference_steps, device=x.device)
+    scheduler.set_timesteps(num_inference_steps)  # on the processor, where the scheduler looks steps up
     for step, timestep in enumerate(scheduler.timesteps.tolist()):
-        output = model(x, torch.full((len(x),), timestep, device=x.device)).float()
+        output = model(x, filled(timestep, x)).float()
         x = scheduler.step(output[:, : x.shape[1]], timestep, x).prev_sample
         if callback is not None:
             callback(step, x, timestep)

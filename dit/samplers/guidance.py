@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from dit.samplers.times import number_of
+
 Model = Callable[[Tensor, Tensor], Tensor]
 EDGE = 1e-6  # times at the ends of an interval belong to it, float32 or not
 GUIDED_CHANNELS = 3  # of the public DiT and SiT samplers, which guide three of four latent channels
@@ -51,7 +53,7 @@ def guide(
         """`guided_at`, by default t, is the time that decides on guidance."""
         decisive = t if guided_at is None else guided_at
         scale = guidance_scale if schedule == "constant" else 1 + (guidance_scale - 1) * _unit_time(decisive)
-        if scale == 1.0 or not low - EDGE <= float(decisive[0]) <= high + EDGE:
+        if scale == 1.0 or not low - EDGE <= number_of(decisive) <= high + EDGE:
             return backbone(x, t, labels)
         both = torch.cat((labels, torch.full_like(labels, null_label)))
         conditional, unconditional = backbone(torch.cat((x, x)), torch.cat((t, t)), both).chunk(2)
@@ -76,4 +78,4 @@ def _guided_channels(x: Tensor, prediction: Tensor, channels: str) -> slice:
 def _unit_time(t: Tensor) -> float:
     if not t.is_floating_point():
         raise ValueError("guidance schedule linear needs times in [0, 1], diffusion timesteps are none: use constant")
-    return float(t[0])
+    return number_of(t)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dit.backbones.maskgit import MASKED
+from dit.samplers.times import filled
 from eqvae.ranges import require_number
 
 Model = Callable[[Tensor, Tensor], Tensor]
@@ -191,7 +192,7 @@ def _commit(
     for step, total in enumerate(totals):
         time = _time(step, num_steps)
         if total > (totals[step - 1] if step else 0):  # a step that commits nothing needs no model
-            logits = model(tokens.view(noise.shape), torch.full((len(noise),), time, device=noise.device))
+            logits = model(tokens.view(noise.shape), filled(time, noise))
             codes, log_probability = draw_codes(logits, step_noise(2 * step), settings, step)
             places = choose(step, tokens, log_probability)
             tokens = tokens.scatter(1, places, codes.gather(1, places))

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torchdiffeq import odeint
 
+from dit.samplers.times import filled
+
 Velocity = Callable[..., Tensor]  # of x and t
 Callback = Callable[[int, Tensor, float], None]
 
@@ -31,7 +33,7 @@ def time_grid(first: float, last: float, num_steps: int, shift: float = 1.0) -> 
 def euler(velocity: Velocity, x: Tensor, times: Tensor, callback: Callback | None = None) -> Tensor:
     """First order: one evaluation per step; N + 1 times make N steps."""
     for step, (now, after) in enumerate(pairwise(times.tolist())):
-        x = x + (after - now) * velocity(x, _filled(now, x))
+        x = x + (after - now) * velocity(x, filled(now, x))
         if callback is not None:
             callback(step, x, after)
     return x
@@ -40,9 +42,9 @@ def euler(velocity: Velocity, x: Tensor, times: Tensor, callback: Callback | Non
 def heun(velocity: Velocity, x: Tensor, times: Tensor, callback: Callback | None = None) -> Tensor:
     """Second order: two evaluations per step, the slope averaged over both ends."""
     for step, (now, after) in enumerate(pairwise(times.tolist())):
-        slope = velocity(x, _filled(now, x))
+        slope = velocity(x, filled(now, x))
         guess = x + (after - now) * slope
-        x = x + (after - now) / 2 * (slope + velocity(guess, _filled(after, x)))
+        x = x + (after - now) / 2 * (slope + velocity(guess, filled(after, x)))
         if callback is not None:
             callback(step, x, after)
     return x
@@ -54,10 +56,10 @@ def repa_heun(velocity: Velocity, x: Tensor, times: Tensor, callback: Callback |
     The velocity takes a third argument, the time that decides on guidance.
     """
     for step, (now, after) in enumerate(pairwise(times.tolist())):
-        slope = velocity(x, _filled(now, x))
+        slope = velocity(x, filled(now, x))
         if step < len(times) - 2:
             guess = x + (after - now) * slope
-            slope = (slope + velocity(guess, _filled(after, x), _filled(now, x))) / 2
+            slope = (slope + velocity(guess, filled(after, x), filled(now, x))) / 2
         x = x + (after - now) * slope
         if callback is not None:
             callback(step, x, after)
@@ -67,8 +69,8 @@ def repa_heun(velocity: Velocity, x: Tensor, times: Tensor, callback: Callback |
 def midpoint(velocity: Velocity, x: Tensor, times: Tensor, callback: Callback | None = None) -> Tensor:
     """Second order: two evaluations per step, the slope taken in the middle."""
     for step, (now, after) in enumerate(pairwise(times.tolist())):
-        middle = x + (after - now) / 2 * velocity(x, _filled(now, x))
-        x = x + (after - now) * velocity(middle, _filled((now + after) / 2, x))
+        middle = x + (after - now) / 2 * velocity(x, filled(now, x))
+        x = x + (after - now) * velocity(middle, filled((now + after) / 2, x))
         if callback is not None:
             callback(step, x, after)
     return x
@@ -90,14 +92,10 @@ def adaptive(
     """
 
     def slope(time: Tensor, state: Tensor) -> Tensor:
-        return velocity(state, _filled(float(time), state))
+        return velocity(state, time.to(state.dtype).expand(len(state)))
 
     if callback is not None:
         steps = count()
         slope.callback_accept_step = lambda time, state, size: callback(next(steps), state, float(time))
     ends = times[[0, -1]].to(x.device)
     return odeint(slope, x, ends, rtol=relative_tolerance, atol=absolute_tolerance, method="dopri5")[-1]
-
-
-def _filled(time: float, x: Tensor) -> Tensor:
-    return torch.full((len(x),), time, dtype=x.dtype, device=x.device)

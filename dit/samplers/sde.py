@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dit.objectives.flow import SINGULAR_MARGIN, Flow
+from dit.samplers.times import filled
 from eqvae.ranges import require_number
 
 Model = Callable[[Tensor, Tensor], Tensor]
@@ -124,7 +125,7 @@ def stochastic_heun(
     settings = settings or StochasticSettings()
 
     def advance(x: Tensor, now: float, after: float, noise: Tensor) -> Tensor:
-        w = settings.coefficient(flow, x, _filled(now, x))
+        w = settings.coefficient(flow, x, filled(now, x))
         x = x + (2 * w * (after - now)).sqrt() * noise
         slope, _ = _drift(flow, model, settings, x, now)
         end_slope, _ = _drift(flow, model, settings, x + (after - now) * slope, after)
@@ -160,7 +161,7 @@ def _integrate(
 def _last_step(flow: Flow, model: Model, settings: StochasticSettings, x: Tensor, now: float) -> Tensor:
     if settings.last_step == "mean":
         return x + settings.last_step_size * _drift(flow, model, settings, x, now)[0]
-    t = _filled(now, x)
+    t = filled(now, x)
     prediction = model(x, t)
     if settings.last_step == "euler":
         return x + settings.last_step_size * flow.velocity(prediction, x, t)
@@ -170,10 +171,6 @@ def _last_step(flow: Flow, model: Model, settings: StochasticSettings, x: Tensor
 
 def _drift(flow: Flow, model: Model, settings: StochasticSettings, x: Tensor, time: float) -> tuple[Tensor, Tensor]:
     """velocity + w score, and w."""
-    t = _filled(time, x)
+    t = filled(time, x)
     prediction, w = model(x, t), settings.coefficient(flow, x, t)
     return flow.velocity(prediction, x, t) + w * flow.score(prediction, x, t), w
-
-
-def _filled(time: float, x: Tensor) -> Tensor:
-    return torch.full((len(x),), time, dtype=x.dtype, device=x.device)

@@ -5,10 +5,10 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, Self
 
-import torch
 from torch import Tensor
 
 from eqvae.autoencoders.exporting import RECORD, read_record
+from eqvae.devices import column
 
 MAX_CHANNELS = 2048  # the widest published latents have 1536
 LARGEST = 1e30  # of a shift, a scale and its inverse: beyond it float32 overflows in what is computed with them
@@ -53,15 +53,11 @@ class Normalization:
 
     def normalize(self, raw: Tensor) -> Tensor:
         """Raw [..., C, h, w] to normalized, std near 1."""
-        return (raw - self._column(self.shift, raw)) * self._column(self.scale, raw)
+        return (raw - column(self.shift, raw.device)) * column(self.scale, raw.device)
 
     def denormalize(self, normalized: Tensor) -> Tensor:
         """Normalized [..., C, h, w] to raw, which the decoder takes."""
-        return normalized / self._column(self.scale, normalized) + self._column(self.shift, normalized)
-
-    @staticmethod
-    def _column(values: tuple[float, ...], like: Tensor) -> Tensor:
-        return torch.tensor(values, dtype=torch.float32, device=like.device)[:, None, None]
+        return normalized / column(self.scale, normalized.device) + column(self.shift, normalized.device)
 
     def to_dict(self) -> dict:
         return asdict(self)

@@ -31,5 +31,9 @@ class CodebookLoss:
 
 def codebook_usage(indices: Tensor, num_codes: int) -> dict[str, Tensor]:
     """How a batch of indices [B, h, w] uses the codebook: `perplexity` in [1, num_codes], `used_codes` in [0, 1]."""
-    share = torch.bincount(indices.flatten(), minlength=num_codes).float() / indices.numel()
+    # Not torch.bincount, which waits for a CUDA device to tell it the largest index.
+    counts = torch.zeros(num_codes, device=indices.device).index_add_(
+        0, indices.flatten(), torch.ones(1, device=indices.device).expand(indices.numel())
+    )
+    share = counts / indices.numel()
     return {"perplexity": torch.special.entr(share).sum().exp(), "used_codes": (share > 0).float().mean()}

@@ -1,8 +1,8 @@
 """Pixels plus perception as a Laplace or Gaussian likelihood (latent-diffusion's autoencoder loss)."""
 
+import math
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from eqvae.losses.perceptual import SMALLEST_SIDES, create_perceptual
@@ -51,7 +51,6 @@ class ReconstructionLoss:
             distance = self.distance(images, target)
             total = pixels + self.perceptual_weight * distance[:, None, None, None]
             terms["perceptual"] = distance.detach().mean()
-        scale = torch.tensor(-self.log_variance, device=images.device).exp()
-        nll = total * scale + self.log_variance
+        nll = total * math.exp(-self.log_variance) + self.log_variance
         terms["nll"] = nll.mean() if self.reduction == "mean" else nll.sum() / len(images)
         return terms

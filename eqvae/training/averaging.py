@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from eqvae.training.sharding import copy_full_tensor, full_state, full_tensor, load_full_state
 
@@ -37,7 +37,7 @@ class ExponentialMovingAverage(WeightAveraging):
         for value in decays:
             if not 0 <= value < 1:
                 raise ValueError(f"decay of the moving average must lie in [0, 1), got {value}")
-        super().__init__(use_buffers=False, multi_avg_fn=get_ema_multi_avg_fn(decays[0]))
+        super().__init__(use_buffers=False)
         self.decay, self.further_decays = decays[0], decays[1:]
         self.further_averages: dict[str, dict[str, Tensor]] = {}
         self._swapped = False
@@ -53,7 +53,7 @@ class ExponentialMovingAverage(WeightAveraging):
         # The module reaches its device only later; an average left behind would cost a copy of all weights a step.
         device = trainer.strategy.root_device
         self._average_model = AveragedModel(pl_module, device, use_buffers=self._use_buffers, **self._kwargs)
-        self._average_model.n_averaged.fill_(1)  # the copy counts: the first update blends instead of replacing
+        self._num_averaged = 1  # the copy counts: the first update blends instead of replacing
         self.averaged_module.configure_model()  # sharded like the module itself, where a strategy shards
         self.further_averages = {
             str(decay): {
@@ -62,15 +62,26 @@ class ExponentialMovingAverage(WeightAveraging):
             for decay in self.further_decays
         }
 
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Find the parameters and their averages, once: walking the modules takes longer than a small update."""
+        trained = {name: value.detach() for name, value in pl_module.named_parameters() if value.requires_grad}
+        averages = dict(self.averaged_module.named_parameters())
+        pairs = [(self.decay, averages), *((float(key), average) for key, average in self.further_averages.items())]
+        self._current = list(trained.values())
+        self._averages = [(decay, [average[name].detach() for name in trained]) for decay, average in pairs]
+        self._buffers = [list(module.buffers()) for module in (self.averaged_module, pl_module)]  # not averaged
+
     @torch.no_grad()
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        stepped = trainer.global_step > self._latest_update_step
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        if not stepped:
+        """Update after each optimizer step; nothing is read from the device."""
+        if trainer.global_step <= self._latest_update_step:
             return
-        current = dict(pl_module.named_parameters())
-        for decay, average in self.further_averages.items():
-            torch._foreach_lerp_(list(average.values()), [current[name] for name in average], 1 - float(decay))
+        self._latest_update_step = trainer.global_step
+        self._num_averaged += 1
+        for decay, average in self._averages:
+            torch._foreach_lerp_(average, self._current, 1 - decay)
+        if self._buffers[0]:
+            torch._foreach_copy_(*self._buffers)
 
     def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         if self._average_model is not None:
@@ -96,7 +107,7 @@ class ExponentialMovingAverage(WeightAveraging):
         states = [full_state(self.averaged_module), checkpoint["state_dict"]]
         # In a validation the module has the averaged weights, and the copy the raw ones.
         checkpoint["state_dict"], checkpoint["current_model_state"] = reversed(states) if self._swapped else states
-        checkpoint["averaging_state"] = {"n_averaged": self._average_model.n_averaged}
+        checkpoint["averaging_state"] = {"n_averaged": torch.tensor(self._num_averaged)}
         checkpoint["averaging_decays"] = [self.decay, *self.further_decays]
         checkpoint[FURTHER_AVERAGES] = {
             decay: {name: full_tensor(value) for name, value in average.items()}
@@ -109,7 +120,7 @@ class ExponentialMovingAverage(WeightAveraging):
             return
         load_full_state(self.averaged_module, checkpoint["state_dict"])
         if "current_model_state" in checkpoint:
-            self._average_model.n_averaged.copy_(checkpoint["averaging_state"]["n_averaged"])
+            self._num_averaged = int(checkpoint["averaging_state"]["n_averaged"])
             load_full_state(pl_module, checkpoint["current_model_state"])
         else:
             rank_zero_warn("the checkpoint holds no moving average: it starts as a copy of the weights")

@@ -7,10 +7,10 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from eqvae.files import write_atomically
-from eqvae.training.sharding import local_part
+from eqvae.processes import true_in_all_processes
 
 OnNonFinite = Literal["stop", "skip"]
 MAXIMUM_IDS = 16
@@ -38,8 +38,8 @@ class FiniteGuard:
         """Remember a batch of the coming step and its losses, scalars or per sample [B]."""
         self._watched.append((batch, {name: value.detach() for name, value in terms.items()}))
 
-    def accepts(self, module: Any, parameters: Iterable[nn.Parameter]) -> bool:
-        """Whether to update `parameters` with their gradients; forgets the watched batches.
+    def accepts(self, module: Any, norms: Iterable[Tensor]) -> bool:
+        """Whether to update with gradients of these norms (`Gradients.measure`); forgets the watched batches.
 
         Raises:
             ValueError: if not, and `on_nonfinite` is "stop", with the step, the sample ids and the file of the batch.
@@ -48,10 +48,9 @@ class FiniteGuard:
         totals = [value.sum() for _, terms in watched for value in terms.values()]
         scaler = loss_scaler(module.trainer)
         if scaler is None or scaler.get_scale() <= 1:
-            totals += torch._foreach_norm([local_part(p.grad) for p in parameters if p.grad is not None])
+            totals += norms
         finite = torch.stack([total.float() for total in totals]).isfinite().all()
-        # The one wait for the device in a step.
-        if module.trainer.strategy.reduce_boolean_decision(bool(finite), all=True):
+        if true_in_all_processes(finite):  # the one wait for the device in a step
             return True
         message = self._report(module, watched)
         if self.on_nonfinite == "stop":

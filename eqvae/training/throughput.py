@@ -70,6 +70,7 @@ class ThroughputMonitor(Callback):
         if values and trainer.strategy.root_device.type == "cuda":
             values["peak_memory_gb"] = torch.cuda.max_memory_allocated(trainer.strategy.root_device) / 1e9
         for name, value in values.items():
+            value = torch.tensor(float(value))  # Lightning would copy a number to the device, and read it there
             pl_module.log(f"speed/{name}", value, prog_bar=name != "tflops", rank_zero_only=True)
 
 

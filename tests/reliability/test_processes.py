@@ -61,7 +61,10 @@ class InFloat64(Callback):
         module.double()
 
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
-        batch.update({name: value.double() for name, value in batch.items() if value.is_floating_point()})
+        floating = {
+            name: value for name, value in batch.items() if torch.is_tensor(value) and value.is_floating_point()
+        }
+        batch.update({name: value.double() for name, value in floating.items()})
 
     def on_train_end(self, trainer, module):
         module.float()
