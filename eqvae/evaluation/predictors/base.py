@@ -129,6 +129,8 @@ class Predictor:
         shape = tuple(sample.latents.shape)
         if len(shape) != 4 or shape[0] < 3 or not torch.isfinite(sample.latents).all():
             raise ValueError(f"{self.name} needs finite latents [N, C, h, w] of three images at least, got {shape}")
+        if float(sample.latents.min()) == float(sample.latents.max()):
+            raise ValueError(f"{self.name} needs latents that vary, these are constant")
         if shape[1] < self.min_channels:
             raise ValueError(f"{self.name} compares directions in channel space, which one channel has not")
         if min(shape[2:]) < self.min_side:

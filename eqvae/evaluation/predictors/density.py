@@ -40,7 +40,7 @@ def compute(sample: LatentSample) -> dict[str, float]:
     vectors = vectors[rows, :, keyed_integers(rows, vectors.shape[2], seed=0, stream="density")].double()
     points = vectors @ principal_directions(vectors, COMPONENTS)
     if points.shape[1] == 0:
-        raise ValueError("density needs latents that vary, these are constant")
+        raise ValueError("density needs latents that vary from image to image")
     plane = points[:, :2].T.numpy()
     densities = gaussian_kde(plane)(plane)
     spread = log_spread(points) / log_spread(white_noise(*points.shape, dtype=torch.float64))

@@ -51,4 +51,4 @@ def compute(sample: LatentSample) -> dict[str, float]:
 
 EQUIVARIANCE = Predictor("equivariance", "equivariance error", "arXiv 2502.09509, section 3; arXiv 2606.03578",
                          dict.fromkeys(("scale", "rotation", "scale_weighted", "rotation_weighted"), "lower"),
-                         compute, needs=("model",))  # fmt: skip
+                         compute, needs=("model",), invariances=())  # fmt: skip

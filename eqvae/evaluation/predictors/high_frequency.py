@@ -28,8 +28,6 @@ def compute(sample: LatentSample) -> dict[str, float]:
     `of_samples` adds the posterior's noise.
     """
     means, samples = sample_powers(sample)
-    if float(means.sum()) == 0:
-        raise ValueError("high_frequency needs latents that vary, these are constant")
     half, quarter = (high_frequency_share(means, cutoff) for cutoff in (0.5, 0.25))
     return {
         "half_of_white": half / white_share(*means.shape, 0.5),

@@ -63,7 +63,7 @@ def class_spectra(sample: LatentSample) -> list[tuple[int, Tensor]]:
         members = [latents[sample.labels == label] for label in sample.labels.unique()]
         kept = [rows for rows in members if len(rows) > 1]
         if not kept:
-            raise ValueError("no class has two images: spectra within classes need them")
+            raise ValueError("no class has two images: give more images of each class")
         if len(kept) < len(members):
             warnings.warn(f"{len(members) - len(kept)} classes of a single image are left out", stacklevel=2)
         return [(len(rows), kronecker_spectrum(rows - rows.mean(0), variance_within(rows))) for rows in kept]

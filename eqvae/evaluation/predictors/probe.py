@@ -37,21 +37,20 @@ def probe_accuracy(features: Tensor, labels: Tensor) -> float:
     for held_out in fold.unique():
         inside, outside = fold != held_out, fold == held_out
         shift, offset = features[inside].mean(0), targets[inside].mean(0)
-        weights = ridge(features[inside] - shift, targets[inside] - offset)
-        scores = (features[outside] - shift) @ weights + offset
+        scores = (features[outside] - shift) @ ridge(features[inside] - shift, targets[inside] - offset) + offset
         right += int((scores.argmax(1) == targets[outside].argmax(1)).sum())
     return right / len(labels)
 
 
 def compute(sample: LatentSample) -> dict[str, float]:
-    """On the first 64 principal components of whole latents, as many for every shape, and on pooled latents [C]."""
+    """On pooled latents [C], and on principal components of whole ones: 64, or a tenth of the images if they are few."""
     kept = sample.different()
-    labels, flat = sample.labels[kept], sample.latents[kept].flatten(1)
-    components = flat @ principal_directions(sample.few(NUM_BASIS_IMAGES).flatten(1), COMPONENTS).float()
+    labels, latents, count = sample.labels[kept], sample.latents[kept], max(1, min(COMPONENTS, len(kept) // 10))
+    basis = principal_directions(sample.few(NUM_BASIS_IMAGES).flatten(1), count).float()
     chance = float(labels.unique(return_counts=True)[1].max()) / len(labels)
     if chance == 1:
         raise ValueError("probe needs different latents of two classes at least")
-    features = {"flat": components, "pooled": sample.latents[kept].mean((2, 3))}
+    features = {"flat": latents.flatten(1) @ basis, "pooled": latents.mean((2, 3))}
     shares = {name: probe_accuracy(each.double(), labels) for name, each in features.items()}
     return {f"{name}_above_chance": (share - chance) / (1 - chance) for name, share in shares.items()} | shares
 

@@ -23,8 +23,6 @@ def compute(sample: LatentSample) -> dict[str, float]:
     latents = sample.few(NUM_IMAGES)
     rank = spectrum_to_effective_rank(latents_to_spectrum(latents, of="latents"))
     white = spectrum_to_effective_rank(latents_to_spectrum(white_noise(*latents.shape), of="latents"))
-    if channels[-1] <= 0:
-        raise ValueError("rank needs latents that vary, these are constant")
     return {
         "channels_share": spectrum_to_effective_rank(channels) / len(channels),
         "participation_share": participation_ratio(channels) / len(channels),
