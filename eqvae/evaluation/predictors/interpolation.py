@@ -5,16 +5,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from eqvae.evaluation.predictors.base import LatentSample, Predictor
-from eqvae.evaluation.predictors.decoding import distance_of_decoded, reconstruction_distance
+from eqvae.evaluation.predictors.decoding import decoded_rows, distance_of_decoded, reconstruction_distance
 
 
-def nearest_others(latents: Tensor) -> Tensor:
-    """Row [N] of the nearest other latent by cosine; no latent is its own neighbour."""
+def nearest_others(latents: Tensor, queries: Tensor, among: Tensor) -> Tensor:
+    """Row of the latent nearest by cosine to each of the `queries`, `among` others; none is its own neighbour."""
     directions, nearest = F.normalize(latents.flatten(1), dim=1), []
-    for rows in torch.arange(len(directions)).split(500):
-        likeness = directions[rows] @ directions.T
-        likeness[torch.arange(len(rows)), rows] = -torch.inf
-        nearest.append(likeness.argmax(1))
+    for rows in queries.split(500):
+        likeness = directions[rows] @ directions[among].T
+        nearest.append(among[likeness.masked_fill_(rows[:, None] == among, -torch.inf).argmax(1)])
     return torch.cat(nearest)
 
 
@@ -32,14 +31,14 @@ def slerp(start: Tensor, end: Tensor, share: float) -> Tensor:
 
 
 def compute(sample: LatentSample, share: float = 0.5) -> dict[str, float]:
-    """`excess` is above the reconstructions' distance, which is what a share of 0 gives.
+    """`excess` is above the distance of as many reconstructions, which is what a share of 0 gives.
 
     Neighbours are the nearest among the sample itself: more images lie nearer, so compare equal numbers only.
     """
-    latents = sample.latents[sample.different()]
-    if len(latents) < 2:
+    latents, others, rows = sample.latents, sample.different(), decoded_rows(sample)
+    if len(others) < 2:
         raise ValueError("interpolation needs two different latents at least")
-    distance = distance_of_decoded(sample, slerp(latents, latents[nearest_others(latents)], share))
+    distance = distance_of_decoded(sample, slerp(latents[rows], latents[nearest_others(latents, rows, others)], share))
     return {"excess": distance - reconstruction_distance(sample), "fd_efficientnet_lite0": distance}
 
 

@@ -1,6 +1,5 @@
 """From an autoencoder and images to what predictors take, and to their numbers."""
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -10,10 +9,11 @@ from torch import Tensor
 from eqvae.data import ImageSource, to_uint8
 from eqvae.data.module import ImageBatches
 from eqvae.data.sources import MaskedSource
+from eqvae.equivariance import Draw, SpatialTransform, decode_transformed
 from eqvae.evaluation.features import create_extractor, images_to_features
 from eqvae.evaluation.predictors import PREDICTORS, LatentSample
 from eqvae.evaluation.quantization import ContinuousView, images_to_latents
-from eqvae.selection import evenly_spaced
+from eqvae.selection import describe_selection, evenly_spaced
 from eqvae.stream import SequentialBatches
 
 MAX_IMAGES = 5000  # whose latents are measured
@@ -29,18 +29,29 @@ class Prediction(NamedTuple):
     left_out: dict[str, str]
 
 
-def predict(sample: LatentSample, names: Iterable[str] | None = None) -> Prediction:
-    """Numbers of the predictors named, or of all that this sample allows.
+def choose_predictors(words: list[str]) -> list[str] | None:
+    """Names of predictors as a command line has them: "all" gives None, "none" an empty list.
 
     Raises:
-        ValueError: for an unknown name, or for one of the named predictors that this sample does not allow.
+        ValueError: for an unknown name, or one beside "all" or "none".
     """
-    unknown = [name for name in names or () if name not in PREDICTORS]
+    if words in (["all"], ["none"]):
+        return None if words == ["all"] else []
+    unknown = [word for word in words if word not in PREDICTORS]
     if unknown:
-        raise ValueError(f"predictor {unknown[0]!r} is unknown: use {', '.join(PREDICTORS)}")
+        raise ValueError(f"predictor {unknown[0]!r} is unknown: use all, none, or some of {', '.join(PREDICTORS)}")
+    return list(dict.fromkeys(words))
+
+
+def predict(sample: LatentSample, names: list[str] | None = None) -> Prediction:
+    """Numbers of the predictors named, or for None of all that this sample allows.
+
+    Raises:
+        ValueError: for one of the named predictors that this sample does not allow.
+    """
     values: dict[str, float] = {}
     left_out: dict[str, str] = {}
-    for name in PREDICTORS if names is None else dict.fromkeys(names):
+    for name in PREDICTORS if names is None else names:
         try:
             values |= PREDICTORS[name](sample)
         except ValueError as error:
@@ -48,6 +59,12 @@ def predict(sample: LatentSample, names: Iterable[str] | None = None) -> Predict
                 raise
             left_out[name] = str(error)
     return Prediction(values, left_out)
+
+
+def describe_sample(sample: LatentSample, source: ImageSource) -> dict[str, str]:
+    """What a result says of the images that its predictors are of."""
+    masks = "known" if sample.masks is not None else "not known, all pixels count"
+    return {"predictor_images": describe_selection(len(sample.latents), len(source)), "foreground": masks}
 
 
 @torch.no_grad()
@@ -122,17 +139,16 @@ class _Parts:
         whole = {name: torch.cat(self._parts.pop(name)) for name in list(self._parts)}
         raw, count = whole.pop("latents"), len(whole["labels"])
         shift, scale = channel_normalization(raw)
+        model = NormalizedModel(autoencoder, shift, scale, whole["images"].device)
         noise = (self._variance / count * scale.double().square()).float()
-        view, device = ContinuousView.of(autoencoder), whole["images"].device
-        there = [values.to(device) for values in (shift, scale)]
         has_noise = bool((noise > 0).any())
         return LatentSample(
             raw.sub_(shift).mul_(scale),
             whole["images"].shape[-1],
             noise=noise if has_noise else None,
             rate=self._rate / count if has_noise else None,
-            encode=lambda images: (view.encode(images).mean.float() - there[0]) * there[1],
-            decode=lambda latents: view.decode(_divide(latents.to(device), there[1]) + there[0]).float(),
+            encode=model.encode,
+            decode=model.decode,
             extract=lambda images: images_to_features(images, extractor),
             **whole,
         )
@@ -146,6 +162,22 @@ def channel_normalization(latents: Tensor) -> tuple[Tensor, Tensor]:
     return mean[:, None, None], scale[:, None, None]
 
 
-def _divide(latents: Tensor, scale: Tensor) -> Tensor:
-    """Back to raw units; a channel without variance stays at its mean."""
-    return latents * torch.where(scale > 0, 1 / scale.where(scale > 0, 1), 0)
+class NormalizedModel:
+    """An autoencoder between images and normalized latents; a quantizer counts as part of its decoder.
+
+    Args:
+        shift, scale: [C, 1, 1], normalized = (raw - shift) * scale; a channel of scale 0 stays at its shift.
+    """
+
+    def __init__(self, autoencoder, shift: Tensor, scale: Tensor, device: torch.device):
+        self.autoencoder, self.shift, self.scale = autoencoder, shift.to(device), scale.to(device)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images [B, 3, S, S] in [-1, 1] to normalized latents."""
+        return (ContinuousView.of(self.autoencoder).encode(images).mean.float() - self.shift) * self.scale
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Normalized latents to images, not clamped; gradients pass, through a quantizer straight."""
+        inverse = torch.where(self.scale > 0, 1 / self.scale.where(self.scale > 0, 1), 0)
+        raw = latents.to(self.shift.device) * inverse + self.shift
+        return decode_transformed(self.autoencoder, raw, Draw("plain", SpatialTransform()))[0].float()

@@ -43,13 +43,13 @@ def probe_accuracy(features: Tensor, labels: Tensor) -> float:
 
 
 def compute(sample: LatentSample) -> dict[str, float]:
-    """On pooled latents [C], and on principal components of whole ones: 64, or a tenth of the images if they are few."""
+    """On pooled latents [C], and on principal components of whole ones: 64, a tenth of the images at most."""
     kept = sample.different()
     labels, latents, count = sample.labels[kept], sample.latents[kept], max(1, min(COMPONENTS, len(kept) // 10))
     basis = principal_directions(sample.few(NUM_BASIS_IMAGES).flatten(1), count).float()
     chance = float(labels.unique(return_counts=True)[1].max()) / len(labels)
-    if chance == 1:
-        raise ValueError("probe needs different latents of two classes at least")
+    if chance == 1 or not folds(labels).any():
+        raise ValueError("probe needs different latents of two classes, and two images of a class")
     features = {"flat": latents.flatten(1) @ basis, "pooled": latents.mean((2, 3))}
     shares = {name: probe_accuracy(each.double(), labels) for name, each in features.items()}
     return {f"{name}_above_chance": (share - chance) / (1 - chance) for name, share in shares.items()} | shares

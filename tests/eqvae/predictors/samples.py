@@ -45,4 +45,3 @@ def random_sample(count: int = 60, channels: int = 4, side: int = 8, seed: int =
         features=block_means(pictures),
         extract=block_means,
     )
-

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from eqvae.evaluation.predictors import DIRECTIONS, NEEDS, PREDICTORS
-from eqvae.evaluation.predictors.measuring import predict
+from eqvae.evaluation.predictors.measuring import choose_predictors, predict
 from tests.eqvae.predictors.samples import normal, orthogonal, random_sample
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*biased upward")
@@ -111,6 +111,18 @@ def test_one_channel_is_refused_where_directions_count(name):
 
 
 @every_predictor
+@pytest.mark.parametrize("count", [3, 5, 12])
+@pytest.mark.filterwarnings("ignore:.*single image are left out")
+def test_few_images_give_finite_numbers_or_one_line(name, count):
+    try:
+        values = PREDICTORS[name](random_sample(count))
+    except ValueError as error:
+        assert "\n" not in str(error)
+    else:
+        assert all(math.isfinite(value) for value in values.values())
+
+
+@every_predictor
 def test_constant_latents_are_refused(name):
     sample = changed(random_sample(), latents=torch.full((60, 4, 8, 8), 0.3))
     with pytest.raises(ValueError, match=f"^{name} needs latents that vary, these are constant$"):
@@ -131,7 +143,8 @@ def test_a_predictor_is_one_file_of_sixty_lines_that_names_its_source(name):
     module = inspect.getmodule(predictor.compute)
     assert len(inspect.getsource(module).splitlines()) <= 60
     assert module.__name__.endswith(f".{name}")
-    assert predictor.label and predictor.source
+    assert predictor.label
+    assert predictor.source
     assert set(predictor.quantities.values()) <= {"higher", "lower", "open"}
     assert set(predictor.invariances) <= set(INVARIANCES)
 
@@ -143,10 +156,14 @@ def test_directions_name_every_quantity():
 
 
 def test_predictors_are_chosen_by_name():
-    sample = random_sample()
-    assert list(predict(sample, ["slope"]).values) == ["slope/slope", "slope/common_band", "slope/of_samples"]
-    with pytest.raises(ValueError, match="predictor 'vvi' is unknown: use viv, lnc"):
-        predict(sample, ["vvi"])
+    assert choose_predictors(["all"]) is None
+    assert choose_predictors(["none"]) == []
+    names = choose_predictors(["slope", "lnc", "slope"])
+    assert names == ["slope", "lnc"]
+    assert list(predict(random_sample(), names).values)[:4] == [*PREDICTORS["slope"].directions(), "lnc/above_chance"]
+    for words in (["vvi"], ["viv", "all"], ["none", "viv"]):
+        with pytest.raises(ValueError, match=r"predictor '(vvi|all|none)' is unknown: use all, none, or"):
+            choose_predictors(words)
 
 
 def test_all_leaves_out_what_the_sample_does_not_allow_and_says_why():

@@ -44,11 +44,12 @@ def test_points_on_the_sphere():
 
 
 def test_no_latent_is_its_own_neighbour():
-    latents = normal(700, 2, 2, 2)
-    nearest = nearest_others(latents)
+    latents, queries, among = normal(700, 2, 2, 2), torch.arange(0, 700, 2), torch.arange(0, 700, 4)
+    nearest = nearest_others(latents, queries, among)
     directions = torch.nn.functional.normalize(latents.flatten(1), dim=1)
     likeness = (directions @ directions.T).fill_diagonal_(-2)
-    assert torch.equal(nearest, likeness.argmax(1))
+    assert torch.equal(nearest, among[likeness[queries][:, among].argmax(1)])
+    assert not (nearest == queries).any()
 
 
 def circle_sample(angles):
@@ -81,12 +82,22 @@ def test_interpolation_by_nothing_is_reconstruction():
     assert reconstruction == pytest.approx(values["fd_efficientnet_lite0"], rel=1e-9)
 
 
+def test_no_more_are_decoded_than_say_something(monkeypatch):
+    monkeypatch.setattr("eqvae.evaluation.predictors.decoding.NUM_DECODED", 20)
+    counts = []
+    sample = random_sample()
+    counting = replace(sample, decode=lambda latents: counts.append(len(latents)) or sample.decode(latents))
+    interpolate(counting)
+    assert counts == [20, 20]  # midpoints, and reconstructions of the same latents
+
+
 def test_swapping_neighbours_swaps_the_shares():
     """Pairs of neighbours of each other: 30 % of the way is 70 % of the way of the other."""
     pairs = normal(30, 3, 4, 4)
     latents = torch.cat((pairs, pairs + 0.1 * normal(30, 3, 4, 4, seed=1)))
     sample = replace(random_sample(), latents=latents, decode=lambda latents: latents / 3)
-    assert torch.equal(nearest_others(latents), torch.arange(60).roll(30))
+    rows = torch.arange(60)
+    assert torch.equal(nearest_others(latents, rows, rows), rows.roll(30))
     shares = [interpolate(sample, share)["fd_efficientnet_lite0"] for share in (0.3, 0.7)]
     assert shares[0] == pytest.approx(shares[1], rel=1e-6)
 
@@ -118,7 +129,8 @@ def test_an_encoder_that_commutes_has_no_error():
 
 def with_noise_channel(images):
     """Latents of an image as it is, and one channel of unit noise that has nothing to do with it."""
-    noise = normal(len(images), 1, *images.shape[2:], seed=images.shape[-1] + int(1e4 * abs(float(images.sum()))) % 9999)
+    key = int(1e4 * float(images.abs().sum() + images[0, 0, 0].sum())) % 9999  # other images, other noise
+    noise = normal(len(images), 1, *images.shape[2:], seed=key)
     return torch.cat((images / images.std(), noise), dim=1)
 
 
