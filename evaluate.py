@@ -33,12 +33,15 @@ from eqvae.evaluation.feature_sets import images_to_feature_set
 from eqvae.evaluation.generation import feature_sets_to_generation_metrics
 from eqvae.evaluation.inputs import few_images, open_samples, picture_batches, reference_to_feature_set
 from eqvae.evaluation.pictures import autoencoder_panels, save_png
+from eqvae.evaluation.predictors import PREDICTORS
+from eqvae.evaluation.predictors.measuring import autoencoder_to_sample, choose_predictors, describe_sample, predict
 from eqvae.evaluation.quantization import images_to_latents
 from eqvae.evaluation.tables import (
     CENTER_CROP,
     backend_versions,
     comparison_table,
     differences,
+    directions,
     load_result,
     result_table,
     save_result,
@@ -68,6 +71,8 @@ def main() -> None:
         sub.add_argument("--image-size", type=int, default=32, help="side after the centre crop (default 32)")
         sub.add_argument("--picture", help="where to save a PNG of latents and their transforms (default: not saved)")
         sub.set_defaults(run=_autoencoders)
+    latents.add_argument("--predictors", nargs="+", default=["all"], metavar="NAME", help="what may tell how well a "
+                         f"generator will learn: all (default), none, or some of {', '.join(PREDICTORS)}")  # fmt: skip
     reconstruction.add_argument("--uint8-rule", choices=["round", "truncate"], default="round", help="default round")
     reconstruction.add_argument("--perceptual", choices=PERCEPTUAL_NAMES, default="efficientnet_lite0",
                                 help="lpips_vgg in published tables (default %(default)s)")  # fmt: skip
@@ -213,6 +218,7 @@ def _reconstruction(autoencoder, source: ImageSource, arguments: argparse.Namesp
 
 
 def _latents(autoencoder, source: ImageSource, arguments: argparse.Namespace) -> dict:
+    names = choose_predictors(arguments.predictors)
     metrics = LatentMetrics(expected_images=min(arguments.num_images or len(source), len(source)))
     for images in _images(source, arguments):
         metrics.update(autoencoder, images)
@@ -221,7 +227,18 @@ def _latents(autoencoder, source: ImageSource, arguments: argparse.Namespace) ->
     about = {"num_images": metrics.num_images, "images": describe_selection(arguments.num_images, len(source))}
     about |= metrics.selections() | {"normalization_method": carried["method"]}
     about |= {f"normalization_{name}": list(carried[name]) for name in ("shift", "scale")}
-    return report | metrics.curves() | about | _conditions(arguments)
+    report |= _predictions(autoencoder, source, names, arguments) | metrics.curves() | about | _conditions(arguments)
+    return report | {"directions": directions(report)}
+
+
+def _predictions(
+    autoencoder, source: ImageSource, names: list[str] | None, arguments: argparse.Namespace
+) -> dict[str, object]:
+    if names == []:
+        return {}
+    sample = autoencoder_to_sample(autoencoder, source, arguments.num_images, arguments.num_workers, arguments.device)
+    values, left_out = predict(sample, names)
+    return values | describe_sample(sample, source) | ({"left_out": left_out} if left_out else {})
 
 
 def _images(source: ImageSource, arguments: argparse.Namespace):

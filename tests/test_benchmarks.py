@@ -14,6 +14,7 @@ TINY = {
     "train_step": ["--input-size", "4", "--batch-size", "2", "--repeats", "1"],
     "sampling": ["--input-size", "4", "--batch-size", "1", "--num-inference-steps", "2", "--repeats", "1"],
     "latent_loading": ["--num-latents", "512", "--num-batches", "3", "--num-workers", "0"],
+    "predictors": ["--data", "shapes:24", "--threads", "1"],
 }
 FLOAT32 = {name: ["--precision", "32"] for name in ("autoencoder_step", "encoding", "train_step", "sampling")}
 POSITIVE = {
@@ -22,6 +23,7 @@ POSITIVE = {
     "train_step": ("ratio", "share_of_matmul_peak"),
     "sampling": ("ratio", "network_passes_per_image"),
     "latent_loading": ("cache_gigabytes",),
+    "predictors": ("seconds", "processor_seconds"),
 }
 REFERENCE = """
 import torch

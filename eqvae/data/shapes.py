@@ -98,28 +98,53 @@ def _hsv_to_rgb(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> n
 
 def draw_shapes(seed: int, indices: Tensor | list[int], size: int) -> Tensor:
     """The pictures of these indices: uint8 [N, 3, size, size]. The class of a picture is its index modulo ten."""
-    indices = torch.as_tensor(indices, dtype=torch.long)
+    return _draw_each(_draw_class, seed, indices, np.empty((len(indices), 3, size, size), np.uint8))
+
+
+def draw_masks(seed: int, indices: Tensor | list[int], size: int) -> Tensor:
+    """Where the shapes of these indices are: bool [N, size, size], true for pixels whose centre lies inside."""
+    return _draw_each(_mask_class, seed, indices, np.empty((len(indices), size, size), bool))
+
+
+def _draw_each(draw, seed: int, indices: Tensor | list[int], drawn: np.ndarray) -> Tensor:
+    """Fill `drawn` [N, ..., S, S] with what `draw(distance, parameters, x, y)` gives of each class."""
+    indices, size = torch.as_tensor(indices, dtype=torch.long), drawn.shape[-1]
     parameters = keyed_uniform(indices, (NUM_PARAMETERS,), seed=seed, stream="shapes").numpy()
     grid = ((np.arange(size, dtype=np.float32) + 0.5) * 2 / size) - 1
     x, y = np.meshgrid(grid, -grid)
-    pictures = np.empty((len(indices), 3, size, size), np.uint8)
     for label, distance in enumerate(DISTANCES):
         chosen = np.flatnonzero(indices.numpy() % len(DISTANCES) == label)
         if len(chosen):
-            pictures[chosen] = _draw_class(distance, parameters[chosen], x, y)
-    return torch.from_numpy(pictures)
+            drawn[chosen] = draw(distance, parameters[chosen], x, y)
+    return torch.from_numpy(drawn)
+
+
+def _mask_class(distance, parameters: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Pixels inside the shapes of one class, bool [N, S, S]."""
+    columns = iter(parameters.T[:, :, None, None])
+    u, v, radius = _place(columns, x, y)
+    return _signed_distance(distance, 2 * math.pi * next(columns), u, v, radius) < 0
+
+
+def _place(columns, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Coordinates in units of the shape, [N, S, S] each, and its radius [N, 1, 1]; takes three columns."""
+    radius = 0.46 + 0.24 * next(columns)
+    reach = 0.9 - radius  # keeps the shape inside the frame
+    offset_x, offset_y = reach * (2 * next(columns) - 1), reach * (2 * next(columns) - 1)
+    return (x - offset_x) / radius, (y - offset_y) / radius, radius
+
+
+def _signed_distance(distance, turn: np.ndarray, u: np.ndarray, v: np.ndarray, radius: np.ndarray) -> np.ndarray:
+    """[N, S, S], negative inside, in half sides of the picture."""
+    return distance(u * np.cos(turn) - v * np.sin(turn), u * np.sin(turn) + v * np.cos(turn)) * radius
 
 
 def _draw_class(distance, parameters: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Pictures of one class, uint8 [N, 3, S, S], from [N, 16] uniforms."""
     columns = iter(parameters.T[:, :, None, None])
-    radius = 0.46 + 0.24 * next(columns)
-    reach = 0.9 - radius  # keeps the shape inside the frame
-    offset_x, offset_y = reach * (2 * next(columns) - 1), reach * (2 * next(columns) - 1)
+    u, v, radius = _place(columns, x, y)
     turn, light, slope = (2 * math.pi * next(columns) for _ in range(3))
-
-    u, v = (x - offset_x) / radius, (y - offset_y) / radius
-    signed = distance(u * np.cos(turn) - v * np.sin(turn), u * np.sin(turn) + v * np.cos(turn)) * radius
+    signed = _signed_distance(distance, turn, u, v, radius)
     pixel = 2 / x.shape[-1]
     coverage = np.clip(0.5 - signed / (1.4 * pixel), 0, 1)  # edges about 1.4 pixels soft
     shade = 1 + 0.33 * (u * np.cos(light) + v * np.sin(light))  # lit from one side
@@ -153,3 +178,7 @@ class ShapesSource(ProceduralSource):
     class_names = CLASS_NAMES
     num_classes = len(CLASS_NAMES)
     draw = staticmethod(draw_shapes)
+
+    def masks(self, indices: Tensor) -> Tensor:
+        """Where the shapes are: bool [B, S, S] of the pictures of these indices [B]."""
+        return draw_masks(self.seed, indices, self.image_size)

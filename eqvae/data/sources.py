@@ -24,6 +24,14 @@ class ImageSource(Protocol):
         """sha256 of what defines the images: files, crop and size."""
 
 
+@runtime_checkable
+class MaskedSource(Protocol):
+    """An image source that knows what in an image is foreground."""
+
+    def masks(self, indices: Tensor) -> Tensor:
+        """bool [B, S, S] of the images of these indices [B]."""
+
+
 def describe_pictures(source: ImageSource) -> dict:
     """What a latent cache records of its images, and compares them by."""
     return {

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 DISCARDED_SHARE = 0.1  # of the largest distance ratios, in the fit
+LARGEST_CHUNK = 2**24  # numbers that are subtracted at once: 128 MB
 
 
 def intrinsic_dimension(points: Tensor | np.ndarray, method: Literal["twonn", "twonn_fit"] = "twonn") -> float:
@@ -25,7 +26,7 @@ def intrinsic_dimension(points: Tensor | np.ndarray, method: Literal["twonn", "t
     points = torch.as_tensor(points).detach().cpu().flatten(1).double().unique(dim=0)
     if len(points) < 3:
         raise ValueError(f"the intrinsic dimension needs at least 3 different points, got {len(points)}")
-    nearest = torch.cat([_two_nearest(chunk, points) for chunk in points.split(1024)])
+    nearest = nearest_distances(points, 2)
     log_ratio = (nearest[:, 1] / nearest[:, 0]).log()
     if method == "twonn":
         return float(len(log_ratio) / log_ratio.sum())
@@ -35,10 +36,17 @@ def intrinsic_dimension(points: Tensor | np.ndarray, method: Literal["twonn", "t
     return float((x * y).sum() / x.square().sum())
 
 
-def _two_nearest(chunk: Tensor, points: Tensor) -> Tensor:
-    """Distances to the two nearest other points, [n, 2]; the nearest of all is the point itself."""
+def nearest_distances(points: Tensor, count: int) -> Tensor:
+    """Distances from each point [N, D] to its `count` nearest others, the nearest first, [N, count] float64."""
+    points = points.double()
+    rows = min(1024, max(1, LARGEST_CHUNK // ((count + 1) * points.shape[1])))
+    return torch.cat([_nearest(chunk, points, count) for chunk in points.split(rows)])
+
+
+def _nearest(chunk: Tensor, points: Tensor, count: int) -> Tensor:
+    """Distances [n, count] of some of the points; the nearest of all is the point itself."""
     # Matrix products find the neighbours; their distances are taken again without cancellation.
-    neighbours = torch.cdist(chunk, points).topk(3, largest=False).indices
+    neighbours = torch.cdist(chunk, points).topk(count + 1, largest=False).indices
     return (chunk[:, None] - points[neighbours]).norm(dim=-1).sort(dim=1).values[:, 1:]
 
 
@@ -50,12 +58,22 @@ def effective_rank(latents: Tensor, of: Literal["channels", "latents"] = "channe
         of: "channels" takes the vectors [C] of all positions (1 ... C), "latents" whole latents [C h w]
             (1 ... min(N - 1, C h w)).
     """
+    return spectrum_to_effective_rank(latents_to_spectrum(latents, of))
+
+
+def latents_to_spectrum(latents: Tensor, of: Literal["channels", "latents"] = "channels") -> Tensor:
+    """Eigenvalues of the scatter of what `effective_rank` takes, ascending, float64 [min(vectors, their length)]."""
     assert of in ("channels", "latents"), of
     vectors = latents.movedim(1, -1).flatten(0, -2) if of == "channels" else latents.flatten(1)
     vectors = vectors.detach().cpu().double()
-    spectrum = torch.linalg.svdvals(vectors - vectors.mean(0)).square()
-    share = spectrum / spectrum.sum().clamp_min(1e-300)
-    return float(torch.special.entr(share).sum().exp())
+    vectors = vectors - vectors.mean(0)
+    wide = vectors.shape[0] < vectors.shape[1]
+    return torch.linalg.eigvalsh(vectors @ vectors.T if wide else vectors.T @ vectors).clamp_min(0)
+
+
+def spectrum_to_effective_rank(spectrum: Tensor) -> float:
+    """exp of the entropy of eigenvalues as shares of their sum."""
+    return float(torch.special.entr(spectrum / spectrum.sum().clamp_min(1e-300)).sum().exp())
 
 
 def high_frequency_share(latents: Tensor) -> float:

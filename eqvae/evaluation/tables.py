@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Column, Table
 
+from eqvae.evaluation.predictors import DIRECTIONS
 from eqvae.hashes import read_json, write_json
 
 # Quantities of which more is better; of the others listed less is.
@@ -16,6 +17,7 @@ LOWER_IS_BETTER = ("perceptual_", "rfid", "rfd_", "fid", "sfid", "fd_", "sfd_", 
 CONDITIONS = ("num_images", "num_reference", "num_generated", "image_size", "crop", "uint8_rule", "extractor",
               "features_reference", "features_generated", "score_order")  # fmt: skip
 BACKEND = ("torch", "torch-fidelity", "torchmetrics", "lpips", "timm")
+NOT_SHOWN = ("directions",)  # of a saved result: the table has a column for them
 CENTER_CROP = "centre, ADM (box halving, then bicubic)"
 
 
@@ -24,20 +26,36 @@ def backend_versions() -> dict[str, str]:
     return {name: version(name) for name in BACKEND}
 
 
+def direction(name: str) -> str | None:
+    """Whether a "higher" or "lower" value is better (of a predictor: of a space that generators learn faster), or
+    "open"; None for what is no quality at all."""
+    if name.endswith("_std"):
+        return None
+    if name in DIRECTIONS:
+        return DIRECTIONS[name]
+    if name in HIGHER_IS_BETTER:
+        return "higher"
+    return "lower" if name.startswith(LOWER_IS_BETTER) else None
+
+
+def directions(result: dict) -> dict[str, str]:
+    """Direction of each measured quantity that has one."""
+    return {name: direction(name) for name in _quantities(result) if direction(name) is not None}
+
+
 def is_better(name: str, difference: float) -> bool | None:
     """Whether a quantity that changed by `difference` got better; None where neither direction is."""
-    if name.endswith("_std") or difference == 0:
+    if difference == 0 or direction(name) in (None, "open"):
         return None
-    if name in HIGHER_IS_BETTER:
-        return difference > 0
-    return difference < 0 if name.startswith(LOWER_IS_BETTER) else None
+    return (difference > 0) == (direction(name) == "higher")
 
 
 def result_table(result: dict) -> Table:
     """Quantity and value, a mean with its standard deviation over pictures where there is one; conditions below."""
-    table = Table(Column("quantity", no_wrap=True), "value", caption=_conditions([result]), caption_justify="left")
+    columns = (Column("quantity", no_wrap=True), "value", "better")
+    table = Table(*columns, caption=_conditions([result]), caption_justify="left")
     for name in _quantities(result):
-        table.add_row(name, _text(result, name))
+        table.add_row(name, _text(result, name), direction(name) or "")
     return table
 
 
@@ -119,7 +137,7 @@ def _conditions(results: list[dict]) -> str:
     lines = []
     for name in dict.fromkeys(name for result in results for name in result):
         values = [result.get(name) for result in results]
-        if not any(isinstance(value, float | list) for value in values):
+        if name not in NOT_SHOWN and not any(isinstance(value, float | list) for value in values):
             texts = [_plain(value) for value in values]
             lines.append(f"{name}: {texts[0] if len(set(texts)) == 1 else ' | '.join(texts)}")
     return escape("\n".join(lines))

@@ -160,7 +160,8 @@ def test_evaluate_gives_each_file_its_family(names, families, expected, tmp_path
 
 def test_evaluate_says_how_to_tell_the_family(narrow_families, tmp_path, monkeypatch, capsys):
     torch.save(load_autoencoder({"family": "sdxl"}).model.state_dict(), tmp_path / "vae.pt")
-    command = ["evaluate.py", "latents", f"--autoencoder={tmp_path / 'vae.pt'}", "--data=shapes:4", "--device=cpu"]
+    options = [f"--autoencoder={tmp_path / 'vae.pt'}", "--data=shapes:4", "--device=cpu", "--predictors=none"]
+    command = ["evaluate.py", "latents", *options]
     monkeypatch.setattr(sys, "argv", command)
     with pytest.raises(SystemExit) as stop:
         evaluate.main()

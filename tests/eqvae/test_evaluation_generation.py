@@ -305,7 +305,8 @@ def test_a_folder_of_samples_leaves_its_grid_out(tmp_path):
 @pytest.mark.parametrize("command", ["reconstruction", "latents"])
 def test_two_autoencoders_side_by_side(command, tmp_path, monkeypatch):
     twice = ["--autoencoder", "shapes-f4c8", "--autoencoder", "eqvae/autoencoders/pretrained/shapes-f4c8"]
-    run(monkeypatch, command, *twice, "--data", "shapes:6:1", "--output", tmp_path / "both.json")
+    chosen = ["--predictors", "slope", "equivariance"] if command == "latents" else []
+    run(monkeypatch, command, *chosen, *twice, "--data", "shapes:6:1", "--output", tmp_path / "both.json")
     result = read_json(tmp_path / "both.json")
     assert set(result) == {"first", "second", "differences"}
     assert all(value == pytest.approx(0, abs=1e-4) for value in result["differences"].values())

@@ -1,0 +1,33 @@
+"""Features of what latents decode to."""
+
+import torch
+from torch import Tensor
+
+from eqvae.data.images import to_uint8
+from eqvae.evaluation.distances import frechet_distance
+from eqvae.evaluation.predictors.base import LatentSample
+from eqvae.selection import evenly_spaced
+
+NUM_DECODED = 2000
+
+
+def decoded_rows(sample: LatentSample) -> Tensor:
+    """Rows of the latents that are decoded: at most 2,000 different ones, evenly spaced."""
+    rows = sample.different()
+    return rows[evenly_spaced(NUM_DECODED, len(rows))]
+
+
+def distance_of_decoded(sample: LatentSample, latents: Tensor) -> float:
+    """Fréchet distance of the decoded latents [n, C, h, w] from all images of the sample."""
+    with torch.no_grad():
+        features = [sample.extract(to_uint8(sample.decode(part))) for part in latents.split(100)]
+    return frechet_distance(sample.features, torch.cat(features))
+
+
+def reconstruction_distance(sample: LatentSample) -> float:
+    """The same of the sample's own latents, computed once: what the decoder alone costs."""
+
+    def compute() -> float:
+        return distance_of_decoded(sample, sample.latents[decoded_rows(sample)])
+
+    return sample.once("reconstruction distance", compute)

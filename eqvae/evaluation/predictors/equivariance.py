@@ -1,0 +1,54 @@
+"""Equivariance error of normalized latents: how far encoding and transforming are from changing places."""
+
+import torch
+from torch import Tensor
+
+from eqvae.data.images import to_float
+from eqvae.equivariance import measured_transforms
+from eqvae.evaluation.predictors.base import LatentSample, Predictor
+from eqvae.randomness import keyed_normal
+
+NUM_SENSITIVITY_IMAGES = 32
+
+
+def channel_sensitivity(sample: LatentSample) -> Tensor:
+    """Mean squared derivative [C] of the decoded images by each channel, as shares; random projections estimate it."""
+    with torch.enable_grad():
+        latents = sample.encode(to_float(sample.images[:NUM_SENSITIVITY_IMAGES])).detach().requires_grad_()
+        decoded = sample.decode(latents)
+        direction = keyed_normal(torch.arange(len(decoded)), decoded.shape[1:], seed=0, stream="sensitivity")
+        gradient = torch.autograd.grad(decoded, latents, direction.to(decoded))[0]
+    squares = gradient.double().square().mean((0, 2, 3)).cpu()
+    return squares / squares.sum().clamp_min(1e-300)
+
+
+@torch.no_grad()
+def channel_errors(sample: LatentSample) -> dict[str, tuple[Tensor, Tensor]]:
+    """{probe: squares [M, C] of T E(x) - E(T x), and of E(T x)}."""
+    found: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    for part in sample.images.split(64):
+        images = to_float(part)
+        latents = sample.encode(images)
+        for name, transform in measured_transforms(tuple(latents.shape[-2:])).items():
+            expected = sample.encode(transform(images)).double()
+            squares = (each.square().sum((2, 3)).cpu() for each in (transform(latents).double() - expected, expected))
+            found.setdefault(name, []).append(tuple(squares))
+    return {name: tuple(map(torch.cat, zip(*parts, strict=True))) for name, parts in found.items()}
+
+
+def compute(sample: LatentSample) -> dict[str, float]:
+    """Means over probes of a kind. Weights by what the decoder sees keep channels of noise, whose error is 2, out."""
+    errors, sensitivity = channel_errors(sample), channel_sensitivity(sample)
+    even = torch.ones_like(sensitivity)
+    values = {}
+    for ending, weights in (("", even), ("_weighted", sensitivity)):
+        for kind in ("scale", "rotation"):
+            pairs = [pair for name, pair in errors.items() if name.startswith(kind)]
+            ratios = [(error @ weights) / (norm @ weights).clamp_min(1e-12) for error, norm in pairs]
+            values[kind + ending] = float(torch.cat(ratios).mean())
+    return values
+
+
+EQUIVARIANCE = Predictor("equivariance", "equivariance error", "arXiv 2502.09509, section 3; arXiv 2606.03578",
+                         dict.fromkeys(("scale", "rotation", "scale_weighted", "rotation_weighted"), "lower"),
+                         compute, needs=("model",), invariances=())  # fmt: skip

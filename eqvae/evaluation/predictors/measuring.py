@@ -1,0 +1,183 @@
+"""From an autoencoder and images to what predictors take, and to their numbers."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from eqvae.data import ImageSource, to_uint8
+from eqvae.data.module import ImageBatches
+from eqvae.data.sources import MaskedSource
+from eqvae.equivariance import Draw, SpatialTransform, decode_transformed
+from eqvae.evaluation.features import create_extractor, images_to_features
+from eqvae.evaluation.predictors import PREDICTORS, LatentSample
+from eqvae.evaluation.quantization import ContinuousView, images_to_latents
+from eqvae.selection import describe_selection, evenly_spaced
+from eqvae.stream import SequentialBatches
+
+MAX_IMAGES = 5000  # whose latents are measured
+MAX_KEPT_IMAGES = 256  # that are encoded again, transformed
+BATCH_SIZE = 100
+DEAD = 1e-6  # a channel's std, as a share of the largest, below which it varies by rounding alone
+
+
+class Prediction(NamedTuple):
+    """What was measured: {"name/quantity": value}, and {name: why} of the predictors that could not be."""
+
+    values: dict[str, float]
+    left_out: dict[str, str]
+
+
+def choose_predictors(words: list[str]) -> list[str] | None:
+    """Names of predictors as a command line has them: "all" gives None, "none" an empty list.
+
+    Raises:
+        ValueError: for an unknown name, or one beside "all" or "none".
+    """
+    if words in (["all"], ["none"]):
+        return None if words == ["all"] else []
+    unknown = [word for word in words if word not in PREDICTORS]
+    if unknown:
+        raise ValueError(f"predictor {unknown[0]!r} is unknown: use all, none, or some of {', '.join(PREDICTORS)}")
+    return list(dict.fromkeys(words))
+
+
+def predict(sample: LatentSample, names: list[str] | None = None) -> Prediction:
+    """Numbers of the predictors named, or for None of all that this sample allows.
+
+    Raises:
+        ValueError: for one of the named predictors that this sample does not allow.
+    """
+    values: dict[str, float] = {}
+    left_out: dict[str, str] = {}
+    for name in PREDICTORS if names is None else names:
+        try:
+            values |= PREDICTORS[name](sample)
+        except ValueError as error:
+            if names is not None:
+                raise
+            left_out[name] = str(error)
+    return Prediction(values, left_out)
+
+
+def describe_sample(sample: LatentSample, source: ImageSource) -> dict[str, str]:
+    """What a result says of the images that its predictors are of."""
+    masks = "known" if sample.masks is not None else "not known, all pixels count"
+    return {"predictor_images": describe_selection(len(sample.latents), len(source)), "foreground": masks}
+
+
+@torch.no_grad()
+def autoencoder_to_sample(
+    autoencoder, source: ImageSource, num_images: int | None = None, num_workers: int = 0, device: str = "cpu"
+) -> LatentSample:
+    """Latents of at most `MAX_IMAGES` evenly spaced images, normalized over them, with all that predictors ask for.
+
+    Latents are posterior means (of a quantizing autoencoder codebook vectors). Masks are known of a `MaskedSource`.
+
+    Args:
+        autoencoder: frozen, on `device`.
+        num_images: take only so many; None: all, up to `MAX_IMAGES`.
+    """
+    count = min(MAX_IMAGES, len(source) if num_images is None else num_images)
+    batches = _Rows(ImageBatches(source), evenly_spaced(count, len(source)))
+    extractor = create_extractor(device=device)
+    kept = torch.isin(torch.arange(len(batches)), evenly_spaced(MAX_KEPT_IMAGES, len(batches)))
+    parts = _Parts()
+    for batch in SequentialBatches(batches, BATCH_SIZE).loader(num_workers):
+        images = batch["image"].to(device)
+        mean, std = images_to_latents(autoencoder, images)
+        pictures = to_uint8(images)
+        parts.add(
+            latents=mean.float().cpu(),
+            labels=batch["label"],
+            images=pictures[kept[batch["key"]].to(device)],
+            features=images_to_features(pictures, extractor),
+        )
+        if isinstance(source, MaskedSource):
+            parts.add(masks=_on_grid(source.masks(batch["index"]), mean.shape[-2:]))
+        parts.add_posterior(mean, std)
+    return parts.sample(autoencoder, extractor)
+
+
+class _Rows:
+    """Some rows of a data set that is read in whole batches."""
+
+    def __init__(self, dataset: ImageBatches, rows: Tensor):
+        self.dataset, self.rows = dataset, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def get_batch(self, ids: Tensor, keys: Tensor | None) -> dict[str, Tensor]:
+        return self.dataset.get_batch(self.rows[ids], keys)
+
+
+def _on_grid(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """Masks [B, S, S] at the nearest pixel of each latent's centre, bool [B, h, w]."""
+    return F.interpolate(masks[:, None].float(), tuple(size), mode="nearest-exact")[:, 0] > 0
+
+
+class _Parts:
+    """What batches leave behind."""
+
+    def __init__(self):
+        self._parts: dict[str, list[Tensor]] = {}
+        self._variance = self._rate = 0.0  # sums over images
+
+    def add(self, **values: Tensor) -> None:
+        for name, value in values.items():
+            self._parts.setdefault(name, []).append(value)
+
+    def add_posterior(self, mean: Tensor, std: Tensor) -> None:
+        mean, variance = mean.double(), std.double().square()
+        nats = (mean.square() + variance - 1 - variance.clamp_min(1e-300).log()) / 2
+        self._variance = self._variance + variance.sum(0).cpu()
+        self._rate = self._rate + nats.mean((2, 3)).sum(0).cpu()
+
+    def sample(self, autoencoder, extractor) -> LatentSample:
+        whole = {name: torch.cat(self._parts.pop(name)) for name in list(self._parts)}
+        raw, count = whole.pop("latents"), len(whole["labels"])
+        shift, scale = channel_normalization(raw)
+        model = NormalizedModel(autoencoder, shift, scale, whole["images"].device)
+        noise = (self._variance / count * scale.double().square()).float()
+        has_noise = bool((noise > 0).any())
+        return LatentSample(
+            raw.sub_(shift).mul_(scale),
+            whole["images"].shape[-1],
+            noise=noise if has_noise else None,
+            rate=self._rate / count if has_noise else None,
+            encode=model.encode,
+            decode=model.decode,
+            extract=lambda images: images_to_features(images, extractor),
+            **whole,
+        )
+
+
+def channel_normalization(latents: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and 1 / std [C, 1, 1] of each channel of [N, C, h, w]; where only rounding moves a channel, 0."""
+    std, mean = torch.std_mean(latents, dim=(0, 2, 3), correction=0)
+    alive = std > std.max() * DEAD
+    scale = torch.where(alive, 1 / std.where(alive, 1), 0)
+    return mean[:, None, None], scale[:, None, None]
+
+
+class NormalizedModel:
+    """An autoencoder between images and normalized latents; a quantizer counts as part of its decoder.
+
+    Args:
+        shift, scale: [C, 1, 1], normalized = (raw - shift) * scale; a channel of scale 0 stays at its shift.
+    """
+
+    def __init__(self, autoencoder, shift: Tensor, scale: Tensor, device: torch.device):
+        self.autoencoder, self.shift, self.scale = autoencoder, shift.to(device), scale.to(device)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images [B, 3, S, S] in [-1, 1] to normalized latents."""
+        return (ContinuousView.of(self.autoencoder).encode(images).mean.float() - self.shift) * self.scale
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Normalized latents to images, not clamped; gradients pass, through a quantizer straight."""
+        inverse = torch.where(self.scale > 0, 1 / self.scale.where(self.scale > 0, 1), 0)
+        raw = latents.to(self.shift.device) * inverse + self.shift
+        return decode_transformed(self.autoencoder, raw, Draw("plain", SpatialTransform()))[0].float()
