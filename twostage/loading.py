@@ -6,6 +6,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from eqvae.plain_yaml import require_plain_yaml
 from twostage.checks import config_problems, data_problems, problems
 from twostage.schema import Sweep
 
@@ -23,11 +24,10 @@ def load_sweep(path: str | Path, overrides: list[str], to_run: bool = False) -> 
     """
     if not Path(path).is_file():
         raise ValueError(f"no sweep file at {path}")
+    require_plain_yaml(path, "sweep file")
     places = Places(path, overrides)
     try:
         loaded = OmegaConf.load(path)
-        if not OmegaConf.is_dict(loaded):
-            raise ValueError(f"{places.of('')}: is a list, not keys with values")
         merged = OmegaConf.merge(OmegaConf.structured(Sweep), loaded, OmegaConf.from_dotlist(overrides))
         missing = sorted(OmegaConf.missing_keys(merged))
         if missing:
@@ -36,11 +36,6 @@ def load_sweep(path: str | Path, overrides: list[str], to_run: bool = False) -> 
         sweep = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         raise ValueError(f"{places.of(error.full_key or '')}: {str(error).splitlines()[0]}") from None
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ValueError(f"sweep file {path}, line {line}: {error.problem}") from None
-    except RecursionError:
-        raise ValueError(f"sweep file {path}: a list or an anchor contains itself") from None
     found = problems(sweep)
     if to_run and not found:
         found = data_problems(sweep) or config_problems(sweep)
@@ -63,7 +58,7 @@ class Places:
 
     def _line(self, key: str) -> int:
         """Line of the deepest part of a dotted key that the file has; keys of `overrides` hold dots themselves."""
-        node, line = yaml.compose(Path(self.path).read_text(), Loader=yaml.SafeLoader), 1
+        node, line = yaml.compose(Path(self.path).read_bytes(), Loader=yaml.SafeLoader), 1
         while isinstance(node, yaml.MappingNode):
             for name, value in node.value:
                 if key == name.value or key.startswith((f"{name.value}.", f"{name.value}[")):

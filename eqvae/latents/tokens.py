@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from eqvae.autoencoders import VQAutoencoder
+from eqvae.latents.manifest import TOKEN_DTYPE
 from eqvae.latents.reader import LatentCache
 from eqvae.latents.spec import TokenSpec
 from eqvae.latents.writer import LatentCacheWriter
@@ -14,7 +15,7 @@ from eqvae.randomness import keyed_uniform
 
 MAX_CODES = 1 << 16  # what uint16 can tell apart
 TOKENS = ("tokens", "tokens_flip")
-DTYPES = {"uint16": torch.uint16}
+DTYPES = {TOKEN_DTYPE: torch.uint16}
 CONTENTS = {"tokens": "tokens"}
 
 
@@ -35,7 +36,7 @@ class TokenCacheWriter(LatentCacheWriter):
                 f"the autoencoder has {autoencoder.num_codes} codes, token caches hold at most {MAX_CODES}: "
                 "use a smaller codebook"
             )
-        super().__init__(folder, autoencoder, dataset, dtype="uint16", content="tokens", **options)
+        super().__init__(folder, autoencoder, dataset, dtype=TOKEN_DTYPE, content="tokens", **options)
 
     def _encode(self, images: Tensor, index: Tensor) -> dict[str, Tensor]:
         pictures = (images, images.flip(-1))
