@@ -13,21 +13,26 @@ from dit.samplers import SAMPLERS
 from eqvae.autoencoders.loading import PACKAGED
 from eqvae.evaluation.features import METRIC_NAMES
 from eqvae.evaluation.generation import METRICS
+from eqvae.ranges import require_number
 from eqvae.stream import divide_batch
 from eqvae.training.cli import TrainCLI
 from twostage.analysis.intervals import FIRST_LOOK, SEQUENTIAL_LEVELS
-from twostage.configs import flatten, load_config, value_at
+from twostage.configs import flatten, load_config, require_readable, value_at
 from twostage.graph.node import STORE
 from twostage.schema import Arm, Evaluation, Generator, Start, Sweep, Trained, trained_parts
 
 SINGLE_FILES = (".ckpt", ".safetensors", ".pt", ".pth")
 """Ends of the names of autoencoders in one file."""
 
+LARGEST_SEED = (1 << 32) - 1  # that numpy takes
+
 Problem = tuple[str, str]
 
 
 def problems(sweep: Sweep) -> list[Problem]:
     """(key, what is wrong with it) of a sweep that has all its keys."""
+    if found := _list_problems(sweep):
+        return found
     steps, start, executor = sweep.evaluation.at_steps, sweep.start, sweep.executor
     metrics = (METRIC_NAMES.get(sweep.evaluation.extractor), "kid", None)
     needed = "kid" if sweep.evaluation.metric == "kid" else "fd"
@@ -55,7 +60,7 @@ def problems(sweep: Sweep) -> list[Problem]:
         ("executor.cluster", "use slurm or local", executor.cluster not in ("slurm", "local")),
         ("executor.num_workers", "must not be negative", (executor.num_workers or 0) < 0),
     ]  # fmt: skip
-    found = [(key, problem) for key, problem, wrong in checks if wrong]
+    found = [(key, problem) for key, problem, wrong in checks if wrong] + list(_number_problems(sweep))
     named = {"autoencoders": sweep.autoencoders, "generators": sweep.generators}
     found += [
         (f"{kind}.{name}", "must be one folder name")
@@ -66,15 +71,50 @@ def problems(sweep: Sweep) -> list[Problem]:
     for key, part in trained_parts(sweep).items():
         found += _part_problems(key, part)
     for name, generator in sweep.generators.items():
+        if any(key.startswith(f"generators.{name}.") for key, _ in found):
+            continue
         found += _sampler_problems(name, generator, sweep.evaluation)
     if start.autoencoder is not None:
         found += _folder_problems("start.autoencoder", start.autoencoder)
     return found
 
 
+def _list_problems(sweep: Sweep) -> list[Problem]:
+    """Entries of lists that are of another kind: OmegaConf lets lists, mappings and null through."""
+    lists = [("seeds", sweep.seeds, int), ("evaluation.at_steps", sweep.evaluation.at_steps, int)]
+    lists.append(("evaluation.metrics", sweep.evaluation.metrics, str))
+    return [
+        (f"{key}[{place}]", f"must be {'a whole number' if kind is int else 'a name'}, got {value!r:.40}")
+        for key, values, kind in lists
+        for place, value in enumerate(values)
+        if type(value) is not kind
+    ]
+
+
+def _number_problems(sweep: Sweep) -> Iterator[Problem]:
+    """Numbers that nothing can be sampled or seeded with: found here, not at the end of a training."""
+    about = sweep.evaluation
+    numbers: list[tuple[str, float | None, dict[str, float]]] = [
+        ("evaluation.num_inference_steps", about.num_inference_steps, {"least": 1}),
+        ("evaluation.guidance_scale", about.guidance_scale, {"least": 0}),
+        ("evaluation.grid_guidance_scale", about.grid_guidance_scale, {"least": 0}),
+        ("evaluation.grid_images", about.grid_images, {"least": 1}),
+        ("evaluation.num_resamples", about.num_resamples, {"least": 0}),
+        *((f"seeds[{place}]", seed, {"least": 0, "most": LARGEST_SEED}) for place, seed in enumerate(sweep.seeds)),
+    ]
+    for name, generator in sweep.generators.items():
+        numbers.append((f"generators.{name}.num_inference_steps", generator.num_inference_steps, {"least": 1}))
+    for key, number, limits in numbers:
+        try:
+            require_number("it", 1 if number is None else number, **limits)
+        except ValueError as error:
+            yield key, str(error).removeprefix("it ")
+
+
 def _part_problems(key: str, part: Trained | Start) -> list[Problem]:
     try:
         config = load_config(part.config, part.overrides)
+        require_readable(config)
     except ValueError as error:
         return [(f"{key}.config", str(error))]
     where = f"{key}.overrides" if part.overrides else f"{key}.config"
@@ -114,10 +154,9 @@ def _sampler_problems(name: str, generator: Generator, evaluation: Evaluation) -
         return []
     if sampler not in SAMPLERS:
         return [(key, f"{sampler} is unknown: use one of {', '.join(SAMPLERS)}")]
-    try:
-        objective = value_at(load_config(generator.config, generator.overrides), "model.init_args.objective.class_path")
-    except (ValueError, KeyError):
-        return []  # of the config's own problems
+    objective = value_at(load_config(generator.config, generator.overrides), "model.init_args.objective.class_path")
+    if objective is None:
+        return []  # the config's own problem, which `train.py` finds
     if objective.rpartition(".")[2] == SAMPLERS[sampler].__name__:
         return []
     fitting = [known for known, fits in SAMPLERS.items() if fits.__name__ == objective.rpartition(".")[2]]

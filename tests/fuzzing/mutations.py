@@ -110,7 +110,7 @@ def _change(draw: Callable, holder: Any, key: Any, places: list[tuple[Any, Any]]
             holder, dict
         ) else holder.append(extra)
     else:
-        for _ in range(draw(st.sampled_from([50, 400]))):
+        for _ in range(draw(st.sampled_from([30, 120]))):
             value = [value]
         holder[key] = value
 
@@ -133,7 +133,9 @@ def changed_bytes(draw: Callable, content: bytes) -> bytes:
         if how == "flip" and changed:
             changed[at] ^= 1 << draw(st.integers(0, 7))
         elif how == "write":
-            new = draw(st.sampled_from([b"\0", b"\xff" * 4, b"9", b"[", b'"', b"\n", b"- ", b"\x80\x02", b"NaN", b"PK"]))
+            new = draw(
+                st.sampled_from([b"\0", b"\xff" * 4, b"9", b"[", b'"', b"\n", b"- ", b"\x80\x02", b"NaN", b"PK"])
+            )
             changed[at : at + len(new)] = new
         elif how == "cut":
             del changed[at:]
