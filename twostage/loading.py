@@ -45,7 +45,7 @@ def load_sweep(path: str | Path, overrides: list[str], to_run: bool = False) -> 
 
 
 def _merged(loaded: DictConfig, overrides: list[str], places: "Places") -> DictConfig:
-    """The keys of a sweep with their values; ValueError naming the key that holds a list for a mapping, or otherwise."""
+    """The keys of a sweep with their values; ValueError naming the key that holds a list in place of a mapping."""
     schema = OmegaConf.structured(Sweep)
     try:
         return OmegaConf.merge(schema, loaded, OmegaConf.from_dotlist(overrides))

@@ -1,5 +1,6 @@
 """What an autoencoder's config may say, checked entry by entry before diffusers builds anything of it."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ def require_weights_for(config: Mapping[str, Any], folder: Path, where: str) -> 
     for path in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(path, "pt") as file:
-                held += sum(_product(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+                held += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
         except Exception as error:  # a damaged header can raise anything
             raise ValueError(f"{where}: {path.name}: {first_line(error)}") from None
     least = _least_weights(config)
@@ -93,19 +94,10 @@ def require_weights_for(config: Mapping[str, Any], folder: Path, where: str) -> 
         raise ValueError(f"{where}: its config describes {least:,} weights and more, its files hold {held:,}")
 
 
-def _product(shape: list[int]) -> int:
-    product = 1
-    for side in shape:
-        product *= side
-    return product
-
-
 def _least_weights(config: Mapping[str, Any]) -> int:
     """Of the square convolutions 3 x 3 of all blocks, the convolutions at both ends, and the codebook."""
     channels, layers = config.get("block_out_channels", (64,)), config.get("layers_per_block", 1)
     latent = config.get("latent_channels", 1)
     ends = channels[0] * config.get("in_channels", 1) + channels[-1] * latent
-    codebook = (
-        config["num_vq_embeddings"] * (config.get("vq_embed_dim") or latent) if "num_vq_embeddings" in config else 0
-    )
+    codebook = config.get("num_vq_embeddings", 0) * (config.get("vq_embed_dim") or latent)
     return 9 * (sum((2 * layers + 1) * width**2 for width in channels) + ends) + codebook

@@ -47,12 +47,13 @@ def outcome(call: Callable[[], Any], *names: object) -> Any:
     try:
         with _ending_after(HANG_SECONDS):
             return call()
-    except ValueError as error:
-        line = describe(error)
-        assert "(trace in " not in line, f"no error of ours: {type(error).__name__}: {line}"
-        assert "\n" not in str(error), line
-        assert any(str(name) in line for name in names), f"{line!r} names none of {', '.join(map(str, names))}"
-        return REFUSED
+    except ValueError as caught:
+        error = caught
+    line = describe(error)
+    assert "(trace in " not in line, f"no error of ours: {type(error).__name__}: {line}"
+    assert "\n" not in str(error), line
+    assert any(str(name) in line for name in names), f"{line!r} names none of {', '.join(map(str, names))}"
+    return REFUSED
 
 
 @contextmanager
