@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 import warnings
 from collections.abc import Iterator
 from glob import glob
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dit.samplers import SAMPLERS
-from eqvae.autoencoders.loading import PACKAGED
+from eqvae.autoencoders.loading import PACKAGED, SOURCE_KEYS, load_autoencoder
 from eqvae.evaluation.features import METRIC_NAMES
 from eqvae.evaluation.generation import METRICS
 from eqvae.ranges import require_number
@@ -19,6 +20,7 @@ from eqvae.training.cli import TrainCLI
 from twostage.analysis.intervals import FIRST_LOOK, SEQUENTIAL_LEVELS
 from twostage.configs import flatten, load_config, require_readable, value_at
 from twostage.graph.node import STORE
+from twostage.parts.sizes import source_name
 from twostage.schema import Arm, Evaluation, Generator, Start, Sweep, Trained, trained_parts
 
 SINGLE_FILES = (".ckpt", ".safetensors", ".pt", ".pth")
@@ -75,7 +77,7 @@ def problems(sweep: Sweep) -> list[Problem]:
             continue
         found += _sampler_problems(name, generator, sweep.evaluation)
     if start.autoencoder is not None:
-        found += _folder_problems("start.autoencoder", start.autoencoder)
+        found += _ready_problems("start.autoencoder", start.autoencoder)
     return found
 
 
@@ -121,7 +123,7 @@ def _part_problems(key: str, part: Trained | Start) -> list[Problem]:
     if not isinstance(part, Arm):
         return _batch_problems(where, config)
     found = _batch_problems(where, config) if part.autoencoder is None else []
-    found += _folder_problems(f"{key}.autoencoder", part.autoencoder) if part.autoencoder is not None else []
+    found += _ready_problems(f"{key}.autoencoder", part.autoencoder) if part.autoencoder is not None else []
     if part.at_step is not None:
         last = value_at(config, "trainer.max_steps")
         if part.autoencoder is not None:
@@ -163,10 +165,14 @@ def _sampler_problems(name: str, generator: Generator, evaluation: Evaluation) -
     return [(key, f"{sampler} does not sample {objective} of {generator.config}: use one of {', '.join(fitting)}")]
 
 
-def _folder_problems(key: str, source: str) -> list[Problem]:
-    """What keeps the folder of a ready autoencoder from being read."""
-    folder = Path(source) if Path(source).exists() else Path(str(PACKAGED / source))
-    if not folder.is_dir():
+def _ready_problems(key: str, source: Any) -> list[Problem]:
+    """What keeps a ready autoencoder from being read: its mapping, or its folder."""
+    name = source_name(source)
+    if not name or (isinstance(source, dict) and not source.keys() <= SOURCE_KEYS):
+        beside = ", ".join(sorted(SOURCE_KEYS - {"source"}))
+        return [(key, f"must be a folder, file, packaged name or hub id, or a mapping of source and {beside}")]
+    folder = Path(name) if os.path.exists(name) else Path(str(PACKAGED / name))
+    if not os.path.isdir(folder):
         return []  # a single file, a hub id, or not there yet
     try:
         (folder / "config.json").read_bytes()
@@ -203,8 +209,8 @@ def data_problems(sweep: Sweep) -> list[Problem]:
     arms = {f"autoencoders.{name}": arm for name, arm in sweep.autoencoders.items()}
     found = []
     for key, part in {"start": sweep.start, **arms}.items():
-        if part.autoencoder is not None and not _may_exist(part.autoencoder):
-            found.append((f"{key}.autoencoder", f"nothing at {part.autoencoder}, and no packaged one of that name"))
+        if part.autoencoder is not None:
+            found += [(f"{key}.autoencoder", problem) for problem in _unavailable(part.autoencoder)]
     generators = {f"generators.{name}": generator for name, generator in sweep.generators.items()}
     for key, part in (arms | generators).items():
         found += [(f"{key}.config", problem) for problem in _missing_data(part, {})]
@@ -214,9 +220,21 @@ def data_problems(sweep: Sweep) -> list[Problem]:
     return found
 
 
+def _unavailable(source: str | dict[str, Any]) -> Iterator[str]:
+    """That a ready autoencoder is not there, or is a single file that cannot be read, or does not tell its family."""
+    name = source_name(source)
+    if not _may_exist(name):
+        yield f"nothing at {name}, and no packaged one of that name"
+    elif os.path.isfile(name):
+        try:
+            load_autoencoder(source)
+        except ValueError as error:
+            yield str(error)
+
+
 def _may_exist(source: str) -> bool:
     """Whether an autoencoder is here or, going by its form (owner/name), may be had from the hub."""
-    if Path(source).exists() or (PACKAGED / source).is_dir():
+    if os.path.exists(source) or os.path.isdir(str(PACKAGED / source)):
         return True
     local = source.endswith(SINGLE_FILES) or source.startswith((".", "/")) or Path(source).parts[0] == "runs"
     return source.count("/") == 1 and not local

@@ -15,7 +15,7 @@ from eqvae.records import RECORD, TEXT, WHOLE, or_none, require_entries
 READ = {  # by a plan and its estimates, where a config has it
     **dict.fromkeys(("trainer", "model", "model.init_args", "data", "data.init_args"), RECORD),
     **dict.fromkeys(("model.class_path", "data.class_path"), TEXT),
-    "trainer.max_steps": WHOLE,
+    "trainer.max_steps": ("a whole number", lambda value: type(value) is int and value >= 0),
     "data.init_args.global_batch_size": WHOLE,
     "data.init_args.evaluation_batch_size": WHOLE,
     "data.init_args.train": RECORD,

@@ -60,6 +60,8 @@ def imported_files(file: Path, root: Path = ROOT) -> list[Path]:
 def _resolve(name: str, root: Path) -> tuple[Path | None, str]:
     """The file that a dotted name leads to, and the first name within it; None where it is no file below `root`."""
     parts = name.split(".")
+    if not (root / parts[0]).is_dir() and not (root / f"{parts[0]}.py").is_file():
+        return None, ""  # a library's, as most are
     for count in range(len(parts), 0, -1):
         place = root.joinpath(*parts[:count])
         for file in (place.with_suffix(".py"), place / "__init__.py"):

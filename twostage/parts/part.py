@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from twostage.graph.code_version import code_version
 from twostage.graph.node import Node, Progress
+from twostage.parts.contents import forget_listings, with_contents
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,26 @@ class Part:
     def node(self, name: str, settings: dict[str, Any], inputs: dict[str, Node] | None = None) -> Node:
         """A node of this kind, its version being that of all code it reaches: its own and the classes in its settings.
 
+        Files that the settings name count by what they hold (`contents`).
+
         Args:
             name: path of folder names, unique in the plan.
             settings: plain values.
             inputs: nodes by role.
         """
-        version = code_version([self.run.__module__, *class_paths(settings)])
-        return Node(name, self.name, settings, inputs or {}, version, self.trains)
+        version = _version(frozenset([self.run.__module__, *class_paths(settings)]))
+        return Node(name, self.name, settings, inputs or {}, version, self.trains, with_contents(settings))
+
+
+def read_anew() -> None:
+    """Forget what files held: one plan reads sources and lists data sets once, the next one does so again."""
+    _version.cache_clear()
+    forget_listings()
+
+
+@cache
+def _version(names: frozenset[str]) -> str:
+    return code_version(sorted(names))
 
 
 def class_paths(value: Any) -> Iterator[str]:
