@@ -5,7 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from eqvae.records import RECORD, TEXT, Check, require_entries
+
 Source = str | dict[str, Any]
+
+SOURCE: Check = ("a text, or a mapping with one", lambda value: isinstance(_name(value), str))
 
 
 def describe_place(source: Source | None, folder: str | Path) -> dict[str, Any] | None:
@@ -30,6 +34,19 @@ def find_place(described: Mapping[str, Any] | None, folder: str | Path) -> Sourc
     beside = os.path.normpath(os.path.join(os.path.abspath(folder), described.get("relative", "")))
     is_there = "relative" in described and os.path.exists(beside)
     return _renamed(described["source"], beside) if is_there else described["source"]
+
+
+def require_place(described: Any) -> None:
+    """Refuse what `describe_place` did not write.
+
+    Raises:
+        ValueError: naming the entry.
+    """
+    if described is None:
+        return
+    require_entries({"autoencoder": described}, {"autoencoder": RECORD})
+    entries = {"source": SOURCE} | ({"relative": TEXT} if "relative" in described else {})
+    require_entries(described, entries, "autoencoder.")
 
 
 def _name(source: Source | None) -> str | None:

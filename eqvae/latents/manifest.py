@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from eqvae.autoencoders.places import require_place
 from eqvae.hashes import read_json
 from eqvae.latents.spec import LatentSpec
 from eqvae.precision import ENCODING_PRECISIONS
@@ -86,8 +87,7 @@ def read_journal(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     try:
         require_entries(journal, {"identity": RECORD, "shards": LIST})
         _require_identity(journal["identity"])
-        for shard in journal["shards"]:
-            _require_shard(shard, journal["identity"])
+        _require_journal_shards(journal["shards"], journal["identity"])
     except ValueError as error:
         raise ValueError(f"{path} is no journal of a cache ({error}): remove the folder and write it again") from None
     return journal["identity"], journal["shards"]
@@ -131,6 +131,7 @@ def _require_manifest(manifest: dict[str, Any]) -> None:
         spec = LatentSpec.from_dict(manifest["latents"])
         if spec.autoencoder_fingerprint != manifest["autoencoder_fingerprint"]:
             raise ValueError("latents.autoencoder_fingerprint is not autoencoder_fingerprint")
+        require_place(manifest.get("autoencoder"))
         if not manifest["flips"]:
             raise ValueError("flips is false, where shards hold flips")
     require_entries(manifest, {"shards": LIST})
@@ -138,8 +139,6 @@ def _require_manifest(manifest: dict[str, Any]) -> None:
         _require_shard(shard, manifest)
         if shard_number(shard["file"]) != number:
             raise ValueError(f"shards: {shard['file']} stands in place of {shard_name(number)}")
-        if shard["count"] != rows_of_shard(number, manifest["shard_rows"], manifest["dataset"]["num_images"]):
-            raise ValueError(f"shards: {shard['file']} has {shard['count']} rows, which do not fit")
     total = sum(shard["count"] for shard in manifest["shards"])
     if total != manifest["dataset"]["num_images"]:
         raise ValueError(f"shards hold {total} rows, dataset.num_images is {manifest['dataset']['num_images']}")
@@ -157,7 +156,18 @@ def _require_identity(identity: dict[str, Any]) -> None:
 def _require_shard(shard: Any, identity: dict[str, Any]) -> None:
     of_latents = "moments" in identity and identity["dtype"] != TOKEN_DTYPE
     require_entries(shard, SHARD | (ROUNDED if of_latents else {}), "shards.")
-    shard_number(shard["file"])
+    rows = rows_of_shard(shard_number(shard["file"]), identity["shard_rows"], identity["dataset"]["num_images"])
+    if shard["count"] != rows:
+        raise ValueError(f"shards: {shard['file']} has {shard['count']} rows, which do not fit")
+
+
+def _require_journal_shards(shards: list[Any], identity: dict[str, Any]) -> None:
+    """Some of a cache's shards, each once."""
+    for shard in shards:
+        _require_shard(shard, identity)
+    names = [shard["file"] for shard in shards]
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"shards: {repeated[0]} is there twice")
 
 
 def rows_of_shard(number: int, shard_rows: int, num_images: int) -> int:

@@ -179,7 +179,8 @@ class ShardWriter:
             ValueError: if pictures are missing, or a shard was lost meanwhile.
         """
         if self.num_written != len(self.rows):
-            raise ValueError(f"cached {self.num_written} of {len(self.rows)} pictures: run predict again")
+            written = f"{self.num_written} of {len(self.rows)} pictures"
+            raise ValueError(f"{self.what} {self.folder}: cached {written}: run predict again")
         wait()
         if self.rank == 0:
             self._write_manifest()

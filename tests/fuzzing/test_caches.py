@@ -13,6 +13,7 @@ from eqvae.autoencoders import load_autoencoder
 from eqvae.data import ImageDataModule, ShapesSource
 from eqvae.hashes import read_json, write_json
 from eqvae.latents import FeatureCache, FeatureCacheWriter, LatentCacheWriter, TokenCacheWriter, open_cache
+from eqvae.latents.manifest import SHARD
 from tests.eqvae.tiny import tiny_autoencoder
 from tests.fuzzing.mutations import REFUSED, changed_bytes, changed_values, fuzzing, outcome
 
@@ -110,6 +111,13 @@ def test_a_manifest_of_other_bytes_is_refused_or_means_the_same(kind, whole, dra
         assert found is REFUSED or equal(found, read(folder))
 
 
+def known_by(folder: Path) -> dict:
+    """All of a manifest that anything is decided by: not how far latents were rounded, nor what nobody knows."""
+    manifest = read_json(folder / "manifest.json")
+    shards = [{key: shard[key] for key in SHARD} for shard in manifest["shards"]]
+    return manifest | {"shards": shards, "rounding_error": None}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["manifest.json", ".journal.json"])
 @fuzzing(25)
@@ -128,4 +136,4 @@ def test_a_cache_is_written_on_as_it_was_or_refused(kind, name, whole, writing, 
             (copy / name).write_bytes(draw.draw(changed_bytes((copy / name).read_bytes())))
         if outcome(lambda: writing.write(kind, copy), copy) is not REFUSED:
             assert equal(read(copy), read(folder))
-            assert read_json(copy / "manifest.json") == read_json(folder / "manifest.json")
+            assert known_by(copy) == known_by(folder)
