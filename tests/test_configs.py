@@ -59,6 +59,6 @@ def test_help_explains(script, monkeypatch, capsys):
 
     monkeypatch.setattr(sys, "argv", [f"{script}.py", "--help"])
     with pytest.raises(SystemExit) as stop:
-        importlib.import_module(script).main()
+        importlib.import_module(f"twostage.cli.{script}").main()
     assert stop.value.code == 0
     assert "usage" in capsys.readouterr().out

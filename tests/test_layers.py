@@ -68,7 +68,9 @@ def test_a_circle_of_rooms_is_found(tmp_path):
     assert circles(tmp_path) == [["dit/a", "dit/b", "dit/c"]]
 
 
-def test_scripts_define_no_class():
-    for script in ("train.py", "sample.py", "evaluate.py", "sweep.py"):
-        tree = ast.parse((ROOT / script).read_text())
-        assert not [node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+@pytest.mark.parametrize("command", ["train", "sample", "evaluate", "sweep"])
+def test_a_script_at_the_top_only_calls_the_command_in_the_package(command):
+    document, names, call = ast.parse((ROOT / f"{command}.py").read_text()).body
+    assert isinstance(document, ast.Expr)
+    assert ast.unparse(names) == f"from twostage.cli.{command} import main"
+    assert ast.unparse(call) == "if __name__ == '__main__':\n    main()"

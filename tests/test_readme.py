@@ -50,7 +50,7 @@ def reduced(words: list[str], runs: Path) -> list[str]:
 
 def run(words: list[str], monkeypatch) -> None:
     monkeypatch.setattr(sys, "argv", words)
-    import_module(words[0].removesuffix(".py")).main()
+    import_module(f"twostage.cli.{words[0].removesuffix('.py')}").main()
 
 
 @pytest.mark.slow
@@ -102,7 +102,7 @@ def test_documented_commands_are_read(command, monkeypatch, capsys):
         return
     if words[0] == "sample.py":
         with monkeypatch.context() as parsing:
-            parsing.setattr("sample._run", lambda arguments: None)
+            parsing.setattr("twostage.cli.sample._run", lambda arguments: None)
             run(words, parsing)
         return
     with pytest.raises(SystemExit) as stop:

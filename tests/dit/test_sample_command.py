@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
-import sample
 from dit.checkpoints import load_generator
 from dit.sample_files import SampleFolder, fill
 from eqvae.locks import Lock
 from tests.dit.tiny import save_generator, tiny_generator
 from tests.eqvae.tiny import tiny_autoencoder
+from twostage.cli import sample
 
 NUM_IMAGES = 34  # four parts, the last one short
 

@@ -15,7 +15,6 @@ import pytest
 import torch
 from PIL import Image
 
-import evaluate
 from eqvae.commands import run_command
 from eqvae.data import (
     FolderSource,
@@ -29,6 +28,7 @@ from eqvae.data import (
 from eqvae.data import encoded as reading
 from tests.eqvae.test_pictures import encoded
 from tests.tiny import stage_one
+from twostage.cli import evaluate
 
 NUM_IMAGES, SIDE = 1000, 16
 

@@ -10,9 +10,9 @@ import torch
 import yaml
 from torch import Tensor
 
-import train
 from eqvae.autoencoders import Codes, VQAutoencoder
 from tests.golden.recordings import one_thread
+from twostage.cli import train
 
 NUM_STEPS = 100
 NUM_IMAGES = 64

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-import train
 from eqvae.autoencoders import load_autoencoder
 from eqvae.data import ScenesSource, ShapesSource, to_float
 from eqvae.equivariance import equivariance_errors
@@ -18,6 +17,7 @@ from studies.start_measures import basis_errors, basis_of, mean_of, measure_star
 from studies.start_report import to_markdown
 from studies.start_search import candidate_config, read_results, read_table, run_table
 from tests.tiny import TINY_AUTOENCODER
+from twostage.cli import train
 
 TINY = {
     "trainer.max_steps": 2,

@@ -9,7 +9,6 @@ import pytest
 import torch
 from PIL import Image
 
-import evaluate
 from eqvae.data import FolderSource, ShapesSource, to_uint8
 from eqvae.data.images import to_float
 from eqvae.evaluation import create_extractor, images_to_features
@@ -18,6 +17,7 @@ from eqvae.evaluation.predictors.measuring import autoencoder_to_sample, channel
 from eqvae.evaluation.tables import comparison_table, direction, is_better, result_table
 from tests.eqvae.test_autoencoders_vq import tiny_vq
 from tests.eqvae.tiny import MixingAutoencoder, tiny_autoencoder
+from twostage.cli import evaluate
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*biased upward")
 
