@@ -90,9 +90,9 @@ class _RandomAutoencoder:
     def fingerprint(self) -> str:
         return "0" * 64
 
-    def encode(self, images: torch.Tensor) -> SimpleNamespace:
+    def cached_rows(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         mean = torch.randn(len(images), *self.shape)
-        return SimpleNamespace(mean=mean, logvar=torch.full_like(mean, -6.0))
+        return {"mean": mean, "log_std": torch.full_like(mean, -3.0)}
 
 
 if __name__ == "__main__":

@@ -8,7 +8,16 @@ import pytest
 from tests.structure import circles
 
 ROOT = Path(__file__).parents[1]
-NO_LIGHTNING = ("dit/backbones", "dit/objectives", "dit/samplers", "eqvae/losses", "eqvae/equivariance.py")
+NO_LIGHTNING = (
+    "dit/backbones",
+    "dit/objectives",
+    "dit/samplers",
+    "eqvae/autoencoders",
+    "eqvae/equivariance.py",
+    "eqvae/losses",
+    "eqvae/regularizers",
+)
+FAMILIES = {"KLAutoencoder", "VQAutoencoder", "AutoencoderKL", "VQModel", "quantize", "quantized", "is_quantized"}
 
 
 def imported_modules(path: Path) -> set[str]:
@@ -38,6 +47,28 @@ def test_mathematics_imports_no_lightning(where):
     assert files(where)
     for path in files(where):
         assert not {name for name in imported_modules(path) if name.split(".")[0] in ("lightning", "pytorch_lightning")}
+
+
+def words(path: Path) -> set[str]:
+    """Names and attributes that code uses, and texts that it asks attributes by."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Name | ast.alias):
+            found.add(node.id if isinstance(node, ast.Name) else node.name.split(".")[-1])
+        elif isinstance(node, ast.Attribute):
+            found.add(node.attr)
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("hasattr", "getattr"):
+            found |= {each.value for each in node.args if isinstance(each, ast.Constant)}
+    return found
+
+
+@pytest.mark.parametrize("package", ["eqvae", "dit", "twostage"])
+def test_nobody_asks_of_which_family_an_autoencoder_is(package):
+    """The interface answers; only `dit/exchange.py` names the class that another library's pipeline decodes with."""
+    inside = ROOT / "eqvae/autoencoders"
+    asked = {path: words(path) & FAMILIES for path in files(package) if not path.is_relative_to(inside)}
+    found = {str(path.relative_to(ROOT)): names for path, names in asked.items() if names}
+    assert found == ({"dit/exchange.py": {"AutoencoderKL"}} if package == "dit" else {})
 
 
 def test_the_graph_knows_nothing_of_what_it_runs():

@@ -7,7 +7,7 @@ fresh sample; of a VQ autoencoder it stores their tokens (`tokens`). `open_cache
 
 from pathlib import Path
 
-from eqvae.autoencoders import KLAutoencoder, VQAutoencoder
+from eqvae.autoencoders import Autoencoder
 from eqvae.latents.features import FeatureCache, FeatureCacheWriter
 from eqvae.latents.manifest import read_manifest
 from eqvae.latents.reader import LatentCache
@@ -37,13 +37,13 @@ def open_cache(folder: str | Path, verify: bool = True) -> LatentCache:
 
 def create_cache_writer(
     folder: Path,
-    autoencoder: KLAutoencoder | VQAutoencoder,
+    autoencoder: Autoencoder,
     dataset: dict,
     dtype: str = "float16",
     content: str = "moments",
     **options,
 ) -> LatentCacheWriter:
     """The writer that fits an autoencoder; dtype and content are those of latents, tokens have their own."""
-    if isinstance(autoencoder, VQAutoencoder):
+    if autoencoder.kind == TokenSpec.kind:
         return TokenCacheWriter(folder, autoencoder, dataset, **options)
     return LatentCacheWriter(folder, autoencoder, dataset, dtype, content=content, **options)

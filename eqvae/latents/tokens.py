@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eqvae.autoencoders import VQAutoencoder
+from eqvae.autoencoders import Autoencoder
 from eqvae.latents.reader import LatentCache
 from eqvae.latents.spec import TokenSpec
 from eqvae.latents.writer import LatentCacheWriter
@@ -29,7 +29,7 @@ class TokenCacheWriter(LatentCacheWriter):
 
     dtypes, contents = DTYPES, CONTENTS
 
-    def __init__(self, folder: Path, autoencoder: VQAutoencoder, dataset: dict, **options):
+    def __init__(self, folder: Path, autoencoder: Autoencoder, dataset: dict, **options):
         if autoencoder.num_codes > MAX_CODES:
             raise ValueError(
                 f"the autoencoder has {autoencoder.num_codes} codes, token caches hold at most {MAX_CODES}: "
@@ -38,8 +38,8 @@ class TokenCacheWriter(LatentCacheWriter):
         super().__init__(folder, autoencoder, dataset, dtype="uint16", content="tokens", **options)
 
     def _encode(self, images: Tensor, index: Tensor) -> dict[str, Tensor]:
-        pictures = (images, images.flip(-1))
-        return {name: self.autoencoder.encode(picture).indices for name, picture in zip(TOKENS, pictures)}
+        flipped = self.autoencoder.cached_rows(images.flip(-1))
+        return self.autoencoder.cached_rows(images) | {f"{name}_flip": value for name, value in flipped.items()}
 
     def _store(self, rows: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict]:
         return {name: value.to(torch.uint16) if name in TOKENS else value for name, value in rows.items()}, {}

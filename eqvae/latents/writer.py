@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from eqvae.autoencoders import KLAutoencoder
+from eqvae.autoencoders import Autoencoder
 from eqvae.autoencoders.places import describe_place
 from eqvae.latents.manifest import FORMAT_VERSION
 from eqvae.latents.shards import ShardWriter
@@ -47,7 +47,7 @@ class LatentCacheWriter(ShardWriter):
     def __init__(
         self,
         folder: Path,
-        autoencoder: KLAutoencoder,
+        autoencoder: Autoencoder,
         dataset: dict,
         dtype: str = "float16",
         shard_rows: int = SHARD_ROWS,
@@ -89,14 +89,8 @@ class LatentCacheWriter(ShardWriter):
 
     def _encode(self, images: Tensor, index: Tensor) -> dict[str, Tensor]:
         """What is kept of pictures [B, 3, H, W] and their flips."""
-        posterior, flipped = self.autoencoder.encode(images), self.autoencoder.encode(images.flip(-1))
-        moments = {
-            "mean": posterior.mean,
-            "log_std": 0.5 * posterior.logvar,
-            "mean_flip": flipped.mean,
-            "log_std_flip": 0.5 * flipped.logvar,
-        }
-        moments = {name: value.float() for name, value in moments.items()}
+        flipped = self.autoencoder.cached_rows(images.flip(-1))
+        moments = self.autoencoder.cached_rows(images) | {f"{name}_flip": value for name, value in flipped.items()}
         return moments if self.content == "moments" else self._sample(moments, index)
 
     def _sample(self, moments: dict[str, Tensor], index: Tensor) -> dict[str, Tensor]:

@@ -48,7 +48,7 @@ def test_rate_is_the_divergence_in_closed_form():
     mean = torch.stack((torch.full((4, 4), 3.0), torch.zeros(4, 4)))
     std = torch.stack((torch.ones(4, 4), torch.full((4, 4), 0.5)))
 
-    class Autoencoder:
+    class Autoencoder(MixingAutoencoder):
         def encode(self, images):
             jitter = 1e-6 * images.mean((1, 2, 3))[:, None, None, None]
             return SimpleNamespace(mean=mean + jitter, std=std.expand(len(images), -1, -1, -1))
