@@ -85,6 +85,7 @@ def fit(stage: int, folder, cache, num_processes: int, callbacks=(), overrides=N
     return torch.load(path, weights_only=True)
 
 
+@pytest.mark.reliability(11)
 @pytest.mark.parametrize("stage", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_two_processes_equal_one(stage, cache, tmp_path):
     settings = {"model.init_args.learning_rate": 1e-4}
@@ -99,6 +100,7 @@ def without_batch_norm(module):
             module.critic.main[index] = torch.nn.Identity()
 
 
+@pytest.mark.reliability(11)
 @pytest.mark.slow
 def test_two_processes_equal_one_with_a_critic(cache, tmp_path):
     """The adaptive weight is that of the global batch; the critic starts later than the autoencoder."""
@@ -149,6 +151,7 @@ def test_a_signal_to_one_process_stops_all_at_one_step(cache, tmp_path):
     assert 3 < load_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["global_step"] <= 1 + AGREEMENT_STEPS
 
 
+@pytest.mark.reliability(8, counts="stops in 2 processes")
 def test_all_processes_stop_before_the_same_update(cache, tmp_path):
     with pytest.raises(ProcessRaisedException, match="not finite at step 3"):
         fit(2, tmp_path, cache, 2, [PoisonOneProcess()])
