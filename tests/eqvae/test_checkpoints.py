@@ -124,21 +124,11 @@ def test_missing_checkpoint(tmp_path):
         load_checkpoint(tmp_path / "absent.ckpt")
 
 
+@pytest.mark.reliability(6, counts="kinds")
 def test_folder_that_cannot_be_written_raises(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
         AtomicCheckpointIO().save_checkpoint(CHECKPOINT, tmp_path / "file" / "last.ckpt")
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
-def test_read_only_folder_raises(saved):
-    saved.parent.chmod(0o500)
-    try:
-        with pytest.raises(OSError, match="last"):
-            save(saved, 8)
-    finally:
-        saved.parent.chmod(0o700)
-    assert load_checkpoint(saved)["global_step"] == 7
 
 
 class FullDisk:
@@ -157,6 +147,7 @@ class FullDisk:
         return getattr(self.file, name)
 
 
+@pytest.mark.reliability(5)
 def test_a_full_disk_names_path_and_size_and_keeps_the_old_checkpoint(saved, monkeypatch):
     torch_save = torch.save
     monkeypatch.setattr(torch, "save", lambda checkpoint, file: torch_save(checkpoint, FullDisk(file, 2000)))

@@ -89,7 +89,7 @@ class Outcomes:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" or not report.passed:
-            for name, (number, counts) in _properties(report, MARKER):
+            for _, (number, counts) in _properties(report, MARKER):
                 self.outcomes[number].add(report, counts, [told for _, told in _properties(report, "reached")])
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

@@ -12,10 +12,9 @@ from lightning.pytorch.callbacks import Callback
 from eqvae.locks import Lock
 from eqvae.training.checkpoints import load_checkpoint
 from eqvae.training.cli import TrainCLI
-from tests.reliability.test_kill_and_resume import same
+from tests.reliability.runs import TRAINED, same
 from tests.tiny import STAGE_TWO, train
 
-TRAINED = ("state_dict", "current_model_state", "averaging_state", "optimizer_states")
 CALLBACKS = (
     "[{class_path: eqvae.training.averaging.ExponentialMovingAverage, init_args: {decay: 0.9}}, "
     "{class_path: lightning.pytorch.callbacks.ModelCheckpoint, "
