@@ -118,7 +118,7 @@ def test_without_recorded_settings_the_weights_tell_another_network(run):
     path = run.folder / "checkpoints" / "last.ckpt"
     checkpoint = load_checkpoint(path)
     del checkpoint["settings"], checkpoint["sealed"]
-    path.with_name("epoch=0-step=4.ckpt").unlink()
+    path.with_name("epoch=0-step=0000004.ckpt").unlink()
     torch.save(checkpoint, path)  # as an earlier release or another program would
     found = {("hidden_size", 32): r"is \(.*\) there", ("depth", 2): r"backbone\.blocks\.1\S+ is only here"}
     for (key, value), what in found.items():
