@@ -151,17 +151,14 @@ def test_gradient_reaches_every_parameter():
     assert (model.y_embedder.embedding_table.weight.grad.abs().sum(1) > 0).all()  # the null row, too
 
 
-@pytest.mark.reliability(27)
-def test_bfloat16_is_close(reached):
+def test_bfloat16_is_close():
     model = randomized(SiT(**TINY)).eval()
     with torch.no_grad():
         full = model(*inputs())
         with torch.autocast("cpu", torch.bfloat16):
             half = model(*inputs())
     assert half.dtype == torch.bfloat16
-    error = float((half.float() - full).norm() / full.norm())
-    assert error < 2e-2
-    reached.largest("bf16 forward", error)
+    assert float((half.float() - full).norm() / full.norm()) < 2e-2
 
 
 def test_compiles_as_one_graph():
@@ -196,7 +193,6 @@ def test_checkpointing_changes_neither_loss_nor_gradients(family, options, reach
     reached.largest("gradient checkpointing", 0)
 
 
-@pytest.mark.reliability(27)
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 @pytest.mark.parametrize(
     ("family", "options"), [("DiT", {}), ("SiT", {}), ("SiT", IMPROVED)], ids=["DiT", "SiT", "LightningDiT"]

@@ -52,7 +52,6 @@ def test_classes_of_cls_json_and_folders(tmp_path):
     assert folders.fingerprint() != source.fingerprint()
 
 
-@pytest.mark.reliability(25, counts="archives")
 def test_odd_members_are_left_out(tmp_path):
     members = [
         ("/absolute.png", picture(1)),
