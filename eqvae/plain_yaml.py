@@ -1,10 +1,12 @@
-"""YAML files that are what they seem: no anchor that contains itself or unfolds without end."""
+"""YAML files that are what they seem: no tag that names code, no anchor that contains itself or unfolds without end."""
 
 from pathlib import Path
 
 import yaml
 
 MAXIMUM_NODES = 100_000
+PLAIN_TAG = "tag:yaml.org,2002:"
+PLAIN_KINDS = ("null", "bool", "int", "float", "str", "timestamp", "binary", "seq", "map", "set", "merge", "value")
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -12,8 +14,9 @@ def require_plain_yaml(path: str | Path) -> None:
     """Refuse a YAML file that cannot be read in full.
 
     Raises:
-        ValueError: naming the file, and the line where it is known: no such file, no YAML, no keys with values, an
-            anchor that contains itself, or anchors that unfold to more than 100,000 values.
+        ValueError: naming the file, and the line where it is known: no such file, no YAML, no keys with values, a tag
+            of anything but plain values, an anchor that contains itself, or anchors that unfold to more than 100,000
+            values.
     """
     try:
         root = yaml.compose(Path(path).read_bytes(), Loader=LOADER)
@@ -36,6 +39,9 @@ def _count(node: yaml.Node, counts: dict[int, int | None], path: str | Path) -> 
         if (known := counts[id(node)]) is None:
             raise ValueError(f"config {path}, line {node.start_mark.line + 1}: an anchor contains itself")
         return known
+    if node.tag not in [PLAIN_TAG + kind for kind in PLAIN_KINDS]:
+        tag = node.tag.replace(PLAIN_TAG, "!!")
+        raise ValueError(f"config {path}, line {node.start_mark.line + 1}: tag {tag} is no plain value: remove it")
     counts[id(node)] = None  # being counted
     inner = node.value if isinstance(node, yaml.CollectionNode) else []
     children = [child for entry in inner for child in (entry if isinstance(entry, tuple) else (entry,))]

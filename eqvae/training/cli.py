@@ -123,8 +123,9 @@ class TrainCLI(LightningCLI):
         except (MisconfigurationException, ValueError) as error:
             raise ValueError(f"trainer: {one_line(str(error))}") from None
         for callback in trainer.checkpoint_callbacks:
-            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
-                callback.dirpath = str(checkpoint_folder(trainer))
+            if isinstance(callback, ModelCheckpoint):
+                callback.dirpath = callback.dirpath or str(checkpoint_folder(trainer))
+                callback.filename = callback.filename or "{epoch}-{step:07d}"  # names in the order of steps
         trainer.callbacks += [ResumeExactly(settings_of(self.config_dump)), LastCheckpoint(), SaveOnSignal()]
         return trainer
 

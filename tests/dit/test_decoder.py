@@ -42,6 +42,7 @@ def test_a_checkpoint_names_the_autoencoder_of_its_cache(run, tmp_path):
     assert load_autoencoder(source).fingerprint() == load_autoencoder(run / "autoencoder").fingerprint()
 
 
+@pytest.mark.reliability(18, counts="refusals")
 def test_another_autoencoder_is_refused_with_both_places(run, tmp_path):
     with pytest.raises(ValueError, match="its weights are") as error:
         fit(tmp_path / "b", run / "latents", **{"model.init_args.autoencoder": "shapes-f4c8"})
@@ -51,6 +52,7 @@ def test_another_autoencoder_is_refused_with_both_places(run, tmp_path):
     assert not (tmp_path / "b" / "checkpoints").exists()
 
 
+@pytest.mark.reliability(18, counts="refusals")
 def test_another_normalization_is_refused(run, tmp_path):
     other = load_autoencoder(run / "autoencoder")
     other.normalization = Normalization((0.0,), (2.0,))
@@ -59,6 +61,7 @@ def test_another_normalization_is_refused(run, tmp_path):
         fit(tmp_path / "b", run / "latents", **{"model.init_args.autoencoder": tmp_path / "other"})
 
 
+@pytest.mark.reliability(18, counts="refusals")
 def test_an_autoencoder_that_was_trained_on_meanwhile_is_refused(run, tmp_path):
     """The folder is the one that the cache names; what is in it is not."""
     load_autoencoder("shapes-f4c8").save_pretrained(run / "autoencoder")

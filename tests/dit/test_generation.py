@@ -61,6 +61,7 @@ def settings_of(sampler: str, guidance_scale: float) -> SamplingSettings:
     return SamplingSettings(sampler, 3, guidance_scale, stochastic=stochastic)
 
 
+@pytest.mark.reliability(13, counts="samplers in any batches")
 @pytest.mark.parametrize("guidance_scale", [1.0, 2.0])
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_batches_splits_and_threads_change_no_bit(sampler, guidance_scale):

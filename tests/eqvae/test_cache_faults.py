@@ -80,6 +80,7 @@ DAMAGE = {
 }
 
 
+@pytest.mark.reliability(15, counts="shards")
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("number", range(10))
 def test_a_damaged_shard_is_refused_with_its_name_and_written_again(own, finished, damage, number):

@@ -325,6 +325,7 @@ def test_swapped_extra_and_wrong_dtype_shards_are_refused(own):
         LatentCache(own, verify=False)
 
 
+@pytest.mark.reliability(19, counts="changes")
 @pytest.mark.parametrize(
     ("change", "name"),
     [
