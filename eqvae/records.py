@@ -26,7 +26,7 @@ def one_of(values: tuple[Any, ...]) -> Check:
 
 
 def or_none(check: Check) -> Check:
-    """Null, or what the check says."""
+    """Null, or what the check says; it must be there."""
     return f"{check[0]} or null", lambda value: value is None or check[1](value)
 
 
@@ -43,9 +43,9 @@ def require_entries(record: Any, checks: Mapping[str, Check], where: str = "") -
     if not RECORD[1](record):
         raise ValueError(f"{where.rstrip('.') or 'the record'} is {_short(record)}, not a mapping")
     for name, (words, is_right) in checks.items():
-        if name not in record and not is_right(None):
+        if name not in record:
             raise ValueError(f"{where}{name} is missing")
-        if not is_right(record.get(name)):
+        if not is_right(record[name]):
             raise ValueError(f"{where}{name} is {_short(record[name])}, not {words}")
 
 
