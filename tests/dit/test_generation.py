@@ -8,7 +8,6 @@ from dit.backbones import DiT, MaskGIT, SiT
 from dit.checkpoints import Generator
 from dit.generation import SamplingSettings, choose_labels, generate_images, make_images
 from dit.objectives import Diffusion, Flow, MaskedTokens
-from dit.samplers import SDE_SAMPLERS, StochasticSettings
 from eqvae.autoencoders import Normalization
 from eqvae.fixed_batches import ROWS
 from eqvae.latents import LatentSpec, TokenSpec
@@ -57,8 +56,7 @@ def wide_generator(sampler: str) -> Generator:
 
 
 def settings_of(sampler: str, guidance_scale: float) -> SamplingSettings:
-    stochastic = StochasticSettings() if sampler in SDE_SAMPLERS else None
-    return SamplingSettings(sampler, 3, guidance_scale, stochastic=stochastic)
+    return SamplingSettings(sampler, 3, guidance_scale)
 
 
 @pytest.mark.reliability(13, counts="samplers in any batches")

@@ -308,10 +308,10 @@ def test_noise_of_the_stochastic_sampler_is_an_option(checkpoint, tmp_path, monk
     assert len(set(pictures.values())) == 3
     about = json.loads((tmp_path / "form/samples.json").read_text())
     expected = {"diffusion": "linear", "diffusion_norm": 1.0, "last_step": "none", "last_step_size": 0.04}
-    assert about["stochastic"] == expected
+    assert about["options"] == expected
     with pytest.raises(SystemExit):
         run(monkeypatch, checkpoint, tmp_path / "heun", "--sampler", "heun", "--diffusion-norm", "2")
-    assert "takes no stochastic settings" in capsys.readouterr().err
+    assert "sampler 'heun' takes no diffusion_norm" in capsys.readouterr().err
 
 
 def test_timestep_shift_changes_the_images_and_is_refused_where_it_does_nothing(
@@ -322,4 +322,4 @@ def test_timestep_shift_changes_the_images_and_is_refused_where_it_does_nothing(
     assert contents(tmp_path / "1")["samples.npz"] != contents(tmp_path / "0.3")["samples.npz"]
     with pytest.raises(SystemExit):
         run(monkeypatch, checkpoint, tmp_path / "no", "--sampler", "euler_maruyama", "--timestep-shift", "0.3")
-    assert "takes no timestep shift" in capsys.readouterr().err
+    assert "takes no timestep_shift: it takes diffusion" in capsys.readouterr().err

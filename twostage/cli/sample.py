@@ -17,11 +17,9 @@ import torch
 from rich.progress import track
 
 from dit.checkpoints import load_generator
-from dit.generation import SamplingSettings, choose_labels, make_images, require_autoencoder
+from dit.generation import choose_labels, make_images, require_autoencoder
 from dit.sample_files import SampleFolder, fill, wait_for_record
-from dit.samplers import SAMPLERS, SDE_SAMPLERS, TIMESTEP_SPACINGS, StochasticSettings
-from dit.samplers.masked import KNOWN
-from dit.samplers.sde import DIFFUSIONS, LAST_STEPS
+from dit.sampling_options import add_sampling_options, sampling_settings
 from eqvae.autoencoders import load_autoencoder
 from eqvae.autoencoders.families import FAMILIES
 from eqvae.commands import CommandParser, run_command
@@ -45,51 +43,18 @@ def main() -> None:
     add("--num-images", type=int, default=100, help="how many images")
     add("--batch-size", type=int, default=100, help="images at a time, in whole tens on a processor")
     add("--labels", default="balanced", help="balanced, random, or class numbers separated by commas")
-    add("--sampler", choices=list(SAMPLERS), help="heun for flows, ddpm for diffusion, halton for tokens")
-    add("--num-inference-steps", type=int, default=50, help="steps of the sampler")
-    spacing = "of diffusion samplers: linspace as the public DiT, leading as an exported pipeline"
-    add("--timestep-spacing", choices=list(TIMESTEP_SPACINGS), default="linspace", help=spacing)
-    shift = "t' = s t / (1 + (s - 1) t) of euler, heun and midpoint; LightningDiT samples with 0.3"
-    add("--timestep-shift", type=float, default=1.0, help=shift)
-    form = "noise of euler_maruyama and stochastic_heun: the form of its coefficient; default sigma"
-    add("--diffusion", choices=DIFFUSIONS, help=form)
-    add("--diffusion-norm", type=float, help="factor of that coefficient; default 1")
-    add("--last-step", choices=LAST_STEPS, help="their last step, without noise; default mean")
-    add("--last-step-size", type=float, help="length of it, in time; default 0.04")
-    add("--guidance-scale", type=float, default=1.0, help="classifier-free guidance; 1 is none")
-    add("--guidance-channels", choices=["all", "first3"], default="all", help="first3 as the public DiT and SiT")
-    interval = {"nargs": 2, "type": float, "metavar": ("LOW", "HIGH"), "default": SamplingSettings.guidance_interval}
-    add("--guidance-interval", **interval, help="guide from LOW to HIGH alone: flow times or diffusion timesteps")
-    add("--guidance-schedule", choices=["constant", "linear"], default="constant", help="linear: from 1 at t = 0 on")
-    add("--uint8-rule", choices=["round", "truncate"], default="round", help="truncate as the public samplers")
-    add("--seed", type=int, default=0, help="of starting noise, step noise and random labels")
-    tokens = parser.add_argument_group("token models").add_argument
-    tokens("--schedule", choices=list(KNOWN), default="arccos", help="how the number of known tokens grows")
-    tokens("--counts", choices=["proportional", "cumulative"], default="proportional", help="of confidence: v1 or v2")
-    tokens("--gumbel-temperature", type=float, default=4.5, help="of confidence: its noise at the first step")
-    tokens("--inverse-temperature", type=float, default=1.0, help="multiplies the logits; above 1 sharpens")
-    tokens("--warmup-steps", type=int, default=0, help="first steps with half of the inverse temperature")
-    tokens("--top-k", type=int, help="draw from so many likeliest codes; all")
-    tokens("--halton-shift", action="store_true", help="of halton: start the order elsewhere in each picture")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where to sample")
     add("--png", action="store_true", help="write every image as a PNG, too")
     add("--npz", action="store_true", help="write samples.npz (arr_0 uint8 [N, H, W, 3]) for the ADM evaluation suite")
+    add_sampling_options(parser)
     run_command(lambda: _run(parser.parse_args()))
-
-
-def _settings(arguments: argparse.Namespace) -> SamplingSettings:
-    """What the options say; of the samplers with noise only what was given, which is refused for the others."""
-    names = [field.name for field in dataclasses.fields(StochasticSettings)]
-    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-    settings = SamplingSettings.from_options(vars(arguments))
-    return dataclasses.replace(settings, stochastic=StochasticSettings(**given) if given else None)
 
 
 def _run(arguments: argparse.Namespace) -> None:
     rank = int(os.environ.get("RANK", 0))
     if arguments.num_images < 1 or arguments.batch_size < 1:
         raise ValueError("--num-images and --batch-size must be at least 1")
-    settings = _settings(arguments)
+    settings = sampling_settings(arguments)
     generator = load_generator(arguments.checkpoint, arguments.family, arguments.num_heads, arguments.ema_decay)
     source = arguments.autoencoder or generator.autoencoder_source
     if source is None:
@@ -97,9 +62,7 @@ def _run(arguments: argparse.Namespace) -> None:
     config = {"family": arguments.autoencoder_family} if arguments.autoencoder_family else None
     autoencoder = load_autoencoder(source, config=config).freeze()
     require_autoencoder(generator, autoencoder, arguments.allow_other_autoencoder)
-    sampler = settings.sampler or generator.default_sampler
-    stochastic = settings.stochastic or (StochasticSettings() if sampler in SDE_SAMPLERS else None)
-    settings = dataclasses.replace(settings, sampler=sampler, stochastic=stochastic)
+    settings = settings.spelled_out(generator.objective)
     labels = choose_labels(torch.arange(arguments.num_images), generator.num_classes, arguments.labels, settings.seed)
     about = dataclasses.asdict(settings) | {
         "checkpoint": str(arguments.checkpoint),
