@@ -6,14 +6,9 @@ import torch
 from torch import Tensor
 
 from dit.checkpoints import Generator
-<<<<<<< HEAD
-from dit.samplers import CountingModel, StochasticSettings, TokenSettings, guide, image_noise, sample, step_noise
-from eqvae.autoencoders import Autoencoder
-=======
 from dit.samplers import CountingModel, SamplingSettings, guide, image_noise, step_noise
 from dit.samplers.sampler import Callback
-from eqvae.autoencoders import KLAutoencoder, VQAutoencoder
->>>>>>> p2-samplers
+from eqvae.autoencoders import Autoencoder
 from eqvae.data.images import to_uint8
 from eqvae.fixed_batches import map_rows, whole_batches
 from eqvae.randomness import keyed_integers
