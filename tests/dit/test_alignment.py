@@ -183,7 +183,7 @@ def test_resume_is_exact_and_samples_need_no_projector(features, cache, tmp_path
     whole = aligned(tmp_path / "whole", cache, features, {"trainer.callbacks": callbacks})
     whole.trainer.fit(whole.model, whole.datamodule)
     whole.trainer.save_checkpoint(tmp_path / "whole.ckpt")
-    (half,) = (tmp_path / "half").glob("*step=3.ckpt")
+    (half,) = (tmp_path / "half").glob("*step=0000003.ckpt")
     resumed = aligned(tmp_path / "resumed", cache, features, {"trainer.callbacks": callbacks})
     resumed.trainer.fit(resumed.model, resumed.datamodule, ckpt_path=str(half))
     assert any(name.startswith("projector.") for name in whole.model.state_dict())
@@ -210,7 +210,9 @@ def test_gradients_reach_the_projector_and_the_blocks_up_to_the_depth(family):
 
 
 def test_loss_is_the_denoising_loss_less_the_cosine(features, cache, tmp_path):
-    cli = aligned(tmp_path, cache, features, {"model.init_args.alignment.coefficient": 0.25})
+    cli = aligned(
+        tmp_path, cache, features, {"model.init_args.alignment.coefficient": 0.25, "trainer.log_every_n_steps": 1}
+    )
     cli.trainer.fit(cli.model, cli.datamodule)
     logged = cli.trainer.callback_metrics
     expected = logged["train/denoising_loss"] - 0.25 * logged["train/alignment"]

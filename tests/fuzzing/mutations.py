@@ -47,11 +47,12 @@ def outcome(call: Callable[[], Any], *names: object) -> Any:
         with _ending_after(HANG_SECONDS):
             return call()
     except ValueError as error:
-        line = describe(error)
-        assert "(trace in " not in line, f"no error of ours: {type(error).__name__}: {line}"
-        assert "\n" not in str(error), line
-        assert any(str(name) in line for name in names), f"{line!r} names none of {', '.join(map(str, names))}"
-        return REFUSED
+        refusal = error
+    line = describe(refusal)
+    assert "(trace in " not in line, f"no error of ours: {type(refusal).__name__}: {line}"
+    assert "\n" not in str(refusal), line
+    assert any(str(name) in line for name in names), f"{line!r} names none of {', '.join(map(str, names))}"
+    return REFUSED
 
 
 @contextmanager
@@ -132,7 +133,8 @@ def changed_bytes(draw: Callable, content: bytes) -> bytes:
         if how == "flip" and changed:
             changed[at] ^= 1 << draw(st.integers(0, 7))
         elif how == "write":
-            new = draw(st.sampled_from([b"\0", b"\xff" * 4, b"9", b"[", b'"', b"\n", b"- ", b"\x80\x02", b"NaN", b"PK"]))
+            written = [b"\0", b"\xff" * 4, b"9", b"[", b'"', b"\n", b"- ", b"\x80\x02", b"NaN", b"PK"]
+            new = draw(st.sampled_from(written))
             changed[at : at + len(new)] = new
         elif how == "cut":
             del changed[at:]

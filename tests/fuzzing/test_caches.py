@@ -9,10 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eqvae.autoencoders import load_autoencoder
 from eqvae.data import ImageDataModule, ShapesSource
 from eqvae.hashes import read_json, write_json
 from eqvae.latents import FeatureCache, FeatureCacheWriter, LatentCacheWriter, TokenCacheWriter, open_cache
-from eqvae.autoencoders import load_autoencoder
 from tests.eqvae.tiny import tiny_autoencoder
 from tests.fuzzing.mutations import REFUSED, changed_bytes, changed_values, fuzzing, outcome
 
@@ -63,7 +63,7 @@ def read(folder: Path) -> list[torch.Tensor]:
     """All that a training gets from a cache, sampled and not."""
     if "features" in folder.name:
         cache = FeatureCache(folder)
-        return [cache.targets(IDS, IDS % 2 == flip) for flip in (0, 1)]
+        return [cache.targets(IDS, flip == IDS % 2) for flip in (0, 1)]
     cache = open_cache(folder)
     batches = [cache.get_batch(IDS, keys) for keys in (None, IDS)]
     assert all(0 <= label < cache.num_classes for label in batches[0]["label"].tolist())
