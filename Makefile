@@ -13,7 +13,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
-.venv/installed: $(BIN)/python setup.cfg
+.venv/installed: $(BIN)/python setup.cfg setup.py
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	@touch $@
 

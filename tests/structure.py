@@ -5,9 +5,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from twostage.graph.code_version import ROOT, imported_files
+from twostage.graph.code_version import PACKAGES, ROOT, imported_files
 
-PACKAGES = ("eqvae", "dit", "twostage")
 LONG_FUNCTION = 40  # lines
 RUN = 6  # lines that make a repeated run
 

@@ -18,6 +18,7 @@ from eqvae.training.cli import TrainCLI
 from twostage.analysis.intervals import FIRST_LOOK, SEQUENTIAL_LEVELS
 from twostage.configs import flatten, load_config, value_at
 from twostage.graph.node import STORE
+from twostage.packaged import TRAINING, find_config
 from twostage.schema import Arm, Evaluation, Generator, Start, Sweep, Trained, trained_parts
 
 SINGLE_FILES = (".ckpt", ".safetensors", ".pt", ".pth")
@@ -149,7 +150,7 @@ def config_problems(sweep: Sweep) -> list[Problem]:
             contextlib.suppress(SystemExit),  # after printing the config
         ):
             try:
-                TrainCLI(["fit", "--config", part.config, *options, "--print_config"])
+                TrainCLI(["fit", "--config", str(find_config(part.config, TRAINING)), *options, "--print_config"])
             except ValueError as error:
                 found.append((key, f"{part.config} with its overrides: {error}"))
     return found
@@ -160,7 +161,7 @@ def _text(value: Any) -> str:
 
 
 def data_problems(sweep: Sweep) -> list[Problem]:
-    """Ready autoencoders, and folders and files of the arms' pictures, that are not there."""
+    """Ready autoencoders, and folders and files of the arms' images, that are not there."""
     arms = {f"autoencoders.{name}": arm for name, arm in sweep.autoencoders.items()}
     found = []
     for key, part in {"start": sweep.start, **arms}.items():

@@ -11,20 +11,26 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from twostage.packaged import TRAINING, find_config
+
 NODE = "{node}"
 """Stands for the node's own folder in its settings; `{role}` for the folder of the input with that role."""
 
 
 def load_config(path: str | Path, overrides: dict[str, Any]) -> dict[str, Any]:
-    """A YAML file of `train.py` with dotted overrides, interpolations resolved.
+    """A config of `train.py` with dotted overrides, interpolations resolved.
+
+    Args:
+        path: of a YAML file, or the name of a packaged one.
 
     Raises:
         ValueError: naming the file that is missing or cannot be read.
     """
-    if not Path(path).is_file():
+    path = find_config(path, TRAINING)
+    if not path.is_file():
         raise ValueError(f"no file at {path}")
     try:
-        config = deepcopy(_parsed(Path(path).read_text()))
+        config = deepcopy(_parsed(path.read_text()))
         for key, value in overrides.items():
             OmegaConf.update(config, key, value, merge=False)
         return OmegaConf.to_container(config, resolve=True)

@@ -7,6 +7,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from twostage.checks import config_problems, data_problems, problems
+from twostage.packaged import SWEEPS, find_config
 from twostage.schema import Sweep
 
 
@@ -14,14 +15,16 @@ def load_sweep(path: str | Path, overrides: list[str], to_run: bool = False) -> 
     """Read and check a sweep file.
 
     Args:
+        path: of a YAML file, or the name of a packaged one.
         overrides: `key=value` in OmegaConf's dotted notation.
-        to_run: also have `train.py` read the configs, and look for autoencoders and pictures: a sweep can be planned
+        to_run: also have `train.py` read the configs, and look for autoencoders and images: a sweep can be planned
             without them, and not run.
 
     Raises:
         ValueError: naming the file, the line and the key that is unknown, missing or impossible.
     """
-    if not Path(path).is_file():
+    path = find_config(path, SWEEPS)
+    if not path.is_file():
         raise ValueError(f"no sweep file at {path}")
     places = Places(path, overrides)
     try:

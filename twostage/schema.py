@@ -14,7 +14,7 @@ class Trained:
 
     Args:
         label: short name for people.
-        config: YAML file of `train.py fit`.
+        config: YAML file of `train.py fit`, or the name of a packaged one.
         description: one sentence for the report.
         overrides: dotted key of that file -> value.
     """

@@ -164,7 +164,12 @@ def lines_with(change, text=None):
         (("title:", "tittle:"), "'tittle' not in 'Sweep'. Did you mean: 'title'?"),
         (("    label: Ordinary loss", "    labell: Ordinary loss"), "'labell' not in 'Arm'. Did you mean: 'label'?"),
         (("control: control", "control: nobody"), "control: is none of autoencoders"),
-        (("configs/dit/tiny-sit.yaml", "configs/dit/missing.yaml"), "no file at configs/dit/missing.yaml"),
+        (("config: tiny-sit", "config: configs/dit/missing.yaml"), "no file at configs/dit/missing.yaml"),
+        (
+            ("config: tiny-sit", "config: tiny-sitt"),
+            "no packaged config is called tiny-sitt: did you mean tiny-sit or ",
+        ),
+        (("config: tiny-sit", "config: elsewhere/tiny-sit.yaml"), "the packaged config is called tiny-sit, without a"),
         (("seeds: [0, 1]", "seeds: []"), "seeds: is empty"),
         (("seeds: [0, 1]", "seeds: [0, 0]"), "repeats one"),
         (("seeds: [0, 1]", "until_decided: true\nseeds: [0, 1]"), "until_decided: needs 3 to 20 seeds, there are 2"),
@@ -179,16 +184,16 @@ def lines_with(change, text=None):
         (("  sampler: euler ", "  sampler: oiler "), "evaluation.sampler: oiler is unknown: use one of euler"),
         (
             ("  sampler: euler ", "  sampler: ddim "),
-            "ddim does not sample dit.objectives.Flow of configs",
+            "ddim does not sample dit.objectives.Flow of tiny-sit",
         ),
         (
-            ("    config: configs/dit/tiny-sit.yaml", "    sampler: halton\n    config: configs/dit/tiny-sit.yaml"),
+            ("    config: tiny-sit", "    sampler: halton\n    config: tiny-sit"),
             "generators.sit.sampler: halton does not sample",
         ),
         (
             (
-                "    config: configs/dit/tiny-sit.yaml",
-                "    overrides: {trainer.devices: 3, trainer.num_nodes: 2}\n    config: configs/dit/tiny-sit.yaml",
+                "    config: tiny-sit",
+                "    overrides: {trainer.devices: 3, trainer.num_nodes: 2}\n    config: tiny-sit",
             ),
             "generators.sit.overrides: data.init_args.global_batch_size 32 does not divide by 6 devices x 1",
         ),

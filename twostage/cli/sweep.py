@@ -1,6 +1,6 @@
 """Two-stage experiment: autoencoders x generators x seeds, ending in a report.
 
-Example: sweep.py --config configs/sweeps/tiny-shapes.yaml evaluation.num_images=500
+Example: --config tiny-shapes evaluation.num_images=500
 """
 
 import argparse
@@ -12,11 +12,14 @@ from rich.console import Console
 
 from eqvae.commands import CommandParser, run_command
 from twostage import comparison_table, dry_run, load_sweep, run_sweep
+from twostage.packaged import SWEEPS, packaged_configs
 
 
 def main() -> None:
     parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", required=True, help="sweep file; its keys are explained in configs/sweeps")
+    names = ", ".join(packaged_configs(SWEEPS))
+    parser.add_argument("--config", required=True, help=f"path of a sweep file, or a packaged one of {names}, whose "
+                        "keys are explained where they stand")  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="print the plan (parts, state, estimated cost) and stop")
     parser.add_argument("--retry", action="store_true", help="also do parts again that failed in an earlier run")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="keys of the sweep file to change")

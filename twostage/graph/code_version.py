@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]  # the folder of the packages
+ROOT = Path(__file__).parents[2]  # the folder of the packages; where they are installed, that of all libraries, too
+PACKAGES = ("eqvae", "dit", "twostage")
 
 
 def code_version(names: Iterable[str], root: Path = ROOT) -> str:
@@ -20,7 +21,7 @@ def code_version(names: Iterable[str], root: Path = ROOT) -> str:
 
     Args:
         names: dotted, of modules ("dit.module") or of what is defined in or passed on by one ("dit.data.LatentCache");
-            what is not below `root` is a library, and does not count here.
+            what is in none of the packages is a library, and does not count here.
         root: folder of the packages.
     """
     digest = hashlib.sha256()
@@ -52,14 +53,16 @@ def sources(names: Iterable[str], root: Path = ROOT) -> list[Path]:
 
 
 def imported_files(file: Path, root: Path = ROOT) -> list[Path]:
-    """The files below `root` that the import statements of one lead to, one step far, sorted."""
+    """The files of the packages that the import statements of one lead to, one step far, sorted."""
     found = {_resolve(name, root)[0] for name in _absolute(_read(file).imports, file, root)}
     return sorted(found - {None})
 
 
 def _resolve(name: str, root: Path) -> tuple[Path | None, str]:
-    """The file that a dotted name leads to, and the first name within it; None where it is no file below `root`."""
+    """The file that a dotted name leads to, and the first name within it; None where it is no file of the packages."""
     parts = name.split(".")
+    if parts[0] not in PACKAGES:
+        return None, ""
     for count in range(len(parts), 0, -1):
         place = root.joinpath(*parts[:count])
         for file in (place.with_suffix(".py"), place / "__init__.py"):
