@@ -26,7 +26,7 @@ def imports_between_rooms(root: Path = ROOT) -> dict[str, dict[str, str]]:
     """{room: {other room: an import that leads there}}."""
     found: dict[str, dict[str, str]] = {}
     for file in source_files(root):
-        for other in imported_files(file, root):
+        for other in imported_files(file, root, dict.fromkeys(PACKAGES, root)):
             if room(other, root) != room(file, root):
                 about = f"{file.relative_to(root)} imports {other.relative_to(root)}"
                 found.setdefault(room(file, root), {}).setdefault(room(other, root), about)

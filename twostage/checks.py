@@ -9,7 +9,6 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
-from dit.samplers import SAMPLERS
 from eqvae.autoencoders.loading import PACKAGED
 from eqvae.evaluation.features import METRIC_NAMES
 from eqvae.evaluation.generation import METRICS
@@ -19,6 +18,8 @@ from twostage.analysis.intervals import FIRST_LOOK, SEQUENTIAL_LEVELS
 from twostage.configs import flatten, load_config, value_at
 from twostage.graph.node import STORE
 from twostage.packaged import TRAINING, find_config
+from twostage.parts.evaluation import sampling_of
+from twostage.parts.generator import objective_class
 from twostage.schema import Arm, Evaluation, Generator, Start, Sweep, Trained, trained_parts
 
 SINGLE_FILES = (".ckpt", ".safetensors", ".pt", ".pth")
@@ -48,6 +49,7 @@ def problems(sweep: Sweep) -> list[Problem]:
         ("evaluation.metrics", f"use some of {', '.join(METRICS)}", not set(sweep.evaluation.metrics) <= set(METRICS)),
         ("evaluation.metrics", f"lacks {needed}, which the speed-up is computed on",
          needed not in sweep.evaluation.metrics),
+        ("evaluation.sampling.seed", "is each of seeds in turn: leave it out", sweep.evaluation.sampling.seed != 0),
         ("evaluation.num_images", "needs at least 4", sweep.evaluation.num_images < 4),
         ("start", "give either autoencoder or config", bool(start.autoencoder) and bool(start.config)),
         ("start", "give autoencoder or config: arms are trained from it",
@@ -67,7 +69,7 @@ def problems(sweep: Sweep) -> list[Problem]:
     for key, part in trained_parts(sweep).items():
         found += _part_problems(key, part)
     for name, generator in sweep.generators.items():
-        found += _sampler_problems(name, generator, sweep.evaluation)
+        found += _sampling_problems(name, generator, sweep.evaluation)
     if start.autoencoder is not None:
         found += _folder_problems("start.autoencoder", start.autoencoder)
     return found
@@ -107,22 +109,22 @@ def _batch_problems(key: str, config: dict[str, Any]) -> list[Problem]:
     return []
 
 
-def _sampler_problems(name: str, generator: Generator, evaluation: Evaluation) -> list[Problem]:
-    """What keeps a generator's sampler from sampling it."""
-    key = f"generators.{name}.sampler" if generator.sampler else "evaluation.sampler"
-    sampler = generator.sampler or evaluation.sampler
-    if sampler is None:
-        return []
-    if sampler not in SAMPLERS:
-        return [(key, f"{sampler} is unknown: use one of {', '.join(SAMPLERS)}")]
-    try:
-        objective = value_at(load_config(generator.config, generator.overrides), "model.init_args.objective.class_path")
-    except (ValueError, KeyError):
+def _sampling_problems(name: str, generator: Generator, evaluation: Evaluation) -> list[Problem]:
+    """What keeps a generator from being sampled as the sweep says."""
+    key = f"generators.{name}.sampling" if generator.sampling else "evaluation.sampling"
+    if "seed" in generator.sampling:
+        return [(f"{key}.seed", "is each of seeds in turn: leave it out")]
+    if not Path(generator.config).is_file():
         return []  # of the config's own problems
-    if objective.rpartition(".")[2] == SAMPLERS[sampler].__name__:
-        return []
-    fitting = [known for known, fits in SAMPLERS.items() if fits.__name__ == objective.rpartition(".")[2]]
-    return [(key, f"{sampler} does not sample {objective} of {generator.config}: use one of {', '.join(fitting)}")]
+    try:
+        objective_class(generator)
+    except ValueError as error:
+        return [(f"generators.{name}.config", str(error))]
+    try:
+        sampling_of(evaluation, generator)
+    except ValueError as error:
+        return [(key, str(error))]
+    return []
 
 
 def _folder_problems(key: str, source: str) -> list[Problem]:

@@ -1,14 +1,20 @@
 """Reads a sweep file and refuses it, with the line of every mistake, before anything runs."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dit.samplers.settings import SamplingSettings
 from twostage.checks import config_problems, data_problems, problems
 from twostage.packaged import SWEEPS, find_config
 from twostage.schema import Sweep
+
+SAMPLING_KEY = "evaluation.sampling"
+SAMPLING = {field.name for field in fields(SamplingSettings)}
+"""Keys that belong there."""
 
 
 def load_sweep(path: str | Path, overrides: list[str], to_run: bool = False) -> Sweep:
@@ -36,14 +42,19 @@ def load_sweep(path: str | Path, overrides: list[str], to_run: bool = False) -> 
         if missing:
             raise ValueError(f"{places.of(missing[0])}: lacks {', '.join(missing)}")
         OmegaConf.resolve(merged)
-        sweep = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
-        raise ValueError(f"{places.of(error.full_key or '')}: {str(error).splitlines()[0]}") from None
+        key, message = error.full_key or "", str(error).splitlines()[0]
+        hint = "; it stands under `sampling` beside it" if key.rpartition(".")[2] in SAMPLING else ""
+        raise ValueError(f"{places.of(key)}: {message}{hint}") from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ValueError(f"sweep file {path}, line {line}: {error.problem}") from None
     except RecursionError:
         raise ValueError(f"sweep file {path}: a list or an anchor contains itself") from None
+    try:
+        sweep = OmegaConf.to_object(merged)
+    except ValueError as error:
+        raise ValueError(f"{places.of(SAMPLING_KEY)}: {SAMPLING_KEY}: {error}") from None
     found = problems(sweep)
     if to_run and not found:
         found = data_problems(sweep) or config_problems(sweep)

@@ -156,7 +156,8 @@ def _generator(
     compared = {"autoencoder": inputs["autoencoder"], "generator": training, "reference": images}
     num_resamples = sweep.evaluation.num_resamples if len(sweep.seeds) == 1 else 0
     evaluations = {}
+    measured = evaluation.settings(sweep.evaluation, part, seed, num_resamples)
     for step in steps:
-        settings = evaluation.settings(sweep.evaluation, part, seed, step, num_resamples)
+        settings = measured | {"at_step": step}
         evaluations[step] = EVALUATION.node(f"{where}/metrics/{name}/step{step}", settings, compared)
     return TrainedGenerator(training, evaluations)

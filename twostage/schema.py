@@ -5,6 +5,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from dit.samplers.settings import SamplingSettings
 from twostage.graph.executor import Executor
 
 
@@ -30,11 +31,10 @@ class Generator(Trained):
     """A generator.
 
     Args:
-        sampler, num_inference_steps: as in `sample.py`, where they are not those of the evaluation; null: they are.
+        sampling: keys of `evaluation.sampling` that differ for this one; another sampler begins with its own defaults.
     """
 
-    sampler: str | None = None
-    num_inference_steps: int | None = None
+    sampling: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -67,9 +67,8 @@ class Evaluation:
     Args:
         at_steps: training steps whose averaged weights are sampled, ascending; the last one ends the training.
         num_images: generated pictures of each measurement, and real ones they are compared with.
-        sampler, num_inference_steps: as in `sample.py`; null takes the objective's own sampler.
-        grid_images: pictures of the sample grids.
-        guidance_scale: guidance of the measurements; 1 is none.
+        sampling: how the samples that are measured are made; each seed of the sweep is also that of its samples.
+        grid_images: images of the sample grids.
         grid_guidance_scale: guidance of the grids, for people.
         extractor: features of the distances.
         extractor_weights: local weights of Inception-v3.
@@ -81,9 +80,7 @@ class Evaluation:
 
     at_steps: list[int] = MISSING
     num_images: int = 1000
-    sampler: str | None = None
-    num_inference_steps: int = 25
-    guidance_scale: float = 1.0
+    sampling: SamplingSettings = field(default_factory=lambda: SamplingSettings(num_inference_steps=25))
     grid_images: int = 40
     grid_guidance_scale: float = 1.0
     extractor: str = "efficientnet_lite0"

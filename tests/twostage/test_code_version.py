@@ -45,13 +45,13 @@ def test_every_kind_of_part_is_checked(nodes):
 
 @pytest.mark.parametrize("kind", PARTS)
 def test_a_constant_in_any_reached_file_changes_the_address_and_in_any_other_file_does_not(nodes, copy, kind):
-    node = nodes[kind]
-    reached, before = {str(file.relative_to(ROOT)) for file in sources(names(node))}, code_version(names(node), copy)
+    node, folders = nodes[kind], dict.fromkeys(PACKAGES, copy)
+    reached, before = {str(file.relative_to(ROOT)) for file in sources(names(node))}, code_version(names(node), folders)
     assert node.version == before, "the copy is the code that made the node"
     for file in copy.rglob("*.py"):
         text, name = file.read_text(), str(file.relative_to(copy))
         file.write_text(text + CHANGED)
-        changed = code_version(names(node), copy) != before
+        changed = code_version(names(node), folders) != before
         file.write_text(text)
         # A package that only passes names on becomes a file of its own by a constant in it.
         assert changed == (name in reached) or Path(name).name == "__init__.py", name
@@ -91,12 +91,12 @@ def package(tmp_path):
 
 
 def reached(root, *wanted):
-    return [file.relative_to(root / "dit").as_posix() for file in sources(wanted, root)]
+    return [file.relative_to(root / "pack").as_posix() for file in sources(wanted, {"pack": root})]
 
 
 def test_comments_docstrings_and_layout_do_not_count(package):
     texts = ('"""About."""\nx = 1  # one\n', '"""Else."""\n\n\nx = 1\n', "x = 2\n")
-    versions = [code_version(["dit.a"], package({"__init__.py": "", "a.py": text})) for text in texts]
+    versions = [code_version(["pack.a"], {"pack": package({"__init__.py": "", "a.py": text})}) for text in texts]
     assert versions[0] == versions[1] != versions[2]
 
 

@@ -1,6 +1,8 @@
 """Sweep files: the shipped ones can be planned, bad ones are refused with the line, addresses follow what matters."""
 
+import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from twostage.checks import config_problems
 from twostage.configs import value_at
 from twostage.graph.node import unique
 from twostage.parts import PARTS, estimate
+from twostage.parts.evaluation import sampling_of
 from twostage.parts.sizes import batch_size
 from twostage.sweep import looks, record
 
@@ -143,11 +146,61 @@ def test_a_changed_folder_is_other_work(tmp_path):
 
 
 def test_a_generator_has_its_own_sampler():
-    dit = "{label: DiT, config: configs/dit/tiny-dit.yaml, sampler: ddim, num_inference_steps: 3}"
-    branch = plan(load_sweep(DEMO, [f"generators.dit={dit}", "evaluation.metrics=[fd]"])).branch("control", 0)
+    dit = "{label: DiT, config: configs/dit/tiny-dit.yaml, sampling: {sampler: ddim, guidance_scale: 2}}"
+    shift = "evaluation.sampling.options={timestep_shift: 0.3}"
+    branch = plan(load_sweep(DEMO, [f"generators.dit={dit}", "evaluation.metrics=[fd]", shift])).branch("control", 0)
     chosen = [branch.generators[name].evaluations[200].settings for name in ("sit", "dit")]
-    keys = ("sampler", "num_inference_steps", "metrics")
-    assert [[settings[key] for key in keys] for settings in chosen] == [["euler", 10, ["fd"]], ["ddim", 3, ["fd"]]]
+    keys = ("sampler", "num_inference_steps", "guidance_scale", "options")
+    assert [[settings["sampling"][key] for key in keys] for settings in chosen] == [
+        ["euler", 10, 1.0, {"timestep_shift": 0.3}],
+        ["ddim", 10, 2.0, {"timestep_spacing": "linspace"}],
+    ]
+    assert [settings["metrics"] for settings in chosen] == [["fd"], ["fd"]]
+
+
+def evaluations(*overrides):
+    """Addresses of the evaluations of the demo, by place."""
+    small = ["seeds=[0]", "evaluation.at_steps=[200]", "evaluation.sampling.sampler=null"]
+    nodes = plan(load_sweep(DEMO, [*small, *overrides])).nodes
+    return {node.name: node.address for node in nodes if node.kind == "evaluation"}
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        "sampler=heun",
+        "num_inference_steps=10",
+        "guidance_scale=1",
+        "guidance_interval=[0,1000]",
+        "options={timestep_shift: 1}",
+        "uint8_rule=round",
+    ],
+)
+def test_a_default_that_is_written_down_changes_no_address(same):
+    assert evaluations(f"evaluation.sampling.{same}") == evaluations()
+    key, value = same.split("=")
+    assert evaluations(f"generators.sit.sampling={{{key}: {value}}}") == evaluations()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "sampler=midpoint",
+        "guidance_scale=1.5",
+        "guidance_interval=[0.2,0.7]",
+        "guidance_channels=first3",
+        "guidance_schedule=linear",
+        "options={timestep_shift: 0.3}",
+        "uint8_rule=truncate",
+    ],
+)
+def test_every_setting_of_sampling_reaches_the_evaluations(other):
+    found, before = evaluations(f"evaluation.sampling.{other}"), evaluations()
+    assert not set(found.values()) & set(before.values())
+    key, value = other.split("=")
+    sweep = load_sweep(DEMO, [f"evaluation.sampling.{other}"])
+    sampling = asdict(sampling_of(sweep.evaluation, sweep.generators["sit"]))
+    assert json.loads(json.dumps(sampling[key])) == yaml.safe_load(value)
 
 
 def lines_with(change, text=None):
@@ -181,14 +234,22 @@ def lines_with(change, text=None):
         (("num_workers: 2", "num_workers: -1"), "must not be negative"),
         (("name: tiny-shapes", "name: ../up"), "must be one folder name"),
         (("    overrides: {model.init_args.transforms: null}", "    at_step: 61"), "must lie in 1 to"),
-        (("  sampler: euler ", "  sampler: oiler "), "evaluation.sampler: oiler is unknown: use one of euler"),
+        (("sampler: euler,", "sampler: oiler,"), "evaluation.sampling: sampler 'oiler' is unknown: use one of euler"),
         (
-            ("  sampler: euler ", "  sampler: ddim "),
-            "ddim does not sample dit.objectives.Flow of tiny-sit",
+            ("sampler: euler,", "sampler: ddim,"),
+            "evaluation.sampling: sampler 'ddim' does not fit a Flow model: use one of euler",
         ),
+        (("sampler: euler,", "seed: 3,"), "evaluation.sampling.seed: is each of seeds in turn: leave it out"),
+        (("sampler: euler,", "uint8_rule: floor,"), "Invalid value 'floor', expected one of ['round', 'truncate']"),
+        (("sampler: euler,", "options: {top_k: 3},"), "sampler 'heun' takes no top_k: it takes timestep_shift"),
+        (("sampler: euler,", "guidance_scale: -1,"), "evaluation.sampling: guidance_scale must be at least 0"),
+        (("  sampling:", "  guidance_scale: 2\n  sampling:"), "it stands under `sampling` beside it"),
         (
-            ("    config: tiny-sit", "    sampler: halton\n    config: tiny-sit"),
-            "generators.sit.sampler: halton does not sample",
+            (
+                "    config: tiny-sit",
+                "    sampling: {sampler: halton}\n    config: tiny-sit",
+            ),
+            "generators.sit.sampling: sampler 'halton' does not fit a Flow model",
         ),
         (
             (

@@ -205,10 +205,13 @@ def _hardware() -> str:
 
 
 def _notes(sweep: Sweep, metric: str) -> list[str]:
-    about = sweep.evaluation
+    about, generators = sweep.evaluation, sweep.generators.values()
+    scales = {part.label: evaluation.sampling_of(about, part).guidance_scale for part in generators}
+    guidance = ", ".join(f"{label} {scale:g}" for label, scale in scales.items())
+    guidance = f"{next(iter(scales.values())):g}" if len(set(scales.values())) == 1 else guidance
     return [
         f"{METRIC_LABELS[metric]} of {about.num_images} samples of the averaged weights (guidance "
-        f"{about.guidance_scale:g}, 1 being none) against {about.num_images} held-out images, evenly spaced: "
+        f"{guidance}, 1 being none) against {about.num_images} held-out images, evenly spaced: "
         "biased upward with so few samples, equally for all arms. Compare it within this report only.",
         "A seed sets the order of the images, transforms and posterior samples of the fine-tuning, and order, start "
         "weights, times and noise of the generator. Arms share all of it, and the start autoencoder is one for all.",
