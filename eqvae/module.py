@@ -1,6 +1,5 @@
 """Stage 1: fine-tune an autoencoder, with or without equivariance regularization."""
 
-import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,9 +11,9 @@ from torch import Tensor
 
 from eqvae.autoencoders import CodebookLoss, Term, load_autoencoder, source_file
 from eqvae.autoencoders.exporting import remove_export
+from eqvae.caching import LatentCaching
 from eqvae.evaluation.autoencoder import AutoencoderEvaluation
 from eqvae.exports import AutoencoderExport
-from eqvae.latents import LatentCacheWriter, create_cache_writer
 from eqvae.losses import AdversarialLoss, ReconstructionLoss
 from eqvae.precision import at_least_float32, require_float32_weights
 from eqvae.regularizers import (
@@ -68,13 +67,7 @@ class AutoencoderModule(lightning.LightningModule):
         export_folder: where `fit` leaves the autoencoder; null: `autoencoder` in the trainer's root folder.
         num_normalization_images: training images, evenly spaced, on which the latent normalization is estimated.
         evaluation: what `validate` measures.
-        cache_folder: where `predict` writes the latent cache; null: `latents` in the trainer's root folder. That of the
-            validation images lies beside it, `-validation` behind its name.
-        cache_validation: whether `predict` also caches validation images, where the data module has some of its own.
-        cache_dtype: "float16", "bfloat16" or "float32" of the stored latents.
-        cache_content: "moments", of which every read draws a fresh sample, or one "sample" of half the size.
-        encoding_precision: "float32" or "bfloat16" of the encoder while a cache is written, whatever the trainer's
-            precision is; see `eqvae.precision.encoding`.
+        cache: where and how `predict` writes latent caches.
         on_nonfinite: "stop" or "skip" the update where a loss or gradient is not finite; see `FiniteGuard`.
         compile: train encoder, decoder and critic compiled by `torch.compile`; weights and files are the same, values
             differ in their last bits. On a CPU it needs a C++ compiler.
@@ -102,11 +95,7 @@ class AutoencoderModule(lightning.LightningModule):
         export_folder: str | None = None,
         num_normalization_images: int = 10_000,
         evaluation: AutoencoderEvaluation | None = None,
-        cache_folder: str | None = None,
-        cache_validation: bool = True,
-        cache_dtype: str = "float16",
-        cache_content: str = "moments",
-        encoding_precision: Literal["float32", "bfloat16"] = "float32",
+        cache: LatentCaching | None = None,
         on_nonfinite: OnNonFinite = "stop",
         compile: bool = False,
     ):
@@ -139,9 +128,8 @@ class AutoencoderModule(lightning.LightningModule):
         self.accumulate_batches = accumulate_batches
         self.seed = seed
         self.evaluation = evaluation or AutoencoderEvaluation()
-        self.cache_folder, self.cache_dtype, self.cache_content = cache_folder, cache_dtype, cache_content
-        self.cache_validation = cache_validation
-        self.encoding_precision = encoding_precision
+        self.cache = cache or LatentCaching()
+        self.cache_plan = self.cache.plan
         self.guard = FiniteGuard(on_nonfinite)
         self.compiled = compile
 
@@ -350,33 +338,10 @@ class AutoencoderModule(lightning.LightningModule):
 
     def on_predict_start(self) -> None:
         self._take_export()
-        if not self.trainer.is_global_zero:
-            self.trainer.strategy.barrier("caches opened")
-        self._writers = [self._open_writer(split) for split in self.trainer.datamodule.cached_splits]
-        if self.trainer.is_global_zero:
-            self.trainer.strategy.barrier("caches opened")
-        self._started, self._num_read = time.perf_counter(), 0
-
-    def _open_writer(self, split: str) -> LatentCacheWriter:
-        folder = Path(self.cache_folder or Path(self.trainer.default_root_dir) / "latents")
-        return create_cache_writer(
-            folder if split == "train" else folder.with_name(f"{folder.name}-{split}"),
-            self.autoencoder,
-            dataset=self.trainer.datamodule.description(split),
-            dtype=self.cache_dtype,
-            content=self.cache_content,
-            encoding_precision=self.encoding_precision,
-            rank=self.global_rank,
-            num_replicas=self.trainer.world_size,
-        )
+        self._cached = self.cache.begin(self.trainer, self.autoencoder)
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._writers[dataloader_idx].add(batch)
-        self._num_read += len(batch["index"])
+        self._cached.add(batch, dataloader_idx)
 
     def on_predict_end(self) -> None:
-        for writer in self._writers:
-            writer.finish(wait=self.trainer.strategy.barrier)
-            rank_zero_info(f"latent cache: {writer.folder}, {writer.dataset['num_images']} images")
-        speed = self._num_read / (time.perf_counter() - self._started)
-        rank_zero_info(f"{self._num_read} images cached, {speed:.1f} per second and process")
+        self._cached.finish()

@@ -124,7 +124,7 @@ def _branch(sweep: Sweep, name: str, arm: Arm, seed: int, start: Node | None, im
     training, autoencoder = _autoencoder(sweep, where, arm, seed, start)
     source = {"autoencoder": autoencoder}
     diagnostics = DIAGNOSTICS.node(f"{where}/diagnostics", {"config": measuring_config(arm)}, source)
-    training_images_alone = {"model.init_args.cache_validation": False}
+    training_images_alone = {"model.init_args.cache.validation": False}
     pictures = replace(arm, overrides=arm.overrides | sweep.generator_pictures | training_images_alone)
     latents = LATENTS.node(f"{where}/latents", {"config": measuring_config(pictures)}, source)
     generators = {

@@ -44,7 +44,7 @@ class ExplicitError(Action):
 
 
 class ExplicitEquivariance(LatentRegularizer):
-    """``weight |T E(x) - E(T x)|^2`` on posterior means instead of the transformed reconstruction; x itself is decoded.
+    """``weight |T E(x) - E(T x)|^2`` on posterior means in place of the transformed reconstruction; x is decoded.
 
     EQ-VAE, table 9: equivariance errors fall and so does everything else (rFID 118, gFID 141 at weight 0.1), since a
     smaller latent has a smaller error. It exists to show that. On a VQ autoencoder it acts on features.

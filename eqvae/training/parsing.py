@@ -28,6 +28,11 @@ RENAMED = {
     "all devices and accumulated batches together",
     "explicit": "is gone: list eqvae.regularizers.ExplicitEquivariance in model.init_args.regularizers, with its "
     "transforms and weight",
+    "cache_folder": "is cache.folder now",
+    "cache_validation": "is cache.validation now",
+    "cache_dtype": "is cache.dtype now",
+    "cache_content": "is cache.content now",
+    "encoding_precision": "is cache.encoding_precision now",
 }
 
 

@@ -12,7 +12,7 @@ import torch
 
 import eqvae.files
 from eqvae.data import ImageDataModule, ShapesSource
-from eqvae.latents import LatentCache, LatentCacheWriter
+from eqvae.latents import LatentCache, create_cache_writer
 from tests.eqvae.tiny import tiny_autoencoder
 
 NUM_IMAGES, SHARD_ROWS = 30, 3
@@ -22,7 +22,7 @@ STEPS = ("fdopen", "fsync", "chmod", "replace")  # of every file that is written
 
 def write(folder: Path, data: ImageDataModule, opened: Callable[[], object] = lambda: None) -> None:
     torch.set_num_threads(1)
-    writer = LatentCacheWriter(folder, tiny_autoencoder(), data.description(), "float32", SHARD_ROWS)
+    writer = create_cache_writer(folder, tiny_autoencoder(), data.description(), "float32", shard_rows=SHARD_ROWS)
     opened()
     for batch in data.predict_dataloader():
         writer.add(batch)

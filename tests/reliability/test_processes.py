@@ -8,11 +8,12 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
-import eqvae.data.module
+from eqvae.caching import LatentCaching
+from eqvae.latents import CachePlan, FeatureRows, LatentRows
 from eqvae.losses.adversarial import MAXIMUM_WEIGHT
 from eqvae.training.checkpoints import load_checkpoint
 from eqvae.training.signals import AGREEMENT_STEPS
-from tests.tiny import stage_one, stage_two
+from tests.tiny import stage_one, stage_two, train
 
 STEPS, GLOBAL_BATCH = 20, 8
 
@@ -164,11 +165,8 @@ def test_all_processes_stop_before_the_same_update(cache, tmp_path):
 
 @pytest.mark.parametrize("num_images", [48, 5])
 def test_two_processes_write_one_cache_byte_for_byte(tmp_path, monkeypatch, num_images):
-    for module in (eqvae.data.module, eqvae.latents.writer):
-        monkeypatch.setattr(module, "SHARD_ROWS", 10)
-    monkeypatch.setattr(
-        eqvae.latents.writer.LatentCacheWriter.__init__, "__defaults__", ("float16", 10, "moments", 0, 1, "float32")
-    )
+    monkeypatch.setattr(LatentRows, "shard_rows", 10)
+    monkeypatch.setattr(LatentCaching, "plan", CachePlan(10, validation=True))
     folders = []
     for count in (1, 2):
         overrides = {"data.init_args.train.init_args.num_images": num_images, "trainer.accelerator": "cpu"}
@@ -181,6 +179,19 @@ def test_two_processes_write_one_cache_byte_for_byte(tmp_path, monkeypatch, num_
         one, two = (contents(folder / name) for folder in folders)
         assert one == two
         assert len([name for name in one if name.startswith("shard-")]) == -(-count // 10)
+
+
+def test_two_processes_write_one_cache_of_features_byte_for_byte(tmp_path, monkeypatch):
+    monkeypatch.setattr(FeatureRows, "shard_rows", 10)
+    caches = []
+    for count in (1, 2):
+        settings = {"trainer.default_root_dir": tmp_path / str(count), "data.init_args.train.init_args.num_images": 24}
+        settings |= {"model.init_args.grid": 2, "trainer.accelerator": "cpu", "data.init_args.evaluation_batch_size": 7}
+        settings |= {"trainer.strategy": "ddp_fork", "trainer.devices": count} if count > 1 else {}
+        train("predict", "--config", "configs/dit/tiny-repa-features.yaml", settings)
+        caches.append(contents(tmp_path / str(count) / "features"))
+    assert caches[0] == caches[1]
+    assert len([name for name in caches[0] if name.startswith("shard-")]) == 3
 
 
 def contents(folder):

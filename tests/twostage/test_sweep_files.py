@@ -112,7 +112,7 @@ def test_a_sweep_validates_no_generator():
     assert value_at(generator, "data.init_args.cache") == "{latents}/latents"
     assert value_at(generator, "data.init_args.validation_cache", "missing") is None
     assert value_at(generator, "trainer.limit_val_batches") == 0
-    assert value_at(branch.latents.settings["config"], "model.init_args.cache_validation") is False
+    assert value_at(branch.latents.settings["config"], "model.init_args.cache.validation") is False
 
 
 def test_epochs_are_snapshots_of_one_training():
