@@ -1,6 +1,8 @@
 """A generator's autoencoder: the cache's own unless another place is named, and never another one."""
 
 import shutil
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,24 @@ def test_an_autoencoder_that_was_trained_on_meanwhile_is_refused(run, tmp_path):
     load_autoencoder("shapes-f4c8").save_pretrained(run / "autoencoder")
     with pytest.raises(ValueError, match=rf"{run / 'autoencoder'} did not make the latent cache {run / 'latents'}"):
         fit(tmp_path / "b", run / "latents")
+
+
+@pytest.mark.reliability(18, counts="refusals")
+@pytest.mark.parametrize("command", ["sample.py", "evaluate.py alignment"])
+def test_samples_and_measures_refuse_another_autoencoder_with_both_fingerprints(
+    command, run, tmp_path, monkeypatch, capsys
+):
+    fit(tmp_path / "b", run / "latents")
+    script, *words = command.split()
+    words += ["--checkpoint", str(tmp_path / "b/checkpoints/last.ckpt"), "--autoencoder", "shapes-f4c8"]
+    words += ["--data", "shapes:24"] if script == "evaluate.py" else ["--output", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", [script, *words])
+    with pytest.raises(SystemExit):
+        import_module(script.removesuffix(".py")).main()
+    error = capsys.readouterr().err
+    for source in ("shapes-f4c8", run / "autoencoder"):
+        assert load_autoencoder(source).fingerprint()[:12] in error
+    assert error.count("\n") == 1
 
 
 def test_the_same_weights_in_another_place_are_taken_as_named(run, tmp_path):

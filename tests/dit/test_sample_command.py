@@ -262,7 +262,6 @@ def test_a_folder_with_another_record_is_refused(tmp_path):
             tiny_folder(tmp_path)
 
 
-@pytest.mark.reliability(18, counts="refusals")
 def test_another_decoder_only_where_it_is_allowed(checkpoint, tmp_path, monkeypatch, capsys):
     other = tiny_autoencoder()
     with torch.no_grad():
