@@ -183,7 +183,7 @@ def test_resume_is_exact_and_samples_need_no_projector(features, cache, tmp_path
     whole = aligned(tmp_path / "whole", cache, features, {"trainer.callbacks": callbacks})
     whole.trainer.fit(whole.model, whole.datamodule)
     whole.trainer.save_checkpoint(tmp_path / "whole.ckpt")
-    (half,) = (tmp_path / "half").glob("*step=3.ckpt")
+    (half,) = (tmp_path / "half").glob("*step=0000003.ckpt")
     resumed = aligned(tmp_path / "resumed", cache, features, {"trainer.callbacks": callbacks})
     resumed.trainer.fit(resumed.model, resumed.datamodule, ckpt_path=str(half))
     assert any(name.startswith("projector.") for name in whole.model.state_dict())
