@@ -15,6 +15,7 @@ from eqvae.caching import LatentCaching
 from eqvae.evaluation.autoencoder import AutoencoderEvaluation
 from eqvae.exports import AutoencoderExport
 from eqvae.losses import AdversarialLoss, ReconstructionLoss
+from eqvae.losses.balance import gradient_norm, norm_ratio
 from eqvae.precision import at_least_float32, require_float32_weights
 from eqvae.regularizers import (
     Action,
@@ -33,6 +34,8 @@ from eqvae.training.gradients import Gradients
 from eqvae.training.nonfinite import FiniteGuard, OnNonFinite
 from eqvae.training.schedules import Decay, learning_rate_factor, set_learning_rate
 from eqvae.training.step_logging import log_terms
+
+LARGEST_PULL = 1e8  # VA-VAE's clamp, arXiv 2501.01423
 
 
 class AutoencoderModule(lightning.LightningModule):
@@ -225,7 +228,8 @@ class AutoencoderModule(lightning.LightningModule):
         decoded, target = at_least_float32(result.images), at_least_float32(result.target)
         leaf = decoded.detach().requires_grad_()
         terms = self.reconstruction(leaf, target)
-        (image_grad,) = torch.autograd.grad(terms["nll"], leaf)
+        (nll_grad,) = torch.autograd.grad(terms["nll"], leaf)
+        image_grad = nll_grad
         if self._critic_active():
             self.critic.requires_grad_(False)
             loss = self.adversarial.generator_loss(self.critic(leaf))
@@ -236,11 +240,18 @@ class AutoencoderModule(lightning.LightningModule):
             image_grad = image_grad + weight * gan_grad
             terms |= {"generator_loss": loss.detach(), "adaptive_weight": weight}
         surrogate = (decoded * image_grad).sum()  # not the loss, but a scalar with its gradients
-        for name, value, weight in (*self.latent_loss(result.posterior, result.codes), *asked):
-            terms[name] = value
+        for term in (*self.latent_loss(result.posterior, result.codes), *asked):
+            terms[term.name], weight = term.value, term.weight
+            if term.adaptive:
+                terms[f"{term.name}_weight"] = weight = weight * self._pull(decoded, nll_grad, term.value)
             if weight is not None:
-                surrogate = surrogate + weight * value
+                surrogate = surrogate + weight * term.value
         return surrogate, terms
+
+    def _pull(self, decoded: Tensor, nll_grad: Tensor, value: Tensor) -> Tensor:
+        """How much stronger the reconstruction pulls at the encoder than a term on latents."""
+        layer = self.autoencoder.encoder_last_layer
+        return norm_ratio(gradient_norm(decoded, layer, nll_grad), gradient_norm(value, layer), LARGEST_PULL)
 
     @torch.no_grad()
     def _shown_to_critic(

@@ -82,6 +82,38 @@ def test_the_graph_knows_nothing_of_what_it_runs():
             assert top != "twostage" or name.startswith("twostage.graph"), (path, name)
 
 
+ABOVE_TRAINING = ("module", "panels", "exports", "starting", "caching", "autoencoders", "equivariance", "regularizers")
+ABOVE_TRAINING += ("losses", "evaluation", "data", "latents")
+
+
+def test_the_floor_of_training_knows_nothing_of_what_is_trained():
+    above = {f"eqvae.{name}" for name in ABOVE_TRAINING}
+    for path in files("eqvae/training"):
+        assert not {name for name in imported_modules(path) if ".".join(name.split(".")[:2]) in above}, path
+
+
+def test_the_ground_floor_stands_on_itself():
+    """Files of `eqvae` that both stages, and those who do not train, stand on: no room of theirs is above them."""
+    ground = (
+        "devices",
+        "errors",
+        "files",
+        "hashes",
+        "locks",
+        "network",
+        "precision",
+        "randomness",
+        "records",
+        "weights",
+    )
+    ground += ("selection", "stream", "plain_yaml", "processes")
+    for name in ground:
+        for imported in imported_modules(ROOT / f"eqvae/{name}.py"):
+            top, *rest = imported.split(".")
+            assert top not in ("dit", "twostage", "lightning"), (name, imported)
+            assert top != "eqvae" or rest[0] in ground, (name, imported)
+
+
 def test_no_rooms_import_each_other_in_a_circle():
     assert circles() == []
 

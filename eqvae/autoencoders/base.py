@@ -145,6 +145,11 @@ class Autoencoder(nn.Module, ABC):
         return self.model.decoder.conv_out.weight
 
     @property
+    def encoder_last_layer(self) -> Tensor:
+        """Weight of the encoder's last convolution, where adaptive terms compare gradients."""
+        return self.model.encoder.conv_out.weight
+
+    @property
     def padding_mode(self) -> str:
         """How convolutions pad: "zeros" or "reflect", see `eqvae.autoencoders.padding`."""
         return padding_mode(self.model)

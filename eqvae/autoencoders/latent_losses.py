@@ -18,11 +18,14 @@ class Term(NamedTuple):
         name: in the log.
         value: scalar, unweighted.
         weight: in the sum that is minimized; None only logs the value.
+        adaptive: multiply the weight by the ratio of two norms, of the gradients of reconstruction and of this term at
+            the encoder's last layer; what comes out is logged as `<name>_weight`.
     """
 
     name: str
     value: Tensor
     weight: float | None = None
+    adaptive: bool = False
 
 
 LatentLoss = Callable[[Posterior, Codes | None], list[Term]]

@@ -1,8 +1,8 @@
 """What stage 1 minimizes, in parts with one job each.
 
 `reconstruction` compares pixels and features, `perceptual` holds the feature distances, `adversarial` the PatchGAN
-critic and the weight that balances it. What acts on latents is elsewhere: each family's own loss beside the family
-(`eqvae.autoencoders`), all else in `eqvae.regularizers`. No part knows of Lightning or files.
+critic, `balance` what the weight rests on that balances it. What acts on latents is elsewhere: each family's own loss
+beside the family (`eqvae.autoencoders`), all else in `eqvae.regularizers`. No part knows of Lightning or files.
 """
 
 from eqvae.losses.adversarial import AdversarialLoss, PatchCritic

@@ -19,9 +19,9 @@ from eqvae.data import ImageDataModule, ShapesSource
 from eqvae.evaluation.autoencoder import AutoencoderEvaluation
 from eqvae.losses import AdversarialLoss, ReconstructionLoss
 from eqvae.module import AutoencoderModule
+from eqvae.panels import LatentPanels
 from eqvae.regularizers import ExplicitEquivariance, TransformDistribution
 from eqvae.training.averaging import ExponentialMovingAverage
-from eqvae.training.panels import LatentPanels
 from eqvae.training.throughput import ThroughputMonitor
 from tests.eqvae.test_objective import TINY_VQ
 from tests.fake_cuda import CUDA, PRECISIONS, fake_cuda, fake_trainer

@@ -10,7 +10,7 @@ from eqvae.autoencoders import Codes, VQAutoencoder
 from eqvae.equivariance import equivariance_errors
 from eqvae.evaluation.autoencoder import AutoencoderEvaluation
 from eqvae.evaluation.pictures import autoencoder_panel, autoencoder_panels
-from eqvae.training.panels import LatentPanels
+from eqvae.panels import LatentPanels
 from tests.eqvae.tiny import MixingAutoencoder, smooth_images
 from tests.tiny import stage_one
 

@@ -196,6 +196,32 @@ def test_extra_passes_are_those_that_are_taken(probability, expected):
     assert len(encoded) == regularizer.extra_passes().encoder == expected
 
 
+class SmallLatents(Action):
+    def terms(self, step: Pass) -> list[Term]:
+        return [Term("small", step.result.latents.square().mean(), 0.1, adaptive=True)]
+
+
+class Small(LatentRegularizer):
+    name = "small"
+
+    def draw(self, key: StepKey) -> Action:
+        return SmallLatents()
+
+
+def test_an_adaptive_term_pulls_as_a_share_of_the_reconstruction():
+    """Against autograd through both whole losses."""
+    module = AutoencoderModule(TINY_AUTOENCODER, None, PIXELS, regularizers=[Small()])
+    autoencoder, action = module.autoencoder, Small().draw(key())
+    result = reconstruct(autoencoder, images(), action)
+    asked = action.terms(Pass(autoencoder, result, module._distance))
+    layer = autoencoder.encoder_last_layer
+    losses = (PIXELS(result.images, result.target)["nll"], asked[0].value)
+    norms = [torch.autograd.grad(loss, layer, retain_graph=True)[0].norm() for loss in losses]
+    _, terms = module._autoencoder_loss(result, asked)
+    torch.testing.assert_close(terms["small_weight"], 0.1 * norms[0] / (norms[1] + 1e-4), rtol=1e-4, atol=0)
+    assert terms["small_weight"] > 1  # of an unweighted mean against a sum over pixels
+
+
 def test_two_that_do_the_same_are_refused():
     with pytest.raises(ValueError, match="equivariance stands there 2 times: leave one of them"):
         AutoencoderModule(TINY_AUTOENCODER, "paper", PIXELS, regularizers=[Equivariance()])
