@@ -40,8 +40,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kept, left = [], []
     for item in items:
         marks = list(item.iter_markers(MARKER))
-        for mark in marks:
-            item.user_properties.append((MARKER, [mark.args[0], mark.kwargs.get("counts")]))
+        counts = {mark.args[0]: mark.kwargs.get("counts") for mark in marks}  # a check that is named twice counts once
+        item.user_properties += [(MARKER, [number, what]) for number, what in counts.items()]
         is_long = any(mark.kwargs.get("long") for mark in marks)
         (kept if (marks if chosen else not is_long) else left).append(item)
     if left:

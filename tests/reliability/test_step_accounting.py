@@ -79,7 +79,7 @@ class FailIn(Callback):
 
 
 @pytest.mark.reliability(9)
-@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("fails", [pytest.param(False, marks=pytest.mark.reliability(9, long=True)), True])
 def test_averages_of_a_run_with_critic_and_accumulation(fails, tmp_path, reached):
     """Also where a validation, in which the module has the averaged weights, ends in an error and is saved."""
     counted, path = CountSteps(), tmp_path / "end.ckpt"
@@ -114,7 +114,7 @@ def test_averages_of_a_run_with_critic_and_accumulation(fails, tmp_path, reached
 
 
 @pytest.mark.reliability(12)
-@pytest.mark.parametrize("stage", [1, 2])
+@pytest.mark.parametrize("stage", [pytest.param(1, marks=pytest.mark.reliability(12, long=True)), 2])
 def test_accumulation_changes_no_weight(stage, cache, tmp_path, times, reached):
     """One batch of 8 against four of 2, in float64 so that the order of sums does not count."""
     key = "model.init_args.accumulate_batches" if stage == 1 else "trainer.accumulate_grad_batches"

@@ -145,10 +145,10 @@ LOADERS = {  # name -> (suffix and formats of the file that it is given, or None
 
 @pytest.mark.reliability(23)
 @pytest.mark.parametrize("loader", LOADERS)
-def test_no_loader_runs_what_a_file_says(loader, tmp_path, reached):
+def test_no_loader_runs_what_a_file_says(loader, tmp_path, times, reached):
     suffix, formats, load = LOADERS[loader]
     marker, count = tmp_path / "executed", 0
-    for kind, payload in payloads(marker).items():
+    for kind, payload in list(payloads(marker).items())[: times(1, 3)]:
         for file_format in formats:
             content, folder = FORMATS[file_format](payload), tmp_path / f"{kind}-{file_format}"
             folder.mkdir()
