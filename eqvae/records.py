@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 Check = tuple[str, Callable[[Any], bool]]
@@ -10,6 +11,7 @@ Check = tuple[str, Callable[[Any], bool]]
 LARGEST = 1 << 40
 
 WHOLE: Check = ("a whole number above 0", lambda value: type(value) is int and 0 < value < LARGEST)
+NUMBER: Check = ("a number", lambda value: type(value) in (int, float))
 FINITE: Check = ("a finite number", lambda value: type(value) in (int, float) and abs(value) < float(LARGEST))
 TEXT: Check = ("a text", lambda value: isinstance(value, str))
 FLAG: Check = ("true or false", lambda value: type(value) is bool)
@@ -47,6 +49,19 @@ def require_entries(record: Any, checks: Mapping[str, Check], where: str = "") -
             raise ValueError(f"{where}{name} is missing")
         if not is_right(record[name]):
             raise ValueError(f"{where}{name} is {_short(record[name])}, not {words}")
+
+
+def require_numbers(record: Mapping[str, Any], path: Path) -> None:
+    """Refuse measurements of a file that are none; of a training that diverged a number may be NaN.
+
+    Raises:
+        ValueError: naming the file, and the entry that is no number.
+    """
+    if not record:
+        raise ValueError(f"{path} holds no measurements: remove its folder and measure again")
+    for name, value in record.items():
+        if not NUMBER[1](value):
+            raise ValueError(f"{path}: {name} is {_short(value)}, not {NUMBER[0]}: remove its folder and measure again")
 
 
 def _short(value: Any) -> str:

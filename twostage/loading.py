@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dit.samplers.settings import SamplingSettings
+from eqvae.plain_yaml import require_plain_yaml
 from twostage.checks import config_problems, data_problems, problems
 from twostage.packaged import SWEEPS, find_config
 from twostage.schema import Sweep
@@ -32,11 +33,10 @@ def load_sweep(path: str | Path, overrides: list[str], to_run: bool = False) -> 
     path = find_config(path, SWEEPS)
     if not path.is_file():
         raise ValueError(f"no sweep file at {path}")
+    require_plain_yaml(path, "sweep file")
     places = Places(path, overrides)
     try:
         loaded = OmegaConf.load(path)
-        if not OmegaConf.is_dict(loaded):
-            raise ValueError(f"{places.of('')}: is a list, not keys with values")
         merged = OmegaConf.merge(OmegaConf.structured(Sweep), loaded, OmegaConf.from_dotlist(overrides))
         missing = sorted(OmegaConf.missing_keys(merged))
         if missing:
@@ -46,11 +46,6 @@ def load_sweep(path: str | Path, overrides: list[str], to_run: bool = False) -> 
         key, message = error.full_key or "", str(error).splitlines()[0]
         hint = "; it stands under `sampling` beside it" if key.rpartition(".")[2] in SAMPLING else ""
         raise ValueError(f"{places.of(key)}: {message}{hint}") from None
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ValueError(f"sweep file {path}, line {line}: {error.problem}") from None
-    except RecursionError:
-        raise ValueError(f"sweep file {path}: a list or an anchor contains itself") from None
     try:
         sweep = OmegaConf.to_object(merged)
     except ValueError as error:
@@ -77,7 +72,7 @@ class Places:
 
     def _line(self, key: str) -> int:
         """Line of the deepest part of a dotted key that the file has; keys of `overrides` hold dots themselves."""
-        node, line = yaml.compose(Path(self.path).read_text(), Loader=yaml.SafeLoader), 1
+        node, line = yaml.compose(Path(self.path).read_bytes(), Loader=yaml.SafeLoader), 1
         while isinstance(node, yaml.MappingNode):
             for name, value in node.value:
                 if key == name.value or key.startswith((f"{name.value}.", f"{name.value}[")):

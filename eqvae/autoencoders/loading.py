@@ -13,6 +13,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 
 from eqvae.autoencoders.base import Autoencoder
+from eqvae.autoencoders.configs import require_config, require_weights_for
 from eqvae.autoencoders.exporting import RECORD, verify_files
 from eqvae.autoencoders.families import class_of, create_model
 from eqvae.autoencoders.kl import KLAutoencoder
@@ -66,9 +67,16 @@ def load_autoencoder(
         autoencoder = _wrap(*load_single_file(Path(source), config or {}), where=f"file {source}")
     else:
         autoencoder = _load_pretrained(str(source))
+    _require_finite(autoencoder.model, source)
     set_padding_mode(autoencoder.model, padding_mode)
     autoencoder.source = _plain_source(source, config, padding_mode)
     return autoencoder
+
+
+def _require_finite(model: AutoencoderKL | VQModel, source: str | Path | Mapping) -> None:
+    for name, value in model.state_dict().items():
+        if not value.isfinite().all():
+            raise ValueError(f"autoencoder {source}: {name} is not finite: give another")
 
 
 def source_file(source: str | Path | Mapping) -> Path | None:
@@ -172,7 +180,11 @@ def _from_pretrained(
     """
     options = {"subfolder": subfolder, "low_cpu_mem_usage": False, "output_loading_info": True} | options
     try:
-        model_class = class_of(AutoencoderKL.load_config(name, subfolder=subfolder), "it")
+        config = AutoencoderKL.load_config(name, subfolder=subfolder)
+        model_class = class_of(config, "it")
+        require_config(config, "its config")
+        if isinstance(name, Path):
+            require_weights_for(config, name, "it")
         with known_to_config():
             model, info = model_class.from_pretrained(name, **options)
         for kind in ("missing_keys", "unexpected_keys"):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from eqvae.autoencoders import Autoencoder
+from eqvae.latents.manifest import TOKEN_DTYPE
 from eqvae.latents.reader import LatentCache
 from eqvae.latents.shards import RowFormat
 from eqvae.latents.spec import TokenSpec
@@ -45,7 +46,7 @@ class TokenRows(RowFormat):
             "autoencoder_fingerprint": self.autoencoder.fingerprint(),
             "encoding_precision": self.encoding_precision,
             "moments": False,
-            "dtype": "uint16",
+            "dtype": TOKEN_DTYPE,
         }
 
     def encode(self, images: Tensor, index: Tensor, suffix: str) -> dict[str, Tensor]:

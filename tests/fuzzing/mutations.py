@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 from eqvae.commands import describe
@@ -32,6 +32,7 @@ def fuzzing(num_examples: int) -> Callable:
         max_examples=NUM_EXAMPLES or num_examples,
         derandomize=not NUM_EXAMPLES,
         database=None,
+        phases=[Phase.explicit, Phase.generate, Phase.shrink],
         deadline=timedelta(seconds=EXAMPLE_SECONDS),
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )

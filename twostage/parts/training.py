@@ -7,10 +7,12 @@ from typing import Any
 from lightning.pytorch.callbacks import Callback
 
 from eqvae.hashes import archive_is_sound, read_json, write_json
+from eqvae.records import FINITE, WHOLE, require_entries
 from eqvae.training.checkpoints import Newest, newest_checkpoint
 from twostage.graph.node import Progress
 
 COST = "cost.json"
+COST_ENTRIES = {"seconds": FINITE, "num_steps": FINITE, "images_seen": FINITE, "num_devices": WHOLE}
 
 
 def checkpoint_at(folder: Path, step: int) -> Path:
@@ -55,7 +57,7 @@ class Clock(Callback):
 
     def __init__(self, folder: Path):
         self.path = folder / COST
-        self.before = read_json(self.path) if self.path.is_file() else {}
+        self.before = _read_cost(self.path) if self.path.is_file() else {}
         self.images = 0
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
@@ -83,10 +85,25 @@ class Clock(Callback):
 
 
 def read_cost(folder: Path) -> dict[str, float]:
-    """{"seconds_per_step", "images_per_step", "num_devices"} of a finished training."""
-    cost = read_json(folder / COST)
+    """{"seconds_per_step", "images_per_step", "num_devices"} of a finished training.
+
+    Raises:
+        ValueError: naming the file, if it is damaged, or no cost of a training.
+    """
+    cost = _read_cost(folder / COST)
+    if cost["num_steps"] <= 0:
+        raise ValueError(f"{folder / COST} is of {cost['num_steps']} steps: remove its folder and train again")
     rates = {"seconds_per_step": cost["seconds"], "images_per_step": cost["images_seen"]}
     return {name: value / cost["num_steps"] for name, value in rates.items()} | {"num_devices": cost["num_devices"]}
+
+
+def _read_cost(path: Path) -> dict[str, float]:
+    cost = read_json(path)
+    try:
+        require_entries(cost, COST_ENTRIES)
+    except ValueError as error:
+        raise ValueError(f"{path} is no cost of a training ({error}): remove its folder and train again") from None
+    return cost
 
 
 class ReportProgress(Callback):
