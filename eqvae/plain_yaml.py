@@ -44,7 +44,7 @@ def _count(node: yaml.Node, counts: dict[int, int | None], where: str) -> int:
         return known
     if node.tag not in [PLAIN_TAG + kind for kind in PLAIN_KINDS]:
         tag = node.tag.replace(PLAIN_TAG, "!!")
-        raise ValueError(f"config {path}, line {node.start_mark.line + 1}: tag {tag} is no plain value: remove it")
+        raise ValueError(f"{where}, line {node.start_mark.line + 1}: tag {tag} is no plain value: remove it")
     counts[id(node)] = None  # being counted
     inner = node.value if isinstance(node, yaml.CollectionNode) else []
     children = [child for entry in inner for child in (entry if isinstance(entry, tuple) else (entry,))]

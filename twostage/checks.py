@@ -15,6 +15,7 @@ from eqvae.evaluation.generation import METRICS
 from eqvae.stream import divide_batch
 from eqvae.training.cli import TrainCLI
 from twostage.analysis.intervals import FIRST_LOOK, SEQUENTIAL_LEVELS
+from twostage.analysis.records import START
 from twostage.configs import flatten, load_config, value_at
 from twostage.graph.node import STORE
 from twostage.packaged import TRAINING, find_config
@@ -39,6 +40,7 @@ def problems(sweep: Sweep) -> list[Problem]:
         ("name", "is taken by the store of all sweeps", sweep.name == STORE),
         ("control", "is none of autoencoders", sweep.control not in sweep.autoencoders),
         ("autoencoders", "needs the control and at least one more arm", len(sweep.autoencoders) < 2),
+        (f"autoencoders.{START}", "is the name of the common start in results", START in sweep.autoencoders),
         ("generators", "is empty", not sweep.generators),
         ("seeds", "is empty or repeats one", not sweep.seeds or len(set(sweep.seeds)) < len(sweep.seeds)),
         ("until_decided", f"needs {FIRST_LOOK} to {max(SEQUENTIAL_LEVELS)} seeds, there are {len(sweep.seeds)}",

@@ -102,5 +102,5 @@ def _least_weights(config: Mapping[str, Any]) -> int:
     channels, layers = config.get("block_out_channels", (64,)), config.get("layers_per_block", 1)
     latent = config.get("latent_channels", 1)
     ends = channels[0] * config.get("in_channels", 1) + channels[-1] * latent
-    codebook = config["num_vq_embeddings"] * (config.get("vq_embed_dim") or latent) if "num_vq_embeddings" in config else 0
+    codebook = config.get("num_vq_embeddings", 0) * (config.get("vq_embed_dim") or latent)
     return 9 * (sum((2 * layers + 1) * width**2 for width in channels) + ends) + codebook

@@ -223,6 +223,7 @@ def lines_with(change, text=None):
             "no packaged config is called tiny-sitt: did you mean tiny-sit or ",
         ),
         (("config: tiny-sit", "config: elsewhere/tiny-sit.yaml"), "the packaged config is called tiny-sit, without a"),
+        (("  equivariant:", "  start:"), "autoencoders.start: is the name of the common start in results"),
         (("seeds: [0, 1]", "seeds: []"), "seeds: is empty"),
         (("seeds: [0, 1]", "seeds: [0, 0]"), "repeats one"),
         (("seeds: [0, 1]", "until_decided: true\nseeds: [0, 1]"), "until_decided: needs 3 to 20 seeds, there are 2"),

@@ -132,5 +132,5 @@ class ReportProgress(Callback):
 
 
 def num_images(batch: dict[str, Any]) -> int:
-    """Rows of a batch of pictures or latents."""
+    """Rows of a batch of images or latents."""
     return len(next(iter(batch.values())))
