@@ -26,7 +26,7 @@ from eqvae.commands import CommandParser, run_command
 from eqvae.data import ImageSource, find_unreadable, open_source
 from eqvae.data.encoded import EncodedSource
 from eqvae.data.module import ImageBatches
-from eqvae.evaluation import METRIC_NAMES, ReconstructionMetrics, create_extractor
+from eqvae.evaluation import EXTRACTORS, ReconstructionMetrics, create_extractor
 from eqvae.evaluation.autoencoder import LatentMetrics
 from eqvae.evaluation.distances import SCORE_ORDERS
 from eqvae.evaluation.feature_sets import images_to_feature_set
@@ -146,7 +146,7 @@ def _add_extractor(sub: argparse.ArgumentParser, several: bool) -> None:
         "; several may be named" if several else ""
     )
     names = {"nargs": "+", "default": ["efficientnet_lite0"]} if several else {"default": "efficientnet_lite0"}
-    sub.add_argument("--extractor", choices=METRIC_NAMES, help=text, **names)
+    sub.add_argument("--extractor", choices=list(EXTRACTORS), help=text, **names)
     sub.add_argument("--extractor-weights", help="local weights of Inception-v3 (default: downloaded)")
 
 
