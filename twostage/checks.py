@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from eqvae.autoencoders.loading import PACKAGED
-from eqvae.evaluation.features import METRIC_NAMES
-from eqvae.evaluation.generation import METRICS
+from eqvae.evaluation.generation import GENERATION_METRICS
+from eqvae.evaluation.metric import EXTRACTORS
 from eqvae.stream import divide_batch
 from eqvae.training.cli import TrainCLI
 from twostage.analysis.intervals import FIRST_LOOK, SEQUENTIAL_LEVELS
@@ -32,8 +32,6 @@ Problem = tuple[str, str]
 def problems(sweep: Sweep) -> list[Problem]:
     """(key, what is wrong with it) of a sweep that has all its keys."""
     steps, start, executor = sweep.evaluation.at_steps, sweep.start, sweep.executor
-    metrics = (METRIC_NAMES.get(sweep.evaluation.extractor), "kid", None)
-    needed = "kid" if sweep.evaluation.metric == "kid" else "fd"
     trained = [name for name, arm in sweep.autoencoders.items() if arm.autoencoder is None]
     checks = [
         ("name", "must be one folder name", not sweep.name or Path(sweep.name).name != sweep.name),
@@ -46,11 +44,6 @@ def problems(sweep: Sweep) -> list[Problem]:
         ("until_decided", f"needs {FIRST_LOOK} to {max(SEQUENTIAL_LEVELS)} seeds, there are {len(sweep.seeds)}",
          sweep.until_decided and not FIRST_LOOK <= len(sweep.seeds) <= max(SEQUENTIAL_LEVELS)),
         ("evaluation.at_steps", "must ascend from 1 or more", not steps or steps != sorted({*steps}) or steps[0] < 1),
-        ("evaluation.extractor", f"use one of {', '.join(METRIC_NAMES)}", metrics[0] is None),
-        ("evaluation.metric", f"use {metrics[0]} or kid", sweep.evaluation.metric not in metrics),
-        ("evaluation.metrics", f"use some of {', '.join(METRICS)}", not set(sweep.evaluation.metrics) <= set(METRICS)),
-        ("evaluation.metrics", f"lacks {needed}, which the speed-up is computed on",
-         needed not in sweep.evaluation.metrics),
         ("evaluation.sampling.seed", "is each of seeds in turn: leave it out", sweep.evaluation.sampling.seed != 0),
         ("evaluation.num_images", "needs at least 4", sweep.evaluation.num_images < 4),
         ("start", "give either autoencoder or config", bool(start.autoencoder) and bool(start.config)),
@@ -60,7 +53,7 @@ def problems(sweep: Sweep) -> list[Problem]:
         ("executor.cluster", "use slurm or local", executor.cluster not in ("slurm", "local")),
         ("executor.num_workers", "must not be negative", (executor.num_workers or 0) < 0),
     ]  # fmt: skip
-    found = [(key, problem) for key, problem, wrong in checks if wrong]
+    found = [(key, problem) for key, problem, wrong in checks if wrong] + _metric_problems(sweep.evaluation)
     named = {"autoencoders": sweep.autoencoders, "generators": sweep.generators}
     found += [
         (f"{kind}.{name}", "must be one folder name")
@@ -75,6 +68,27 @@ def problems(sweep: Sweep) -> list[Problem]:
     if start.autoencoder is not None:
         found += _folder_problems("start.autoencoder", start.autoencoder)
     return found
+
+
+def _metric_problems(evaluation: Evaluation) -> list[Problem]:
+    """What keeps the metrics from being measured, or the speed-up from being computed on one of them."""
+    if evaluation.extractor not in EXTRACTORS:
+        return [("evaluation.extractor", f"use one of {', '.join(EXTRACTORS)}")]
+    if not set(evaluation.metrics) <= set(GENERATION_METRICS):
+        return [("evaluation.metrics", f"use some of {', '.join(GENERATION_METRICS)}")]
+    names = EXTRACTORS[evaluation.extractor]
+    wanted = evaluation.metric or names.distance
+    givers = {
+        quantity.name: metric.name
+        for metric in GENERATION_METRICS.values()
+        for quantity in metric.quantities(names)
+        if quantity.direction == "lower"
+    }
+    if wanted not in givers:
+        return [("evaluation.metric", f"use one of {', '.join(givers)}")]
+    if givers[wanted] not in evaluation.metrics:
+        return [("evaluation.metrics", f"lacks {givers[wanted]}, which the speed-up is computed on")]
+    return []
 
 
 def _part_problems(key: str, part: Trained | Start) -> list[Problem]:

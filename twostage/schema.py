@@ -72,9 +72,10 @@ class Evaluation:
         grid_guidance_scale: guidance of the grids, for people.
         extractor: features of the distances.
         extractor_weights: local weights of Inception-v3.
-        metrics: what is measured: "fd" (Fréchet distance), "sfd" (on spatial features), "score" (Inception score),
-            "kid", "precision_recall".
-        metric: the speed-up is computed on it, lower is better; null takes the extractor's Fréchet distance.
+        metrics: what is measured, names of `eqvae.evaluation.generation.GENERATION_METRICS`: "fd" (Fréchet distance),
+            "sfd" (on spatial features), "score" (Inception score), "kid", "precision_recall".
+        metric: one of which lower is better, by its name in results; the speed-up is computed on it. Null takes the
+            extractor's Fréchet distance.
         num_resamples: Fréchet distances of resampled images at each point, for the small print where there is one seed.
     """
 

@@ -9,7 +9,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
 from eqvae.autoencoders import Autoencoder, LatentStatistics
 from eqvae.equivariance import equivariance_errors
-from eqvae.evaluation.latents import effective_rank, high_frequency_share, intrinsic_dimension, radial_power_spectrum
+from eqvae.evaluation.latents import LATENT_METRICS, MINIMUM_DIFFERENT, radial_power_spectrum
 from eqvae.evaluation.reconstruction import SSIM_WINDOW, ReconstructionMetrics
 from eqvae.losses.perceptual import BACKBONE_URLS, SMALLEST_SIDES
 from eqvae.selection import describe_selection, evenly_spaced
@@ -69,10 +69,10 @@ class LatentMetrics:
         """The report; the intrinsic dimension is left out where fewer than three latents differ."""
         report = {name: float(torch.cat(values).mean()) for name, values in self._errors.items()}
         latents = torch.cat(self._latents)
-        if len(latents.flatten(1).unique(dim=0)) >= 3:
-            report["intrinsic_dimension"] = intrinsic_dimension(latents)
-        report["effective_rank"] = effective_rank(latents, of="latents")
-        report["high_frequency_share"] = high_frequency_share(latents)
+        few = len(latents.flatten(1).unique(dim=0)) < MINIMUM_DIFFERENT
+        for metric in LATENT_METRICS:
+            if metric.compute is not None and not (few and "different_latents" in metric.needs):
+                report[metric.name] = metric.compute(latents)
         return report
 
     def selections(self) -> dict[str, str]:

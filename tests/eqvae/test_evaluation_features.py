@@ -7,7 +7,7 @@ import torch
 import torch_fidelity
 from torch.utils.data import Dataset
 
-from eqvae.evaluation import METRIC_NAMES, create_extractor, frechet_distance, images_to_features
+from eqvae.evaluation import EXTRACTORS, create_extractor, frechet_distance, images_to_features
 from eqvae.evaluation.features import GROUP, EfficientNetFeatures
 
 
@@ -81,7 +81,8 @@ def test_torch_fidelity_finds_the_extractor():
 
 
 def test_names():
-    assert METRIC_NAMES == {"efficientnet_lite0": "fd_efficientnet_lite0", "inception_v3": "fid"}
+    names = {name: metrics.distance for name, metrics in EXTRACTORS.items()}
+    assert names == {"efficientnet_lite0": "fd_efficientnet_lite0", "inception_v3": "fid"}
     with pytest.raises(ValueError, match="'dino' is unknown: use one of efficientnet_lite0, inception_v3"):
         create_extractor("dino")
 

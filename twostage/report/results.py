@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from eqvae.evaluation.features import METRIC_NAMES
+from eqvae.evaluation.metric import EXTRACTORS
+from eqvae.evaluation.metrics import find_metric
 from twostage.analysis.records import (
     START,
     Arm,
@@ -33,7 +34,6 @@ from twostage.libraries import installed_libraries
 from twostage.parts import diagnostics, evaluation, reference
 from twostage.parts.training import read_cost
 from twostage.plan import Branch, Plan
-from twostage.report.metrics import METRIC_LABELS
 from twostage.schema import Sweep
 
 IMAGES = "images"  # folder of the report's images
@@ -45,7 +45,7 @@ def collect(sweep: Sweep, plan: Plan, root: Path, folder: Path, command: str) ->
     Raises:
         ValueError: naming a file of the results that is damaged.
     """
-    metric = sweep.evaluation.metric or METRIC_NAMES[sweep.evaluation.extractor]
+    metric = sweep.evaluation.metric or EXTRACTORS[sweep.evaluation.extractor].distance
     gathered = _Gathered(plan, root, folder)
     return SweepResults(
         name=sweep.name,
@@ -61,7 +61,7 @@ def collect(sweep: Sweep, plan: Plan, root: Path, folder: Path, command: str) ->
         generators=[GeneratorEntry(name, part.label) for name, part in sweep.generators.items()],
         seeds=plan.seeds,
         metric=metric,
-        metric_label=METRIC_LABELS[metric],
+        metric_label=find_metric(metric).full_name,
         autoencoders=list(gathered.autoencoders()),
         curves=list(gathered.curves()),
         max_seeds=len(sweep.seeds) if sweep.until_decided else None,
@@ -212,7 +212,7 @@ def _notes(sweep: Sweep, metric: str) -> list[str]:
     guidance = ", ".join(f"{label} {scale:g}" for label, scale in scales.items())
     guidance = f"{next(iter(scales.values())):g}" if len(set(scales.values())) == 1 else guidance
     return [
-        f"{METRIC_LABELS[metric]} of {about.num_images} samples of the averaged weights (guidance "
+        f"{find_metric(metric).full_name} of {about.num_images} samples of the averaged weights (guidance "
         f"{guidance}, 1 being none) against {about.num_images} held-out images, evenly spaced: "
         "biased upward with so few samples, equally for all arms. Compare it within this report only.",
         "A seed sets the order of the images, transforms and posterior samples of the fine-tuning, and order, start "

@@ -7,7 +7,7 @@ import torch
 
 from eqvae.data import ImageSource
 from eqvae.data.module import ImageBatches
-from eqvae.evaluation import METRIC_NAMES
+from eqvae.evaluation import EXTRACTORS
 from eqvae.evaluation.tables import CENTER_CROP, backend_versions
 from eqvae.stream import SequentialBatches
 
@@ -31,7 +31,7 @@ def add_extractor(sub: argparse.ArgumentParser, several: bool) -> None:
     text = "features of the Fréchet distance (default efficientnet_lite0)"
     text += "; several may be named" if several else ""
     names = {"nargs": "+", "default": ["efficientnet_lite0"]} if several else {"default": "efficientnet_lite0"}
-    sub.add_argument("--extractor", choices=METRIC_NAMES, help=text, **names)
+    sub.add_argument("--extractor", choices=list(EXTRACTORS), help=text, **names)
     sub.add_argument("--extractor-weights", help="local weights of Inception-v3 (default: downloaded)")
 
 

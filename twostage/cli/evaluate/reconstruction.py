@@ -6,7 +6,6 @@ import torch
 
 from eqvae.data import ImageSource
 from eqvae.evaluation import ReconstructionMetrics
-from eqvae.evaluation.quantization import images_to_latents
 from eqvae.losses.perceptual import PERCEPTUAL_NAMES
 from eqvae.selection import describe_selection
 from twostage.cli.evaluate.autoencoders import add_autoencoders
@@ -28,7 +27,7 @@ def _measure(autoencoder, source: ImageSource, arguments: argparse.Namespace) ->
     metrics = ReconstructionMetrics(*settings, uint8_rule=arguments.uint8_rule)
     for images in image_batches(source, arguments):
         with torch.no_grad():
-            latents, _ = images_to_latents(autoencoder, images)
+            latents, _ = autoencoder.latent_moments(images)
             metrics.update(images, autoencoder.decode(latents).float())
     report = with_spread(metrics.compute(), metrics.standard_deviations())
     about = {"extractor": ", ".join(arguments.extractor), "perceptual": arguments.perceptual}
