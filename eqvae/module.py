@@ -158,6 +158,7 @@ class AutoencoderModule(lightning.LightningModule):
 
     def on_fit_start(self) -> None:
         self._begun = False
+        rank_zero_info(self.regularizers.describe())
         if self.compiled:
             for network in filter(None, (*self.autoencoder.networks, self.critic)):
                 network.compile()
@@ -208,17 +209,18 @@ class AutoencoderModule(lightning.LightningModule):
 
     def _draw(self, batch: dict[str, Tensor], stream: str = "") -> Action:
         """What a pass of this step does."""
-        size = self.autoencoder.latent_size(batch["image"])
+        _, *size = self.autoencoder.latent_shape(batch["image"])
         return self.regularizers.draw(
-            StepKey(self.seed, self.global_step, size, batch["key"], self.global_rank, stream)
+            StepKey(self.seed, self.global_step, tuple(size), batch["key"], self.global_rank, stream)
         )
 
     def _noise(self, batch: dict[str, Tensor], stream: str = "posterior") -> Tensor | None:
-        size = self.autoencoder.latent_size(batch["image"])
-        return self.autoencoder.posterior_noise(batch["key"], size, self.seed, stream)
+        shape = self.autoencoder.latent_shape(batch["image"])
+        return self.autoencoder.posterior_noise(batch["key"], shape, self.seed, stream)
 
     def _distance(self, images: Tensor, target: Tensor) -> Tensor:
-        return self.reconstruction(at_least_float32(images), at_least_float32(target))["nll"]
+        with torch.autocast(self.device.type, enabled=False):
+            return self.reconstruction(at_least_float32(images), at_least_float32(target))["nll"]
 
     def _critic_active(self) -> bool:
         return self.adversarial is not None and self.adversarial.active(self.global_step)
@@ -246,7 +248,7 @@ class AutoencoderModule(lightning.LightningModule):
                 terms[f"{term.name}_weight"] = weight = weight * self._pull(decoded, nll_grad, term.value)
             if weight is not None:
                 surrogate = surrogate + weight * term.value
-        return surrogate, terms
+        return surrogate + _zero_of(self.regularizers), terms
 
     def _pull(self, decoded: Tensor, nll_grad: Tensor, value: Tensor) -> Tensor:
         """How much stronger the reconstruction pulls at the encoder than a term on latents."""
@@ -269,7 +271,7 @@ class AutoencoderModule(lightning.LightningModule):
     def _critic_loss(self, shown: tuple[Tensor, Tensor] | None) -> Tensor:
         """The critic's loss on pictures and reconstructions; before its start a zero that reaches all parameters."""
         if shown is None:
-            return sum(parameter.sum() for parameter in self.critic.parameters()) * 0.0
+            return _zero_of(self.critic)
         real, fake = shown
         return self.adversarial.critic_loss(self.critic(at_least_float32(real)), self.critic(at_least_float32(fake)))
 
@@ -356,3 +358,8 @@ class AutoencoderModule(lightning.LightningModule):
 
     def on_predict_end(self) -> None:
         self._cached.finish()
+
+
+def _zero_of(network: torch.nn.Module) -> Tensor | float:
+    """A zero that reaches all parameters, since DDP waits for each in every step."""
+    return sum(parameter.sum() for parameter in network.parameters()) * 0.0
