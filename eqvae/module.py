@@ -115,20 +115,13 @@ class AutoencoderModule(lightning.LightningModule):
         self.kl_weight, self.latent_loss = kl_weight, self.autoencoder.latent_loss(kl_weight, codebook)
         self.reconstruction = reconstruction or ReconstructionLoss()
         self.adversarial = adversarial
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.critic = adversarial.create_critic() if adversarial else None
-        critic_weights = adversarial.critic_weights if adversarial else None
-        origin = (source_file(autoencoder), critic_weights, optimizer_state)
+        self.critic = adversarial.create_critic(seed) if adversarial else None
+        origin = (source_file(autoencoder), adversarial and adversarial.critic_weights, optimizer_state)
         self.training_start = TrainingStart(*origin, learning_rate, scale_learning_rate)
         self.training_start.load_critic(self.critic)
-        self._smallest_sides = {"reconstruction.perceptual": self.reconstruction.smallest_side}
-        if self.critic is not None:
-            self._smallest_sides["the critic of adversarial"] = self.critic.smallest_side
         self.learning_rate, self.betas = learning_rate, tuple(betas)  # the rate is settled with the first batch
         self.warmup_steps, self.decay = warmup_steps, decay
-        self.gradient_clip_norm = gradient_clip_norm
-        self.accumulate_batches = accumulate_batches
+        self.gradient_clip_norm, self.accumulate_batches = gradient_clip_norm, accumulate_batches
         self.seed = seed
         self.evaluation = evaluation or AutoencoderEvaluation()
         self.cache = cache or LatentCaching()
@@ -176,13 +169,18 @@ class AutoencoderModule(lightning.LightningModule):
         amounts = (self.trainer.world_size, len(images), self.accumulate_batches)
         self.learning_rate = self.training_start.settle_learning_rate(*amounts)
         size, factor = tuple(images.shape[-2:]), self.autoencoder.downsampling_factor
-        padding = factor * self.autoencoder.smallest_latent_side
-        require_large_images(
-            size, factor, self.regularizers.smallest_side, self._smallest_sides | {"its padding_mode": padding}
-        )
+        require_large_images(size, factor, self.regularizers.smallest_side, self._smallest_sides())
         if self.trainer.datamodule is not None and self.trainer.limit_val_batches:
             validation = self.trainer.datamodule.image_size("validation")
             require_large_validation_images(validation, self.evaluation.smallest_sides)
+
+    def _smallest_sides(self) -> dict[str, int]:
+        """Shortest side in pixels of images that each network takes."""
+        sides = {"reconstruction.perceptual": self.reconstruction.smallest_side}
+        if self.critic is not None:
+            sides["the critic of adversarial"] = self.critic.smallest_side
+        padding = self.autoencoder.downsampling_factor * self.autoencoder.smallest_latent_side
+        return sides | {"its padding_mode": padding}
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         images = batch["image"]
