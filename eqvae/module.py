@@ -115,20 +115,13 @@ class AutoencoderModule(lightning.LightningModule):
         self.kl_weight, self.latent_loss = kl_weight, self.autoencoder.latent_loss(kl_weight, codebook)
         self.reconstruction = reconstruction or ReconstructionLoss()
         self.adversarial = adversarial
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.critic = adversarial.create_critic() if adversarial else None
-        critic_weights = adversarial.critic_weights if adversarial else None
-        origin = (source_file(autoencoder), critic_weights, optimizer_state)
+        self.critic = adversarial.create_critic(seed) if adversarial else None
+        origin = (source_file(autoencoder), adversarial and adversarial.critic_weights, optimizer_state)
         self.training_start = TrainingStart(*origin, learning_rate, scale_learning_rate)
         self.training_start.load_critic(self.critic)
-        self._smallest_sides = {"reconstruction.perceptual": self.reconstruction.smallest_side}
-        if self.critic is not None:
-            self._smallest_sides["the critic of adversarial"] = self.critic.smallest_side
         self.learning_rate, self.betas = learning_rate, tuple(betas)  # the rate is settled with the first batch
         self.warmup_steps, self.decay = warmup_steps, decay
-        self.gradient_clip_norm = gradient_clip_norm
-        self.accumulate_batches = accumulate_batches
+        self.gradient_clip_norm, self.accumulate_batches = gradient_clip_norm, accumulate_batches
         self.seed = seed
         self.evaluation = evaluation or AutoencoderEvaluation()
         self.cache = cache or LatentCaching()
@@ -158,6 +151,7 @@ class AutoencoderModule(lightning.LightningModule):
 
     def on_fit_start(self) -> None:
         self._begun = False
+        rank_zero_info(self.regularizers.describe())
         if self.compiled:
             for network in filter(None, (*self.autoencoder.networks, self.critic)):
                 network.compile()
@@ -175,13 +169,18 @@ class AutoencoderModule(lightning.LightningModule):
         amounts = (self.trainer.world_size, len(images), self.accumulate_batches)
         self.learning_rate = self.training_start.settle_learning_rate(*amounts)
         size, factor = tuple(images.shape[-2:]), self.autoencoder.downsampling_factor
-        padding = factor * self.autoencoder.smallest_latent_side
-        require_large_images(
-            size, factor, self.regularizers.smallest_side, self._smallest_sides | {"its padding_mode": padding}
-        )
+        require_large_images(size, factor, self.regularizers.smallest_side, self._smallest_sides())
         if self.trainer.datamodule is not None and self.trainer.limit_val_batches:
             validation = self.trainer.datamodule.image_size("validation")
             require_large_validation_images(validation, self.evaluation.smallest_sides)
+
+    def _smallest_sides(self) -> dict[str, int]:
+        """Shortest side in pixels of images that each network takes."""
+        sides = {"reconstruction.perceptual": self.reconstruction.smallest_side}
+        if self.critic is not None:
+            sides["the critic of adversarial"] = self.critic.smallest_side
+        padding = self.autoencoder.downsampling_factor * self.autoencoder.smallest_latent_side
+        return sides | {"its padding_mode": padding}
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         images = batch["image"]
@@ -208,17 +207,18 @@ class AutoencoderModule(lightning.LightningModule):
 
     def _draw(self, batch: dict[str, Tensor], stream: str = "") -> Action:
         """What a pass of this step does."""
-        size = self.autoencoder.latent_size(batch["image"])
+        _, *size = self.autoencoder.latent_shape(batch["image"])
         return self.regularizers.draw(
-            StepKey(self.seed, self.global_step, size, batch["key"], self.global_rank, stream)
+            StepKey(self.seed, self.global_step, tuple(size), batch["key"], self.global_rank, stream)
         )
 
     def _noise(self, batch: dict[str, Tensor], stream: str = "posterior") -> Tensor | None:
-        size = self.autoencoder.latent_size(batch["image"])
-        return self.autoencoder.posterior_noise(batch["key"], size, self.seed, stream)
+        shape = self.autoencoder.latent_shape(batch["image"])
+        return self.autoencoder.posterior_noise(batch["key"], shape, self.seed, stream)
 
     def _distance(self, images: Tensor, target: Tensor) -> Tensor:
-        return self.reconstruction(at_least_float32(images), at_least_float32(target))["nll"]
+        with torch.autocast(self.device.type, enabled=False):
+            return self.reconstruction(at_least_float32(images), at_least_float32(target))["nll"]
 
     def _critic_active(self) -> bool:
         return self.adversarial is not None and self.adversarial.active(self.global_step)
@@ -246,7 +246,7 @@ class AutoencoderModule(lightning.LightningModule):
                 terms[f"{term.name}_weight"] = weight = weight * self._pull(decoded, nll_grad, term.value)
             if weight is not None:
                 surrogate = surrogate + weight * term.value
-        return surrogate, terms
+        return surrogate + _zero_of(self.regularizers), terms
 
     def _pull(self, decoded: Tensor, nll_grad: Tensor, value: Tensor) -> Tensor:
         """How much stronger the reconstruction pulls at the encoder than a term on latents."""
@@ -269,7 +269,7 @@ class AutoencoderModule(lightning.LightningModule):
     def _critic_loss(self, shown: tuple[Tensor, Tensor] | None) -> Tensor:
         """The critic's loss on pictures and reconstructions; before its start a zero that reaches all parameters."""
         if shown is None:
-            return sum(parameter.sum() for parameter in self.critic.parameters()) * 0.0
+            return _zero_of(self.critic)
         real, fake = shown
         return self.adversarial.critic_loss(self.critic(at_least_float32(real)), self.critic(at_least_float32(fake)))
 
@@ -356,3 +356,8 @@ class AutoencoderModule(lightning.LightningModule):
 
     def on_predict_end(self) -> None:
         self._cached.finish()
+
+
+def _zero_of(network: torch.nn.Module) -> Tensor | float:
+    """A zero that reaches all parameters, since DDP waits for each in every step."""
+    return sum(parameter.sum() for parameter in network.parameters()) * 0.0

@@ -80,12 +80,12 @@ class Autoencoder(nn.Module, ABC):
         posterior = self.posterior(images)
         return posterior.mean, posterior.std
 
-    def posterior_noise(self, keys: Tensor, size: tuple[int, int], seed: int, stream: str) -> Tensor | None:
+    def posterior_noise(self, keys: Tensor, shape: tuple[int, int, int], seed: int, stream: str) -> Tensor | None:
         """Standard normal noise [B, C, h, w] of posterior samples; None where the posterior has no spread.
 
         Args:
             keys: [B], of the images.
-            size: (h, w).
+            shape: (C, h, w).
             seed, stream: of the noise, see `eqvae.randomness`.
         """
         return None
@@ -122,10 +122,10 @@ class Autoencoder(nn.Module, ABC):
         """Image side over latent side."""
         return 2 ** (len(self.model.config.block_out_channels) - 1)
 
-    def latent_size(self, images: Tensor) -> tuple[int, int]:
-        """(h, w) of the latents of images [B, 3, H, W]."""
-        height, width = images.shape[-2:]
-        return height // self.downsampling_factor, width // self.downsampling_factor
+    def latent_shape(self, images: Tensor) -> tuple[int, int, int]:
+        """(C, h, w) of a latent of images [B, 3, H, W]."""
+        height, width = (side // self.downsampling_factor for side in images.shape[-2:])
+        return self.latent_channels, height, width
 
     def require_image_size(self, size: int, key: str) -> None:
         """Refuse images whose side is no multiple of that of a latent: decoded, they would have another one.

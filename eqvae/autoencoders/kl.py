@@ -41,8 +41,8 @@ class KLAutoencoder(Autoencoder):
         posterior = self.encode(images)
         return {"mean": posterior.mean.float(), "log_std": (0.5 * posterior.logvar).float()}
 
-    def posterior_noise(self, keys: Tensor, size: tuple[int, int], seed: int, stream: str) -> Tensor:
-        return keyed_normal(keys, (self.latent_channels, *size), seed=seed, stream=stream)
+    def posterior_noise(self, keys: Tensor, shape: tuple[int, int, int], seed: int, stream: str) -> Tensor:
+        return keyed_normal(keys, shape, seed=seed, stream=stream)
 
     def sample(self, posterior: DiagonalGaussianDistribution, noise: Tensor | None) -> Tensor:
         """Latents [B, C, h, w]; without noise the mean."""

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -81,8 +82,11 @@ class AdversarialLoss:
         self.num_layers, self.base_channels = num_layers, base_channels
         self.ramp_steps, self.critic_weights = ramp_steps, critic_weights
 
-    def create_critic(self) -> PatchCritic:
-        return PatchCritic(self.num_layers, self.base_channels)
+    def create_critic(self, seed: int = 0) -> PatchCritic:
+        """A critic of random weights."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return PatchCritic(self.num_layers, self.base_channels)
 
     def active(self, step: int) -> bool:
         return step >= self.start_step

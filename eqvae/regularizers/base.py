@@ -94,7 +94,7 @@ class Action:
         return images
 
     def terms(self, step: Pass) -> list[Term]:
-        """What joins the loss."""
+        """What joins the loss; the same names on every device."""
         return []
 
 
@@ -202,6 +202,12 @@ class Regularizers(nn.ModuleList):
 
     def smallest_side(self, latent_size: Size) -> int:
         return min([min(latent_size), *(regularizer.smallest_side(latent_size) for regularizer in self)])
+
+    def describe(self) -> str:
+        """One line for the start of a run: what acts, and what it costs."""
+        names, passes = ", ".join(regularizer.name for regularizer in self), self.extra_passes()
+        cost = f"{passes.encoder:g} encoder and {passes.decoder:g} decoder passes a step"
+        return f"regularizers: {names}; {cost} beside those of the ordinary loss" if names else "regularizers: none"
 
     def extra_passes(self) -> Passes:
         return Passes(*map(sum, zip(Passes(), *(regularizer.extra_passes() for regularizer in self), strict=True)))

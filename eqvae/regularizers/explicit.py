@@ -53,6 +53,9 @@ class ExplicitEquivariance(LatentRegularizer):
         transforms: how a step draws its transform: settings, or a preset, "paper" or "released".
         weight: lambda; 0.1 in the paper.
         stop_gradient: take E(T x) as a constant.
+
+    Raises:
+        ValueError: for transforms that every device draws for itself.
     """
 
     name, resizes = NAME, True
@@ -65,6 +68,8 @@ class ExplicitEquivariance(LatentRegularizer):
     ):
         super().__init__()
         self.transforms, self.weight, self.stop_gradient = choose_transforms(transforms), weight, stop_gradient
+        if not self.transforms.same_on_all_devices:
+            raise ValueError("explicit: its term is one of all devices: leave transforms.same_on_all_devices true")
 
     @property
     def fresh_for_critic(self) -> bool:

@@ -21,7 +21,7 @@ def autoencoder(request) -> Autoencoder:
 
 def test_shapes_are_those_that_are_announced(autoencoder):
     batch = images()
-    shape = (4, autoencoder.latent_channels, *autoencoder.latent_size(batch))
+    shape = (4, *autoencoder.latent_shape(batch))
     posterior = autoencoder.posterior(batch)
     assert posterior.mean.shape == posterior.std.shape == shape
     mean, std = autoencoder.latent_moments(batch)
@@ -49,8 +49,8 @@ def test_the_gradient_of_a_transformed_decode_reaches_the_latents(autoencoder):
 
 
 def test_samples_are_the_noise_they_are_given(autoencoder):
-    posterior, keys, size = autoencoder.posterior(images()), torch.arange(4), autoencoder.latent_size(images())
-    noise = autoencoder.posterior_noise(keys, size, seed=1, stream="posterior")
+    posterior, keys, shape = autoencoder.posterior(images()), torch.arange(4), autoencoder.latent_shape(images())
+    noise = autoencoder.posterior_noise(keys, shape, seed=1, stream="posterior")
     latents = autoencoder.sample(posterior, noise)
     spread = torch.zeros(()) if noise is None else posterior.std * noise
     assert torch.equal(latents, posterior.mean + spread)

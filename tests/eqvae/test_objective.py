@@ -197,7 +197,7 @@ class Equivariant(torch.nn.Module):
         return SimpleNamespace(mean=self.mixing.encode(images).mean, std=torch.zeros(()))
 
     posterior, sample, posterior_noise = KLAutoencoder.posterior, KLAutoencoder.sample, KLAutoencoder.posterior_noise
-    transformed_decode, latent_size = Autoencoder.transformed_decode, Autoencoder.latent_size
+    transformed_decode, latent_shape = Autoencoder.transformed_decode, Autoencoder.latent_shape
     latent_loss = Autoencoder.latent_loss
 
     def decode(self, latents):

@@ -99,7 +99,7 @@ def key(step: int = 0, stream: str = "", size: tuple[int, int] = (8, 8)) -> Step
 @CONFIGS
 def test_none_is_the_ordinary_loss(config):
     autoencoder = load_autoencoder(config).freeze()
-    noise = autoencoder.posterior_noise(torch.arange(4), autoencoder.latent_size(images()), 0, "posterior")
+    noise = autoencoder.posterior_noise(torch.arange(4), autoencoder.latent_shape(images()), 0, "posterior")
     action = Regularizers([], autoencoder).draw(key())
     result = reconstruct(autoencoder, images(), action, noise)
     latents = autoencoder.sample(autoencoder.posterior(images()), noise)
@@ -130,6 +130,7 @@ def test_two_compose_in_their_order():
     (term,) = action.terms(Pass(autoencoder, result, lambda a, b: (a - b).abs().mean()))
     assert term.value == pytest.approx(float((autoencoder.decode(HALF(latents)) - HALF(images())).abs().mean()))
     assert both.extra_passes() == (0, 1)
+    assert both.describe().startswith("regularizers: equivariance, noise, scale; 0 encoder and 1 decoder passes a step")
 
 
 def test_an_action_on_the_input_changes_the_posterior():
@@ -220,6 +221,11 @@ def test_an_adaptive_term_pulls_as_a_share_of_the_reconstruction():
     _, terms = module._autoencoder_loss(result, asked)
     torch.testing.assert_close(terms["small_weight"], 0.1 * norms[0] / (norms[1] + 1e-4), rtol=1e-4, atol=0)
     assert terms["small_weight"] > 1  # of an unweighted mean against a sum over pixels
+
+
+def test_the_explicit_term_is_one_of_all_devices():
+    with pytest.raises(ValueError, match=r"leave transforms\.same_on_all_devices true"):
+        ExplicitEquivariance(TransformDistribution(same_on_all_devices=False))
 
 
 def test_two_that_do_the_same_are_refused():
