@@ -84,6 +84,27 @@ def test_killed_and_resumed_equals_undisturbed(stage, num_workers, undisturbed, 
         reached.count("kills", kills)
 
 
+class RecordSaves(Callback):
+    """How many batches of a step had been used whenever it was saved."""
+
+    def __init__(self, batches_per_step: int):
+        self.batches_per_step, self.used = batches_per_step, []
+
+    def on_save_checkpoint(self, trainer, *_):
+        self.used.append((trainer.fit_loop.epoch_loop.batch_idx + 1) % self.batches_per_step)
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_nothing_is_saved_between_the_batches_of_a_step(stage, cache, tmp_path):
+    """Not even by a run that goes on from a step at which it would have saved."""
+    settings = {"trainer__accumulate_grad_batches": 2} if stage == 2 else {}
+    for steps in (2, 5):
+        saves = RecordSaves(batches_per_step=2)
+        fit_on(stage, tmp_path, cache, [saves], trainer__max_steps=steps, **settings)
+        assert saves.used
+        assert not any(saves.used)
+
+
 class EndAt(Callback):
     """Tells its own process to end within a step."""
 
