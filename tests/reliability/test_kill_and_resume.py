@@ -15,7 +15,7 @@ from tests.reliability.runs import MAX_STEPS, fit_on, require_same_training
 
 FORK = multiprocessing.get_context("fork")  # what a child needs is imported already
 KILLS_PER_RUN = 5
-LONG_RUNS = {1: 12, 2: 40}  # steps of the runs that are stopped at every position; stage 1 is slow
+LONG_RUNS = {1: 8, 2: 40}  # steps of the runs that are stopped at every position; stage 1 is slow
 
 
 class TellSteps(Callback):
