@@ -15,7 +15,7 @@ from tests.reliability.runs import MAX_STEPS, fit_on, require_same_training
 
 FORK = multiprocessing.get_context("fork")  # what a child needs is imported already
 KILLS_PER_RUN = 5
-LONG_RUNS = {1: 12, 2: 40}  # steps of the runs that are stopped at every position; stage 1 is slow
+LONG_RUNS = {1: 8, 2: 40}  # steps of the runs that are stopped at every position; stage 1 is slow
 
 
 class TellSteps(Callback):
@@ -82,6 +82,27 @@ def test_killed_and_resumed_equals_undisturbed(stage, num_workers, undisturbed, 
         result = fit_on(stage, folder, cache, **settings)
         require_same_training(result, undisturbed(stage, MAX_STEPS), f"killed at steps {steps}")
         reached.count("kills", kills)
+
+
+class RecordSaves(Callback):
+    """How many batches of a step had been used whenever it was saved."""
+
+    def __init__(self, batches_per_step: int):
+        self.batches_per_step, self.used = batches_per_step, []
+
+    def on_save_checkpoint(self, trainer, *_):
+        self.used.append((trainer.fit_loop.epoch_loop.batch_idx + 1) % self.batches_per_step)
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_nothing_is_saved_between_the_batches_of_a_step(stage, cache, tmp_path):
+    """Not even by a run that goes on from a step at which it would have saved."""
+    settings = {"trainer__accumulate_grad_batches": 2} if stage == 2 else {}
+    for steps in (2, 5):
+        saves = RecordSaves(batches_per_step=2)
+        fit_on(stage, tmp_path, cache, [saves], trainer__max_steps=steps, **settings)
+        assert saves.used
+        assert not any(saves.used)
 
 
 class EndAt(Callback):
