@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.tiny import STAGE_ONE, options
-from twostage.graph.code_version import PACKAGES
+from twostage.graph.code_version import OWN
 
 ROOT = Path(__file__).parents[1]
-NEEDED = (*PACKAGES, "configs", "setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+NEEDED = (*OWN, "configs", "setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 BUILD = """
 import sys, tarfile
 from pathlib import Path
@@ -54,9 +54,9 @@ def run(words: list[str], folder: Path, path: str = "") -> str:
 
 def test_it_holds_every_source_file_and_nothing_beside_the_packages(wheel):
     names = set(wheel.namelist())
-    sources = {file.relative_to(ROOT).as_posix() for package in PACKAGES for file in (ROOT / package).rglob("*.py")}
+    sources = {file.relative_to(ROOT).as_posix() for package in OWN for file in (ROOT / package).rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == sources
-    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == set(PACKAGES)
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == set(OWN)
 
 
 def test_it_holds_the_configs_the_templates_and_the_packaged_autoencoder(wheel):

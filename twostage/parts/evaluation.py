@@ -1,6 +1,7 @@
 """One checkpoint of a generator is sampled and measured: metrics.json and grid.png."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,8 @@ def sampling_of(evaluation: "Evaluation", generator: "Generator") -> SamplingSet
 def settings(evaluation: "Evaluation", generator: "Generator", seed: int, num_resamples: int) -> dict[str, Any]:
     """What determines a measurement of a generator's samples, beside the training step `at_step`."""
     sampling = dataclasses.replace(sampling_of(evaluation, generator), seed=seed)
-    about = {"sampling": dataclasses.asdict(sampling), "num_resamples": num_resamples}
+    spelled_out = json.loads(json.dumps(dataclasses.asdict(sampling)))  # as the node's record gives it back
+    about = {"sampling": spelled_out, "num_resamples": num_resamples}
     measured = {name: vars(evaluation)[name] for name in ("grid_guidance_scale", "metrics")}
     return reference.image_settings(evaluation) | measured | about
 
