@@ -133,8 +133,8 @@ def _branch(sweep: Sweep, name: str, arm: Arm, seed: int, start: Node | None, im
     source = {"autoencoder": autoencoder}
     diagnostics = DIAGNOSTICS.node(f"{where}/diagnostics", {"config": measuring_config(arm)}, source)
     training_images_alone = {"model.init_args.cache_validation": False}
-    encoded = replace(arm, overrides=arm.overrides | sweep.generator_pictures | training_images_alone)
-    latents = LATENTS.node(f"{where}/latents", {"config": measuring_config(encoded)}, source)
+    pictures = replace(arm, overrides=arm.overrides | sweep.generator_pictures | training_images_alone)
+    latents = LATENTS.node(f"{where}/latents", {"config": measuring_config(pictures)}, source)
     generators = {
         each: _generator(sweep, each, where, seed, source | {"latents": latents}, images) for each in sweep.generators
     }
