@@ -51,8 +51,9 @@ def sampling_of(evaluation: "Evaluation", generator: "Generator") -> SamplingSet
 
 def settings(evaluation: "Evaluation", generator: "Generator", seed: int, num_resamples: int) -> dict[str, Any]:
     """What determines a measurement of a generator's samples, beside the training step `at_step`."""
-    sampling = dataclasses.replace(sampling_of(evaluation, generator), seed=seed)
-    about = {"sampling": dataclasses.asdict(sampling), "num_resamples": num_resamples}
+    sampling = dataclasses.asdict(sampling_of(evaluation, generator)) | {"seed": seed}
+    sampling["guidance_interval"] = list(sampling["guidance_interval"])  # as JSON has it
+    about = {"sampling": sampling, "num_resamples": num_resamples}
     measured = {name: vars(evaluation)[name] for name in ("grid_guidance_scale", "metrics")}
     return reference.image_settings(evaluation) | measured | about
 
