@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from eqvae.commands import CommandParser, run_command
+from eqvae.plugins import plugin_options
 from twostage import comparison_table, dry_run, load_sweep, run_sweep
 
 
@@ -29,7 +30,9 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
         dry_run(sweep, console)
         return
-    command = shlex.join(["python", "sweep.py", *(word for word in sys.argv[1:] if word != "--retry")])
+    command = shlex.join(
+        ["python", "sweep.py", *plugin_options(), *(word for word in sys.argv[1:] if word != "--retry")]
+    )
     report, results = run_sweep(sweep, command, console, arguments.retry)
     print(comparison_table(results))
     print(f"\nreport: {Path(report).resolve()}")
