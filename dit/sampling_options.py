@@ -6,12 +6,13 @@ from dit.samplers import SAMPLERS, SamplingSettings
 from eqvae.options import add_settings, given_settings
 
 
-def add_sampling_options(parser: argparse.ArgumentParser) -> None:
-    """Add an option for every setting of sampling."""
+def add_sampling_options(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """The same parser with an option for every setting of sampling."""
     add_settings(parser, SamplingSettings, skip=("options",), choices={"sampler": SAMPLERS})
     for kind in _own_settings():
         names = [name for name, sampler in SAMPLERS.items() if sampler.settings is kind]
         add_settings(parser.add_argument_group(f"settings of {', '.join(names)}"), kind)
+    return parser
 
 
 def sampling_settings(arguments: argparse.Namespace) -> SamplingSettings:

@@ -68,11 +68,24 @@ def take_plugins(words: list[str]) -> list[str]:
     return rest
 
 
-def add_plugin_option(parser: argparse.ArgumentParser) -> None:
-    """Show the option in a command's help; `take_plugins` has taken it before the command line is parsed."""
-    words = f"package of yours whose classes may be named in YAML and checkpoints; also {VARIABLE}"
-    hidden = {"dest": argparse.SUPPRESS, "default": argparse.SUPPRESS}
-    parser.add_argument(OPTION, action="append", metavar="PACKAGE", help=words, **hidden)
+class PluginOption(argparse.Action):
+    """`--plugin` among a command's options; it leaves nothing in the namespace."""
+
+    def __init__(self, option_strings: list[str], dest: str = "", **options: object):
+        words = f"package of yours whose classes may be named in YAML and checkpoints, as in {VARIABLE}; repeatable"
+        super().__init__(
+            option_strings, dest=argparse.SUPPRESS, default=argparse.SUPPRESS, metavar="PACKAGE", help=words
+        )
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: object, values: object, option: object = None
+    ) -> None:
+        enable_plugins([str(values)])
+
+
+def plugin_options() -> list[str]:
+    """The options that name the packages again, for a command that is written down."""
+    return [f"{OPTION}={name}" for name in plugins()]
 
 
 def plugin_folders() -> dict[str, Path]:

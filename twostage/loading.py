@@ -2,13 +2,15 @@
 
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dit.samplers.settings import SamplingSettings
-from eqvae.plain_yaml import require_plain_yaml
+from eqvae.errors import first_line
+from eqvae.plain_yaml import load_plain_yaml
 from twostage.checks import config_problems, data_problems, problems
 from twostage.packaged import SWEEPS, find_config
 from twostage.schema import Sweep
@@ -33,11 +35,9 @@ def load_sweep(path: str | Path, overrides: list[str], to_run: bool = False) -> 
     path = find_config(path, SWEEPS)
     if not path.is_file():
         raise ValueError(f"no sweep file at {path}")
-    require_plain_yaml(path, "sweep file")
-    places = Places(path, overrides)
+    loaded, places = load_plain_yaml(path, "sweep file"), Places(path, overrides)
     try:
-        loaded = OmegaConf.load(path)
-        merged = OmegaConf.merge(OmegaConf.structured(Sweep), loaded, OmegaConf.from_dotlist(overrides))
+        merged = _merged(loaded, overrides, places)
         missing = sorted(OmegaConf.missing_keys(merged))
         if missing:
             raise ValueError(f"{places.of(missing[0])}: lacks {', '.join(missing)}")
@@ -56,6 +56,29 @@ def load_sweep(path: str | Path, overrides: list[str], to_run: bool = False) -> 
     if found:
         raise ValueError("; ".join(f"{places.of(key)}: {key}: {problem}" for key, problem in dict.fromkeys(found)))
     return sweep
+
+
+def _merged(loaded: DictConfig, overrides: list[str], places: "Places") -> DictConfig:
+    """The keys of a sweep with their values; ValueError naming the key that holds a list in place of a mapping."""
+    schema = OmegaConf.structured(Sweep)
+    try:
+        return OmegaConf.merge(schema, loaded, OmegaConf.from_dotlist(overrides))
+    except (TypeError, OmegaConfBaseException) as error:
+        if getattr(error, "full_key", None):
+            raise
+        for key in loaded:
+            _merge_alone(schema, loaded, key, places)
+        problem = "a value is of another kind than its key"
+        raise ValueError(f"command line, {' '.join(overrides)}: {problem} ({first_line(error)})") from None
+
+
+def _merge_alone(schema: DictConfig, loaded: DictConfig, key: Any, places: "Places") -> None:
+    """Find the key that cannot be merged: OmegaConf does not always say it."""
+    try:
+        OmegaConf.merge(schema, {key: loaded._get_node(key)})
+    except (TypeError, OmegaConfBaseException) as error:
+        where = getattr(error, "full_key", None) or str(key)
+        raise ValueError(f"{places.of(where)}: {where}: {first_line(error)}") from None
 
 
 class Places:

@@ -11,8 +11,8 @@ from twostage.parts.diagnostics import DIAGNOSTICS
 from twostage.parts.evaluation import EVALUATION
 from twostage.parts.generator import GENERATOR
 from twostage.parts.latents import LATENTS
+from twostage.parts.part import read_anew
 from twostage.parts.ready import READY
-from twostage.parts.ready import settings as ready_settings
 from twostage.parts.reference import REFERENCE
 from twostage.parts.snapshot import SNAPSHOT
 from twostage.schema import Arm, Start, Sweep
@@ -106,6 +106,7 @@ def plan(sweep: Sweep, seeds: Sequence[int] | None = None) -> Plan:
     Raises:
         ValueError: naming a config that cannot be read.
     """
+    read_anew()
     first = {"config": measuring_config(next(iter(sweep.autoencoders.values())))}
     start = _start(sweep.start)
     measured = DIAGNOSTICS.node("start/diagnostics", first, {"autoencoder": start}) if start else None
@@ -121,7 +122,7 @@ def plan(sweep: Sweep, seeds: Sequence[int] | None = None) -> Plan:
 
 def _start(start: Start) -> Node | None:
     if start.autoencoder is not None:
-        return READY.node("start/autoencoder", ready_settings(start.autoencoder))
+        return READY.node("start/autoencoder", {"autoencoder": start.autoencoder})
     if start.config is None:
         return None
     return AUTOENCODER.node("start/autoencoder", {"config": config(start, 0, None), "at_steps": []})
@@ -144,7 +145,7 @@ def _branch(sweep: Sweep, name: str, arm: Arm, seed: int, start: Node | None, im
 def _autoencoder(sweep: Sweep, where: str, arm: Arm, seed: int, start: Node | None) -> tuple[Node | None, Node]:
     """The training of an arm's autoencoder, and the node that leaves it; they differ where a snapshot is taken."""
     if arm.autoencoder is not None:
-        return None, READY.node(f"{where}/autoencoder", ready_settings(arm.autoencoder))
+        return None, READY.node(f"{where}/autoencoder", {"autoencoder": arm.autoencoder})
     own = config(arm, seed, START_FOLDER)
     sharing = [each for each in sweep.autoencoders.values() if config(each, seed, START_FOLDER) == own]
     at_steps = sorted({each.at_step for each in sharing} - {None})

@@ -42,20 +42,21 @@ class Arm(Trained):
     """An autoencoder under comparison: trained from the start by its config, or ready.
 
     Args:
-        autoencoder: a ready one (folder, packaged name or hub id), which is not trained; `config` then says on which
-            images it is measured and which ones are encoded.
+        autoencoder: a ready one (folder, single file, packaged name or hub id), which is not trained; `config` then
+            says on which images it is measured and which ones are encoded. A mapping gives `source`, and what
+            `load_autoencoder` takes beside it: `family` or `config` of a single file, `padding_mode`.
         at_step: take the weights after so many steps of the training instead of the last ones.
     """
 
-    autoencoder: str | None = None
+    autoencoder: Any = None
     at_step: int | None = None
 
 
 @dataclass
 class Start:
-    """The autoencoder that trained arms start from: a ready one (`autoencoder`), or a config that trains it."""
+    """The autoencoder that trained arms start from: a ready one (`autoencoder`, as of an arm), or a config of it."""
 
-    autoencoder: str | None = None
+    autoencoder: Any = None
     config: str | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
 

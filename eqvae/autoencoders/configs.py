@@ -1,5 +1,6 @@
 """What an autoencoder's config may say, checked entry by entry before diffusers builds anything of it."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,11 @@ def _count(most: int) -> Check:
 
 def _list_of(check: Check) -> Check:
     words = f"a list of 1 to {MAXIMUM_LEVELS}, each {check[0]}"
-    return words, lambda value: (
-        isinstance(value, list | tuple) and 1 <= len(value) <= MAXIMUM_LEVELS and all(map(check[1], value))
+    return (
+        words,
+        lambda value: (
+            isinstance(value, list | tuple) and 1 <= len(value) <= MAXIMUM_LEVELS and all(map(check[1], value))
+        ),
     )
 
 
@@ -82,19 +86,12 @@ def require_weights_for(config: Mapping[str, Any], folder: Path, where: str) -> 
     for path in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(path, "pt") as file:
-                held += sum(_product(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+                held += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
         except Exception as error:  # a damaged header can raise anything
             raise ValueError(f"{where}: {path.name}: {first_line(error)}") from None
     least = _least_weights(config)
     if least > held:
         raise ValueError(f"{where}: its config describes {least:,} weights and more, its files hold {held:,}")
-
-
-def _product(shape: list[int]) -> int:
-    product = 1
-    for side in shape:
-        product *= side
-    return product
 
 
 def _least_weights(config: Mapping[str, Any]) -> int:

@@ -27,7 +27,7 @@ PACKAGED = files("eqvae.autoencoders") / "pretrained"
 FILE_SUFFIXES = (".safetensors", ".ckpt", ".pt")  # of files; no hub id ends so
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(/[\w.-]+)*")
 RUNS = "runs"  # the folder below which every shipped config works
-SOURCE_KEYS = {"source", "config", "padding_mode"}
+SOURCE_KEYS = {"source", "config", "family", "padding_mode"}
 
 
 def load_autoencoder(
@@ -45,7 +45,8 @@ def load_autoencoder(
             - a hub id such as "stabilityai/sd-vae-ft-ema", with a subfolder where it has one ("owner/name/vae"),
             - a mapping that starts from random weights: the configuration of a `diffusers.AutoencoderKL` or
               `diffusers.VQModel`, or `family` (see `eqvae.autoencoders.families`) and what differs from it,
-            - a mapping with the key `source`, one of the above, and perhaps `config` and `padding_mode`.
+            - a mapping with the key `source`, one of the above, and perhaps `config`, `family` (of `config`) and
+              `padding_mode`.
         seed: of the random weights.
         config: for a single file: entries of the diffusers config, or `family`, for what shapes do not tell: whose
             scaling factor, and groups of the normalization layers. A file that several families fit needs one.
@@ -56,8 +57,12 @@ def load_autoencoder(
     """
     if isinstance(source, Mapping) and "source" in source:
         if unknown := set(source) - SOURCE_KEYS:
-            raise ValueError(f"autoencoder has unknown keys {sorted(unknown)} beside source: use config, padding_mode")
-        return load_autoencoder(**({"config": config, "padding_mode": padding_mode} | dict(source)), seed=seed)
+            known = "config, family, padding_mode"
+            raise ValueError(f"autoencoder has unknown keys {sorted(unknown)} beside source: use {known}")
+        given = {"config": config, "padding_mode": padding_mode} | dict(source)
+        if family := given.pop("family", None):
+            given["config"] = {**(given["config"] or {}), "family": family}
+        return load_autoencoder(**given, seed=seed)
     is_file = not isinstance(source, Mapping) and bool(str(source)) and Path(source).is_file()
     if config and not is_file:
         raise ValueError(f"autoencoder {source}: config is for single files, this source has its own")

@@ -102,7 +102,7 @@ def _require_end(path: str, offset: int) -> None:
             raise ValueError(f"{path} {what} at byte {offset}, where no member and no end is: pack it again")
         while block := file.read(CHUNK_BYTES):
             if block.strip(b"\0"):
-                raise ValueError(f"{path} goes on behind its end at byte {offset}: pack its parts one by one")
+                raise ValueError(f"{path} goes on behind its end at byte {offset}: pack each part into its own file")
 
 
 def _label(content: bytes, kind: str, name: str) -> int | None:

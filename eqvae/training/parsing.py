@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from eqvae.commands import explain_arguments, nearest, not_among, one_line
+from eqvae.plugins import OPTION, plugins
 
 LEVEL = re.compile(r'Parser key "(.+?)":\s*')
 CLASS = re.compile(r"Problem with given class_path '(.+?)':\s*")
@@ -131,8 +132,14 @@ def _wrong_value(key: str, value: str, choices: list[str], kind: str) -> str:
 
 
 def _reworded(line: str) -> str:
+    if unlike := re.match(r"Import path (.+?) does not implement protocol (\w+)", line):
+        return f"{unlike[1]} is no {unlike[2]}: give its methods the arguments and annotations that {unlike[2]} has"
     denied = re.match(r"Importing '(.+?)' is not allowed", line)
-    return f"class {denied[1]} is not allowed: use one of eqvae, dit or lightning.pytorch" if denied else one_line(line)
+    if not denied:
+        return one_line(line)
+    package = denied[1].split(".")[0]
+    way = f"or name your own package at the start, {OPTION} {package}"
+    return f"class {denied[1]} is not allowed: use one of eqvae, dit or lightning.pytorch, {way}"
 
 
 def _parameters(class_path: str) -> list[str]:
@@ -146,10 +153,11 @@ def _parameters(class_path: str) -> list[str]:
 
 def _nearest_class(class_path: str) -> str:
     """The class of these packages whose path is most like a mistyped one."""
+    packages = (*PACKAGES, *plugins())
     module, _, name = class_path.rpartition(".")
-    if not module or module.split(".")[0] not in PACKAGES:
-        return f"give the full path of one of {', '.join(PACKAGES)}"
-    modules = [each for package in PACKAGES for each in _modules(package)]
+    if not module or module.split(".")[0] not in packages:
+        return f"give the full path of one of {', '.join(packages)}"
+    modules = [each for package in packages for each in _modules(package)]
     if module in modules:
         known = vars(importlib.import_module(module)).values()
         return nearest(class_path, [f"{module}.{each.__name__}" for each in known if inspect.isclass(each)])
@@ -157,5 +165,5 @@ def _nearest_class(class_path: str) -> str:
 
 
 def _modules(package: str) -> list[str]:
-    locations = find_spec(package).submodule_search_locations
+    locations = find_spec(package).submodule_search_locations or []
     return [package, *(each.name for each in pkgutil.walk_packages(locations, f"{package}."))]

@@ -37,7 +37,20 @@ def png(number: int) -> bytes:
 
 
 MEMBERS = [("a/0.png", png(0)), ("a/0.cls", b"1"), ("b/1.png", png(1)), ("b/1.json", b'{"label": 0}')]
-LABELS = [b"", b"-1", b"1e9", b"99999999999999999999", b"nan", b"\xff\xfe", b"0x1", b"[" * 5000, b"{}", b"[1]", b"null", b"\xef\xbb\xbf1"]
+LABELS = [
+    b"",
+    b"-1",
+    b"1e9",
+    b"99999999999999999999",
+    b"nan",
+    b"\xff\xfe",
+    b"0x1",
+    b"[" * 5000,
+    b"{}",
+    b"[1]",
+    b"null",
+    b"\xef\xbb\xbf1",
+]
 
 
 @st.composite
@@ -157,7 +170,14 @@ def test_an_npz_that_claims_other_images_than_it_holds_is_refused(tmp_path, head
 ARRAYS = st.sampled_from(
     [np.zeros(n) for n in (0, 3, 4, 5)]
     + [np.full(4, value) for value in (np.nan, np.inf, 1e308)]
-    + [np.eye(4)[:3], np.eye(4, dtype=np.int64), np.eye(4) * np.nan, np.array("x"), np.array(1.0), np.zeros((4, 4), "f2")]
+    + [
+        np.eye(4)[:3],
+        np.eye(4, dtype=np.int64),
+        np.eye(4) * np.nan,
+        np.array("x"),
+        np.array(1.0),
+        np.zeros((4, 4), "f2"),
+    ]
     + [-np.eye(4), np.arange(16.0).reshape(4, 4), np.zeros((4, 4, 1)), np.array([{}] * 4), np.zeros(4, "c16")]
 )
 

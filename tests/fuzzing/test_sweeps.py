@@ -21,7 +21,18 @@ TRAIN = [Path("configs/dit/tiny-sit.yaml"), Path("configs/eqvae/tiny-shapes.yaml
 LARGEST_SEED = 2**32 - 1
 
 
-SMALL = {"seeds": [0], "evaluation": {"at_steps": [100], "num_images": 300, "sampler": "euler", "metrics": ["fd"]}}
+EVALUATION = {
+    "at_steps": [100],
+    "num_images": 300,
+    "sampler": "euler",
+    "num_inference_steps": 10,
+    "grid_images": 40,
+    "guidance_scale": 1.5,
+    "grid_guidance_scale": 2.5,
+    "metrics": ["fd"],
+    "num_resamples": 5,
+}
+SMALL = {"seeds": [0], "evaluation": EVALUATION}
 
 
 @pytest.fixture(scope="module")

@@ -229,6 +229,17 @@ def lines_with(change, text=None):
         (("seeds: [0, 1]", "seeds: [0, 0]"), "repeats one"),
         (("seeds: [0, 1]", "until_decided: true\nseeds: [0, 1]"), "until_decided: needs 3 to 20 seeds, there are 2"),
         (("  control:\n    label", "  a/b:\n    label"), "autoencoders.a/b: must be one folder name"),
+        (
+            ("seeds: [0, 1]", "seeds: [0, -1]"),
+            "seeds[1]: must be at least 0 and at most 4.29497e+09 and finite, got -1",
+        ),
+        (("seeds: [0, 1]", "seeds: [0, [1]]"), "seeds[1]: must be a whole number, got [1]"),
+        (("  grid_images: 40", "  grid_images: 0"), "evaluation.grid_images: must be at least 1 and finite, got 0"),
+        (
+            ("  grid_images: 40", "  guidance_scale: .nan"),
+            "evaluation.guidance_scale: must be at least 0 and finite, got nan",
+        ),
+        (("num_inference_steps: 10", "num_inference_steps: 0"), "evaluation.num_inference_steps: must be at least 1"),
         (("seeds: [0, 1]", "seeds: [zero]"), "could not be converted to Integer"),
         (("at_steps: [25, 35, 50, 71, 100, 141, 200]", "at_steps: [100, 50]"), "must ascend"),
         (("at_steps: [25, 35, 50, 71, 100, 141, 200]", "at_steps: []"), "must ascend"),
@@ -283,10 +294,14 @@ def test_a_bad_file_is_refused_with_its_line(tmp_path, change, message):
     [
         ("name: [1\ntitle: x\n", "line 2: did not find expected"),
         ("name: x", "line 1: lacks"),
-        ("name: &a [*a]\n", "line 1: YAML recursive"),
+        ("name: &a [*a]\n", "line 1: an anchor contains itself"),
         ("name: ${title}\ntitle: ${name}\n", "line"),
-        ("- a\n- b\n", "line 1: is a list"),
-        ("", "line 1: lacks"),
+        ("- a\n- b\n", "holds no keys with values"),
+        ("", "holds no keys with values"),
+        ("name: x\ntitle: a\nname: y\n", "line 3: the key name is given twice"),
+        ("name: " + "[" * 60 + "]" * 60, "line 1: values nest deeper than 50 levels"),
+        ("name: x\nstart: [1]\n", "line 2: start: Merge error: list is not a subclass of Start"),
+        ("name: x\n\x03", "is no YAML"),
     ],
 )
 def test_unreadable_and_cyclic_files_are_refused(tmp_path, text, message):

@@ -46,8 +46,7 @@ def main() -> None:
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where to sample")
     add("--png", action="store_true", help="write every image as a PNG, too")
     add("--npz", action="store_true", help="write samples.npz (arr_0 uint8 [N, H, W, 3]) for the ADM evaluation suite")
-    add_sampling_options(parser)
-    run_command(lambda: _run(parser.parse_args()))
+    run_command(lambda: _run(add_sampling_options(parser).parse_args()))
 
 
 def _run(arguments: argparse.Namespace) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from eqvae.commands import CommandParser, run_command
+from eqvae.plugins import plugin_options
 from twostage import comparison_table, dry_run, load_sweep, run_sweep
 from twostage.packaged import SWEEPS, packaged_configs
 
@@ -41,4 +42,4 @@ def _command(words: list[str]) -> str:
     """How a person starts this sweep again: by the script of a checkout, or by the installed command."""
     program = Path(words[0]).name
     start = ["python", program] if program.endswith(".py") else [program]
-    return shlex.join([*start, *(word for word in words[1:] if word != "--retry")])
+    return shlex.join([*start, *plugin_options(), *(word for word in words[1:] if word != "--retry")])
