@@ -139,7 +139,7 @@ def generator(package: str) -> dict[str, str]:
 
 def stage_one_words(package: str, folder: Path) -> list:
     source = f"{{class_path: {package}.source.Stripes, init_args: {{num_images: 8}}}}"
-    settings = STAGE_ONE | {"trainer.default_root_dir": folder, "model.init_args.cache_folder": folder / "latents"}
+    settings = STAGE_ONE | {"trainer.default_root_dir": folder, "model.init_args.cache.folder": folder / "latents"}
     settings = {key: value for key, value in settings.items() if "num_images" not in key or "normalization" in key}
     data = {"data.init_args.train": source, "data.init_args.validation": source}
     return ["--config", "configs/eqvae/tiny-shapes.yaml", settings | data]
