@@ -8,7 +8,7 @@ from torch import Tensor
 from dit.checkpoints import Generator
 from dit.samplers import CountingModel, SamplingSettings, guide, image_noise, step_noise
 from dit.samplers.sampler import Callback
-from eqvae.autoencoders import KLAutoencoder, VQAutoencoder
+from eqvae.autoencoders import Autoencoder
 from eqvae.data.images import to_uint8
 from eqvae.fixed_batches import map_rows, whole_batches
 from eqvae.randomness import keyed_integers
@@ -33,9 +33,7 @@ def choose_labels(indices: Tensor, num_classes: int, how: str, seed: int = 0) ->
     return listed[indices % len(listed)]
 
 
-def require_autoencoder(
-    generator: Generator, autoencoder: KLAutoencoder | VQAutoencoder, allow_other: bool = False
-) -> None:
+def require_autoencoder(generator: Generator, autoencoder: Autoencoder, allow_other: bool = False) -> None:
     """Refuse an autoencoder that did not make the generator's latents.
 
     Args:
@@ -90,7 +88,7 @@ def generate_latents(
 
 def make_images(
     generator: Generator,
-    autoencoder: KLAutoencoder | VQAutoencoder,
+    autoencoder: Autoencoder,
     indices: Tensor,
     labels: Tensor,
     settings: SamplingSettings,
@@ -125,7 +123,7 @@ def make_images(
 
 def generate_images(
     generator: Generator,
-    autoencoder: KLAutoencoder | VQAutoencoder,
+    autoencoder: Autoencoder,
     labels: Tensor,
     settings: SamplingSettings,
     batch_size: int = 100,

@@ -69,7 +69,7 @@ def _is_ours(error: BaseException) -> bool:
     if not frames or not (frames[-1].line or "raise").startswith("raise"):
         return False
     path = Path(frames[-1].filename).resolve()
-    return path.is_relative_to(ROOT) and (path.parent == ROOT or path.relative_to(ROOT).parts[0] in OURS)
+    return any(path.is_relative_to(ROOT / package) for package in OURS)
 
 
 def _keep_trace(error: Exception) -> str:

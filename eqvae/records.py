@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 Check = tuple[str, Callable[[Any], bool]]
@@ -10,6 +11,7 @@ Check = tuple[str, Callable[[Any], bool]]
 LARGEST = 1 << 40
 
 WHOLE: Check = ("a whole number above 0", lambda value: type(value) is int and 0 < value < LARGEST)
+NUMBER: Check = ("a number", lambda value: type(value) in (int, float))
 FINITE: Check = ("a finite number", lambda value: type(value) in (int, float) and abs(value) < float(LARGEST))
 TEXT: Check = ("a text", lambda value: isinstance(value, str))
 FLAG: Check = ("true or false", lambda value: type(value) is bool)
@@ -26,7 +28,7 @@ def one_of(values: tuple[Any, ...]) -> Check:
 
 
 def or_none(check: Check) -> Check:
-    """Null, or what the check says."""
+    """Null, or what the check says; it must be there."""
     return f"{check[0]} or null", lambda value: value is None or check[1](value)
 
 
@@ -43,10 +45,23 @@ def require_entries(record: Any, checks: Mapping[str, Check], where: str = "") -
     if not RECORD[1](record):
         raise ValueError(f"{where.rstrip('.') or 'the record'} is {_short(record)}, not a mapping")
     for name, (words, is_right) in checks.items():
-        if name not in record and not is_right(None):
+        if name not in record:
             raise ValueError(f"{where}{name} is missing")
-        if not is_right(record.get(name)):
+        if not is_right(record[name]):
             raise ValueError(f"{where}{name} is {_short(record[name])}, not {words}")
+
+
+def require_numbers(record: Mapping[str, Any], path: Path) -> None:
+    """Refuse measurements of a file that are none; of a training that diverged a number may be NaN.
+
+    Raises:
+        ValueError: naming the file, and the entry that is no number.
+    """
+    if not record:
+        raise ValueError(f"{path} holds no measurements: remove its folder and measure again")
+    for name, value in record.items():
+        if not NUMBER[1](value):
+            raise ValueError(f"{path}: {name} is {_short(value)}, not {NUMBER[0]}: remove its folder and measure again")
 
 
 def _short(value: Any) -> str:

@@ -17,7 +17,6 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 from eqvae.network import is_reachable
 
 CONNECTION_SECONDS = 5.0
-TORCH_ERRORS = (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile)
 
 
 def load_weights(url: str, local_file: str | None, option: str) -> dict[str, Tensor]:
@@ -42,7 +41,7 @@ def load_weights(url: str, local_file: str | None, option: str) -> dict[str, Ten
                 weights = torch.hub.load_state_dict_from_url(
                     url, map_location="cpu", progress=False, check_hash=True, weights_only=True
                 )
-    except TORCH_ERRORS as error:
+    except Exception as error:  # a damaged pickle can raise anything
         source, remedy = (local_file, "give another") if local_file else (url, f"give a local file as {option}")
         raise ValueError(f"weights cannot be loaded from {source} ({torch_refusal(error)}): {remedy}") from None
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):

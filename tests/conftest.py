@@ -12,6 +12,7 @@ from hypothesis.configuration import set_hypothesis_home_dir
 from tests import OWNER
 from tests.tiny import stage_one
 
+pytest_plugins = ["tests.reliability.plugin"]
 ROOT = Path(__file__).parents[1]
 NOT_OURS = ("runs", "shared")  # what other commands write into a checkout, and data beside it
 

@@ -50,7 +50,16 @@ def reduced(words: list[str], runs: Path) -> list[str]:
 
 def run(words: list[str], monkeypatch) -> None:
     monkeypatch.setattr(sys, "argv", words)
-    import_module(words[0].removesuffix(".py")).main()
+    import_module(f"twostage.cli.{words[0].removesuffix('.py')}").main()
+
+
+def test_ci_runs_the_two_commands_in_their_order_in_one_copy():
+    made = [line for line in README.read_text().splitlines() if line.startswith("make ")]
+    script = (README.parent / ".ci/run").read_text().splitlines()
+    assert made == ["make demo", "make test"]
+    assert script[-3:] == ['cd "$work_folder"', *made]
+    assert "set -euo pipefail" in script
+    assert "trap 'rm -rf \"$work_folder\"' EXIT" in script
 
 
 @pytest.mark.slow
@@ -102,7 +111,7 @@ def test_documented_commands_are_read(command, monkeypatch, capsys):
         return
     if words[0] == "sample.py":
         with monkeypatch.context() as parsing:
-            parsing.setattr("sample._run", lambda arguments: None)
+            parsing.setattr("twostage.cli.sample._run", lambda arguments: None)
             run(words, parsing)
         return
     with pytest.raises(SystemExit) as stop:

@@ -3,32 +3,41 @@
 import contextlib
 import io
 import json
+import os
 import warnings
 from collections.abc import Iterator
 from glob import glob
 from pathlib import Path
 from typing import Any
 
-from eqvae.autoencoders.loading import PACKAGED
+from eqvae.autoencoders.loading import PACKAGED, SOURCE_KEYS, load_autoencoder
 from eqvae.evaluation.generation import GENERATION_METRICS
 from eqvae.evaluation.metric import EXTRACTORS
+from eqvae.ranges import require_number
 from eqvae.stream import divide_batch
 from eqvae.training.cli import TrainCLI
 from twostage.analysis.intervals import FIRST_LOOK, SEQUENTIAL_LEVELS
-from twostage.configs import flatten, load_config, value_at
+from twostage.analysis.records import START
+from twostage.configs import flatten, load_config, require_readable, value_at
 from twostage.graph.node import STORE
+from twostage.packaged import TRAINING, find_config
 from twostage.parts.evaluation import sampling_of
 from twostage.parts.generator import objective_class
+from twostage.parts.sizes import source_name
 from twostage.schema import Arm, Evaluation, Generator, Start, Sweep, Trained, trained_parts
 
 SINGLE_FILES = (".ckpt", ".safetensors", ".pt", ".pth")
 """Ends of the names of autoencoders in one file."""
+
+LARGEST_SEED = (1 << 32) - 1  # that numpy takes
 
 Problem = tuple[str, str]
 
 
 def problems(sweep: Sweep) -> list[Problem]:
     """(key, what is wrong with it) of a sweep that has all its keys."""
+    if found := _list_problems(sweep):
+        return found
     steps, start, executor = sweep.evaluation.at_steps, sweep.start, sweep.executor
     trained = [name for name, arm in sweep.autoencoders.items() if arm.autoencoder is None]
     checks = [
@@ -36,6 +45,7 @@ def problems(sweep: Sweep) -> list[Problem]:
         ("name", "is taken by the store of all sweeps", sweep.name == STORE),
         ("control", "is none of autoencoders", sweep.control not in sweep.autoencoders),
         ("autoencoders", "needs the control and at least one more arm", len(sweep.autoencoders) < 2),
+        (f"autoencoders.{START}", "is the name of the common start in results", START in sweep.autoencoders),
         ("generators", "is empty", not sweep.generators),
         ("seeds", "is empty or repeats one", not sweep.seeds or len(set(sweep.seeds)) < len(sweep.seeds)),
         ("until_decided", f"needs {FIRST_LOOK} to {max(SEQUENTIAL_LEVELS)} seeds, there are {len(sweep.seeds)}",
@@ -50,7 +60,8 @@ def problems(sweep: Sweep) -> list[Problem]:
         ("executor.cluster", "use slurm or local", executor.cluster not in ("slurm", "local")),
         ("executor.num_workers", "must not be negative", (executor.num_workers or 0) < 0),
     ]  # fmt: skip
-    found = [(key, problem) for key, problem, wrong in checks if wrong] + _metric_problems(sweep.evaluation)
+    found = [(key, problem) for key, problem, wrong in checks if wrong] + list(_number_problems(sweep))
+    found += _metric_problems(sweep.evaluation)
     named = {"autoencoders": sweep.autoencoders, "generators": sweep.generators}
     found += [
         (f"{kind}.{name}", "must be one folder name")
@@ -61,9 +72,10 @@ def problems(sweep: Sweep) -> list[Problem]:
     for key, part in trained_parts(sweep).items():
         found += _part_problems(key, part)
     for name, generator in sweep.generators.items():
-        found += _sampling_problems(name, generator, sweep.evaluation)
+        if not any(key.startswith(f"generators.{name}.") for key, _ in found):
+            found += _sampling_problems(name, generator, sweep.evaluation)
     if start.autoencoder is not None:
-        found += _folder_problems("start.autoencoder", start.autoencoder)
+        found += _ready_problems("start.autoencoder", start.autoencoder)
     return found
 
 
@@ -88,16 +100,45 @@ def _metric_problems(evaluation: Evaluation) -> list[Problem]:
     return []
 
 
+def _list_problems(sweep: Sweep) -> list[Problem]:
+    """Entries of lists that are of another kind: OmegaConf lets lists, mappings and null through."""
+    lists = [("seeds", sweep.seeds, int), ("evaluation.at_steps", sweep.evaluation.at_steps, int)]
+    lists.append(("evaluation.metrics", sweep.evaluation.metrics, str))
+    return [
+        (f"{key}[{place}]", f"must be {'a whole number' if kind is int else 'a name'}, got {value!r:.40}")
+        for key, values, kind in lists
+        for place, value in enumerate(values)
+        if type(value) is not kind
+    ]
+
+
+def _number_problems(sweep: Sweep) -> Iterator[Problem]:
+    """Numbers that nothing can be sampled or seeded with: found here, not at the end of a training."""
+    about = sweep.evaluation
+    numbers: list[tuple[str, float | None, dict[str, float]]] = [
+        ("evaluation.grid_guidance_scale", about.grid_guidance_scale, {"least": 0}),
+        ("evaluation.grid_images", about.grid_images, {"least": 1}),
+        ("evaluation.num_resamples", about.num_resamples, {"least": 0}),
+        *((f"seeds[{place}]", seed, {"least": 0, "most": LARGEST_SEED}) for place, seed in enumerate(sweep.seeds)),
+    ]
+    for key, number, limits in numbers:
+        try:
+            require_number("it", 1 if number is None else number, **limits)
+        except ValueError as error:
+            yield key, str(error).removeprefix("it ")
+
+
 def _part_problems(key: str, part: Trained | Start) -> list[Problem]:
     try:
         config = load_config(part.config, part.overrides)
+        require_readable(config)
     except ValueError as error:
         return [(f"{key}.config", str(error))]
     where = f"{key}.overrides" if part.overrides else f"{key}.config"
     if not isinstance(part, Arm):
         return _batch_problems(where, config)
     found = _batch_problems(where, config) if part.autoencoder is None else []
-    found += _folder_problems(f"{key}.autoencoder", part.autoencoder) if part.autoencoder is not None else []
+    found += _ready_problems(f"{key}.autoencoder", part.autoencoder) if part.autoencoder is not None else []
     if part.at_step is not None:
         last = value_at(config, "trainer.max_steps")
         if part.autoencoder is not None:
@@ -140,10 +181,14 @@ def _sampling_problems(name: str, generator: Generator, evaluation: Evaluation) 
     return []
 
 
-def _folder_problems(key: str, source: str) -> list[Problem]:
-    """What keeps the folder of a ready autoencoder from being read."""
-    folder = Path(source) if Path(source).exists() else Path(str(PACKAGED / source))
-    if not folder.is_dir():
+def _ready_problems(key: str, source: Any) -> list[Problem]:
+    """What keeps a ready autoencoder from being read: its mapping, or its folder."""
+    name = source_name(source)
+    if not name or (isinstance(source, dict) and not source.keys() <= SOURCE_KEYS):
+        beside = ", ".join(sorted(SOURCE_KEYS - {"source"}))
+        return [(key, f"must be a folder, file, packaged name or hub id, or a mapping of source and {beside}")]
+    folder = Path(name) if os.path.exists(name) else Path(str(PACKAGED / name))
+    if not os.path.isdir(folder):
         return []  # a single file, a hub id, or not there yet
     try:
         (folder / "config.json").read_bytes()
@@ -165,7 +210,7 @@ def config_problems(sweep: Sweep) -> list[Problem]:
             contextlib.suppress(SystemExit),  # after printing the config
         ):
             try:
-                TrainCLI(["fit", "--config", part.config, *options, "--print_config"])
+                TrainCLI(["fit", "--config", str(find_config(part.config, TRAINING)), *options, "--print_config"])
             except ValueError as error:
                 found.append((key, f"{part.config} with its overrides: {error}"))
     return found
@@ -176,12 +221,12 @@ def _text(value: Any) -> str:
 
 
 def data_problems(sweep: Sweep) -> list[Problem]:
-    """Ready autoencoders, and folders and files of the arms' pictures, that are not there."""
+    """Ready autoencoders, and folders and files of the arms' images, that are not there."""
     arms = {f"autoencoders.{name}": arm for name, arm in sweep.autoencoders.items()}
     found = []
     for key, part in {"start": sweep.start, **arms}.items():
-        if part.autoencoder is not None and not _may_exist(part.autoencoder):
-            found.append((f"{key}.autoencoder", f"nothing at {part.autoencoder}, and no packaged one of that name"))
+        if part.autoencoder is not None:
+            found += [(f"{key}.autoencoder", problem) for problem in _unavailable(part.autoencoder)]
     generators = {f"generators.{name}": generator for name, generator in sweep.generators.items()}
     for key, part in (arms | generators).items():
         found += [(f"{key}.config", problem) for problem in _missing_data(part, {})]
@@ -191,9 +236,21 @@ def data_problems(sweep: Sweep) -> list[Problem]:
     return found
 
 
+def _unavailable(source: str | dict[str, Any]) -> Iterator[str]:
+    """That a ready autoencoder is not there, or is a single file that cannot be read, or does not tell its family."""
+    name = source_name(source)
+    if not _may_exist(name):
+        yield f"nothing at {name}, and no packaged one of that name"
+    elif os.path.isfile(name):
+        try:
+            load_autoencoder(source)
+        except ValueError as error:
+            yield str(error)
+
+
 def _may_exist(source: str) -> bool:
     """Whether an autoencoder is here or, going by its form (owner/name), may be had from the hub."""
-    if Path(source).exists() or (PACKAGED / source).is_dir():
+    if os.path.exists(source) or os.path.isdir(str(PACKAGED / source)):
         return True
     local = source.endswith(SINGLE_FILES) or source.startswith((".", "/")) or Path(source).parts[0] == "runs"
     return source.count("/") == 1 and not local

@@ -3,39 +3,93 @@
 from collections.abc import Iterator
 from copy import deepcopy
 from functools import cache
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from eqvae.plain_yaml import load_plain_yaml
+from eqvae.records import RECORD, TEXT, WHOLE, or_none, require_entries
+from twostage.packaged import TRAINING, find_config
+
+READ = {  # by a plan and its estimates, where a config has it
+    **dict.fromkeys(("trainer", "model", "model.init_args", "data", "data.init_args"), RECORD),
+    **dict.fromkeys(("model.class_path", "data.class_path"), TEXT),
+    "trainer.max_steps": ("a whole number", lambda value: type(value) is int and value >= 0),
+    "data.init_args.global_batch_size": WHOLE,
+    "data.init_args.evaluation_batch_size": WHOLE,
+    "data.init_args.train": RECORD,
+    "data.init_args.validation": or_none(RECORD),
+    **dict.fromkeys(("model.init_args.backbone", "model.init_args.objective"), RECORD),
+    **dict.fromkeys(("model.init_args.backbone.class_path", "model.init_args.objective.class_path"), TEXT),
+    **dict.fromkeys(("model.init_args.backbone.init_args", "model.init_args.objective.init_args"), RECORD),
+    **dict.fromkeys(
+        ("model.init_args.backbone.init_args.in_channels", "model.init_args.backbone.init_args.input_size"), WHOLE
+    ),
+}
+READ_OF_SOURCES = {
+    "source": RECORD,
+    "init_args": RECORD,
+    "root": TEXT,
+    "files": TEXT,
+    "num_images": WHOLE,
+    "max_images": or_none(WHOLE),
+}
+ABSENT = object()
 NODE = "{node}"
 """Stands for the node's own folder in its settings; `{role}` for the folder of the input with that role."""
 
 
 def load_config(path: str | Path, overrides: dict[str, Any]) -> dict[str, Any]:
-    """A YAML file of `train.py` with dotted overrides, interpolations resolved.
+    """A config of `train.py` with dotted overrides, interpolations resolved.
+
+    Args:
+        path: of a YAML file, or the name of a packaged one.
 
     Raises:
         ValueError: naming the file that is missing or cannot be read.
     """
-    if not Path(path).is_file():
+    path = find_config(path, TRAINING)
+    if not path.is_file():
         raise ValueError(f"no file at {path}")
     try:
-        config = deepcopy(_parsed(Path(path).read_text()))
+        config = deepcopy(_parsed(str(path), path.read_bytes()))
         for key, value in overrides.items():
             OmegaConf.update(config, key, value, merge=False)
         return OmegaConf.to_container(config, resolve=True)
-    except (OmegaConfBaseException, yaml.YAMLError) as error:
+    except OmegaConfBaseException as error:
         raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None
 
 
+def require_readable(config: dict[str, Any]) -> None:
+    """Refuse a config in which something that a sweep reads is of another kind; all else `train.py` checks.
+
+    Raises:
+        ValueError: naming the key.
+    """
+    for key, check in READ.items():
+        value = value_at(config, key, ABSENT)
+        if value is not ABSENT:
+            require_entries({key: value}, {key: check})
+    for name in ("train", "validation"):
+        _require_source(value_at(config, f"data.init_args.{name}"), f"data.init_args.{name}.")
+
+
+def _require_source(source: dict[str, Any] | None, where: str) -> None:
+    if source is None:
+        return
+    require_entries(source, {name: READ_OF_SOURCES[name] for name in ("init_args",) if name in source}, where)
+    settings = source.get("init_args", {})
+    inner = f"{where}init_args."
+    require_entries(settings, {name: check for name, check in READ_OF_SOURCES.items() if name in settings}, inner)
+    _require_source(settings.get("source"), f"{inner}source.")
+
+
 @cache
-def _parsed(text: str) -> DictConfig:
-    """A plan reads the same few files for every arm and seed, and YAML is slow."""
-    return OmegaConf.load(StringIO(text))
+def _parsed(path: str, content: bytes) -> DictConfig:
+    """A plan reads the same few files for every arm and seed, and YAML is slow; a changed one is read again."""
+    return load_plain_yaml(path)
 
 
 def common_overrides(seed: int) -> dict[str, Any]:

@@ -2,13 +2,17 @@
 
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dit.samplers.settings import SamplingSettings
+from eqvae.errors import first_line
+from eqvae.plain_yaml import load_plain_yaml
 from twostage.checks import config_problems, data_problems, problems
+from twostage.packaged import SWEEPS, find_config
 from twostage.schema import Sweep
 
 SAMPLING_KEY = "evaluation.sampling"
@@ -20,21 +24,20 @@ def load_sweep(path: str | Path, overrides: list[str], to_run: bool = False) -> 
     """Read and check a sweep file.
 
     Args:
+        path: of a YAML file, or the name of a packaged one.
         overrides: `key=value` in OmegaConf's dotted notation.
-        to_run: also have `train.py` read the configs, and look for autoencoders and pictures: a sweep can be planned
+        to_run: also have `train.py` read the configs, and look for autoencoders and images: a sweep can be planned
             without them, and not run.
 
     Raises:
         ValueError: naming the file, the line and the key that is unknown, missing or impossible.
     """
-    if not Path(path).is_file():
+    path = find_config(path, SWEEPS)
+    if not path.is_file():
         raise ValueError(f"no sweep file at {path}")
-    places = Places(path, overrides)
+    loaded, places = load_plain_yaml(path, "sweep file"), Places(path, overrides)
     try:
-        loaded = OmegaConf.load(path)
-        if not OmegaConf.is_dict(loaded):
-            raise ValueError(f"{places.of('')}: is a list, not keys with values")
-        merged = OmegaConf.merge(OmegaConf.structured(Sweep), loaded, OmegaConf.from_dotlist(overrides))
+        merged = _merged(loaded, overrides, places)
         missing = sorted(OmegaConf.missing_keys(merged))
         if missing:
             raise ValueError(f"{places.of(missing[0])}: lacks {', '.join(missing)}")
@@ -43,11 +46,6 @@ def load_sweep(path: str | Path, overrides: list[str], to_run: bool = False) -> 
         key, message = error.full_key or "", str(error).splitlines()[0]
         hint = "; it stands under `sampling` beside it" if key.rpartition(".")[2] in SAMPLING else ""
         raise ValueError(f"{places.of(key)}: {message}{hint}") from None
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ValueError(f"sweep file {path}, line {line}: {error.problem}") from None
-    except RecursionError:
-        raise ValueError(f"sweep file {path}: a list or an anchor contains itself") from None
     try:
         sweep = OmegaConf.to_object(merged)
     except ValueError as error:
@@ -58,6 +56,29 @@ def load_sweep(path: str | Path, overrides: list[str], to_run: bool = False) -> 
     if found:
         raise ValueError("; ".join(f"{places.of(key)}: {key}: {problem}" for key, problem in dict.fromkeys(found)))
     return sweep
+
+
+def _merged(loaded: DictConfig, overrides: list[str], places: "Places") -> DictConfig:
+    """The keys of a sweep with their values; ValueError naming the key that holds a list in place of a mapping."""
+    schema = OmegaConf.structured(Sweep)
+    try:
+        return OmegaConf.merge(schema, loaded, OmegaConf.from_dotlist(overrides))
+    except (TypeError, OmegaConfBaseException) as error:
+        if getattr(error, "full_key", None):
+            raise
+        for key in loaded:
+            _merge_alone(schema, loaded, key, places)
+        problem = "a value is of another kind than its key"
+        raise ValueError(f"command line, {' '.join(overrides)}: {problem} ({first_line(error)})") from None
+
+
+def _merge_alone(schema: DictConfig, loaded: DictConfig, key: Any, places: "Places") -> None:
+    """Find the key that cannot be merged: OmegaConf does not always say it."""
+    try:
+        OmegaConf.merge(schema, {key: loaded._get_node(key)})
+    except (TypeError, OmegaConfBaseException) as error:
+        where = getattr(error, "full_key", None) or str(key)
+        raise ValueError(f"{places.of(where)}: {where}: {first_line(error)}") from None
 
 
 class Places:
@@ -74,7 +95,7 @@ class Places:
 
     def _line(self, key: str) -> int:
         """Line of the deepest part of a dotted key that the file has; keys of `overrides` hold dots themselves."""
-        node, line = yaml.compose(Path(self.path).read_text(), Loader=yaml.SafeLoader), 1
+        node, line = yaml.compose(Path(self.path).read_bytes(), Loader=yaml.SafeLoader), 1
         while isinstance(node, yaml.MappingNode):
             for name, value in node.value:
                 if key == name.value or key.startswith((f"{name.value}.", f"{name.value}[")):

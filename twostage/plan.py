@@ -11,8 +11,8 @@ from twostage.parts.diagnostics import DIAGNOSTICS
 from twostage.parts.evaluation import EVALUATION
 from twostage.parts.generator import GENERATOR
 from twostage.parts.latents import LATENTS
+from twostage.parts.part import read_anew
 from twostage.parts.ready import READY
-from twostage.parts.ready import settings as ready_settings
 from twostage.parts.reference import REFERENCE
 from twostage.parts.snapshot import SNAPSHOT
 from twostage.schema import Arm, Start, Sweep
@@ -35,7 +35,7 @@ class Branch:
     Args:
         arm, seed: of the sweep.
         training: of the autoencoder; None where it was ready.
-        autoencoder: the node that leaves it.
+        autoencoder: the node that leaves it; the training itself, unless a snapshot is taken.
         diagnostics, latents: what is done with it.
         generators: by name.
     """
@@ -50,7 +50,7 @@ class Branch:
 
     def nodes(self) -> Iterator[Node]:
         """Inputs before those that need them."""
-        if self.training is not None:
+        if self.training is not None and self.training is not self.autoencoder:
             yield self.training
         yield from (self.autoencoder, self.diagnostics, self.latents)
         for each in self.generators.values():
@@ -73,13 +73,21 @@ class Plan:
     start: Node | None = None
     start_diagnostics: Node | None = None
 
+    def placed(self) -> Iterator[tuple[Branch | None, Node]]:
+        """Every node with the branch that it stands in (None: what all share), inputs before those that need them.
+
+        Nodes of equal address are the same work in several places.
+        """
+        for node in (self.start, self.start_diagnostics, self.reference):
+            if node is not None:
+                yield None, node
+        for branch in self.branches:
+            for node in branch.nodes():
+                yield branch, node
+
     @property
     def nodes(self) -> list[Node]:
-        """All nodes, inputs before those that need them, by their place; nodes of equal address are the same work."""
-        first = [node for node in (self.start, self.start_diagnostics, self.reference) if node is not None]
-        found = {node.name: node for node in first}
-        found |= {node.name: node for branch in self.branches for node in branch.nodes()}
-        return list(found.values())
+        return [node for _, node in self.placed()]
 
     @property
     def seeds(self) -> list[int]:
@@ -98,6 +106,7 @@ def plan(sweep: Sweep, seeds: Sequence[int] | None = None) -> Plan:
     Raises:
         ValueError: naming a config that cannot be read.
     """
+    read_anew()
     first = {"config": measuring_config(next(iter(sweep.autoencoders.values())))}
     start = _start(sweep.start)
     measured = DIAGNOSTICS.node("start/diagnostics", first, {"autoencoder": start}) if start else None
@@ -113,7 +122,7 @@ def plan(sweep: Sweep, seeds: Sequence[int] | None = None) -> Plan:
 
 def _start(start: Start) -> Node | None:
     if start.autoencoder is not None:
-        return READY.node("start/autoencoder", ready_settings(start.autoencoder))
+        return READY.node("start/autoencoder", {"autoencoder": start.autoencoder})
     if start.config is None:
         return None
     return AUTOENCODER.node("start/autoencoder", {"config": config(start, 0, None), "at_steps": []})
@@ -124,9 +133,9 @@ def _branch(sweep: Sweep, name: str, arm: Arm, seed: int, start: Node | None, im
     training, autoencoder = _autoencoder(sweep, where, arm, seed, start)
     source = {"autoencoder": autoencoder}
     diagnostics = DIAGNOSTICS.node(f"{where}/diagnostics", {"config": measuring_config(arm)}, source)
-    training_images_alone = {"model.init_args.cache_validation": False}
-    pictures = replace(arm, overrides=arm.overrides | sweep.generator_pictures | training_images_alone)
-    latents = LATENTS.node(f"{where}/latents", {"config": measuring_config(pictures)}, source)
+    training_images_alone = {"model.init_args.cache.validation": False}
+    encoded = replace(arm, overrides=arm.overrides | sweep.generator_pictures | training_images_alone)
+    latents = LATENTS.node(f"{where}/latents", {"config": measuring_config(encoded)}, source)
     generators = {
         each: _generator(sweep, each, where, seed, source | {"latents": latents}, images) for each in sweep.generators
     }
@@ -136,7 +145,7 @@ def _branch(sweep: Sweep, name: str, arm: Arm, seed: int, start: Node | None, im
 def _autoencoder(sweep: Sweep, where: str, arm: Arm, seed: int, start: Node | None) -> tuple[Node | None, Node]:
     """The training of an arm's autoencoder, and the node that leaves it; they differ where a snapshot is taken."""
     if arm.autoencoder is not None:
-        return None, READY.node(f"{where}/autoencoder", ready_settings(arm.autoencoder))
+        return None, READY.node(f"{where}/autoencoder", {"autoencoder": arm.autoencoder})
     own = config(arm, seed, START_FOLDER)
     sharing = [each for each in sweep.autoencoders.values() if config(each, seed, START_FOLDER) == own]
     at_steps = sorted({each.at_step for each in sharing} - {None})

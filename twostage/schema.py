@@ -15,7 +15,7 @@ class Trained:
 
     Args:
         label: short name for people.
-        config: YAML file of `train.py fit`.
+        config: YAML file of `train.py fit`, or the name of a packaged one.
         description: one sentence for the report.
         overrides: dotted key of that file -> value.
     """
@@ -42,20 +42,21 @@ class Arm(Trained):
     """An autoencoder under comparison: trained from the start by its config, or ready.
 
     Args:
-        autoencoder: a ready one (folder, packaged name or hub id), which is not trained; `config` then says on which
-            pictures it is measured and which ones are encoded.
+        autoencoder: a ready one (folder, single file, packaged name or hub id), which is not trained; `config` then
+            says on which images it is measured and which ones are encoded. A mapping gives `source`, and what
+            `load_autoencoder` takes beside it: `family` or `config` of a single file, `padding_mode`.
         at_step: take the weights after so many steps of the training instead of the last ones.
     """
 
-    autoencoder: str | None = None
+    autoencoder: Any = None
     at_step: int | None = None
 
 
 @dataclass
 class Start:
-    """The autoencoder that trained arms start from: a ready one (`autoencoder`), or a config that trains it."""
+    """The autoencoder that trained arms start from: a ready one (`autoencoder`, as of an arm), or a config of it."""
 
-    autoencoder: str | None = None
+    autoencoder: Any = None
     config: str | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
 
@@ -66,7 +67,7 @@ class Evaluation:
 
     Args:
         at_steps: training steps whose averaged weights are sampled, ascending; the last one ends the training.
-        num_images: generated pictures of each measurement, and real ones they are compared with.
+        num_images: generated images of each measurement, and real ones they are compared with.
         sampling: how the samples that are measured are made; each seed of the sweep is also that of its samples.
         grid_images: images of the sample grids.
         grid_guidance_scale: guidance of the grids, for people.
@@ -102,8 +103,8 @@ class Sweep:
         start: common start of all trained arms.
         autoencoders: arms by name.
         generators: by name.
-        generator_pictures: where generators learn from other pictures than autoencoders: what to change in the arms'
-            configs when the generators' pictures are encoded, by dotted key.
+        generator_pictures: where generators learn from other images than autoencoders: what to change in the arms'
+            configs when the generators' images are encoded, by dotted key.
         seeds: each with its own order, transforms, noise and start weights.
         until_decided: take the seeds one by one, from the third on, until every verdict stands; each look then has a
             stricter level, so that all together err no more often. False takes all seeds at once.

@@ -1,8 +1,6 @@
 """Frozen picture encoders whose tokens a generator is aligned with."""
 
 import hashlib
-import pickle
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,7 +9,6 @@ import timm
 import torch
 import torch.nn.functional as F
 from huggingface_hub.errors import HfHubHTTPError
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
@@ -19,6 +16,7 @@ from torch import Tensor, nn
 from eqvae.devices import column
 from eqvae.efficientnet import FrozenNetwork, efficientnet_lite0
 from eqvae.network import quick_hub
+from eqvae.weights import torch_refusal
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
@@ -163,13 +161,14 @@ def _read_weights(path: str) -> dict[str, Tensor]:
             weights = load_file(path)
         else:
             weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        raise ValueError(f"encoder weights cannot be read from {path} ({type(error).__name__}): give another") from None
+    except Exception as error:  # a damaged pickle can raise anything
+        raise ValueError(f"encoder weights cannot be read from {path} ({torch_refusal(error)}): give another") from None
     for container in CONTAINERS:
         weights = weights.get(container, weights) if isinstance(weights, dict) else weights
+    named = weights.items() if isinstance(weights, dict) else ()
+    if not named or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in named):
+        raise ValueError(f"{path} holds no state dict of an encoder: give another")
     for prefix in PREFIXES:
         if any(key.startswith(prefix) for key in weights):
             weights = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise ValueError(f"{path} holds no state dict of an encoder: give another")
     return weights

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from diffusers import AutoencoderKL, VQModel
 
+from eqvae.autoencoders.configs import require_config
 from eqvae.autoencoders.padding import set_padding_mode
 
 
@@ -108,6 +109,7 @@ def create_model(config: Mapping) -> AutoencoderKL | VQModel:
     unknown = set(config) - set(inspect.signature(model_class.__init__).parameters)
     if unknown:
         raise ValueError(f"autoencoder config has unknown keys {sorted(unknown)}: see diffusers.{model_class.__name__}")
+    require_config(config, "autoencoder config")
     if model_class is VQModel:
         config.setdefault("scaling_factor", 1.0)  # VQ-GAN publishes none; diffusers' default is Stable Diffusion's
     try:
@@ -120,7 +122,9 @@ def create_model(config: Mapping) -> AutoencoderKL | VQModel:
 
 def class_of(config: Mapping, where: str) -> type[AutoencoderKL] | type[VQModel]:
     """The diffusers class of a config; ValueError naming `where` it came from, if it is no autoencoder's."""
+    if not isinstance(config, Mapping):
+        raise ValueError(f"{where} is no config but a {type(config).__name__}")
     name = config.get("_class_name", "VQModel" if "num_vq_embeddings" in config else "AutoencoderKL")
-    if name not in MODEL_CLASSES:
+    if not isinstance(name, str) or name not in MODEL_CLASSES:
         raise ValueError(f"{where} is of class {name!r}: only {' and '.join(MODEL_CLASSES)} are autoencoders here")
     return MODEL_CLASSES[name]

@@ -12,12 +12,11 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, VQModel
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from eqvae.autoencoders.families import create_model, expand_family, published_constants
 from eqvae.autoencoders.normalization import Normalization
-from eqvae.files import write_atomically
+from eqvae.hashes import KEY, require_safetensors, write_safetensors
 from eqvae.weights import read_checkpoint
 
 PREFIXES = ("", "first_stage_model.", "vae.")  # of an autoencoder among the weights of other models
@@ -76,7 +75,7 @@ def save_ldm(model: AutoencoderKL | VQModel, normalization: Normalization, path:
     """Write a safetensors file in the key layout of latent-diffusion and taming, attention as 1x1 convolutions.
 
     The metadata hold the diffusers config and the normalization, so that `load_autoencoder` needs no guess about what
-    shapes do not tell: scaling, groups of the normalization layers, padding.
+    shapes do not tell: scaling, groups of the normalization layers, padding. They hold the file's sha256, too.
     """
     num_levels = len(model.config.block_out_channels)
     state = {}
@@ -85,7 +84,7 @@ def save_ldm(model: AutoencoderKL | VQModel, normalization: Normalization, path:
         state[spelled] = value[:, :, None, None] if ATTENTION_WEIGHT.search(spelled) else value
     config = {key: value for key, value in model.config.items() if key == "_class_name" or key[0] != "_"}
     metadata = {"format": "pt", CONFIG: json.dumps(config), NORMALIZATION: json.dumps(normalization.to_dict())}
-    write_atomically(path, save(state, metadata))
+    write_safetensors(path, state, metadata)
 
 
 def infer_architecture(weights: Mapping[str, Tensor]) -> dict:
@@ -150,6 +149,8 @@ def _read_metadata(path: Path) -> tuple[dict, Normalization | None]:
             metadata = file.metadata() or {}
     except SafetensorError:  # a torch checkpoint
         return {}, None
+    if KEY in metadata:
+        require_safetensors(path)
     try:
         normalization = Normalization.from_dict(json.loads(metadata[NORMALIZATION]))
         return dict(json.loads(metadata[CONFIG])), normalization

@@ -12,6 +12,8 @@ from diffusers import AutoencoderKL, VQModel
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 
+from eqvae.autoencoders.base import Autoencoder
+from eqvae.autoencoders.configs import require_config, require_weights_for
 from eqvae.autoencoders.exporting import RECORD, verify_files
 from eqvae.autoencoders.families import class_of, create_model
 from eqvae.autoencoders.kl import KLAutoencoder
@@ -25,12 +27,12 @@ PACKAGED = files("eqvae.autoencoders") / "pretrained"
 FILE_SUFFIXES = (".safetensors", ".ckpt", ".pt")  # of files; no hub id ends so
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(/[\w.-]+)*")
 RUNS = "runs"  # the folder below which every shipped config works
-SOURCE_KEYS = {"source", "config", "padding_mode"}
+SOURCE_KEYS = {"source", "config", "family", "padding_mode"}
 
 
 def load_autoencoder(
     source: str | Path | Mapping, seed: int = 0, config: Mapping | None = None, padding_mode: str | None = None
-) -> KLAutoencoder | VQAutoencoder:
+) -> Autoencoder:
     """An autoencoder with its normalization.
 
     Args:
@@ -43,7 +45,8 @@ def load_autoencoder(
             - a hub id such as "stabilityai/sd-vae-ft-ema", with a subfolder where it has one ("owner/name/vae"),
             - a mapping that starts from random weights: the configuration of a `diffusers.AutoencoderKL` or
               `diffusers.VQModel`, or `family` (see `eqvae.autoencoders.families`) and what differs from it,
-            - a mapping with the key `source`, one of the above, and perhaps `config` and `padding_mode`.
+            - a mapping with the key `source`, one of the above, and perhaps `config`, `family` (of `config`) and
+              `padding_mode`.
         seed: of the random weights.
         config: for a single file: entries of the diffusers config, or `family`, for what shapes do not tell: whose
             scaling factor, and groups of the normalization layers. A file that several families fit needs one.
@@ -54,8 +57,12 @@ def load_autoencoder(
     """
     if isinstance(source, Mapping) and "source" in source:
         if unknown := set(source) - SOURCE_KEYS:
-            raise ValueError(f"autoencoder has unknown keys {sorted(unknown)} beside source: use config, padding_mode")
-        return load_autoencoder(**({"config": config, "padding_mode": padding_mode} | dict(source)), seed=seed)
+            known = "config, family, padding_mode"
+            raise ValueError(f"autoencoder has unknown keys {sorted(unknown)} beside source: use {known}")
+        given = {"config": config, "padding_mode": padding_mode} | dict(source)
+        if family := given.pop("family", None):
+            given["config"] = {**(given["config"] or {}), "family": family}
+        return load_autoencoder(**given, seed=seed)
     is_file = not isinstance(source, Mapping) and bool(str(source)) and Path(source).is_file()
     if config and not is_file:
         raise ValueError(f"autoencoder {source}: config is for single files, this source has its own")
@@ -65,9 +72,16 @@ def load_autoencoder(
         autoencoder = _wrap(*load_single_file(Path(source), config or {}), where=f"file {source}")
     else:
         autoencoder = _load_pretrained(str(source))
+    _require_finite(autoencoder.model, source)
     set_padding_mode(autoencoder.model, padding_mode)
     autoencoder.source = _plain_source(source, config, padding_mode)
     return autoencoder
+
+
+def _require_finite(model: AutoencoderKL | VQModel, source: str | Path | Mapping) -> None:
+    for name, value in model.state_dict().items():
+        if not value.isfinite().all():
+            raise ValueError(f"autoencoder {source}: {name} is not finite: give another")
 
 
 def source_file(source: str | Path | Mapping) -> Path | None:
@@ -86,7 +100,7 @@ def _plain_source(source: str | Path | Mapping, config: Mapping | None, padding_
 
 def _wrap(
     model: AutoencoderKL | VQModel, normalization: Normalization | None = None, where: str = "autoencoder config"
-) -> KLAutoencoder | VQAutoencoder:
+) -> Autoencoder:
     autoencoder_class = VQAutoencoder if isinstance(model, VQModel) else KLAutoencoder
     try:
         return autoencoder_class(model, normalization)
@@ -94,7 +108,7 @@ def _wrap(
         raise ValueError(f"{where}: {error}") from None
 
 
-def _random_autoencoder(config: Mapping, seed: int) -> KLAutoencoder | VQAutoencoder:
+def _random_autoencoder(config: Mapping, seed: int) -> Autoencoder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         autoencoder = _wrap(create_model(config))
@@ -103,14 +117,14 @@ def _random_autoencoder(config: Mapping, seed: int) -> KLAutoencoder | VQAutoenc
     return autoencoder
 
 
-def _load_pretrained(name: str) -> KLAutoencoder | VQAutoencoder:
+def _load_pretrained(name: str) -> Autoencoder:
     """From a folder, a packaged one, or the hub; an empty name is none of them (as a path: the current folder)."""
     packaged = Path(str(PACKAGED / name))
     folder = next((path for path in (Path(name), packaged) if name and path.is_dir()), None)
     return _load_hub(name) if folder is None else _load_folder(folder)
 
 
-def _load_folder(folder: Path) -> KLAutoencoder | VQAutoencoder:
+def _load_folder(folder: Path) -> Autoencoder:
     if not (folder / "config.json").is_file():
         inner = next((entry.name for entry in sorted(folder.glob("*vae")) if (entry / "config.json").is_file()), None)
         hint = f"give its {inner} folder" if inner else "is it a diffusers autoencoder folder?"
@@ -120,7 +134,7 @@ def _load_folder(folder: Path) -> KLAutoencoder | VQAutoencoder:
     return _wrap(model, Normalization.load(folder), f"autoencoder folder {folder}")
 
 
-def _load_hub(name: str) -> KLAutoencoder | VQAutoencoder:
+def _load_hub(name: str) -> Autoencoder:
     known = sorted(entry.name for entry in PACKAGED.iterdir() if entry.is_dir())
     hint = f"a folder, a file, a hub id (owner/name or owner/name/subfolder) or a packaged one ({', '.join(known)})"
     if not is_hub_id(name):
@@ -171,7 +185,11 @@ def _from_pretrained(
     """
     options = {"subfolder": subfolder, "low_cpu_mem_usage": False, "output_loading_info": True} | options
     try:
-        model_class = class_of(AutoencoderKL.load_config(name, subfolder=subfolder), "it")
+        config = AutoencoderKL.load_config(name, subfolder=subfolder)
+        model_class = class_of(config, "it")
+        require_config(config, "its config")
+        if isinstance(name, Path):
+            require_weights_for(config, name, "it")
         with known_to_config():
             model, info = model_class.from_pretrained(name, **options)
         for kind in ("missing_keys", "unexpected_keys"):

@@ -1,8 +1,10 @@
 """Pictures of an .npz in the ADM layout, read row by row."""
 
 import hashlib
+import math
 import os
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +39,10 @@ class NpzSource:
             raise ValueError(f"{file} holds no pictures: expected {PICTURES}, uint8 [N, H, H, 3], has {shape} {dtype}")
         if image_size not in (None, shape[1]):
             raise ValueError(f"{file} holds pictures of side {shape[1]}, not {image_size}: set the image size to that")
+        if min(shape) < 1:
+            raise ValueError(f"{file} holds no pictures: {PICTURES} has shape {shape}: write it again")
         self.num_images, self.image_size = shape[0], shape[1]
-        self._row_bytes = int(np.prod(shape[1:]))
+        self._row_bytes = math.prod(shape[1:])
         self._stream, self._start, self._process = None, 0, 0
 
     def __len__(self) -> int:
@@ -78,16 +82,21 @@ def npz_arrays(file: Path) -> dict[str, tuple[tuple[int, ...], np.dtype, bool]]:
     """Name to (shape, dtype, Fortran order) of the arrays of an .npz file, without reading them.
 
     Raises:
-        ValueError: naming a file that is missing or no .npz.
+        ValueError: naming a file that is missing or no .npz, or has an array of another size than its header says.
     """
     if not Path(file).is_file():
         raise ValueError(f"no file at {file}")
     try:
         with zipfile.ZipFile(file) as archive:
+            if twice := [name for name, count in Counter(archive.namelist()).items() if count > 1]:
+                raise ValueError(f"it holds {twice[0].removesuffix('.npy')} twice")
             found = {}
             for name in archive.namelist():
                 with archive.open(name) as stream:
-                    found[name.removesuffix(".npy")] = _read_header(stream)
+                    shape, dtype, _ = found[name.removesuffix(".npy")] = _read_header(stream)
+                    held, claimed = archive.getinfo(name).file_size - stream.tell(), dtype.itemsize * math.prod(shape)
+                if not dtype.hasobject and held != claimed:
+                    raise ValueError(f"{name} holds {held} bytes, its shape {shape} takes {claimed}")
             return found
     except Exception as error:  # a damaged or encrypted archive can raise anything
         raise ValueError(f"{file} is not a readable .npz file ({first_line(error)})") from None

@@ -10,8 +10,10 @@ from typing import Literal
 import torch
 
 from eqvae.data.encoded import IMAGE_SUFFIXES, EncodedSource, matching_files
+from eqvae.files import CHUNK_BYTES
 
 MAXIMUM_MEMBER_BYTES = 1 << 28
+MAXIMUM_CLASS = 1 << 24  # beyond it nothing could be trained on the classes below
 
 
 class TarSource(EncodedSource):
@@ -28,8 +30,8 @@ class TarSource(EncodedSource):
         image_size, on_error, max_skipped: see `EncodedSource`.
 
     Raises:
-        ValueError: naming a file that is missing, compressed, damaged, or holds no pictures, and the member that is
-            too large, repeated, or lacks its class.
+        ValueError: naming a file that is missing, compressed, damaged, cut off, or holds no pictures, and the member
+            that is too large, repeated, or lacks its class or has two.
     """
 
     def __init__(self, files: str, image_size: int, on_error: Literal["stop", "skip"] = "stop", max_skipped: int = 100):
@@ -81,30 +83,50 @@ def _samples(path: str) -> Iterator[tuple[str, int, int, int | None]]:
                     pictures[key] = (str(name), member.offset_data, member.size)
                 elif extension in ("cls", "json"):
                     label = _label(tar.extractfile(member).read(), extension, f"{path}: {name}")
-                    if label is not None:
-                        labels[key] = label
+                    if label is not None and labels.setdefault(key, label) != label:
+                        raise ValueError(f"{path}: {name} says class {label}, another file {labels[key]}: keep one")
+            _require_end(path, tar.offset)
     except (tarfile.TarError, OSError, EOFError) as error:
         raise ValueError(f"{path} is not a readable, uncompressed tar file ({error}): pack it again") from None
     for key, picture in pictures.items():
         yield (*picture, labels.get(key))
 
 
+def _require_end(path: str, offset: int) -> None:
+    """Refuse a file that goes on, or ends, without the blocks of zeros that end an archive: members would be lost."""
+    with open(path, "rb") as file:
+        file.seek(offset)
+        block = file.read(tarfile.BLOCKSIZE)
+        if block != bytes(tarfile.BLOCKSIZE):
+            what = "is damaged" if block else "is cut off"
+            raise ValueError(f"{path} {what} at byte {offset}, where no member and no end is: pack it again")
+        while block := file.read(CHUNK_BYTES):
+            if block.strip(b"\0"):
+                raise ValueError(f"{path} goes on behind its end at byte {offset}: pack each part into its own file")
+
+
 def _label(content: bytes, kind: str, name: str) -> int | None:
     try:
         if kind == "cls":
-            return int(content.decode())
-        about = json.loads(content)
-        label = about.get("label", about.get("cls"))
-        return None if label is None else int(label)
-    except (ValueError, AttributeError, TypeError):
+            return _number(content.decode())
+        label = json.loads(content)
+        label = label.get("label", label.get("cls"))
+        return None if label is None else _number(label)
+    except (ValueError, AttributeError, TypeError, RecursionError):
         raise ValueError(f"{name} holds no class number: write one, or leave the file out") from None
+
+
+def _number(label: int | str) -> int:
+    if type(label) not in (int, str) or not 0 <= int(label) <= MAXIMUM_CLASS:
+        raise ValueError("no class number")
+    return int(label)
 
 
 def _classes(labels: tuple, paths: list[str], names: tuple) -> tuple[torch.Tensor, list[str] | None]:
     """Classes of all samples [N], and their names where they come from folders."""
     if any(label is not None for label in labels):
         for label, path, name in zip(labels, paths, names, strict=True):
-            if label is None or label < 0:
+            if label is None:
                 raise ValueError(f"{path}: {name} has no class (.cls or .json), others have: give every picture one")
         return torch.tensor(labels), None
     folders = [str(PurePosixPath(name).parent) for name in names]

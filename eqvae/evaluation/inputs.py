@@ -20,6 +20,7 @@ from eqvae.stream import SequentialBatches
 
 BATCH_SIZE = 100
 MAXIMUM_FEATURES = 1 << 14  # of stored statistics: a covariance of 2 GB
+COVARIANCE_ROUNDING = 1e-3  # of its largest entry: that of float16, the least precise that statistics are kept in
 AS_STORED = "as stored"  # the uint8 rule of pictures that were files before
 
 
@@ -90,8 +91,10 @@ def stored_statistics(where: str) -> tuple[Statistics | None, Statistics | None]
         (mean_shape, *mean), (scatter_shape, *scatter) = (shapes[name] for name in names)
         fit = len(mean_shape) == 1 and scatter_shape == mean_shape * 2 and 0 < mean_shape[0] <= MAXIMUM_FEATURES
         if not fit or mean[0].kind != "f" or scatter[0].kind != "f":
-            raise ValueError(f"{where}: {names[0]} [D] and {names[1]} [D, D], floats, do not fit each other")
+            what = f"{names[0]} [D] and {names[1]} [D, D], floats of at most {MAXIMUM_FEATURES} features"
+            raise ValueError(f"{where}: {what}, do not fit each other")
         found.append(dict(zip(("mu", "sigma"), (_stored_array(where, name) for name in names), strict=True)))
+        _require_covariance(found[-1]["sigma"], f"{where}: {names[1]}")
     return tuple(found)
 
 
@@ -104,6 +107,15 @@ def _stored_array(where: str, name: str) -> np.ndarray:
     if not np.isfinite(array).all():
         raise ValueError(f"{where}: {name} holds values that are not finite: compute the statistics again")
     return array
+
+
+def _require_covariance(matrix: np.ndarray, name: str) -> None:
+    """Refuse what no covariance can be: not symmetric, or larger off its diagonal than Cauchy and Schwarz allow."""
+    variances = matrix.diagonal()
+    largest = np.sqrt(np.outer(variances.clip(0), variances.clip(0)))
+    rounding = COVARIANCE_ROUNDING * np.abs(matrix).max()
+    if (np.abs(matrix - matrix.T) > rounding).any() or (np.abs(matrix) > largest + rounding).any():
+        raise ValueError(f"{name} is no covariance matrix: compute the statistics again")
 
 
 def reference_to_feature_set(

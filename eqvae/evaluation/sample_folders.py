@@ -12,8 +12,10 @@ from torch import Tensor
 
 from eqvae.data.npz import NpzSource
 from eqvae.hashes import read_json
+from eqvae.records import FLAG, SHA256, WHOLE, require_entries
 
 RECORD, GRID, ARRAY = "samples.json", "grid.png", "samples.npz"
+ENTRIES = {"num_images": WHOLE, "part_size": WHOLE, "finished": FLAG}
 
 ImagesOf = Callable[[range], Tensor]
 """uint8 images [N, 3, H, W] of a range of indices."""
@@ -23,15 +25,18 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     """What `sample.py` says of a folder; None where it says nothing.
 
     Raises:
-        ValueError: naming a record that is damaged, or of an earlier release.
+        ValueError: naming a record that is damaged, of an earlier release, or none of samples.
     """
     path = Path(folder) / RECORD
     if not path.is_file():
         return None
     try:
-        return read_json(path)
+        record = read_json(path)
+        require_entries(record, ENTRIES | ({"images_sha256": SHA256} if record.get("finished") is True else {}))
     except ValueError as error:
-        raise ValueError(f"{error}: give another folder, or remove this one and sample again") from None
+        named = "" if str(path) in str(error) else f"{path} is no record of samples: "
+        raise ValueError(f"{named}{error}: give another folder, or remove this one and sample again") from None
+    return record
 
 
 def single_image(folder: Path, index: int) -> Path:

@@ -90,6 +90,10 @@ def load_result(file: str | Path) -> dict:
     if "extractor" not in result or not any(isinstance(value, float) for value in result.values()):
         raise ValueError(f"{file} is not a saved result of evaluate.py generation: give a file of its --output")
     _require_finite(result, str(file))
+    for name, value in result.items():
+        numbers = [value] if name.endswith("_std") else value if isinstance(value, list) else []
+        if any(type(number) not in (int, float) for number in numbers):
+            raise ValueError(f"{file}: {name} holds what is no number: measure again")
     return result
 
 
@@ -136,6 +140,8 @@ def _plain(value: object) -> str:
 
 def _text(result: dict, name: str) -> str:
     value, spread = result[name], result.get(f"{name}_std")
+    if not isinstance(value, float | list):  # measured in the other result alone
+        return _plain(value)
     if isinstance(value, list):
         return " ".join(f"{entry:.3g}" for entry in value)
     return f"{value:.5g}" if spread is None else f"{value:.5g} ± {spread:.3g}"

@@ -16,7 +16,8 @@ from eqvae.records import FINITE, FLAG, LIST, RECORD, SHA256, TEXT, TEXTS, WHOLE
 FORMAT_VERSION = 2  # 1 had no hashes in manifest and journal
 MANIFEST = "manifest.json"
 JOURNALS = ".journal*.json"
-DTYPES = ("float16", "bfloat16", "float32", "uint16")
+TOKEN_DTYPE = "uint16"
+DTYPES = ("float16", "bfloat16", "float32", TOKEN_DTYPE)
 
 IDENTITY = {
     "format_version": WHOLE,
@@ -28,7 +29,8 @@ IDENTITY = {
 DATASET = {"fingerprint": TEXT, "num_images": WHOLE, "num_classes": WHOLE, "class_names": or_none(TEXTS)}
 LATENTS = {"autoencoder_fingerprint": SHA256, "moments": FLAG}
 ENCODER = {"name": TEXT, "fingerprint": TEXT, "grid": WHOLE, "width": WHOLE}
-SHARD = {"file": TEXT, "count": WHOLE, "sha256": SHA256, "rounding_error": or_none(FINITE)}
+SHARD = {"file": TEXT, "count": WHOLE, "sha256": SHA256}
+ROUNDED = {"rounding_error": FINITE}  # of latents, which are stored in fewer bits than they are computed in
 
 
 def shard_name(number: int) -> str:
@@ -85,7 +87,7 @@ def read_journal(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         require_entries(journal, {"identity": RECORD, "shards": LIST})
         _require_identity(journal["identity"])
         for shard in journal["shards"]:
-            _require_shard(shard)
+            _require_shard(shard, journal["identity"])
     except ValueError as error:
         raise ValueError(f"{path} is no journal of a cache ({error}): remove the folder and write it again") from None
     return journal["identity"], journal["shards"]
@@ -133,7 +135,7 @@ def _require_manifest(manifest: dict[str, Any]) -> None:
             raise ValueError("flips is false, where shards hold flips")
     require_entries(manifest, {"shards": LIST})
     for number, shard in enumerate(manifest["shards"]):
-        _require_shard(shard)
+        _require_shard(shard, manifest)
         if shard_number(shard["file"]) != number:
             raise ValueError(f"shards: {shard['file']} stands in place of {shard_name(number)}")
         if shard["count"] != rows_of_shard(number, manifest["shard_rows"], manifest["dataset"]["num_images"]):
@@ -152,8 +154,9 @@ def _require_identity(identity: dict[str, Any]) -> None:
         raise ValueError(f"dataset.class_names are {len(names)}, dataset.num_classes is {dataset['num_classes']}")
 
 
-def _require_shard(shard: Any) -> None:
-    require_entries(shard, SHARD, "shards.")
+def _require_shard(shard: Any, identity: dict[str, Any]) -> None:
+    of_latents = "moments" in identity and identity["dtype"] != TOKEN_DTYPE
+    require_entries(shard, SHARD | (ROUNDED if of_latents else {}), "shards.")
     shard_number(shard["file"])
 
 

@@ -129,8 +129,9 @@ class TrainCLI(LightningCLI):
         except (MisconfigurationException, ValueError) as error:
             raise ValueError(f"trainer: {one_line(str(error))}") from None
         for callback in trainer.checkpoint_callbacks:
-            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
-                callback.dirpath = str(checkpoint_folder(trainer))
+            if isinstance(callback, ModelCheckpoint):
+                callback.dirpath = callback.dirpath or str(checkpoint_folder(trainer))
+                callback.filename = callback.filename or "{epoch}-{step:07d}"  # names in the order of steps
         trainer.callbacks += [ResumeExactly(settings_of(self.config_dump)), LastCheckpoint(), SaveOnSignal()]
         return trainer
 
@@ -161,10 +162,11 @@ class TrainCLI(LightningCLI):
             self.trainer.fit(self.model, self.datamodule, ckpt_path=checkpoint, **options)
             return
         rank_zero_info(f"{checkpoint} has all {steps} steps: there is nothing to train")
-        if self.trainer.is_global_zero and hasattr(self.model, "export"):
+        exported = RunFolder.of(self.trainer, self.model).exported
+        if self.trainer.is_global_zero and exported is not None:
             self.model.load_state_dict(load_checkpoint(checkpoint)["state_dict"])
             self.model.to(self.trainer.strategy.root_device)
-            self.model.export(self.datamodule, RunFolder.of(self.trainer, self.model).exported, steps)
+            self.model.export(self.datamodule, exported, steps)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         options = super()._prepare_subcommand_kwargs(subcommand)

@@ -15,6 +15,7 @@ from eqvae.plugins import OPTION, plugins
 LEVEL = re.compile(r'Parser key "(.+?)":\s*')
 CLASS = re.compile(r"Problem with given class_path '(.+?)':\s*")
 UNKNOWN_OPTION = re.compile(r"(?:Group '(?P<group>.+?)' does not accept option|Option) '(?P<name>.+?)'")
+UNRECOGNIZED = re.compile(r"unrecognized arguments: --(?P<name>\w+)")
 UNKNOWN_CLASS = re.compile(r"(module '.+?' has no attribute '|No module named|Import of module|does not correspond to)")
 WRONG_TYPE = re.compile(r"Expected an? (?P<type>.+?)\. Got value: (?P<value>.*)")
 ONE_OF = re.compile(r"Expected a typing\.Literal\[(.+)\]")
@@ -25,7 +26,14 @@ CLASS_ENTRIES = {"class_path", "init_args", "dict_kwargs"}
 PACKAGES = ("eqvae", "dit")
 RENAMED = {
     "batch_size": "was per device and is gone: set data.init_args.global_batch_size, the number per optimizer step of "
-    "all devices and accumulated batches together"
+    "all devices and accumulated batches together",
+    "explicit": "is gone: list eqvae.regularizers.ExplicitEquivariance in model.init_args.regularizers, with its "
+    "transforms and weight",
+    "cache_folder": "is cache.folder now",
+    "cache_validation": "is cache.validation now",
+    "cache_dtype": "is cache.dtype now",
+    "cache_content": "is cache.content now",
+    "encoding_precision": "is cache.encoding_precision now",
 }
 
 
@@ -49,6 +57,8 @@ def explain(message: str, options: Iterable[str]) -> str:
         if found := CLASS.match(line):
             class_path, line = found[1], line[found.end() :]
         key, arguments = _places(keys, values[-1] if values else "")
+        if (found := UNRECOGNIZED.match(line)) and found["name"] in RENAMED:
+            return f"{key}.init_args.{found['name']} {RENAMED[found['name']]}"
         if unknown := UNKNOWN_OPTION.match(line):
             return _unknown_option(arguments, unknown["group"], unknown["name"], class_path, options)
         if class_path and UNKNOWN_CLASS.match(line):
@@ -103,8 +113,9 @@ def _literals(line: str) -> list[str]:
 
 
 def _unknown_option(key: str, group: str | None, name: str, class_path: str | None, options: Iterable[str]) -> str:
-    if class_path is not None and name in RENAMED:
-        return f"{key}.{name} {RENAMED[name]}"
+    first = name.split(".")[0]
+    if class_path is not None and first in RENAMED:
+        return f"{key}.{first} {RENAMED[first]}"
     if class_path is not None:
         return f"{key}.{name} is unknown: {nearest(name, _parameters(class_path))}"
     name, known = f"{group}.{name}" if group else name, [option.lstrip("-") for option in options]

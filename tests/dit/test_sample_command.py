@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
-import sample
 from dit.checkpoints import load_generator
 from dit.sample_files import SampleFolder, fill
 from eqvae.locks import Lock
 from tests.dit.tiny import save_generator, tiny_generator
 from tests.eqvae.tiny import tiny_autoencoder
+from twostage.cli import sample
 
 NUM_IMAGES = 34  # four parts, the last one short
 
@@ -80,6 +80,7 @@ def test_guidance_outside_its_interval_costs_nothing(checkpoint, tmp_path, monke
     assert about["network_passes"] == 6  # both passes at t = 0.5 are guided, those at 0 and 1 are not
 
 
+@pytest.mark.reliability(13, counts="resumed")
 def test_interrupted_and_continued_is_identical(checkpoint, tmp_path, monkeypatch, capsys):
     run(monkeypatch, checkpoint, tmp_path / "whole")
     written = SampleFolder.write
@@ -132,6 +133,7 @@ def test_batch_size_and_threads_change_no_byte(checkpoint, tmp_path, monkeypatch
         assert contents(tmp_path / str(batch_size)) == contents(tmp_path / "3")
 
 
+@pytest.mark.reliability(13, counts="in 2 processes")
 def test_two_processes_share_the_parts(checkpoint, tmp_path, monkeypatch):
     run(monkeypatch, checkpoint, tmp_path / "one")
     environment = os.environ | {"WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}

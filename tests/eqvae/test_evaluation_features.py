@@ -29,7 +29,8 @@ class Pictures(Dataset):
         return self.pictures[index]
 
 
-def test_features_are_the_same_to_the_last_bit_for_any_batches_and_threads():
+@pytest.mark.reliability(28)
+def test_features_are_the_same_to_the_last_bit_for_any_batches_and_threads(reached):
     images, extractor = pictures(GROUP + 13), create_extractor()
     together = images_to_features(images, extractor)
     assert together.shape == (GROUP + 13, 1280)
@@ -41,6 +42,7 @@ def test_features_are_the_same_to_the_last_bit_for_any_batches_and_threads():
         finally:
             torch.set_num_threads(1)
         assert torch.equal(features, together), f"batches of {size}, {num_threads} threads"
+    reached.largest("batch 1 against N", 0)
     at_once = extractor(images)[0]  # in a batch of another size, which rounds otherwise on most processors
     assert (at_once - together).abs().max() < 1e-5 * together.abs().max()
 
@@ -85,6 +87,7 @@ def test_names():
         create_extractor("dino")
 
 
+@pytest.mark.reliability(30)
 def test_inception_without_weights_names_the_option(monkeypatch, tmp_path):
     def refuse(*args, **kwargs):
         raise OSError("no network")

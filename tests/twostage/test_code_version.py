@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from twostage import load_sweep, plan
-from twostage.graph.code_version import ROOT, code_version, sources
+from twostage.graph.code_version import PACKAGES, ROOT, code_version, sources
 from twostage.parts import PARTS
 from twostage.parts.part import class_paths
 
-PACKAGES = ("eqvae", "dit", "twostage")
 CHANGED = "\nCHANGED_CONSTANT = 1\n"
 
 
@@ -83,7 +82,7 @@ def package(tmp_path):
 
     def write(files):
         for name, text in files.items():
-            path = tmp_path / "pack" / name
+            path = tmp_path / "dit" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         return tmp_path
@@ -104,26 +103,35 @@ def test_comments_docstrings_and_layout_do_not_count(package):
 def test_a_package_that_passes_names_on_is_followed_for_what_is_asked_of_it(package):
     root = package(
         {
-            "__init__.py": '"""About."""\nfrom pack.a import one\nfrom .b import two as three\n__all__ = ["one"]\n',
+            "__init__.py": '"""About."""\nfrom dit.a import one\nfrom .b import two as three\n__all__ = ["one"]\n',
             "a.py": "one = 1",
             "b.py": "two = 2",
-            "c.py": "from pack import one",
-            "d.py": "def f():\n    from pack import three\n",
-            "e.py": "import pack",
+            "c.py": "from dit import one",
+            "d.py": "def f():\n    from dit import three\n",
+            "e.py": "import dit",
             "f.py": "from . import b\nfrom .sub.deep import x",
-            "g.py": "from pack import *",
+            "g.py": "from dit import *",
             "sub/__init__.py": "REGISTRY = {}",
-            "sub/deep.py": "from ..a import one\nif TYPE_CHECKING:\n    import pack.b",
+            "sub/deep.py": "from ..a import one\nif TYPE_CHECKING:\n    import dit.b",
         }
     )
-    assert reached(root, "pack.c") == ["a.py", "c.py"]
-    assert reached(root, "pack.d") == ["b.py", "d.py"]
-    assert reached(root, "pack.e") == ["a.py", "b.py", "e.py"]
-    assert reached(root, "pack.f") == ["a.py", "b.py", "f.py", "sub/deep.py"]
-    assert reached(root, "pack.g") == ["a.py", "b.py", "g.py"]
-    assert reached(root, "pack.one", "pack.three") == ["a.py", "b.py"]
-    assert reached(root, "pack.sub.REGISTRY") == ["sub/__init__.py"]
-    assert reached(root, "torch.nn.Linear", "pack.missing") == []
+    assert reached(root, "dit.c") == ["a.py", "c.py"]
+    assert reached(root, "dit.d") == ["b.py", "d.py"]
+    assert reached(root, "dit.e") == ["a.py", "b.py", "e.py"]
+    assert reached(root, "dit.f") == ["a.py", "b.py", "f.py", "sub/deep.py"]
+    assert reached(root, "dit.g") == ["a.py", "b.py", "g.py"]
+    assert reached(root, "dit.one", "dit.three") == ["a.py", "b.py"]
+    assert reached(root, "dit.sub.REGISTRY") == ["sub/__init__.py"]
+    assert reached(root, "torch.nn.Linear", "dit.missing") == []
+
+
+def test_a_library_beside_the_packages_does_not_count(package):
+    """As in the folder where pip installs all of them."""
+    root = package({"__init__.py": "", "a.py": "import library\nfrom library.deep import x"})
+    for name in ("__init__.py", "deep.py"):
+        (root / "library").mkdir(exist_ok=True)
+        (root / "library" / name).write_text("x = 1")
+    assert reached(root, "dit.a", "library.deep") == ["a.py"]
 
 
 def test_an_address_is_of_twelve_digits_and_follows_the_version(nodes):

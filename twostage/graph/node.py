@@ -29,6 +29,8 @@ class Node:
         inputs: nodes by the role they play.
         version: hash of the code that does it (`code_version`).
         trains: whether it trains, and so may take several devices of a cluster.
+        counted: what counts of the settings, where that is more than their text: contents of files in place of names;
+            None: the settings.
     """
 
     name: str
@@ -37,12 +39,14 @@ class Node:
     inputs: dict[str, "Node"] = field(default_factory=dict)
     version: str = ""
     trains: bool = False
+    counted: Any = None
 
     @cached_property
     def address(self) -> str:
         """Hexadecimal; of the kind, the settings, the code and the addresses of the inputs."""
         inputs = {role: node.address for role, node in self.inputs.items()}
-        content = json.dumps([self.kind, self.version, self.settings, inputs], sort_keys=True, default=str)
+        counted = self.settings if self.counted is None else self.counted
+        content = json.dumps([self.kind, self.version, counted, inputs], sort_keys=True, default=str)
         return hashlib.sha256(content.encode()).hexdigest()[:ADDRESS_LENGTH]
 
     def folder(self, root: Path) -> Path:

@@ -5,6 +5,7 @@ from typing import Any
 
 from eqvae.evaluation.pictures import autoencoder_panel, save_png
 from eqvae.hashes import read_json, write_json
+from eqvae.records import require_numbers
 from twostage.configs import value_at
 from twostage.graph.node import Node, Progress
 from twostage.parts.command import single_device_cli
@@ -25,8 +26,14 @@ def run(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progres
 
 
 def result(folder: Path) -> dict[str, float]:
-    """What was measured, by the names under which `validate` logs it."""
-    return read_json(folder / METRICS)
+    """What was measured, by the names under which `validate` logs it.
+
+    Raises:
+        ValueError: naming the file, if it is damaged or empty, or has an entry that is no number.
+    """
+    metrics = read_json(folder / METRICS)
+    require_numbers(metrics, folder / METRICS)
+    return metrics
 
 
 def estimate(node: Node, latents: tuple[int, ...] | None) -> Estimate:

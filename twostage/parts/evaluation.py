@@ -1,6 +1,7 @@
 """One checkpoint of a generator is sampled and measured: metrics.json and grid.png."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from eqvae.evaluation.feature_sets import images_to_feature_set
 from eqvae.evaluation.generation import feature_sets_to_generation_metrics
 from eqvae.evaluation.pictures import image_grid, save_png
 from eqvae.hashes import read_json, write_json
+from eqvae.records import require_numbers
 from twostage.analysis.resampling import resampled_distances
 from twostage.graph.node import Node, Progress
 from twostage.parts import reference
@@ -51,9 +53,9 @@ def sampling_of(evaluation: "Evaluation", generator: "Generator") -> SamplingSet
 
 def settings(evaluation: "Evaluation", generator: "Generator", seed: int, num_resamples: int) -> dict[str, Any]:
     """What determines a measurement of a generator's samples, beside the training step `at_step`."""
-    sampling = dataclasses.asdict(sampling_of(evaluation, generator)) | {"seed": seed}
-    sampling["guidance_interval"] = list(sampling["guidance_interval"])  # as JSON has it
-    about = {"sampling": sampling, "num_resamples": num_resamples}
+    sampling = dataclasses.replace(sampling_of(evaluation, generator), seed=seed)
+    spelled_out = json.loads(json.dumps(dataclasses.asdict(sampling)))  # as the node's record gives it back
+    about = {"sampling": spelled_out, "num_resamples": num_resamples}
     measured = {name: vars(evaluation)[name] for name in ("grid_guidance_scale", "metrics")}
     return reference.image_settings(evaluation) | measured | about
 
@@ -77,8 +79,20 @@ def run(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progres
 
 
 def result(folder: Path) -> dict[str, Any]:
-    """What was measured; `resampled` holds the distances of resampled images where they were asked for."""
-    return read_json(folder / METRICS)
+    """What was measured; `resampled` holds the distances of resampled images where they were asked for.
+
+    Raises:
+        ValueError: naming the file, if it is damaged or empty, or has an entry that is no number.
+    """
+    content = read_json(folder / METRICS)
+    resampled = content.get("resampled", [])
+    if not isinstance(resampled, list):
+        raise ValueError(f"{folder / METRICS}: resampled is no list: remove its folder and measure again")
+    named = {f"resampled[{number}]": value for number, value in enumerate(resampled)}
+    metrics = {name: value for name, value in content.items() if name != "resampled"}
+    require_numbers(metrics, folder / METRICS)
+    require_numbers(metrics | named, folder / METRICS)
+    return content
 
 
 def estimate(node: Node, latents: tuple[int, ...] | None) -> Estimate:

@@ -3,12 +3,14 @@
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from eqvae.plugins import plugin_folders, plugins
 from twostage.graph.code_version import OWN, code_version
 from twostage.graph.node import Node, Progress
+from twostage.parts.contents import forget_listings, with_contents
 
 DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
@@ -41,6 +43,8 @@ class Part:
     def node(self, name: str, settings: dict[str, Any], inputs: dict[str, Node] | None = None) -> Node:
         """A node of this kind, its version being that of all code it reaches: its own and the classes in its settings.
 
+        Files that the settings name count by what they hold (`contents`).
+
         Args:
             name: path of folder names, unique in the plan.
             settings: plain values.
@@ -48,8 +52,20 @@ class Part:
         """
         named = list(class_paths(settings))
         packages = {name.split(".")[0] for name in named} & set(plugins())  # importing one of its modules runs it, too
-        version = code_version([self.run.__module__, *named, *packages], OWN | plugin_folders())
-        return Node(name, self.name, settings, inputs or {}, version, self.trains)
+        names, folders = {self.run.__module__, *named, *packages}, OWN | plugin_folders()
+        version = _version(frozenset(names), tuple(sorted(folders.items())))
+        return Node(name, self.name, settings, inputs or {}, version, self.trains, with_contents(settings))
+
+
+def read_anew() -> None:
+    """Forget what files held: one plan reads sources and lists data sets once, the next one does so again."""
+    _version.cache_clear()
+    forget_listings()
+
+
+@cache
+def _version(names: frozenset[str], folders: tuple[tuple[str, Path], ...]) -> str:
+    return code_version(sorted(names), dict(folders))
 
 
 def class_paths(value: Any) -> Iterator[str]:

@@ -47,11 +47,19 @@ def autoencoder_bytes(node: Node) -> int | None:
     """Size of the weights that an autoencoder has or starts from; None for a hub id or random weights."""
     while "start" in node.inputs:
         node = node.inputs["start"]
-    source = node.settings.get("autoencoder")
-    return _weights_bytes(source) if isinstance(source, str) else None
+    source = source_name(node.settings.get("autoencoder"))
+    return None if source is None else _weights_bytes(source)
+
+
+def source_name(source: str | dict[str, Any] | None) -> str | None:
+    """The path, packaged name or hub id of an autoencoder; None where there is none."""
+    name = source.get("source") if isinstance(source, dict) else source
+    return name if isinstance(name, str) else None
 
 
 @cache
 def _weights_bytes(source: str) -> int | None:
+    if Path(source).is_file():
+        return Path(source).stat().st_size
     folder = Path(source) if Path(source).is_dir() else Path(str(PACKAGED / source))
     return sum(path.stat().st_size for path in folder.glob("*.safetensors")) or None

@@ -7,10 +7,12 @@ from typing import Any
 from lightning.pytorch.callbacks import Callback
 
 from eqvae.hashes import archive_is_sound, read_json, write_json
+from eqvae.records import FINITE, WHOLE, require_entries
 from eqvae.training.checkpoints import Newest, newest_checkpoint
 from twostage.graph.node import Progress
 
 COST = "cost.json"
+COST_ENTRIES = {"seconds": FINITE, "num_steps": FINITE, "images_seen": FINITE, "num_devices": WHOLE}
 
 
 def checkpoint_at(folder: Path, step: int) -> Path:
@@ -41,6 +43,12 @@ class SaveAtSteps(Callback):
     def __init__(self, folder: Path, steps: list[int]):
         self.folder, self.steps = folder, set(steps)
 
+    def on_train_start(self, trainer: Any, *args: Any) -> None:
+        """The step that a resumed training goes on from is saved now, if at all: a batch later it is half the next."""
+        if trainer.global_step in self.steps and not _is_intact(checkpoint_at(self.folder, trainer.global_step)):
+            trainer.save_checkpoint(checkpoint_at(self.folder, trainer.global_step))
+        self.steps = {step for step in self.steps if step > trainer.global_step}
+
     def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
         if trainer.global_step in self.steps:
             self.steps.remove(trainer.global_step)  # a step of several batches ends once
@@ -55,7 +63,7 @@ class Clock(Callback):
 
     def __init__(self, folder: Path):
         self.path = folder / COST
-        self.before = read_json(self.path) if self.path.is_file() else {}
+        self.before = _read_cost(self.path) if self.path.is_file() else {}
         self.images = 0
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
@@ -83,10 +91,25 @@ class Clock(Callback):
 
 
 def read_cost(folder: Path) -> dict[str, float]:
-    """{"seconds_per_step", "images_per_step", "num_devices"} of a finished training."""
-    cost = read_json(folder / COST)
+    """{"seconds_per_step", "images_per_step", "num_devices"} of a finished training.
+
+    Raises:
+        ValueError: naming the file, if it is damaged, or no cost of a training.
+    """
+    cost = _read_cost(folder / COST)
+    if cost["num_steps"] <= 0:
+        raise ValueError(f"{folder / COST} is of {cost['num_steps']} steps: remove its folder and train again")
     rates = {"seconds_per_step": cost["seconds"], "images_per_step": cost["images_seen"]}
     return {name: value / cost["num_steps"] for name, value in rates.items()} | {"num_devices": cost["num_devices"]}
+
+
+def _read_cost(path: Path) -> dict[str, float]:
+    cost = read_json(path)
+    try:
+        require_entries(cost, COST_ENTRIES)
+    except ValueError as error:
+        raise ValueError(f"{path} is no cost of a training ({error}): remove its folder and train again") from None
+    return cost
 
 
 class ReportProgress(Callback):
@@ -115,5 +138,5 @@ class ReportProgress(Callback):
 
 
 def num_images(batch: dict[str, Any]) -> int:
-    """Rows of a batch of pictures or latents."""
+    """Rows of a batch of images or latents."""
     return len(next(iter(batch.values())))

@@ -146,8 +146,8 @@ class _Gathered:
                         yield SampleGrid(branch.arm, name, branch.seed, step, file)
 
     def copied(self, node: Node, name: str) -> str:
-        """The image of a node, copied into the report's folder; its path there."""
-        target = self.folder / IMAGES / f"{node.name.replace('/', '-')}-{name}"
+        """The image of a node, copied into the report's folder under the node's address; its path there."""
+        target = self.folder / IMAGES / f"{node.kind}-{node.address}-{name}"
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(node.folder(self.root) / name, target)
         return str(target.relative_to(self.folder))
@@ -155,9 +155,11 @@ class _Gathered:
     def costs(self) -> Iterator[StageCost]:
         """Of every part, shared ones once, under the first arm and seed that has them; of a training at its mean pace,
         which interruptions do not spoil."""
-        owners = {node.name: branch for branch in self.plan.branches for node in branch.nodes()}
-        for node in unique(self.plan.nodes):
-            branch = owners.get(node.name)
+        seen: set[str] = set()
+        for branch, node in self.plan.placed():
+            if node.address in seen:
+                continue
+            seen.add(node.address)
             place = {"arm": branch.arm, "seed": branch.seed} if branch else {}
             stage = node.kind if branch else node.name
             if not node.trains:

@@ -9,7 +9,6 @@ import pytest
 import torch
 from PIL import Image
 
-import evaluate
 from eqvae.data import FolderSource, ShapesSource, to_uint8
 from eqvae.data.images import to_float
 from eqvae.evaluation import create_extractor, images_to_features
@@ -19,6 +18,7 @@ from eqvae.evaluation.predictors.measuring import autoencoder_to_sample, channel
 from eqvae.evaluation.tables import comparison_table, is_better, result_table
 from tests.eqvae.test_autoencoders_vq import tiny_vq
 from tests.eqvae.tiny import MixingAutoencoder, tiny_autoencoder
+from twostage.cli import evaluate
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*biased upward")
 QUANTITIES = {metric.name for predictor in PREDICTORS.values() for metric in predictor.metrics()}
@@ -50,7 +50,7 @@ def test_rate_is_the_divergence_in_closed_form():
     mean = torch.stack((torch.full((4, 4), 3.0), torch.zeros(4, 4)))
     std = torch.stack((torch.ones(4, 4), torch.full((4, 4), 0.5)))
 
-    class Autoencoder:
+    class Autoencoder(MixingAutoencoder):
         def encode(self, images):
             jitter = 1e-6 * images.mean((1, 2, 3))[:, None, None, None]
             return SimpleNamespace(mean=mean + jitter, std=std.expand(len(images), -1, -1, -1))

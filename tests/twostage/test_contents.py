@@ -1,0 +1,137 @@
+"""Files and folders that a sweep names: what counts of them in the parts' addresses, and ready autoencoders."""
+
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+
+from eqvae.autoencoders import load_autoencoder
+from tests.eqvae.test_autoencoders_families import narrow_families  # noqa: F401
+from twostage import load_sweep, plan
+from twostage.parts import estimate, run_node
+
+DEMO = Path(__file__).parents[2] / "configs/sweeps/tiny-shapes.yaml"
+
+
+def addresses(overrides):
+    return {node.name: node.address for node in plan(load_sweep(DEMO, overrides)).nodes}
+
+
+def moved(before, after):
+    """Names of the parts whose address is another."""
+    return {name for name in before if before[name] != after[name]}
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "kinds"),
+    [
+        ("autoencoders.equivariant.overrides", "model.init_args.adversarial.init_args.critic_weights", "equivariant"),
+        ("autoencoders.equivariant.overrides", "model.init_args.optimizer_state", "equivariant"),
+        (
+            "autoencoders.equivariant.overrides",
+            "model.init_args.losses.init_args.perceptual_weights_file",
+            "equivariant",
+        ),
+        ("generators.sit.overrides", "model.init_args.alignment.init_args.encoder_weights", "generators"),
+    ],
+)
+def test_a_file_that_a_config_names_counts_by_what_it_holds(tmp_path, key, name, kinds):
+    """Wherever it lies; a changed one is other work for what depends on it, and for nothing else."""
+    first, second = tmp_path / "weights.pt", tmp_path / "elsewhere.pt"
+
+    def of(path):
+        return addresses([f"{key}={{{name}: {path}}}"])
+
+    first.write_bytes(b"1")
+    before = of(first)
+    second.write_bytes(b"1")
+    assert of(second) == before
+    first.write_bytes(b"2")
+    changed = moved(before, of(first))
+    assert changed
+    assert all(kinds in part or "metrics" in part for part in changed)
+    assert not any(part.startswith(("start", "reference")) for part in changed)
+
+
+def test_a_single_file_as_start_counts_by_what_it_holds_and_by_its_family(tmp_path):
+    path = tmp_path / "kl.ckpt"
+    path.write_bytes(b"1")
+    before = addresses([f"start.autoencoder={path}"])
+    path.write_bytes(b"2")
+    assert moved(before, addresses([f"start.autoencoder={path}"])) == before.keys() - {"reference/images"}
+    families = [addresses([f"start.autoencoder={{source: {path}, family: {family}}}"]) for family in ("sd", "sdxl")]
+    assert moved(*families) == before.keys() - {"reference/images"}
+
+
+@pytest.mark.parametrize("source", ["folder", "parquet", "tar"])
+def test_a_data_set_counts_by_place_names_and_sizes(tmp_path, source):
+    """Its files are too large to be read for that; a listing of them is kept for a plan alone."""
+    suffix = {"folder": "png", "parquet": "parquet", "tar": "tar"}[source]
+    for folder in ("a", "b"):
+        (tmp_path / folder / "class").mkdir(parents=True)
+        (tmp_path / folder / "class" / f"1.{suffix}").write_bytes(b"1")
+
+    def of(folder):
+        where = (
+            {"root": tmp_path / folder} if source == "folder" else {"files": f"{tmp_path / folder}/class/*.{suffix}"}
+        )
+        settings = ", ".join(f"{key}: '{value}'" for key, value in where.items())
+        arm = f"{{data.init_args.train: {{class_path: eqvae.data.FolderSource, init_args: {{{settings}}}}}}}"
+        return addresses([f"autoencoders.equivariant.overrides={arm}"])
+
+    before = of("a")
+    assert of("a") == before
+    assert moved(before, of("b")), "equal names and sizes are no proof of equal images"
+    (tmp_path / "a" / "class" / f"2.{suffix}").write_bytes(b"1")
+    added = moved(before, of("a"))
+    assert {"equivariant/seed0/autoencoder", "equivariant/seed0/latents"} <= added
+    assert not any(name.startswith("control") for name in added)
+    (tmp_path / "a" / "class" / f"2.{suffix}").unlink()
+    (tmp_path / "a" / "class" / f"1.{suffix}").write_bytes(b"123")
+    assert moved(before, of("a")) == added
+
+
+def test_what_a_trainer_writes_counts_by_its_name(tmp_path):
+    (tmp_path / "log.txt").write_bytes(b"1")
+    overrides = [f"generators.sit.overrides={{trainer.profiler: {tmp_path / 'log.txt'}}}"]
+    before = addresses(overrides)
+    (tmp_path / "log.txt").write_bytes(b"2")
+    assert addresses(overrides) == before
+
+
+def test_a_large_file_is_hashed_once(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr("twostage.parts.contents.sha256_of_file", lambda path: read.append(path) or "a" * 64)
+    path = tmp_path / "weights.pt"
+    path.write_bytes(b"1")
+    for _ in range(2):
+        addresses([f"generators.sit.overrides={{model.init_args.alignment.init_args.encoder_weights: {path}}}"])
+    assert read.count(path) == 1
+
+
+@pytest.mark.usefixtures("narrow_families")
+def test_a_single_file_of_two_families_is_refused_unless_one_is_given(tmp_path):
+    """As by the other commands, before anything runs."""
+    path = tmp_path / "vae.safetensors"
+    save_file(load_autoencoder({"family": "sdxl"}).model.state_dict(), path)
+    for key in ("start.autoencoder", "autoencoders.equivariant.autoencoder"):
+        with pytest.raises(ValueError, match=rf"command line, {key}: .* may be sd .* or sdxl"):
+            load_sweep(DEMO, [f"{key}={path}"], to_run=True)
+        for given in ("family: sdxl", "config: {family: sdxl}"):
+            sweep = load_sweep(DEMO, [f"{key}={{source: {path}, {given}}}"], to_run=True)
+    ready = plan(sweep).branch("equivariant", 0).autoencoder
+    run_node(ready.kind, tmp_path / "node", ready.settings, {}, lambda *report: None)
+    assert load_autoencoder(tmp_path / "node/autoencoder").normalization.scale == (0.13025,)
+    assert estimate(ready, None).num_bytes == path.stat().st_size
+
+
+def test_an_autoencoder_that_is_no_name_and_no_mapping_of_a_source_is_refused(tmp_path):
+    for source, message in (
+        ("[1]", "must be a folder, file, packaged name or hub id, or a mapping of source and config, family"),
+        ("{family: sd}", "must be a folder"),
+        ("{source: shapes-f4c8, famly: sd}", "must be a folder"),
+    ):
+        for key in ("start.autoencoder", "autoencoders.equivariant.autoencoder"):
+            with pytest.raises(ValueError, match=f"command line, {key}: {key}: {message}") as error:
+                load_sweep(DEMO, [f"{key}={source}"])
+            assert "\n" not in str(error.value)
