@@ -17,7 +17,7 @@ SMALL_SWEEP = [
     "seeds=[0]",
     "evaluation.at_steps=[2,4]",
     "evaluation.num_images=20",
-    "evaluation.num_inference_steps=2",
+    "evaluation.sampling.num_inference_steps=2",
     "evaluation.grid_images=10",
 ]
 
