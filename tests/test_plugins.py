@@ -19,6 +19,7 @@ from eqvae.training.cli import TrainCLI
 from tests.tiny import STAGE_ONE, train
 from twostage import load_sweep, plan
 from twostage.parts import PARTS, WithPlugins, run_node
+from twostage.parts.part import read_anew
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "configs/sweeps/tiny-shapes.yaml"
@@ -231,8 +232,10 @@ def test_an_edit_of_the_package_is_other_work_where_it_is_reached(package, tmp_p
         path = tmp_path / "own" / package / file
         text = path.read_text()
         path.write_text(text + "\nCHANGED = 1\n")
+        read_anew()  # as every plan does
         again = PARTS["generator"].node("again", training.settings, training.inputs)
         path.write_text(text)
+        read_anew()
         return again.address != training.address
 
     assert {file: is_other_work(file) for file in FILES} == {
