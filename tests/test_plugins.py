@@ -19,6 +19,7 @@ from eqvae.training.cli import TrainCLI
 from tests.tiny import STAGE_ONE, train
 from twostage import load_sweep, plan
 from twostage.parts import PARTS, WithPlugins, run_node
+from twostage.parts.part import read_anew
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "configs/sweeps/tiny-shapes.yaml"
@@ -133,13 +134,13 @@ def generator(package: str) -> dict[str, str]:
     return {
         "model.init_args.backbone": f"{{class_path: {package}.backbone.Pointwise, "
         "init_args: {input_size: 8, in_channels: 8, num_classes: 2}}",
-        "model.init_args.objective": f"{package}.objective.Doubled",
+        "model.init_args.objective": f"{{class_path: {package}.objective.Doubled}}",
     }
 
 
 def stage_one_words(package: str, folder: Path) -> list:
     source = f"{{class_path: {package}.source.Stripes, init_args: {{num_images: 8}}}}"
-    settings = STAGE_ONE | {"trainer.default_root_dir": folder, "model.init_args.cache_folder": folder / "latents"}
+    settings = STAGE_ONE | {"trainer.default_root_dir": folder, "model.init_args.cache.folder": folder / "latents"}
     settings = {key: value for key, value in settings.items() if "num_images" not in key or "normalization" in key}
     data = {"data.init_args.train": source, "data.init_args.validation": source}
     return ["--config", "configs/eqvae/tiny-shapes.yaml", settings | data]
@@ -231,6 +232,7 @@ def test_an_edit_of_the_package_is_other_work_where_it_is_reached(package, tmp_p
         path = tmp_path / "own" / package / file
         text = path.read_text()
         path.write_text(text + "\nCHANGED = 1\n")
+        read_anew()  # as the next plan does
         again = PARTS["generator"].node("again", training.settings, training.inputs)
         path.write_text(text)
         return again.address != training.address
@@ -242,6 +244,7 @@ def test_an_edit_of_the_package_is_other_work_where_it_is_reached(package, tmp_p
         "source.py": False,
         "callback.py": False,
     }
+    read_anew()
     assert PARTS["generator"].node("again", training.settings, training.inputs).address == training.address
 
 
