@@ -11,10 +11,18 @@ from hypothesis.configuration import set_hypothesis_home_dir
 
 from tests import OWNER
 from tests.tiny import stage_one
+from tests.watching import watching
 
 pytest_plugins = ["tests.reliability.plugin"]
 ROOT = Path(__file__).parents[1]
 NOT_OURS = ("runs", "shared")  # what other commands write into a checkout, and data beside it
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _touched():
+    """What this process did to the checkout, and read of the runs in it, since it was last looked at."""
+    with watching(ROOT) as touched:
+        yield touched
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,13 +34,15 @@ def _in_a_copy(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def _in_an_own_copy(tmp_path_factory, monkeypatch):
+def _in_an_own_copy(tmp_path_factory, monkeypatch, _touched):
     """A working folder with links to what a checkout has: relative paths are read there, and written nowhere else."""
     monkeypatch.chdir(_checkout_in(tmp_path_factory.mktemp("folder")))
     before = _files_of_checkout()
     yield
-    left = _files_of_checkout() - before
+    left, touched = _files_of_checkout() - before, list(_touched)
+    _touched.clear()
     assert not left, f"the test left files in the checkout: {', '.join(sorted(left))}"
+    assert not touched, f"the test, or a fixture, touched the checkout: {', '.join(touched)}"
 
 
 def _checkout_in(folder: Path) -> Path:

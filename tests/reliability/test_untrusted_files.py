@@ -16,7 +16,7 @@ from eqvae.autoencoders import load_autoencoder
 from eqvae.data import ImageDataModule, ShapesSource, open_source
 from eqvae.evaluation.feature_sets import read_feature_set
 from eqvae.evaluation.inputs import stored_statistics
-from eqvae.latents import LatentCache, LatentCacheWriter
+from eqvae.latents import LatentCache, create_cache_writer
 from eqvae.training.checkpoints import checkpoint_step, load_checkpoint
 from eqvae.training.run_folder import RunFolder
 from eqvae.weights import load_weights, read_checkpoint, read_optimizer_states
@@ -98,7 +98,7 @@ def safetensors_in_a_folder(folder: Path, content: bytes) -> None:
 
 def latent_shard(folder: Path, content: bytes) -> None:
     data = ImageDataModule(ShapesSource(8, 16), evaluation_batch_size=8)
-    writer = LatentCacheWriter(folder, tiny_autoencoder(), data.description(), "float32")
+    writer = create_cache_writer(folder, tiny_autoencoder(), data.description(), "float32")
     for batch in data.predict_dataloader():
         writer.add(batch)
     writer.finish()
