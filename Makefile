@@ -4,16 +4,16 @@ BIN := .venv/bin
 EXTRAS ?= test
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs bench clean
+.PHONY: help demo test reliability lint docs bench clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-6s %s\n", $$1, $$2}'
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 $(BIN)/python:
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
-.venv/installed: $(BIN)/python setup.cfg
+.venv/installed: $(BIN)/python setup.cfg setup.py
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	@touch $@
 
@@ -22,6 +22,9 @@ demo: .venv/installed  ## both stages on procedural images, with and without equ
 
 test: lint  ## lint and tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+reliability: .venv/installed  ## thirty checks of docs/reliability.md in full, with their table; half an hour
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --reliability -p no:cacheprovider -W ignore
 
 lint: .venv/installed  ## style check
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ import torch
 from measure import describe_device, report, time_in_turns
 from PIL import Image
 
+from eqvae.caching import LatentCaching
 from eqvae.commands import run_command
 from eqvae.data import FolderSource, ImageDataModule, ShapesSource
 from eqvae.losses import ReconstructionLoss
@@ -66,8 +67,10 @@ def _module(arguments: argparse.Namespace, folder: Path | None = None) -> Autoen
     return AutoencoderModule(
         autoencoder,
         reconstruction=loss,
-        cache_folder=str(folder / "latents") if folder else None,
-        encoding_precision="bfloat16" if arguments.precision == "bf16" else "float32",
+        cache=LatentCaching(
+            folder=str(folder / "latents") if folder else None,
+            encoding_precision="bfloat16" if arguments.precision == "bf16" else "float32",
+        ),
     )
 
 

@@ -16,7 +16,7 @@ from measure import describe_device, report
 from dit.data import LatentDataModule
 from eqvae.autoencoders import Normalization
 from eqvae.commands import run_command
-from eqvae.latents import LatentCacheWriter
+from eqvae.latents import LatentRows, ShardWriter
 
 
 def main() -> None:
@@ -73,7 +73,7 @@ def _latents_per_second(folder: str, num_workers: int, arguments: argparse.Names
 def _write_cache(folder: Path, arguments: argparse.Namespace) -> None:
     shape = (arguments.channels, arguments.size, arguments.size)
     dataset = {"fingerprint": "random", "num_images": arguments.num_latents, "num_classes": 1000, "class_names": None}
-    writer = LatentCacheWriter(folder, _RandomAutoencoder(shape), dataset)
+    writer = ShardWriter(folder, LatentRows(_RandomAutoencoder(shape)), dataset)
     for ids in torch.arange(arguments.num_latents).split(1000):
         writer.add({"image": torch.zeros(len(ids), 1, 1, 1), "label": ids % 1000, "index": ids})
     writer.finish()
@@ -90,9 +90,9 @@ class _RandomAutoencoder:
     def fingerprint(self) -> str:
         return "0" * 64
 
-    def encode(self, images: torch.Tensor) -> SimpleNamespace:
+    def cached_rows(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         mean = torch.randn(len(images), *self.shape)
-        return SimpleNamespace(mean=mean, logvar=torch.full_like(mean, -6.0))
+        return {"mean": mean, "log_std": torch.full_like(mean, -3.0)}
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from dit.backbones import BACKBONES, SiT
 from dit.objectives import OBJECTIVES, Diffusion, Flow, Objective
 from dit.public.transformer import public_latents, read_public_backbone
 from eqvae.latents import LatentSpec
+from eqvae.plugins import find_class
 from eqvae.training.averaging import averaged_weights
 from eqvae.training.checkpoints import load_checkpoint
 from eqvae.training.sharding import plain_class
@@ -49,11 +50,26 @@ class Generator:
 def describe_generator(backbone: nn.Module, objective: Objective, spec: LatentSpec, autoencoder: str | None) -> dict:
     """Plain values from which `load_generator` rebuilds it; kept in every checkpoint."""
     return {
-        "backbone": {"name": plain_class(backbone).__name__, "config": dict(backbone.config)},
-        "objective": {"name": type(objective).__name__, "config": dict(objective.config)},
+        "backbone": {"name": _name_of(plain_class(backbone), BACKBONES), "config": dict(backbone.config)},
+        "objective": {"name": _name_of(type(objective), OBJECTIVES), "config": dict(objective.config)},
         "latents": spec.to_dict(),
         "autoencoder": autoencoder,
     }
+
+
+def _name_of(kind: type, known: dict[str, type]) -> str:
+    """The name of one of our classes, the path of another's."""
+    return kind.__name__ if known.get(kind.__name__) is kind else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _build(about: dict[str, Any], known: dict[str, type], path: str | Path) -> Any:
+    """What `_name_of` named, with its config."""
+    if about["name"] in known:
+        return known[about["name"]](**about["config"])
+    try:
+        return find_class(about["name"])(**about["config"])
+    except ValueError as error:
+        raise ValueError(f"checkpoint {path}: {error}") from None
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -82,7 +98,8 @@ def load_generator(
         ema_decay: which moving average, where the run kept several; None: the first.
 
     Raises:
-        ValueError: naming the file, if it is missing, damaged or of something else, or holds no such average.
+        ValueError: naming the file, if it is missing, damaged or of something else, holds no such average, or is of a
+            class whose package has not been named (`eqvae.plugins`).
     """
     checkpoint = read_checkpoint(path)
     if "generator" not in checkpoint and "pytorch-lightning_version" in checkpoint:
@@ -96,14 +113,14 @@ def load_generator(
     except ValueError as error:
         raise ValueError(f"checkpoint {path}: {error}") from None
     about = checkpoint["generator"]
-    backbone = BACKBONES[about["backbone"]["name"]](**about["backbone"]["config"])
+    backbone = _build(about["backbone"], BACKBONES, path)
     weights = {
         name.removeprefix(BACKBONE_PREFIX): value for name, value in state.items() if name.startswith(BACKBONE_PREFIX)
     }
     backbone.load_state_dict(weights)
     return Generator(
         backbone.eval().requires_grad_(False),
-        OBJECTIVES[about["objective"]["name"]](**about["objective"]["config"]),
+        _build(about["objective"], OBJECTIVES, path),
         _latents(about["latents"], path),
         about["autoencoder"],
         checkpoint["global_step"],

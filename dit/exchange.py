@@ -21,7 +21,7 @@ from dit.checkpoints import Generator
 from dit.generation import require_autoencoder
 from dit.objectives import Diffusion
 from dit.samplers import leading_timesteps
-from eqvae.autoencoders import KLAutoencoder, Normalization
+from eqvae.autoencoders import Autoencoder, Normalization
 from eqvae.files import TEMPORARY_PREFIX
 
 NULL_LABEL = 1000  # fixed in DiTPipeline
@@ -31,7 +31,7 @@ RANK_TOLERANCE = 1e-9
 
 
 def export_diffusers(
-    generator: Generator, autoencoder: KLAutoencoder, folder: str | Path, num_inference_steps: int = 50
+    generator: Generator, autoencoder: Autoencoder, folder: str | Path, num_inference_steps: int = 50
 ) -> None:
     """Write a trained DiT with its autoencoder and a DDIM scheduler for `DiTPipeline.from_pretrained(folder)`.
 
@@ -167,34 +167,11 @@ def _require_position_table(transformer: DiTTransformer2DModel, source: DiT) -> 
         raise ValueError("this generator cannot be exported: its position table is not the fixed one of DiT")
 
 
-def _to_autoencoder(autoencoder: KLAutoencoder, normalization: Normalization) -> AutoencoderKL:
-    """The pipeline knows one scale: any other normalization goes into the convolutions next to the latents."""
-    if not isinstance(autoencoder, KLAutoencoder):
-        raise ValueError("this generator cannot be exported: DiTPipeline decodes with AutoencoderKL alone")
-    if autoencoder.padding_mode != "zeros":
-        raise ValueError(f"this generator cannot be exported: diffusers ignores padding {autoencoder.padding_mode!r}")
-    model = copy.deepcopy(autoencoder.model).cpu().float()
-    if len(set(normalization.scale)) == 1 and not any(normalization.shift):
-        model.register_to_config(scaling_factor=normalization.scale[0], shift_factor=None)
-        return model
-    if model.quant_conv is None or model.post_quant_conv is None:
-        raise ValueError("this generator cannot be exported: its normalization needs an autoencoder with quant_conv")
-    _fold_normalization(model, normalization)
-    model.register_to_config(scaling_factor=1.0, shift_factor=None)
-    return model
-
-
-@torch.no_grad()
-def _fold_normalization(model: AutoencoderKL, normalization: Normalization) -> None:
-    """Make the autoencoder's own latents the normalized ones: mean (m - shift) scale, log variance + 2 log scale."""
-    channels = model.config.latent_channels
-    scale, shift = (torch.tensor(values).expand(channels) for values in (normalization.scale, normalization.shift))
-    inward, outward = model.quant_conv, model.post_quant_conv
-    inward.weight[:channels] *= scale[:, None, None, None]
-    inward.bias[:channels] = (inward.bias[:channels] - shift) * scale
-    inward.bias[channels:] += 2 * scale.log()
-    outward.bias += outward.weight[:, :, 0, 0] @ shift
-    outward.weight /= scale[None, :, None, None]
+def _to_autoencoder(autoencoder: Autoencoder, normalization: Normalization) -> AutoencoderKL:
+    try:
+        return autoencoder.to_diffusers(normalization)
+    except ValueError as error:
+        raise ValueError(f"this generator cannot be exported: {error}") from None
 
 
 def _to_scheduler(objective: Diffusion) -> DDIMScheduler:

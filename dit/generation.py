@@ -1,72 +1,17 @@
-"""Pictures from a trained generator: the same picture for the same index, whatever the batch."""
+"""Images from a trained generator: the same image for the same index, whatever the batch."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, Self
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from dit.checkpoints import Generator
-from dit.samplers import CountingModel, StochasticSettings, TokenSettings, guide, image_noise, sample, step_noise
-from eqvae.autoencoders import KLAutoencoder, VQAutoencoder
+from dit.samplers import CountingModel, SamplingSettings, guide, image_noise, step_noise
+from dit.samplers.sampler import Callback
+from eqvae.autoencoders import Autoencoder
 from eqvae.data.images import to_uint8
 from eqvae.fixed_batches import map_rows, whole_batches
 from eqvae.randomness import keyed_integers
-from eqvae.ranges import require_number
-
-
-@dataclass(frozen=True)
-class SamplingSettings:
-    """How pictures are sampled; written into every result.
-
-    Args:
-        sampler: a name of `dit.samplers.SAMPLERS`; null takes the objective's own ("heun", "ddpm", "halton").
-        num_inference_steps: steps of the sampler.
-        guidance_scale: of classifier-free guidance; 1 is none.
-        guidance_channels: "all", or "first3" as the public DiT and SiT samplers do.
-        guidance_interval: first and last time at which guidance acts, in the objective's time.
-        timestep_spacing: of diffusion samplers, "linspace" or "leading" (`dit.samplers.sample`).
-        timestep_shift: of the times of euler, heun and midpoint (LightningDiT: 0.3); 1 is none.
-        stochastic: of "euler_maruyama" and "stochastic_heun"; null takes the published ones.
-        seed: of starting noise, step noise and random labels.
-        uint8_rule: "round", or "truncate" as the public samplers do.
-        guidance_schedule: "constant", or "linear": the scale grows from 1 at t = 0 to guidance_scale at t = 1.
-        tokens: of the samplers of masked tokens.
-
-    Raises:
-        ValueError: naming the number that is not finite or out of its range.
-    """
-
-    sampler: str | None = None
-    num_inference_steps: int = 50
-    guidance_scale: float = 1.0
-    guidance_channels: Literal["all", "first3"] = "all"
-    guidance_interval: tuple[float, float] = (0.0, 1000.0)
-    timestep_spacing: Literal["linspace", "leading"] = "linspace"
-    timestep_shift: float = 1.0
-    stochastic: StochasticSettings | None = None
-    seed: int = 0
-    uint8_rule: Literal["round", "truncate"] = "round"
-    guidance_schedule: Literal["constant", "linear"] = "constant"
-    tokens: TokenSettings = field(default_factory=TokenSettings)
-
-    def __post_init__(self):
-        require_number("num_inference_steps", self.num_inference_steps, least=1)
-        require_number("guidance_scale", self.guidance_scale, least=0)
-        require_number("timestep_shift", self.timestep_shift, above=0)
-        low, high = self.guidance_interval
-        require_number("guidance_interval's low", low, least=0)
-        require_number("guidance_interval's high", high, least=low)
-
-    @classmethod
-    def from_options(cls, options: dict[str, Any]) -> Self:
-        """The settings among options of a command line, those of tokens by their own names; others are ignored."""
-        own, tokens = (
-            {each.name: options[each.name] for each in fields(kind) if each.name in options}
-            for kind in (cls, TokenSettings)
-        )
-        return cls(**own, tokens=TokenSettings(**tokens))
 
 
 def choose_labels(indices: Tensor, num_classes: int, how: str, seed: int = 0) -> Tensor:
@@ -88,9 +33,7 @@ def choose_labels(indices: Tensor, num_classes: int, how: str, seed: int = 0) ->
     return listed[indices % len(listed)]
 
 
-def require_autoencoder(
-    generator: Generator, autoencoder: KLAutoencoder | VQAutoencoder, allow_other: bool = False
-) -> None:
+def require_autoencoder(generator: Generator, autoencoder: Autoencoder, allow_other: bool = False) -> None:
     """Refuse an autoencoder that did not make the generator's latents.
 
     Args:
@@ -112,7 +55,7 @@ def generate_latents(
     indices: Tensor,
     labels: Tensor,
     settings: SamplingSettings,
-    callback: Callable[[int, Tensor, float], None] | None = None,
+    callback: Callback | None = None,
     counter: CountingModel | None = None,
 ) -> Tensor:
     """Normalized latents [B, C, h, w], or tokens [B, h, w], of image indices [B] with labels [B].
@@ -131,25 +74,21 @@ def generate_latents(
         settings.guidance_interval,
         settings.guidance_schedule,
     )
-    shape = generator.spec.shape
-    return sample(
+    sampler, shape = settings.sampler_for(generator.objective), generator.spec.shape
+    return sampler(
         generator.objective,
         model,
         image_noise(indices, shape, settings.seed),
-        settings.sampler or generator.default_sampler,
         settings.num_inference_steps,
         step_noise(indices, shape, settings.seed),
         callback,
-        settings.stochastic,
-        settings.timestep_spacing,
-        timestep_shift=settings.timestep_shift,
-        tokens=settings.tokens,
+        sampler.build_settings(settings.options),
     )
 
 
 def make_images(
     generator: Generator,
-    autoencoder: KLAutoencoder | VQAutoencoder,
+    autoencoder: Autoencoder,
     indices: Tensor,
     labels: Tensor,
     settings: SamplingSettings,
@@ -184,7 +123,7 @@ def make_images(
 
 def generate_images(
     generator: Generator,
-    autoencoder: KLAutoencoder | VQAutoencoder,
+    autoencoder: Autoencoder,
     labels: Tensor,
     settings: SamplingSettings,
     batch_size: int = 100,

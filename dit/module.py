@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from dit.alignment import Alignment, cosine_alignment, tokens_after
 from dit.backbones.flops import num_multiply_adds, num_parameters
-from dit.backbones.maskgit import TokenTransformer
-from dit.backbones.transformer import DiT
+from dit.backbones.interface import Backbone
 from dit.checkpoints import describe_generator
 from dit.decoder import choose_autoencoder
 from dit.objectives import Objective
@@ -124,8 +123,7 @@ class GeneratorModule(lightning.LightningModule):
     @cached_property
     def flops_per_image(self) -> int | None:
         """Floating-point operations of one forward pass of one image, where they are known."""
-        countable = isinstance(self.backbone, DiT | TokenTransformer)
-        return 2 * num_multiply_adds(self.backbone) if countable else None
+        return 2 * num_multiply_adds(self.backbone) if isinstance(self.backbone, Backbone) else None
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         if (scaler := loss_scaler(self.trainer)) is not None:

@@ -13,7 +13,8 @@ from dit.generation import SamplingSettings, choose_labels, generate_images
 from eqvae.autoencoders import load_autoencoder
 from eqvae.data.sources import ImageSource
 from eqvae.evaluation.distances import features_to_statistics, statistics_to_frechet_distance
-from eqvae.evaluation.features import METRIC_NAMES, create_extractor, images_to_features
+from eqvae.evaluation.features import create_extractor, images_to_features
+from eqvae.evaluation.metric import EXTRACTORS
 from eqvae.evaluation.pictures import image_grid, save_png
 from eqvae.selection import evenly_spaced
 from eqvae.training.averaging import ExponentialMovingAverage
@@ -106,7 +107,7 @@ class SamplePreviews(Callback):
             return
         distance = self._distance(pictures[: self.num_reference_images], device)
         for logger in trainer.loggers:
-            logger.log_metrics({f"preview/{METRIC_NAMES[self.extractor]}": distance}, step)
+            logger.log_metrics({f"preview/{EXTRACTORS[self.extractor].distance}": distance}, step)
 
     def _sample(self, trainer: Any, pl_module: Any, backbone: nn.Module, device: torch.device) -> Tensor | None:
         """uint8 pictures [N, 3, H, W]; None where the run is told to end meanwhile, which must not wait for them."""

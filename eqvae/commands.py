@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from eqvae.files import write_atomically
+from eqvae.plugins import OPTION, PluginOption, take_plugins
 
 OURS = ("eqvae", "dit", "twostage")
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,10 +31,12 @@ def run_command(command: Callable[[], None]) -> None:
     """Run a script's main: whatever goes wrong becomes one line and exit code 1.
 
     The trace of an error that is not one of ours goes into a file, which the line names. EQVAE_DEBUG=1 shows the trace
-    of any error. SIGTERM and SIGINT end the command with 143 and 130.
+    of any error. SIGTERM and SIGINT end the command with 143 and 130. Packages named by `--plugin` are there from its
+    first line on.
     """
     try:
         with ending_at_once():
+            sys.argv[1:] = take_plugins(sys.argv[1:])
             command()
     except Exception as error:
         if os.environ.get("EQVAE_DEBUG"):
@@ -66,7 +69,7 @@ def _is_ours(error: BaseException) -> bool:
     if not frames or not (frames[-1].line or "raise").startswith("raise"):
         return False
     path = Path(frames[-1].filename).resolve()
-    return path.is_relative_to(ROOT) and (path.parent == ROOT or path.relative_to(ROOT).parts[0] in OURS)
+    return any(path.is_relative_to(ROOT / package) for package in OURS)
 
 
 def _keep_trace(error: Exception) -> str:
@@ -105,6 +108,10 @@ def _closest(word: str, choices: list[str]) -> str | None:
 
 class CommandParser(argparse.ArgumentParser):
     """Parser of a script's options: what is wrong is a ValueError of one line, with the nearest option or choice."""
+
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        self.add_argument(OPTION, action=PluginOption)
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(explain_arguments(message, self._option_string_actions))

@@ -1,30 +1,33 @@
 """Stage 1: fine-tune an autoencoder, with or without equivariance regularization."""
 
-import time
 from pathlib import Path
 from typing import Any, Literal
 
+import lightning
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
-from eqvae.autoencoders import load_autoencoder, source_file
-from eqvae.equivariance import (
-    Draw,
+from eqvae.autoencoders import CodebookLoss, Term, load_autoencoder, source_file
+from eqvae.autoencoders.exporting import remove_export
+from eqvae.caching import LatentCaching
+from eqvae.evaluation.autoencoder import AutoencoderEvaluation
+from eqvae.exports import AutoencoderExport
+from eqvae.losses import AdversarialLoss, ReconstructionLoss
+from eqvae.losses.balance import gradient_norm, norm_ratio
+from eqvae.precision import at_least_float32, require_float32_weights
+from eqvae.regularizers import (
+    Action,
+    Equivariance,
+    LatentRegularizer,
+    Pass,
     Reconstruction,
-    SpatialTransform,
+    Regularizers,
+    StepKey,
     TransformDistribution,
-    choose_transforms,
-    is_quantized,
     reconstruct,
 )
-from eqvae.evaluation.autoencoder import AutoencoderEvaluation
-from eqvae.exports import ExportingModule
-from eqvae.latents import LatentCacheWriter, create_cache_writer
-from eqvae.losses import AdversarialLoss, CodebookLoss, ExplicitLatentLoss, ReconstructionLoss, codebook_usage
-from eqvae.precision import at_least_float32, require_float32_weights
-from eqvae.randomness import keyed_normal
 from eqvae.starting import TrainingStart, require_large_images, require_large_validation_images
 from eqvae.stream import SequentialBatches
 from eqvae.training.gradients import Gradients
@@ -32,11 +35,11 @@ from eqvae.training.nonfinite import FiniteGuard, OnNonFinite
 from eqvae.training.schedules import Decay, learning_rate_factor, set_learning_rate
 from eqvae.training.step_logging import log_terms
 
-PLAIN = Draw("plain", SpatialTransform())
+LARGEST_PULL = 1e8  # VA-VAE's clamp, arXiv 2501.01423
 
 
-class AutoencoderModule(ExportingModule):
-    """Fine-tunes a KL or VQ autoencoder with its published loss, on transformed latents where a step draws one.
+class AutoencoderModule(lightning.LightningModule):
+    """Fine-tunes an autoencoder with its published loss, and with what regularizers ask of its latents.
 
     One forward pass of the autoencoder serves generator and critic; gradients meet at the decoded image, so the
     perceptual network and the critic run backward once. `global_step` counts steps of the autoencoder alone.
@@ -45,13 +48,13 @@ class AutoencoderModule(ExportingModule):
     Args:
         autoencoder: what `load_autoencoder` takes: folder, hub id, packaged name, or a diffusers config to start from
             random weights.
-        transforms: how a step draws its transform: settings, or a preset, "paper" or "released"; null trains with the
-            ordinary loss (the control).
+        transforms: how a step of equivariance regularization draws its transform: settings, or a preset, "paper" or
+            "released"; it stands before `regularizers`. Null trains without it (the control).
         reconstruction: pixel and perceptual loss.
         adversarial: the critic and its weight; null trains without a critic.
-        kl_weight: of the divergence from a standard normal, summed over the latent, mean over the batch.
+        kl_weight: weight of the divergence from a standard normal, summed over the latent, mean over the batch.
         codebook: what moves features and codebook of a VQ autoencoder; null takes VQ-GAN's.
-        explicit: replaces the transformed reconstruction by a loss on latents; the ablation that collapses.
+        regularizers: what else is asked of latents, see `eqvae.regularizers`; they act in their order.
         trainable: "all", or "decoder", which leaves latents bit for bit as they are (sd-vae-ft-ema, -mse).
         learning_rate: of Adam for both networks, or "restored": that of the checkpoint of `optimizer_state`.
         scale_learning_rate: multiply it by devices x images per batch x accumulated batches, latent-diffusion's rule.
@@ -67,13 +70,7 @@ class AutoencoderModule(ExportingModule):
         export_folder: where `fit` leaves the autoencoder; null: `autoencoder` in the trainer's root folder.
         num_normalization_images: training images, evenly spaced, on which the latent normalization is estimated.
         evaluation: what `validate` measures.
-        cache_folder: where `predict` writes the latent cache; null: `latents` in the trainer's root folder. That of the
-            validation images lies beside it, `-validation` behind its name.
-        cache_validation: whether `predict` also caches validation images, where the data module has some of its own.
-        cache_dtype: "float16", "bfloat16" or "float32" of the stored latents.
-        cache_content: "moments", of which every read draws a fresh sample, or one "sample" of half the size.
-        encoding_precision: "float32" or "bfloat16" of the encoder while a cache is written, whatever the trainer's
-            precision is; see `eqvae.precision.encoding`.
+        cache: where and how `predict` writes latent caches.
         on_nonfinite: "stop" or "skip" the update where a loss or gradient is not finite; see `FiniteGuard`.
         compile: train encoder, decoder and critic compiled by `torch.compile`; weights and files are the same, values
             differ in their last bits. On a CPU it needs a C++ compiler.
@@ -86,7 +83,12 @@ class AutoencoderModule(ExportingModule):
         reconstruction: ReconstructionLoss | None = None,
         adversarial: AdversarialLoss | None = None,
         kl_weight: float = 1e-6,
+        codebook: CodebookLoss | None = None,
+        regularizers: list[LatentRegularizer] | None = None,
+        trainable: Literal["all", "decoder"] = "all",
         learning_rate: float | Literal["restored"] = 4.5e-6,
+        scale_learning_rate: bool = False,
+        optimizer_state: str | None = None,
         betas: tuple[float, float] = (0.5, 0.9),
         warmup_steps: int = 0,
         decay: Decay = "constant",
@@ -96,70 +98,51 @@ class AutoencoderModule(ExportingModule):
         export_folder: str | None = None,
         num_normalization_images: int = 10_000,
         evaluation: AutoencoderEvaluation | None = None,
-        cache_folder: str | None = None,
-        cache_dtype: str = "float16",
-        cache_content: str = "moments",
-        cache_validation: bool = True,
+        cache: LatentCaching | None = None,
         on_nonfinite: OnNonFinite = "stop",
-        codebook: CodebookLoss | None = None,
-        explicit: ExplicitLatentLoss | None = None,
-        trainable: Literal["all", "decoder"] = "all",
         compile: bool = False,
-        encoding_precision: Literal["float32", "bfloat16"] = "float32",
-        scale_learning_rate: bool = False,
-        optimizer_state: str | None = None,
     ):
         super().__init__()
         self.automatic_optimization = False
         self.autoencoder = load_autoencoder(autoencoder, seed).train()
-        self.start = {"source": self.autoencoder.source, "fingerprint": self.autoencoder.fingerprint()}
-        self.quantized = is_quantized(self.autoencoder)
-        if self.quantized and explicit is not None:
-            raise ValueError("explicit compares posterior means, a VQ autoencoder has none: set explicit to null")
-        if codebook is not None and not self.quantized:
-            raise ValueError("codebook is for VQ autoencoders, this one has no codebook: set codebook to null")
+        self.exporting = AutoencoderExport(export_folder, num_normalization_images, self.autoencoder)
         if trainable not in ("all", "decoder"):
             raise ValueError(f"trainable {trainable!r} is unknown: use all or decoder")
         if trainable == "decoder":
             self.autoencoder.freeze_latents()
-        self.transforms = choose_transforms(transforms)
-        self.codebook = codebook or (CodebookLoss() if self.quantized else None)
-        self.explicit = explicit
+        asked = [] if transforms is None else [Equivariance(transforms)]
+        self.regularizers = Regularizers([*asked, *(regularizers or [])], self.autoencoder)
+        self.kl_weight, self.latent_loss = kl_weight, self.autoencoder.latent_loss(kl_weight, codebook)
         self.reconstruction = reconstruction or ReconstructionLoss()
         self.adversarial = adversarial
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.critic = adversarial.create_critic() if adversarial else None
-        critic_weights = adversarial.critic_weights if adversarial else None
-        origin = (source_file(autoencoder), critic_weights, optimizer_state)
+        self.critic = adversarial.create_critic(seed) if adversarial else None
+        origin = (source_file(autoencoder), adversarial and adversarial.critic_weights, optimizer_state)
         self.training_start = TrainingStart(*origin, learning_rate, scale_learning_rate)
         self.training_start.load_critic(self.critic)
-        self._smallest_sides = {"reconstruction.perceptual": self.reconstruction.smallest_side}
-        if self.critic is not None:
-            self._smallest_sides["the critic of adversarial"] = self.critic.smallest_side
-        self.kl_weight = kl_weight
         self.learning_rate, self.betas = learning_rate, tuple(betas)  # the rate is settled with the first batch
         self.warmup_steps, self.decay = warmup_steps, decay
-        self.gradient_clip_norm = gradient_clip_norm
-        self.accumulate_batches = accumulate_batches
+        self.gradient_clip_norm, self.accumulate_batches = gradient_clip_norm, accumulate_batches
         self.seed = seed
-        self.export_folder, self.num_normalization_images = export_folder, num_normalization_images
         self.evaluation = evaluation or AutoencoderEvaluation()
-        self.cache_folder, self.cache_dtype, self.cache_content = cache_folder, cache_dtype, cache_content
-        self.cache_validation = cache_validation
-        self.encoding_precision = encoding_precision
+        self.cache = cache or LatentCaching()
+        self.cache_plan = self.cache.plan
         self.guard = FiniteGuard(on_nonfinite)
         self.compiled = compile
 
     def setup(self, stage: str) -> None:
         require_float32_weights(self.trainer.precision)
-        super().setup(stage)
+        if stage == "fit":
+            self.exporting.require_place(self.trainer.default_root_dir)
         for split, source in getattr(self.trainer.datamodule, "sources", {}).items():
             self.autoencoder.require_image_size(source[0][0].shape[-1], f"data.init_args.{split}: image_size")
 
+    def _trained(self) -> list[list[torch.nn.Parameter]]:
+        """Parameters of each optimizer: the autoencoder's with the regularizers', and the critic's."""
+        groups = [[*self.autoencoder.parameters(), *self.regularizers.parameters()]]
+        return groups if self.critic is None else [*groups, list(self.critic.parameters())]
+
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        networks = [self.autoencoder] if self.critic is None else [self.autoencoder, self.critic]
-        parameters = [[value for value in net.parameters() if value.requires_grad] for net in networks]
+        parameters = [[value for value in group if value.requires_grad] for group in self._trained()]
         optimizers = [torch.optim.Adam(values, betas=self.betas, foreach=True) for values in parameters]
         self.training_start.restore_optimizers(optimizers, self.autoencoder, self.critic)
         for optimizer in optimizers:
@@ -168,12 +151,13 @@ class AutoencoderModule(ExportingModule):
 
     def on_fit_start(self) -> None:
         self._begun = False
+        rank_zero_info(self.regularizers.describe())
         if self.compiled:
-            for network in filter(None, (self.autoencoder.model.encoder, self.autoencoder.model.decoder, self.critic)):
+            for network in filter(None, (*self.autoencoder.networks, self.critic)):
                 network.compile()
 
     def on_train_start(self) -> None:
-        self._gradients = [Gradients(network.parameters()) for network in (self.autoencoder, self.critic) if network]
+        self._gradients = [Gradients(group) for group in self._trained()]
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         if not self._begun:
@@ -185,22 +169,27 @@ class AutoencoderModule(ExportingModule):
         amounts = (self.trainer.world_size, len(images), self.accumulate_batches)
         self.learning_rate = self.training_start.settle_learning_rate(*amounts)
         size, factor = tuple(images.shape[-2:]), self.autoencoder.downsampling_factor
-        padding = factor * self.autoencoder.smallest_latent_side
-        require_large_images(size, factor, self.transforms, self._smallest_sides | {"its padding_mode": padding})
+        require_large_images(size, factor, self.regularizers.smallest_side, self._smallest_sides())
         if self.trainer.datamodule is not None and self.trainer.limit_val_batches:
             validation = self.trainer.datamodule.image_size("validation")
             require_large_validation_images(validation, self.evaluation.smallest_sides)
 
+    def _smallest_sides(self) -> dict[str, int]:
+        """Shortest side in pixels of images that each network takes."""
+        sides = {"reconstruction.perceptual": self.reconstruction.smallest_side}
+        if self.critic is not None:
+            sides["the critic of adversarial"] = self.critic.smallest_side
+        padding = self.autoencoder.downsampling_factor * self.autoencoder.smallest_latent_side
+        return sides | {"its padding_mode": padding}
+
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         images = batch["image"]
-        draw, ignored = self._draw(images)
-        result = reconstruct(self.autoencoder, images, draw, self._noise(batch))
-        explicit = None
-        if ignored is not None:
-            explicit = self.explicit(self.autoencoder, result.posterior.mean, images, ignored)
-        shown = self._shown_to_critic(batch, draw, result) if self._critic_active() else None
+        action = self._draw(batch)
+        result = reconstruct(self.autoencoder, images, action, self._noise(batch))
+        asked = action.terms(Pass(self.autoencoder, result, self._distance))
+        shown = self._shown_to_critic(batch, action, result) if self._critic_active() else None
         with torch.autocast(self.device.type, enabled=False):
-            surrogate, terms = self._autoencoder_loss(result, explicit)
+            surrogate, terms = self._autoencoder_loss(result, asked)
             if self.critic is not None:
                 terms["critic_loss"] = self._critic_loss(shown)
                 surrogate = surrogate + terms["critic_loss"]
@@ -216,34 +205,31 @@ class AutoencoderModule(ExportingModule):
             self._step()
         log_terms(self, terms | {"loss": terms["nll"]}, shown="loss")
 
-    def _latent_size(self, images: Tensor) -> tuple[int, int]:
-        factor = self.autoencoder.downsampling_factor
-        return (images.shape[-2] // factor, images.shape[-1] // factor)
-
-    def _draw(self, images: Tensor, stream: str = "equivariance") -> tuple[Draw, SpatialTransform | None]:
-        """What a pass of this step does, and the transform that the explicit loss takes out of it."""
-        size = self._latent_size(images)
-        draw = self.transforms.draw(self.seed, self.global_step, size, self.global_rank, stream)
-        if self.explicit is None or draw.kind != "equivariance":
-            return draw, None
-        return PLAIN, draw.transform
+    def _draw(self, batch: dict[str, Tensor], stream: str = "") -> Action:
+        """What a pass of this step does."""
+        _, *size = self.autoencoder.latent_shape(batch["image"])
+        return self.regularizers.draw(
+            StepKey(self.seed, self.global_step, tuple(size), batch["key"], self.global_rank, stream)
+        )
 
     def _noise(self, batch: dict[str, Tensor], stream: str = "posterior") -> Tensor | None:
-        """Of the posterior samples [B, C, h, w]; a VQ autoencoder has none."""
-        if self.quantized:
-            return None
-        shape = (self.autoencoder.latent_channels, *self._latent_size(batch["image"]))
-        return keyed_normal(batch["key"], shape, seed=self.seed, stream=stream)
+        shape = self.autoencoder.latent_shape(batch["image"])
+        return self.autoencoder.posterior_noise(batch["key"], shape, self.seed, stream)
+
+    def _distance(self, images: Tensor, target: Tensor) -> Tensor:
+        with torch.autocast(self.device.type, enabled=False):
+            return self.reconstruction(at_least_float32(images), at_least_float32(target))["nll"]
 
     def _critic_active(self) -> bool:
         return self.adversarial is not None and self.adversarial.active(self.global_step)
 
-    def _autoencoder_loss(self, result: Reconstruction, explicit: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        """A scalar with the autoencoder's gradients, and the terms to log."""
+    def _autoencoder_loss(self, result: Reconstruction, asked: list[Term]) -> tuple[Tensor, dict[str, Tensor]]:
+        """A scalar with the autoencoder's gradients, and the terms to log; `asked` are the regularizers'."""
         decoded, target = at_least_float32(result.images), at_least_float32(result.target)
         leaf = decoded.detach().requires_grad_()
         terms = self.reconstruction(leaf, target)
-        (image_grad,) = torch.autograd.grad(terms["nll"], leaf)
+        (nll_grad,) = torch.autograd.grad(terms["nll"], leaf)
+        image_grad = nll_grad
         if self._critic_active():
             self.critic.requires_grad_(False)
             loss = self.adversarial.generator_loss(self.critic(leaf))
@@ -254,39 +240,36 @@ class AutoencoderModule(ExportingModule):
             image_grad = image_grad + weight * gan_grad
             terms |= {"generator_loss": loss.detach(), "adaptive_weight": weight}
         surrogate = (decoded * image_grad).sum()  # not the loss, but a scalar with its gradients
-        for name, weight, value in self._regularizers(result, explicit):
-            terms[name] = value
-            surrogate = surrogate + weight * value
-        if self.quantized:
-            terms |= codebook_usage(result.codes.indices, self.autoencoder.num_codes)
-        return surrogate, terms
+        for term in (*self.latent_loss(result.posterior, result.codes), *asked):
+            terms[term.name], weight = term.value, term.weight
+            if term.adaptive:
+                terms[f"{term.name}_weight"] = weight = weight * self._pull(decoded, nll_grad, term.value)
+            if weight is not None:
+                surrogate = surrogate + weight * term.value
+        return surrogate + _zero_of(self.regularizers), terms
 
-    def _regularizers(self, result: Reconstruction, explicit: Tensor | None) -> list[tuple[str, float, Tensor]]:
-        """Name, weight and value of what acts on latents."""
-        if self.quantized:
-            return [("codebook", self.codebook.weight, self.codebook(result.codes))]
-        regularizers = [("kl", self.kl_weight, at_least_float32(result.posterior.kl()).mean())]
-        if explicit is not None:
-            regularizers.append(("explicit", self.explicit.weight, explicit))
-        return regularizers
+    def _pull(self, decoded: Tensor, nll_grad: Tensor, value: Tensor) -> Tensor:
+        """How much stronger the reconstruction pulls at the encoder than a term on latents."""
+        layer = self.autoencoder.encoder_last_layer
+        return norm_ratio(gradient_norm(decoded, layer, nll_grad), gradient_norm(value, layer), LARGEST_PULL)
 
     @torch.no_grad()
-    def _shown_to_critic(self, batch: dict[str, Tensor], draw: Draw, result: Reconstruction) -> tuple[Tensor, Tensor]:
+    def _shown_to_critic(
+        self, batch: dict[str, Tensor], action: Action, result: Reconstruction
+    ) -> tuple[Tensor, Tensor]:
         """Images and reconstructions: those of the autoencoder's own pass, or of a second one with its own draw."""
-        if self.transforms.critic == "same":
+        if not self.regularizers.fresh_for_critic:
             return result.target, result.images.detach()
-        fresh, _ = self._draw(batch["image"], "critic")
-        encoded = result.latents if self.quantized else result.posterior
-        if "low_resolution" in (draw.kind, fresh.kind):
-            encoded = None
+        fresh = self._draw(batch, "critic")
+        posterior = None if action.changes_input or fresh.changes_input else result.posterior
         noise = self._noise(batch, "critic posterior")
-        shown = reconstruct(self.autoencoder, batch["image"], fresh, noise, encoded)
+        shown = reconstruct(self.autoencoder, batch["image"], fresh, noise, posterior)
         return shown.target, shown.images
 
     def _critic_loss(self, shown: tuple[Tensor, Tensor] | None) -> Tensor:
         """The critic's loss on pictures and reconstructions; before its start a zero that reaches all parameters."""
         if shown is None:
-            return sum(parameter.sum() for parameter in self.critic.parameters()) * 0.0
+            return _zero_of(self.critic)
         real, fake = shown
         return self.adversarial.critic_loss(self.critic(at_least_float32(real)), self.critic(at_least_float32(fake)))
 
@@ -309,9 +292,39 @@ class AutoencoderModule(ExportingModule):
         optimizers[0].step()
         optimizers[0].zero_grad()
 
+    def export_path(self, root: Path) -> Path:
+        """Where `fit` in a run folder leaves the autoencoder."""
+        return self.exporting.path(root)
+
+    def remove_export(self, folder: Path) -> None:
+        """Make room for the export of a new run."""
+        remove_export(folder)
+
+    def export(self, data: Any, folder: Path, num_steps: int) -> None:
+        """Write the autoencoder folder, see `AutoencoderExport.write`."""
+        self.exporting.write(self.autoencoder, data, folder, num_steps)
+
+    def on_train_end(self) -> None:
+        """Export the final (averaged) weights."""
+        if self.trainer.is_global_zero and self.trainer.datamodule is not None:
+            folder = self.export_path(self.trainer.default_root_dir)
+            self.export(self.trainer.datamodule, folder, self.global_step)
+
+    def _take_export(self) -> None:
+        exported = self.exporting.find(self.trainer, self)
+        if exported is not None:
+            self.autoencoder = exported.to(self.device).eval()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["start"] = self.exporting.start
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.trainer.training and "start" in checkpoint:
+            self.exporting.require_start(checkpoint["start"])
+
     def on_validation_start(self) -> None:
         if self.trainer.state.fn != TrainerFn.FITTING:
-            self.take_export()
+            self._take_export()
         self.evaluation.reset(self._expected_images())
         rank_zero_info(self.evaluation.describe())
 
@@ -335,34 +348,16 @@ class AutoencoderModule(ExportingModule):
     on_test_start, test_step, on_test_epoch_end = on_validation_start, validation_step, on_validation_epoch_end
 
     def on_predict_start(self) -> None:
-        self.take_export()
-        if not self.trainer.is_global_zero:
-            self.trainer.strategy.barrier("caches opened")
-        self._writers = [self._open_writer(split) for split in self.trainer.datamodule.cached_splits]
-        if self.trainer.is_global_zero:
-            self.trainer.strategy.barrier("caches opened")
-        self._started, self._num_read = time.perf_counter(), 0
-
-    def _open_writer(self, split: str) -> LatentCacheWriter:
-        folder = Path(self.cache_folder or Path(self.trainer.default_root_dir) / "latents")
-        return create_cache_writer(
-            folder if split == "train" else folder.with_name(f"{folder.name}-{split}"),
-            self.autoencoder,
-            dataset=self.trainer.datamodule.description(split),
-            dtype=self.cache_dtype,
-            content=self.cache_content,
-            encoding_precision=self.encoding_precision,
-            rank=self.global_rank,
-            num_replicas=self.trainer.world_size,
-        )
+        self._take_export()
+        self._cached = self.cache.begin(self.trainer, self.autoencoder)
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._writers[dataloader_idx].add(batch)
-        self._num_read += len(batch["index"])
+        self._cached.add(batch, dataloader_idx)
 
     def on_predict_end(self) -> None:
-        for writer in self._writers:
-            writer.finish(wait=self.trainer.strategy.barrier)
-            rank_zero_info(f"latent cache: {writer.folder}, {writer.dataset['num_images']} images")
-        speed = self._num_read / (time.perf_counter() - self._started)
-        rank_zero_info(f"{self._num_read} images cached, {speed:.1f} per second and process")
+        self._cached.finish()
+
+
+def _zero_of(network: torch.nn.Module) -> Tensor | float:
+    """A zero that reaches all parameters, since DDP waits for each in every step."""
+    return sum(parameter.sum() for parameter in network.parameters()) * 0.0

@@ -1,4 +1,4 @@
-"""YAML files that are what they seem: no anchor that contains itself or unfolds without end, no key given twice."""
+"""YAML files that are what they seem: no tag that names code, no anchor without end, no key given twice."""
 
 from pathlib import Path
 
@@ -8,6 +8,8 @@ from omegaconf import DictConfig, OmegaConf
 from eqvae.errors import first_line
 
 MAXIMUM_NODES, MAXIMUM_DEPTH = 100_000, 50
+PLAIN_TAG = "tag:yaml.org,2002:"
+PLAIN_KINDS = ("null", "bool", "int", "float", "str", "timestamp", "binary", "seq", "map", "set", "merge", "value")
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -18,9 +20,9 @@ def require_plain_yaml(path: str | Path, what: str = "config") -> None:
         what: the file is, for the message.
 
     Raises:
-        ValueError: naming the file, and the line where it is known: no such file, no YAML, no keys with values, an
-            anchor that contains itself, a key that is given twice, more than 50 levels, or anchors that unfold to more
-            than 100,000 values.
+        ValueError: naming the file, and the line where it is known: no such file, no YAML, no keys with values, a tag
+            of anything but plain values, an anchor that contains itself, a key that is given twice, more than 50
+            levels, or anchors that unfold to more than 100,000 values.
     """
     try:
         root = yaml.compose(Path(path).read_bytes(), Loader=LOADER)
@@ -79,6 +81,8 @@ class _Unfolded:
     def _children(self, node: yaml.Node, depth: int) -> list[yaml.Node]:
         if depth > MAXIMUM_DEPTH:
             raise self._refusal(node, f"values nest deeper than {MAXIMUM_DEPTH} levels")
+        if node.tag not in [PLAIN_TAG + kind for kind in PLAIN_KINDS]:
+            raise self._refusal(node, f"tag {node.tag.replace(PLAIN_TAG, '!!')} is no plain value: remove it")
         if not isinstance(node, yaml.MappingNode):
             return node.value if isinstance(node, yaml.SequenceNode) else []
         names = set()

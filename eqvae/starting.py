@@ -1,15 +1,14 @@
 """What a fit starts from, and what it settles before its first step: critic, optimizers, learning rate, image sizes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
-from eqvae.autoencoders import KLAutoencoder, VQAutoencoder
+from eqvae.autoencoders import Autoencoder
 from eqvae.autoencoders.training_files import read_autoencoder_adam, read_critic, read_critic_adam
-from eqvae.equivariance import TransformDistribution
 from eqvae.losses import PatchCritic
 
 
@@ -65,7 +64,7 @@ class TrainingStart:
     def restore_optimizers(
         self,
         optimizers: list[torch.optim.Adam],
-        autoencoder: KLAutoencoder | VQAutoencoder,
+        autoencoder: Autoencoder,
         critic: PatchCritic | None,
     ) -> None:
         """Adam's moments, where a checkpoint is to give them; prints its learning rate, and takes it if asked to.
@@ -121,14 +120,17 @@ def _base_channels(state: Mapping[str, torch.Tensor]) -> int:
 
 
 def require_large_images(
-    image_size: tuple[int, int], factor: int, transforms: TransformDistribution, smallest_sides: Mapping[str, int]
+    image_size: tuple[int, int],
+    factor: int,
+    smallest_latent: Callable[[tuple[int, int]], int],
+    smallest_sides: Mapping[str, int],
 ) -> None:
     """Refuse images that a step can shrink below what a network takes.
 
     Args:
         image_size: (height, width) of the training images.
         factor: image side over latent side.
-        transforms: how a step draws its transform.
+        smallest_latent: shorter side of the smallest latent that a step can draw, of latents (height, width).
         smallest_sides: shortest side in pixels that each network takes, by what to call it.
 
     Raises:
@@ -138,7 +140,7 @@ def require_large_images(
     if height % factor or width % factor:
         raise ValueError(f"training images of {height} x {width} pixels: both sides must be multiples of {factor}")
     side = min(height, width)
-    drawn = factor * transforms.smallest_side((height // factor, width // factor))
+    drawn = factor * smallest_latent((height // factor, width // factor))
     for name, needed in smallest_sides.items():
         if drawn < needed:
             latent = -(-needed // factor)  # rows that must be left

@@ -8,12 +8,27 @@ the global batch; devices and accumulated batches divide it among themselves.
 
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
 from eqvae.selection import evenly_spaced
+
+
+class BatchedDataset(Protocol):
+    """A data set that is read in whole batches, of images as of latents."""
+
+    def __len__(self) -> int: ...
+
+    def get_batch(self, ids: torch.Tensor, keys: torch.Tensor | None) -> dict[str, torch.Tensor]:
+        """Tensors [B, ...] of the samples `ids` [B].
+
+        Args:
+            keys: [B], positions in the stream, which key what is drawn for each; None reads without any draw.
+        """
+        ...
 
 
 class SampleOrder:
@@ -77,11 +92,11 @@ class StreamDataset(torch.utils.data.Dataset):
     """A data set read by positions of the stream, whole batches at a time.
 
     Args:
-        dataset: `__len__` and `get_batch(ids [B], keys [B]) -> dict` of tensors.
+        dataset: of the samples.
         seed: of the order.
     """
 
-    def __init__(self, dataset, seed: int):
+    def __init__(self, dataset: BatchedDataset, seed: int):
         self.dataset, self.order = dataset, SampleOrder(len(dataset), seed)
 
     def __getitems__(self, positions: range) -> dict[str, torch.Tensor]:
@@ -95,11 +110,13 @@ def whole_batch(batch: dict) -> dict:
     return batch
 
 
-def training_loader(dataset, global_batch_size: int, seed: int, trainer, num_workers: int = 0) -> DataLoader:
+def training_loader(
+    dataset: BatchedDataset, global_batch_size: int, seed: int, trainer, num_workers: int = 0
+) -> DataLoader:
     """Loader of a whole run as one epoch, starting where the trainer stands.
 
     Args:
-        dataset: as for `StreamDataset`.
+        dataset: of the samples.
         global_batch_size: samples per optimizer step.
         trainer: Lightning's, with `max_steps` set; its restored `global_step` tells the first batch.
 
@@ -165,13 +182,15 @@ class SequentialBatches(torch.utils.data.Dataset):
     """A data set cut into consecutive batches, in index order, for validation and prediction.
 
     Args:
-        dataset: `__len__` and `get_batch(ids, keys)`; keys are the ids here.
+        dataset: of the samples, read without draws.
         batch_size: of each but the last.
         limit: read only this many samples, evenly spaced; None reads all.
         limit_batches: Lightning's limit, a number of batches or a share of them: these are evenly spaced, too.
     """
 
-    def __init__(self, dataset, batch_size: int, limit: int | None = None, limit_batches: int | float = 1.0):
+    def __init__(
+        self, dataset: BatchedDataset, batch_size: int, limit: int | None = None, limit_batches: int | float = 1.0
+    ):
         self.dataset, self.batch_size = dataset, batch_size
         wanted = len(dataset) if limit is None else min(limit, len(dataset))
         self._length = -(-wanted // batch_size)

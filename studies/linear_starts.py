@@ -41,7 +41,7 @@ class LinearEncoder:
         self.matrix = (directions * values ** (-exponent / 2))[:, :channels].float()
         self.lost = float(values[channels:].sum() / len(values))  # mean squared error of the reconstruction
 
-    def encode(self, images: Tensor) -> SimpleNamespace:
+    def posterior(self, images: Tensor) -> SimpleNamespace:
         """Latents as `mean` [B, C, H / f, W / f]."""
         size = [side // self.factor for side in images.shape[-2:]]
         patches = F.unfold(images, self.factor, stride=self.factor).movedim(1, -1) - self.mean
@@ -53,7 +53,7 @@ def measure_linear(images: Tensor, factor: int, channels: int) -> dict:
     report = {}
     for exponent in EXPONENTS:
         encoder = LinearEncoder(images, factor, channels, exponent)
-        latents = encoder.encode(images).mean
+        latents = encoder.posterior(images).mean
         pairs = transformed_pairs(encoder, images, latents, batch_size=100)
         errors = basis_errors(pairs, *basis_of(latents, "centred"))
         report[f"{exponent:g}"] = {kind: mean_of(errors, kind) for kind in ("rotation", "scale")}

@@ -12,7 +12,6 @@ from torch import Tensor
 from eqvae.equivariance import measured_transforms
 from eqvae.evaluation.autoencoder import AutoencoderEvaluation
 from eqvae.evaluation.latents import radial_power_spectrum
-from eqvae.evaluation.quantization import ContinuousView, images_to_latents
 
 BASES = ("raw", "centred", "standardized", "whitened")
 SMALLEST_VARIANCE = 1e-6  # share of the largest; directions below it are no part of the latents
@@ -37,15 +36,14 @@ def measure_start(autoencoder, images: Tensor, num_equivariance_images: int = 50
     means, stds, rates = [], [], []
     for batch in images.split(batch_size):
         evaluation.update(autoencoder, batch)
-        mean, std = images_to_latents(autoencoder, batch)
+        mean, std = autoencoder.latent_moments(batch)
         means.append(mean)
         stds.append(std)
         rates.append(0.5 * (mean.square() + std.square() - 1 - 2 * std.clamp_min(1e-12).log()).mean())
     latents = torch.cat(means)
     few = images[:num_equivariance_images]
-    continuous = ContinuousView.of(autoencoder)
-    encoded = torch.cat([continuous.encode(batch).mean for batch in few.split(batch_size)])
-    pairs = transformed_pairs(continuous, few, encoded, batch_size)
+    encoded = torch.cat([autoencoder.posterior(batch).mean for batch in few.split(batch_size)])
+    pairs = transformed_pairs(autoencoder, few, encoded, batch_size)
     errors = {basis: basis_errors(pairs, *basis_of(encoded, basis)) for basis in BASES}
     centre = encoded.mean((0, 2, 3))
     variance = encoded.var((0, 2, 3), correction=0)
@@ -60,7 +58,7 @@ def measure_start(autoencoder, images: Tensor, num_equivariance_images: int = 50
         "channel_variance": variance.tolist(),
         "channel_turn_error": _channel_errors(*pairs["rotation 90"], centre).tolist(),
         "thumbnail_share": thumbnail_share(encoded, few),
-        "kl": None if hasattr(autoencoder, "quantize") else float(torch.stack(rates).mean()),
+        "kl": None if autoencoder.num_codes else float(torch.stack(rates).mean()),
         "posterior_std": float(torch.cat(stds).mean()),
         "latent_shape": list(latents.shape[1:]),
         "num_parameters": sum(parameter.numel() for parameter in autoencoder.parameters()),
@@ -79,7 +77,7 @@ def transformed_pairs(
     """Per probe of the paper T E(x) and E(T x), both [N, C, h, w], of images [N, 3, H, W] with latents E(x)."""
     pairs = {}
     for name, transform in measured_transforms(tuple(latents.shape[-2:])).items():
-        expected = [autoencoder.encode(transform(batch)).mean for batch in images.split(batch_size)]
+        expected = [autoencoder.posterior(transform(batch)).mean for batch in images.split(batch_size)]
         pairs[name] = (transform(latents), torch.cat(expected))
     return pairs
 

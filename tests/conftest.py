@@ -13,6 +13,7 @@ from tests import OWNER
 from tests.tiny import stage_one
 from tests.watching import watching
 
+pytest_plugins = ["tests.reliability.plugin"]
 ROOT = Path(__file__).parents[1]
 NOT_OURS = ("runs", "shared")  # what other commands write into a checkout, and data beside it
 

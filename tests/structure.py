@@ -5,16 +5,15 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from twostage.graph.code_version import ROOT, imported_files
+from twostage.graph.code_version import OWN, ROOT, imported_files
 
-PACKAGES = ("eqvae", "dit", "twostage")
 LONG_FUNCTION = 40  # lines
 RUN = 6  # lines that make a repeated run
 
 
 def source_files(root: Path = ROOT) -> list[Path]:
     """All sources of the packages."""
-    return [file for package in PACKAGES for file in sorted((root / package).rglob("*.py"))]
+    return [file for package in OWN for file in sorted((root / package).rglob("*.py"))]
 
 
 def room(file: Path, root: Path = ROOT) -> str:
@@ -27,7 +26,7 @@ def imports_between_rooms(root: Path = ROOT) -> dict[str, dict[str, str]]:
     """{room: {other room: an import that leads there}}."""
     found: dict[str, dict[str, str]] = {}
     for file in source_files(root):
-        for other in imported_files(file, root):
+        for other in imported_files(file, root, dict.fromkeys(OWN, root)):
             if room(other, root) != room(file, root):
                 about = f"{file.relative_to(root)} imports {other.relative_to(root)}"
                 found.setdefault(room(file, root), {}).setdefault(room(other, root), about)
@@ -78,7 +77,7 @@ def repeated_runs(root: Path = ROOT) -> int:
 def structure(root: Path = ROOT) -> dict:
     """Files, lines, long functions, repeated runs and circles."""
     about: dict = {}
-    for package in PACKAGES:
+    for package in OWN:
         files = sorted((root / package).rglob("*.py"))
         lines = {str(file.relative_to(root)): file.read_text().count("\n") for file in files}
         long = [

@@ -213,7 +213,7 @@ def test_anchors_that_unfold_without_end_are_refused_at_once(tmp_path):
 )
 def test_every_script_refuses_in_one_line(words, message, monkeypatch, capsys, logs):
     monkeypatch.setattr(sys, "argv", words)
-    line = line_of(import_module(words[0].removesuffix(".py")).main, capsys)
+    line = line_of(import_module(f"twostage.cli.{words[0].removesuffix('.py')}").main, capsys)
     assert message.removeprefix("argument ") in line or message in line
 
 

@@ -42,6 +42,7 @@ def test_interpolation_follows_overrides(subcommand, tmp_path, monkeypatch, caps
         assert TrainCLI(args, run=False).trainer.logger.save_dir == str(tmp_path)
 
 
+@pytest.mark.reliability(24, counts="files")
 def test_a_foreign_class_is_refused_before_its_import(tmp_path, monkeypatch):
     (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w')\nclass Evil: pass\n")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -59,6 +60,6 @@ def test_help_explains(script, monkeypatch, capsys):
 
     monkeypatch.setattr(sys, "argv", [f"{script}.py", "--help"])
     with pytest.raises(SystemExit) as stop:
-        importlib.import_module(script).main()
+        importlib.import_module(f"twostage.cli.{script}").main()
     assert stop.value.code == 0
     assert "usage" in capsys.readouterr().out

@@ -8,7 +8,16 @@ import pytest
 from tests.structure import circles
 
 ROOT = Path(__file__).parents[1]
-NO_LIGHTNING = ("dit/backbones", "dit/objectives", "dit/samplers", "eqvae/losses", "eqvae/equivariance.py")
+NO_LIGHTNING = (
+    "dit/backbones",
+    "dit/objectives",
+    "dit/samplers",
+    "eqvae/autoencoders",
+    "eqvae/equivariance.py",
+    "eqvae/losses",
+    "eqvae/regularizers",
+)
+FAMILIES = {"KLAutoencoder", "VQAutoencoder", "AutoencoderKL", "VQModel", "quantize", "quantized", "is_quantized"}
 
 
 def imported_modules(path: Path) -> set[str]:
@@ -40,6 +49,28 @@ def test_mathematics_imports_no_lightning(where):
         assert not {name for name in imported_modules(path) if name.split(".")[0] in ("lightning", "pytorch_lightning")}
 
 
+def words(path: Path) -> set[str]:
+    """Names and attributes that code uses, and texts that it asks attributes by."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Name | ast.alias):
+            found.add(node.id if isinstance(node, ast.Name) else node.name.split(".")[-1])
+        elif isinstance(node, ast.Attribute):
+            found.add(node.attr)
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("hasattr", "getattr"):
+            found |= {each.value for each in node.args if isinstance(each, ast.Constant)}
+    return found
+
+
+@pytest.mark.parametrize("package", ["eqvae", "dit", "twostage"])
+def test_nobody_asks_of_which_family_an_autoencoder_is(package):
+    """The interface answers; only `dit/exchange.py` names the class that another library's pipeline decodes with."""
+    inside = ROOT / "eqvae/autoencoders"
+    asked = {path: words(path) & FAMILIES for path in files(package) if not path.is_relative_to(inside)}
+    found = {str(path.relative_to(ROOT)): names for path, names in asked.items() if names}
+    assert found == ({"dit/exchange.py": {"AutoencoderKL"}} if package == "dit" else {})
+
+
 def test_the_graph_knows_nothing_of_what_it_runs():
     """Only files, their hashes and locks from below; no library of machine learning, nothing else of this project."""
     allowed = {"eqvae.files", "eqvae.hashes", "eqvae.locks"}
@@ -49,6 +80,38 @@ def test_the_graph_knows_nothing_of_what_it_runs():
             assert top not in ("torch", "lightning", "diffusers", "timm", "numpy", "dit"), (path, name)
             assert top != "eqvae" or name in allowed, (path, name)
             assert top != "twostage" or name.startswith("twostage.graph"), (path, name)
+
+
+ABOVE_TRAINING = ("module", "panels", "exports", "starting", "caching", "autoencoders", "equivariance", "regularizers")
+ABOVE_TRAINING += ("losses", "evaluation", "data", "latents")
+
+
+def test_the_floor_of_training_knows_nothing_of_what_is_trained():
+    above = {f"eqvae.{name}" for name in ABOVE_TRAINING}
+    for path in files("eqvae/training"):
+        assert not {name for name in imported_modules(path) if ".".join(name.split(".")[:2]) in above}, path
+
+
+def test_the_ground_floor_stands_on_itself():
+    """Files of `eqvae` that both stages, and those who do not train, stand on: no room of theirs is above them."""
+    ground = (
+        "devices",
+        "errors",
+        "files",
+        "hashes",
+        "locks",
+        "network",
+        "precision",
+        "randomness",
+        "records",
+        "weights",
+    )
+    ground += ("selection", "stream", "plain_yaml", "processes")
+    for name in ground:
+        for imported in imported_modules(ROOT / f"eqvae/{name}.py"):
+            top, *rest = imported.split(".")
+            assert top not in ("dit", "twostage", "lightning"), (name, imported)
+            assert top != "eqvae" or rest[0] in ground, (name, imported)
 
 
 def test_no_rooms_import_each_other_in_a_circle():
@@ -68,7 +131,9 @@ def test_a_circle_of_rooms_is_found(tmp_path):
     assert circles(tmp_path) == [["dit/a", "dit/b", "dit/c"]]
 
 
-def test_scripts_define_no_class():
-    for script in ("train.py", "sample.py", "evaluate.py", "sweep.py"):
-        tree = ast.parse((ROOT / script).read_text())
-        assert not [node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+@pytest.mark.parametrize("command", ["train", "sample", "evaluate", "sweep"])
+def test_a_script_at_the_top_only_calls_the_command_in_the_package(command):
+    document, names, call = ast.parse((ROOT / f"{command}.py").read_text()).body
+    assert isinstance(document, ast.Expr)
+    assert ast.unparse(names) == f"from twostage.cli.{command} import main"
+    assert ast.unparse(call) == "if __name__ == '__main__':\n    main()"

@@ -17,7 +17,7 @@ SMALL_SWEEP = [
     "seeds=[0]",
     "evaluation.at_steps=[2,4]",
     "evaluation.num_images=20",
-    "evaluation.num_inference_steps=2",
+    "evaluation.sampling.num_inference_steps=2",
     "evaluation.grid_images=10",
 ]
 
@@ -50,7 +50,7 @@ def reduced(words: list[str], runs: Path) -> list[str]:
 
 def run(words: list[str], monkeypatch) -> None:
     monkeypatch.setattr(sys, "argv", words)
-    import_module(words[0].removesuffix(".py")).main()
+    import_module(f"twostage.cli.{words[0].removesuffix('.py')}").main()
 
 
 def test_ci_runs_the_two_commands_in_their_order_in_one_copy():
@@ -111,7 +111,7 @@ def test_documented_commands_are_read(command, monkeypatch, capsys):
         return
     if words[0] == "sample.py":
         with monkeypatch.context() as parsing:
-            parsing.setattr("sample._run", lambda arguments: None)
+            parsing.setattr("twostage.cli.sample._run", lambda arguments: None)
             run(words, parsing)
         return
     with pytest.raises(SystemExit) as stop:

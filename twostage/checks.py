@@ -10,16 +10,19 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
-from dit.samplers import SAMPLERS
 from eqvae.autoencoders.loading import PACKAGED, SOURCE_KEYS, load_autoencoder
-from eqvae.evaluation.features import METRIC_NAMES
-from eqvae.evaluation.generation import METRICS
+from eqvae.evaluation.generation import GENERATION_METRICS
+from eqvae.evaluation.metric import EXTRACTORS
 from eqvae.ranges import require_number
 from eqvae.stream import divide_batch
 from eqvae.training.cli import TrainCLI
 from twostage.analysis.intervals import FIRST_LOOK, SEQUENTIAL_LEVELS
+from twostage.analysis.records import START
 from twostage.configs import flatten, load_config, require_readable, value_at
 from twostage.graph.node import STORE
+from twostage.packaged import TRAINING, find_config
+from twostage.parts.evaluation import sampling_of
+from twostage.parts.generator import objective_class
 from twostage.parts.sizes import source_name
 from twostage.schema import Arm, Evaluation, Generator, Start, Sweep, Trained, trained_parts
 
@@ -36,24 +39,19 @@ def problems(sweep: Sweep) -> list[Problem]:
     if found := _list_problems(sweep):
         return found
     steps, start, executor = sweep.evaluation.at_steps, sweep.start, sweep.executor
-    metrics = (METRIC_NAMES.get(sweep.evaluation.extractor), "kid", None)
-    needed = "kid" if sweep.evaluation.metric == "kid" else "fd"
     trained = [name for name, arm in sweep.autoencoders.items() if arm.autoencoder is None]
     checks = [
         ("name", "must be one folder name", not sweep.name or Path(sweep.name).name != sweep.name),
         ("name", "is taken by the store of all sweeps", sweep.name == STORE),
         ("control", "is none of autoencoders", sweep.control not in sweep.autoencoders),
         ("autoencoders", "needs the control and at least one more arm", len(sweep.autoencoders) < 2),
+        (f"autoencoders.{START}", "is the name of the common start in results", START in sweep.autoencoders),
         ("generators", "is empty", not sweep.generators),
         ("seeds", "is empty or repeats one", not sweep.seeds or len(set(sweep.seeds)) < len(sweep.seeds)),
         ("until_decided", f"needs {FIRST_LOOK} to {max(SEQUENTIAL_LEVELS)} seeds, there are {len(sweep.seeds)}",
          sweep.until_decided and not FIRST_LOOK <= len(sweep.seeds) <= max(SEQUENTIAL_LEVELS)),
         ("evaluation.at_steps", "must ascend from 1 or more", not steps or steps != sorted({*steps}) or steps[0] < 1),
-        ("evaluation.extractor", f"use one of {', '.join(METRIC_NAMES)}", metrics[0] is None),
-        ("evaluation.metric", f"use {metrics[0]} or kid", sweep.evaluation.metric not in metrics),
-        ("evaluation.metrics", f"use some of {', '.join(METRICS)}", not set(sweep.evaluation.metrics) <= set(METRICS)),
-        ("evaluation.metrics", f"lacks {needed}, which the speed-up is computed on",
-         needed not in sweep.evaluation.metrics),
+        ("evaluation.sampling.seed", "is each of seeds in turn: leave it out", sweep.evaluation.sampling.seed != 0),
         ("evaluation.num_images", "needs at least 4", sweep.evaluation.num_images < 4),
         ("start", "give either autoencoder or config", bool(start.autoencoder) and bool(start.config)),
         ("start", "give autoencoder or config: arms are trained from it",
@@ -63,6 +61,7 @@ def problems(sweep: Sweep) -> list[Problem]:
         ("executor.num_workers", "must not be negative", (executor.num_workers or 0) < 0),
     ]  # fmt: skip
     found = [(key, problem) for key, problem, wrong in checks if wrong] + list(_number_problems(sweep))
+    found += _metric_problems(sweep.evaluation)
     named = {"autoencoders": sweep.autoencoders, "generators": sweep.generators}
     found += [
         (f"{kind}.{name}", "must be one folder name")
@@ -73,12 +72,32 @@ def problems(sweep: Sweep) -> list[Problem]:
     for key, part in trained_parts(sweep).items():
         found += _part_problems(key, part)
     for name, generator in sweep.generators.items():
-        if any(key.startswith(f"generators.{name}.") for key, _ in found):
-            continue
-        found += _sampler_problems(name, generator, sweep.evaluation)
+        if not any(key.startswith(f"generators.{name}.") for key, _ in found):
+            found += _sampling_problems(name, generator, sweep.evaluation)
     if start.autoencoder is not None:
         found += _ready_problems("start.autoencoder", start.autoencoder)
     return found
+
+
+def _metric_problems(evaluation: Evaluation) -> list[Problem]:
+    """What keeps the metrics from being measured, or the speed-up from being computed on one of them."""
+    if evaluation.extractor not in EXTRACTORS:
+        return [("evaluation.extractor", f"use one of {', '.join(EXTRACTORS)}")]
+    if not set(evaluation.metrics) <= set(GENERATION_METRICS):
+        return [("evaluation.metrics", f"use some of {', '.join(GENERATION_METRICS)}")]
+    names = EXTRACTORS[evaluation.extractor]
+    wanted = evaluation.metric or names.distance
+    givers = {
+        quantity.name: metric.name
+        for metric in GENERATION_METRICS.values()
+        for quantity in metric.quantities(names)
+        if quantity.direction == "lower"
+    }
+    if wanted not in givers:
+        return [("evaluation.metric", f"use one of {', '.join(givers)}")]
+    if givers[wanted] not in evaluation.metrics:
+        return [("evaluation.metrics", f"lacks {givers[wanted]}, which the speed-up is computed on")]
+    return []
 
 
 def _list_problems(sweep: Sweep) -> list[Problem]:
@@ -97,15 +116,11 @@ def _number_problems(sweep: Sweep) -> Iterator[Problem]:
     """Numbers that nothing can be sampled or seeded with: found here, not at the end of a training."""
     about = sweep.evaluation
     numbers: list[tuple[str, float | None, dict[str, float]]] = [
-        ("evaluation.num_inference_steps", about.num_inference_steps, {"least": 1}),
-        ("evaluation.guidance_scale", about.guidance_scale, {"least": 0}),
         ("evaluation.grid_guidance_scale", about.grid_guidance_scale, {"least": 0}),
         ("evaluation.grid_images", about.grid_images, {"least": 1}),
         ("evaluation.num_resamples", about.num_resamples, {"least": 0}),
         *((f"seeds[{place}]", seed, {"least": 0, "most": LARGEST_SEED}) for place, seed in enumerate(sweep.seeds)),
     ]
-    for name, generator in sweep.generators.items():
-        numbers.append((f"generators.{name}.num_inference_steps", generator.num_inference_steps, {"least": 1}))
     for key, number, limits in numbers:
         try:
             require_number("it", 1 if number is None else number, **limits)
@@ -148,21 +163,22 @@ def _batch_problems(key: str, config: dict[str, Any]) -> list[Problem]:
     return []
 
 
-def _sampler_problems(name: str, generator: Generator, evaluation: Evaluation) -> list[Problem]:
-    """What keeps a generator's sampler from sampling it."""
-    key = f"generators.{name}.sampler" if generator.sampler else "evaluation.sampler"
-    sampler = generator.sampler or evaluation.sampler
-    if sampler is None:
-        return []
-    if sampler not in SAMPLERS:
-        return [(key, f"{sampler} is unknown: use one of {', '.join(SAMPLERS)}")]
-    objective = value_at(load_config(generator.config, generator.overrides), "model.init_args.objective.class_path")
-    if objective is None:
-        return []  # the config's own problem, which `train.py` finds
-    if objective.rpartition(".")[2] == SAMPLERS[sampler].__name__:
-        return []
-    fitting = [known for known, fits in SAMPLERS.items() if fits.__name__ == objective.rpartition(".")[2]]
-    return [(key, f"{sampler} does not sample {objective} of {generator.config}: use one of {', '.join(fitting)}")]
+def _sampling_problems(name: str, generator: Generator, evaluation: Evaluation) -> list[Problem]:
+    """What keeps a generator from being sampled as the sweep says."""
+    key = f"generators.{name}.sampling" if generator.sampling else "evaluation.sampling"
+    if "seed" in generator.sampling:
+        return [(f"{key}.seed", "is each of seeds in turn: leave it out")]
+    if not find_config(generator.config, TRAINING).is_file():
+        return []  # of the config's own problems
+    try:
+        objective_class(generator)
+    except ValueError as error:
+        return [(f"generators.{name}.config", str(error))]
+    try:
+        sampling_of(evaluation, generator)
+    except ValueError as error:
+        return [(key, str(error))]
+    return []
 
 
 def _ready_problems(key: str, source: Any) -> list[Problem]:
@@ -194,7 +210,7 @@ def config_problems(sweep: Sweep) -> list[Problem]:
             contextlib.suppress(SystemExit),  # after printing the config
         ):
             try:
-                TrainCLI(["fit", "--config", part.config, *options, "--print_config"])
+                TrainCLI(["fit", "--config", str(find_config(part.config, TRAINING)), *options, "--print_config"])
             except ValueError as error:
                 found.append((key, f"{part.config} with its overrides: {error}"))
     return found
@@ -205,7 +221,7 @@ def _text(value: Any) -> str:
 
 
 def data_problems(sweep: Sweep) -> list[Problem]:
-    """Ready autoencoders, and folders and files of the arms' pictures, that are not there."""
+    """Ready autoencoders, and folders and files of the arms' images, that are not there."""
     arms = {f"autoencoders.{name}": arm for name, arm in sweep.autoencoders.items()}
     found = []
     for key, part in {"start": sweep.start, **arms}.items():

@@ -1,5 +1,6 @@
 """Reads a sweep file and refuses it, with the line of every mistake, before anything runs."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -7,24 +8,32 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dit.samplers.settings import SamplingSettings
 from eqvae.errors import first_line
 from eqvae.plain_yaml import load_plain_yaml
 from twostage.checks import config_problems, data_problems, problems
+from twostage.packaged import SWEEPS, find_config
 from twostage.schema import Sweep
+
+SAMPLING_KEY = "evaluation.sampling"
+SAMPLING = {field.name for field in fields(SamplingSettings)}
+"""Keys that belong there."""
 
 
 def load_sweep(path: str | Path, overrides: list[str], to_run: bool = False) -> Sweep:
     """Read and check a sweep file.
 
     Args:
+        path: of a YAML file, or the name of a packaged one.
         overrides: `key=value` in OmegaConf's dotted notation.
-        to_run: also have `train.py` read the configs, and look for autoencoders and pictures: a sweep can be planned
+        to_run: also have `train.py` read the configs, and look for autoencoders and images: a sweep can be planned
             without them, and not run.
 
     Raises:
         ValueError: naming the file, the line and the key that is unknown, missing or impossible.
     """
-    if not Path(path).is_file():
+    path = find_config(path, SWEEPS)
+    if not path.is_file():
         raise ValueError(f"no sweep file at {path}")
     loaded, places = load_plain_yaml(path, "sweep file"), Places(path, overrides)
     try:
@@ -33,9 +42,14 @@ def load_sweep(path: str | Path, overrides: list[str], to_run: bool = False) -> 
         if missing:
             raise ValueError(f"{places.of(missing[0])}: lacks {', '.join(missing)}")
         OmegaConf.resolve(merged)
-        sweep = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
-        raise ValueError(f"{places.of(error.full_key or '')}: {str(error).splitlines()[0]}") from None
+        key, message = error.full_key or "", str(error).splitlines()[0]
+        hint = "; it stands under `sampling` beside it" if key.rpartition(".")[2] in SAMPLING else ""
+        raise ValueError(f"{places.of(key)}: {message}{hint}") from None
+    try:
+        sweep = OmegaConf.to_object(merged)
+    except ValueError as error:
+        raise ValueError(f"{places.of(SAMPLING_KEY)}: {SAMPLING_KEY}: {error}") from None
     found = problems(sweep)
     if to_run and not found:
         found = data_problems(sweep) or config_problems(sweep)

@@ -35,7 +35,7 @@ class Branch:
     Args:
         arm, seed: of the sweep.
         training: of the autoencoder; None where it was ready.
-        autoencoder: the node that leaves it.
+        autoencoder: the node that leaves it; the training itself, unless a snapshot is taken.
         diagnostics, latents: what is done with it.
         generators: by name.
     """
@@ -50,7 +50,7 @@ class Branch:
 
     def nodes(self) -> Iterator[Node]:
         """Inputs before those that need them."""
-        if self.training is not None:
+        if self.training is not None and self.training is not self.autoencoder:
             yield self.training
         yield from (self.autoencoder, self.diagnostics, self.latents)
         for each in self.generators.values():
@@ -73,13 +73,21 @@ class Plan:
     start: Node | None = None
     start_diagnostics: Node | None = None
 
+    def placed(self) -> Iterator[tuple[Branch | None, Node]]:
+        """Every node with the branch that it stands in (None: what all share), inputs before those that need them.
+
+        Nodes of equal address are the same work in several places.
+        """
+        for node in (self.start, self.start_diagnostics, self.reference):
+            if node is not None:
+                yield None, node
+        for branch in self.branches:
+            for node in branch.nodes():
+                yield branch, node
+
     @property
     def nodes(self) -> list[Node]:
-        """All nodes, inputs before those that need them, by their place; nodes of equal address are the same work."""
-        first = [node for node in (self.start, self.start_diagnostics, self.reference) if node is not None]
-        found = {node.name: node for node in first}
-        found |= {node.name: node for branch in self.branches for node in branch.nodes()}
-        return list(found.values())
+        return [node for _, node in self.placed()]
 
     @property
     def seeds(self) -> list[int]:
@@ -125,9 +133,9 @@ def _branch(sweep: Sweep, name: str, arm: Arm, seed: int, start: Node | None, im
     training, autoencoder = _autoencoder(sweep, where, arm, seed, start)
     source = {"autoencoder": autoencoder}
     diagnostics = DIAGNOSTICS.node(f"{where}/diagnostics", {"config": measuring_config(arm)}, source)
-    training_images_alone = {"model.init_args.cache_validation": False}
-    pictures = replace(arm, overrides=arm.overrides | sweep.generator_pictures | training_images_alone)
-    latents = LATENTS.node(f"{where}/latents", {"config": measuring_config(pictures)}, source)
+    training_images_alone = {"model.init_args.cache.validation": False}
+    encoded = replace(arm, overrides=arm.overrides | sweep.generator_pictures | training_images_alone)
+    latents = LATENTS.node(f"{where}/latents", {"config": measuring_config(encoded)}, source)
     generators = {
         each: _generator(sweep, each, where, seed, source | {"latents": latents}, images) for each in sweep.generators
     }
@@ -157,7 +165,8 @@ def _generator(
     compared = {"autoencoder": inputs["autoencoder"], "generator": training, "reference": images}
     num_resamples = sweep.evaluation.num_resamples if len(sweep.seeds) == 1 else 0
     evaluations = {}
+    measured = evaluation.settings(sweep.evaluation, part, seed, num_resamples)
     for step in steps:
-        settings = evaluation.settings(sweep.evaluation, part, seed, step, num_resamples)
+        settings = measured | {"at_step": step}
         evaluations[step] = EVALUATION.node(f"{where}/metrics/{name}/step{step}", settings, compared)
     return TrainedGenerator(training, evaluations)

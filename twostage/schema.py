@@ -5,6 +5,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from dit.samplers.settings import SamplingSettings
 from twostage.graph.executor import Executor
 
 
@@ -14,7 +15,7 @@ class Trained:
 
     Args:
         label: short name for people.
-        config: YAML file of `train.py fit`.
+        config: YAML file of `train.py fit`, or the name of a packaged one.
         description: one sentence for the report.
         overrides: dotted key of that file -> value.
     """
@@ -30,11 +31,10 @@ class Generator(Trained):
     """A generator.
 
     Args:
-        sampler, num_inference_steps: as in `sample.py`, where they are not those of the evaluation; null: they are.
+        sampling: keys of `evaluation.sampling` that differ for this one; another sampler begins with its own defaults.
     """
 
-    sampler: str | None = None
-    num_inference_steps: int | None = None
+    sampling: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Arm(Trained):
 
     Args:
         autoencoder: a ready one (folder, single file, packaged name or hub id), which is not trained; `config` then
-            says on which pictures it is measured and which ones are encoded. A mapping gives `source`, and what
+            says on which images it is measured and which ones are encoded. A mapping gives `source`, and what
             `load_autoencoder` takes beside it: `family` or `config` of a single file, `padding_mode`.
         at_step: take the weights after so many steps of the training instead of the last ones.
     """
@@ -67,24 +67,22 @@ class Evaluation:
 
     Args:
         at_steps: training steps whose averaged weights are sampled, ascending; the last one ends the training.
-        num_images: generated pictures of each measurement, and real ones they are compared with.
-        sampler, num_inference_steps: as in `sample.py`; null takes the objective's own sampler.
-        grid_images: pictures of the sample grids.
-        guidance_scale: guidance of the measurements; 1 is none.
+        num_images: generated images of each measurement, and real ones they are compared with.
+        sampling: how the samples that are measured are made; each seed of the sweep is also that of its samples.
+        grid_images: images of the sample grids.
         grid_guidance_scale: guidance of the grids, for people.
         extractor: features of the distances.
         extractor_weights: local weights of Inception-v3.
-        metrics: what is measured: "fd" (Fréchet distance), "sfd" (on spatial features), "score" (Inception score),
-            "kid", "precision_recall".
-        metric: the speed-up is computed on it, lower is better; null takes the extractor's Fréchet distance.
+        metrics: what is measured, names of `eqvae.evaluation.generation.GENERATION_METRICS`: "fd" (Fréchet distance),
+            "sfd" (on spatial features), "score" (Inception score), "kid", "precision_recall".
+        metric: one of which lower is better, by its name in results; the speed-up is computed on it. Null takes the
+            extractor's Fréchet distance.
         num_resamples: Fréchet distances of resampled images at each point, for the small print where there is one seed.
     """
 
     at_steps: list[int] = MISSING
     num_images: int = 1000
-    sampler: str | None = None
-    num_inference_steps: int = 25
-    guidance_scale: float = 1.0
+    sampling: SamplingSettings = field(default_factory=lambda: SamplingSettings(num_inference_steps=25))
     grid_images: int = 40
     grid_guidance_scale: float = 1.0
     extractor: str = "efficientnet_lite0"
@@ -105,8 +103,8 @@ class Sweep:
         start: common start of all trained arms.
         autoencoders: arms by name.
         generators: by name.
-        generator_pictures: where generators learn from other pictures than autoencoders: what to change in the arms'
-            configs when the generators' pictures are encoded, by dotted key.
+        generator_pictures: where generators learn from other images than autoencoders: what to change in the arms'
+            configs when the generators' images are encoded, by dotted key.
         seeds: each with its own order, transforms, noise and start weights.
         until_decided: take the seeds one by one, from the third on, until every verdict stands; each look then has a
             stricter level, so that all together err no more often. False takes all seeds at once.

@@ -9,12 +9,13 @@ from rich.console import Console
 
 from eqvae.files import write_atomically
 from eqvae.locks import Lock
+from eqvae.plugins import plugins
 from twostage.analysis.intervals import FIRST_LOOK
 from twostage.analysis.records import SweepResults
 from twostage.analysis.summary import summarize
 from twostage.graph.execution import run_nodes
 from twostage.libraries import installed_libraries, visible_devices
-from twostage.parts import run_node
+from twostage.parts import WithPlugins, run_node
 from twostage.plan import Plan, plan
 from twostage.report.report import write_report
 from twostage.report.results import collect
@@ -60,11 +61,12 @@ def make_folder(folder: Path) -> None:
 
 def _run(sweep: Sweep, command: str, console: Console, retry: bool, root: Path) -> tuple[Path, SweepResults]:
     folder = root / sweep.name / "report"
+    work = WithPlugins(run_node, plugins())
     for seeds in looks(sweep):
         planned = plan(sweep, seeds)
         record(sweep, planned, root)
         libraries, devices = installed_libraries(), visible_devices()
-        run_nodes(planned.nodes, root, sweep.executor, console, run_node, retry, libraries, devices)
+        run_nodes(planned.nodes, root, sweep.executor, console, work, retry, libraries, devices)
         results = collect(sweep, planned, root, folder, command)
         verdicts = [comparison.verdict.word for comparison in summarize(results).comparisons]
         if "undecided" not in verdicts:

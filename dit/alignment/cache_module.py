@@ -1,5 +1,6 @@
 """Writes the feature cache: `train.py predict` with this module and the pictures of the latent cache."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,9 @@ import lightning
 from torch import Tensor
 
 from dit.alignment.encoders import Encoder
-from eqvae.latents import FeatureCacheWriter
-from eqvae.precision import encoding, require_float32_weights
+from eqvae.caching import CacheRun
+from eqvae.latents import CachePlan, FeatureRows, ShardWriter
+from eqvae.precision import require_float32_weights
 
 
 class FeatureCacheModule(lightning.LightningModule):
@@ -35,36 +37,32 @@ class FeatureCacheModule(lightning.LightningModule):
         if grid < 1:
             raise ValueError(f"grid must be positive, got {grid}")
         self.encoder, self.grid, self.folder, self.dtype_name = encoder, grid, folder, dtype
+        self.cache_plan = CachePlan(FeatureRows.shard_rows)
 
     def setup(self, stage: str) -> None:
         require_float32_weights(self.trainer.precision)  # others round the images, too
 
     def on_predict_start(self) -> None:
-        if self.trainer.world_size > 1:
-            raise ValueError("a feature cache is written by one process: set trainer.devices to 1")
         description = {
             "name": self.encoder.name,
             "fingerprint": self.encoder.fingerprint(self.grid),
             "grid": self.grid,
             "width": self.encoder.width,
         }
+        encode = partial(self.encoder, grid=self.grid, precision=self.encoding_precision)
+        rows = FeatureRows(encode, description, self.dtype_name, self.encoding_precision)
         folder = Path(self.folder or Path(self.trainer.default_root_dir) / "features")
-        dataset = self.trainer.datamodule.description()
-        self._writer = FeatureCacheWriter(
-            folder, description, dataset, self.dtype_name, encoding_precision=self.encoding_precision
-        )
+
+        def open_writer(split: str, **options: Any) -> ShardWriter:
+            return ShardWriter(folder, rows, self.trainer.datamodule.description(split), **options)
+
+        self._cached = CacheRun(self.trainer, open_writer)
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        if self._writer.missing(batch["index"]).any():
-            with encoding(self.encoding_precision, self.device):
-                features, flipped = (
-                    self.encoder(images, self.grid, self.encoding_precision)
-                    for images in (batch["image"], batch["image"].flip(-1))
-                )
-            self._writer.add(batch["index"], features, flipped)
+        self._cached.add(batch)
 
     def on_predict_end(self) -> None:
-        self._writer.finish()
+        self._cached.finish()
 
     def training_step(self, *args: Any) -> None:
         raise ValueError("this module only writes a feature cache: use train.py predict")

@@ -15,7 +15,6 @@ from dit.alignment.projectors import TrainedProjector
 from dit.backbones import DiT
 from dit.checkpoints import Generator
 from dit.objectives import Flow, Objective
-from eqvae.evaluation.quantization import images_to_latents
 from eqvae.files import write_atomically
 from eqvae.randomness import keyed_normal
 
@@ -76,7 +75,7 @@ def measure_alignment(
     features, pooled, cosines = [], {time: [] for time in times}, {time: [] for time in times}
     for batch in batches:
         images, indices = batch["image"].to(device), batch["index"].to(device)
-        latents = generator.spec.normalization.normalize(images_to_latents(autoencoder, images)[0])
+        latents = generator.spec.normalization.normalize(autoencoder.latent_moments(images)[0])
         if latents.shape[1:] != generator.spec.shape:
             raise ValueError(f"latents of the pictures are {tuple(latents.shape[1:])}, not {generator.spec.shape}")
         noise = keyed_normal(indices, tuple(latents.shape[1:]), seed=seed, stream="alignment-noise")

@@ -2,6 +2,7 @@
 
 from dit.backbones.flops import num_multiply_adds, num_parameters
 from dit.backbones.halton_maskgit import HaltonMaskGIT
+from dit.backbones.interface import Backbone
 from dit.backbones.maskgit import MaskGIT
 from dit.backbones.registry import FAMILIES, PUBLISHED, TOKEN_BACKBONES, create_backbone, create_token_backbone
 from dit.backbones.transformer import DiT, SiT
@@ -12,6 +13,7 @@ __all__ = [
     "BACKBONES",
     "PUBLISHED",
     "TOKEN_BACKBONES",
+    "Backbone",
     "DiT",
     "HaltonMaskGIT",
     "MaskGIT",

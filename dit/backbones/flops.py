@@ -4,8 +4,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dit.backbones.maskgit import TokenTransformer
-from dit.backbones.transformer import DiT
+from dit.backbones.interface import Backbone
 
 
 def num_parameters(model: nn.Module) -> int:
@@ -13,15 +12,12 @@ def num_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def num_multiply_adds(model: DiT | TokenTransformer) -> int:
+def num_multiply_adds(model: Backbone) -> int:
     """Multiply-adds of one forward pass of one sample: what the papers call Gflops, times 1e9.
 
     Those of matrix products and convolutions, counted on a twin without values.
     """
-    side = model.config["input_size"]
-    tokens = isinstance(model, TokenTransformer)
-    shape, dtype = ((1, side, side), torch.long) if tokens else ((1, model.in_channels, side, side), torch.float32)
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         twin = type(model)(**model.config).to("meta").eval()
-        twin(torch.zeros(shape, dtype=dtype), torch.zeros(1), torch.zeros(1, dtype=torch.long))
+        twin(twin.example(), torch.zeros(1), torch.zeros(1, dtype=torch.long))
     return counter.get_total_flops() // 2

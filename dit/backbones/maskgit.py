@@ -33,6 +33,11 @@ class TokenTransformer(nn.Module):
         self.config = config
         self.num_codes, self.num_tokens = config["num_codes"], config["input_size"] ** 2
 
+    def example(self) -> Tensor:
+        """One sample of zeros: tokens [1, h, w]."""
+        side = self.config["input_size"]
+        return torch.zeros(1, side, side, dtype=torch.long)
+
     def _sequence(self, x: Tensor) -> Tensor:
         """Tokens [B, h, w] to rows of the embedding [B, T], hidden ones to the row after the codes."""
         return torch.where(x == MASKED, self.num_codes, x).flatten(1)

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import torch
 import torch.nn.functional as F
 from timm.layers import Mlp, PatchEmbed, RotaryEmbeddingCat, SwiGLU, apply_rot_embed_cat
 from torch import Tensor, nn
@@ -192,6 +193,11 @@ class DiT(nn.Module):
         for layer in [*(block.adaLN_modulation[1] for block in self.blocks), self.final_layer.adaLN_modulation[1]]:
             nn.init.zeros_(layer.weight)
         nn.init.zeros_(self.final_layer.linear.weight)
+
+    def example(self) -> Tensor:
+        """One sample of zeros: latents [1, C, h, w]."""
+        side = self.config["input_size"]
+        return torch.zeros(1, self.in_channels, side, side)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor, drop_labels: Tensor | None = None) -> Tensor:
         """The prediction for noisy latents.

@@ -1,38 +1,71 @@
 """Diffusion sampling in DiT's settings: respaced timesteps, learned variance, x_0 not clipped.
 
 diffusers' schedulers take the same steps, but DDPMScheduler draws its noise from a generator in the order of use; here
-it is keyed by image, so that no batch size changes a picture. A test holds the two against each other.
+it is keyed by image, so that no batch size changes an image. A test holds the two against each other.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
-from dit.objectives.diffusion import Diffusion
+from dit.objectives.diffusion import Diffusion, space_timesteps
+from dit.samplers.sampler import Callback, Model, Sampler, StepNoise
 from dit.samplers.times import filled
 
-Model = Callable[[Tensor, Tensor], Tensor]
-Callback = Callable[[int, Tensor, float], None]
 Advance = Callable[[Diffusion, Tensor, Tensor, int, int], Tensor]
+"""x a timestep further down, of the spaced diffusion, the model's output, x, the timestep's index and the step."""
+
+
+def leading_timesteps(num_timesteps: int, num_inference_steps: int) -> list[int]:
+    """0, s, 2 s, ... for the stride s = num_timesteps // num_inference_steps: diffusers' spacing "leading".
+
+    Raises:
+        ValueError: if there are fewer timesteps than steps.
+    """
+    if not 1 <= num_inference_steps <= num_timesteps:
+        raise ValueError(f"num_inference_steps {num_inference_steps}: use 1 to {num_timesteps}")
+    stride = num_timesteps // num_inference_steps
+    return list(range(0, num_inference_steps * stride, stride))
+
+
+TIMESTEP_SPACINGS = {"linspace": space_timesteps, "leading": leading_timesteps}
+
+
+@dataclass(frozen=True)
+class DiffusionSettings:
+    """Which timesteps a diffusion sampler visits.
+
+    Args:
+        timestep_spacing: in diffusers' words "linspace", with both ends and rounding (the public DiT), or "leading",
+            whole strides from 0 (the exported pipeline).
+
+    Raises:
+        ValueError: for a spacing of another name.
+    """
+
+    timestep_spacing: Literal["linspace", "leading"] = "linspace"
+
+    def __post_init__(self):
+        if self.timestep_spacing not in TIMESTEP_SPACINGS:
+            known = " or ".join(TIMESTEP_SPACINGS)
+            raise ValueError(f"timestep_spacing {self.timestep_spacing!r} is unknown: use {known}")
 
 
 def ddpm(
+    diffusion: Diffusion,
     model: Model,
     x: Tensor,
-    objective: Diffusion,
-    timesteps: list[int],
-    step_noise: Callable[[int], Tensor],
-    callback: Callback | None = None,
+    num_inference_steps: int,
+    step_noise: StepNoise,
+    settings: DiffusionSettings,
+    callback: Callback,
 ) -> Tensor:
     """Ancestral sampling: a draw from the model's reverse step at every timestep (Ho et al., 2020).
 
-    Args:
-        model: `model(x, t)` with integer timesteps t [B] of the full diffusion, predicting [B, 2 C, h, w] (C channels
-            where the variance is not learned).
-        x: [B, C, h, w] standard normal.
-        timesteps: ascending (`space_timesteps`).
-        step_noise: noise [B, C, h, w] of step 0, 1, ...; the last step draws none.
-        callback: called with step, x and timestep after each step.
+    The model takes integer timesteps t [B] of the full diffusion and predicts [B, 2 C, h, w], C channels where the
+    variance is not learned. The last step draws no noise.
     """
 
     def advance(spaced: Diffusion, output: Tensor, x: Tensor, index: int, step: int) -> Tensor:
@@ -41,15 +74,21 @@ def ddpm(
             return reverse.mean
         return reverse.mean + (0.5 * reverse.log_variance).exp() * step_noise(step)
 
-    return _descend(model, x, objective, timesteps, advance, callback)
+    return _descend(diffusion, model, x, num_inference_steps, settings, callback, advance)
 
 
 def ddim(
-    model: Model, x: Tensor, objective: Diffusion, timesteps: list[int], callback: Callback | None = None
+    diffusion: Diffusion,
+    model: Model,
+    x: Tensor,
+    num_inference_steps: int,
+    step_noise: StepNoise | None,
+    settings: DiffusionSettings,
+    callback: Callback,
 ) -> Tensor:
     """Deterministic sampling: the predicted x_0 with the predicted noise at the next level (Song et al., 2021, eta 0).
 
-    Arguments as of `ddpm`; a learned variance goes unused.
+    The model is that of `ddpm`; a learned variance goes unused.
     """
 
     def advance(spaced: Diffusion, output: Tensor, x: Tensor, index: int, step: int) -> Tensor:
@@ -58,18 +97,28 @@ def ddim(
             return x_0
         return spaced.q_sample(x_0, filled(index - 1, x), output[:, : x.shape[1]])
 
-    return _descend(model, x, objective, timesteps, advance, callback)
+    return _descend(diffusion, model, x, num_inference_steps, settings, callback, advance)
 
 
 def _descend(
-    model: Model, x: Tensor, objective: Diffusion, timesteps: list[int], advance: Advance, callback: Callback | None
+    diffusion: Diffusion,
+    model: Model,
+    x: Tensor,
+    num_inference_steps: int,
+    settings: DiffusionSettings,
+    callback: Callback,
+    advance: Advance,
 ) -> Tensor:
     """Down the timesteps, one evaluation each: the model sees the full diffusion's, `advance` the spaced one's."""
-    spaced = objective.respaced(timesteps)
+    timesteps = TIMESTEP_SPACINGS[settings.timestep_spacing](diffusion.num_timesteps, num_inference_steps)
+    spaced = diffusion.respaced(timesteps)
     spaced.tables_on(x.device)  # now, so that no evaluation waits for the copy
     for step, index in enumerate(reversed(range(len(timesteps)))):
         output = model(x, filled(timesteps[index], x))
         x = advance(spaced, output, x, index, step)
-        if callback is not None:
-            callback(step, x, timesteps[index])
+        callback(step, x, timesteps[index])
     return x
+
+
+DDPM = Sampler("ddpm", ddpm, Diffusion, DiffusionSettings, draws_noise=True)
+DDIM = Sampler("ddim", ddim, Diffusion, DiffusionSettings)

@@ -1,50 +1,45 @@
 """DPM-Solver++ of second order (Lu et al., 2022, arXiv 2211.01095) through diffusers' scheduler."""
 
-from collections.abc import Callable
-
 from diffusers import DPMSolverMultistepScheduler
 from torch import Tensor
 
 from dit.objectives.diffusion import Diffusion
+from dit.samplers.ddpm import DiffusionSettings
+from dit.samplers.sampler import Callback, Model, Sampler, StepNoise
 from dit.samplers.times import filled
-
-Model = Callable[[Tensor, Tensor], Tensor]
-Callback = Callable[[int, Tensor, float], None]
 
 
 def dpm_solver(
+    diffusion: Diffusion,
     model: Model,
     x: Tensor,
-    objective: Diffusion,
     num_inference_steps: int,
-    timestep_spacing: str = "linspace",
-    callback: Callback | None = None,
+    step_noise: StepNoise | None,
+    settings: DiffusionSettings,
+    callback: Callback,
 ) -> Tensor:
     """Deterministic sampling, two steps of memory, one evaluation each; a learned variance goes unused.
 
-    Args:
-        model: `model(x, t)` with integer timesteps t [B], predicting noise in its first C channels.
-        x: [B, C, h, w] standard normal.
-        num_inference_steps: fewer than the diffusion has timesteps.
-        timestep_spacing: diffusers' own, which leaves out the last timestep: "linspace" or "leading".
-        callback: called with step, x and timestep after each step.
+    The model predicts noise in its first C channels. The spacings are diffusers' own, without the last timestep.
 
     Raises:
         ValueError: for as many steps as timesteps or more.
     """
-    if num_inference_steps >= objective.num_timesteps:
+    if num_inference_steps >= diffusion.num_timesteps:
         raise ValueError(
-            f"num_inference_steps {num_inference_steps}: dpm_solver takes 1 to {objective.num_timesteps - 1}"
+            f"num_inference_steps {num_inference_steps}: dpm_solver takes 1 to {diffusion.num_timesteps - 1}"
         )
     scheduler = DPMSolverMultistepScheduler(
-        num_train_timesteps=objective.num_timesteps,
-        trained_betas=objective.betas.tolist(),
-        timestep_spacing=timestep_spacing,
+        num_train_timesteps=diffusion.num_timesteps,
+        trained_betas=diffusion.betas.tolist(),
+        timestep_spacing=settings.timestep_spacing,
     )
     scheduler.set_timesteps(num_inference_steps)  # on the processor, where the scheduler looks steps up
     for step, timestep in enumerate(scheduler.timesteps.tolist()):
         output = model(x, filled(timestep, x)).float()
         x = scheduler.step(output[:, : x.shape[1]], timestep, x).prev_sample
-        if callback is not None:
-            callback(step, x, timestep)
+        callback(step, x, timestep)
     return x
+
+
+DPM_SOLVER = Sampler("dpm_solver", dpm_solver, Diffusion, DiffusionSettings)

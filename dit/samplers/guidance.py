@@ -7,9 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from dit.samplers.sampler import Model
 from dit.samplers.times import number_of
 
-Model = Callable[[Tensor, Tensor], Tensor]
 EDGE = 1e-6  # times at the ends of an interval belong to it, float32 or not
 GUIDED_CHANNELS = 3  # of the public DiT and SiT samplers, which guide three of four latent channels
 

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from dit.backbones.maskgit import MASKED
+from dit.objectives.masked import MaskedTokens
+from dit.samplers.sampler import Callback, Model, Sampler, StepNoise
 from dit.samplers.times import filled
 from eqvae.ranges import require_number
 
-Model = Callable[[Tensor, Tensor], Tensor]
-Callback = Callable[[int, Tensor, float], None]
 KNOWN = {
     "arccos": lambda r: 1 - torch.acos(r.double()).to(r.dtype) / (math.pi / 2),  # rounded once, alike everywhere
     "cosine": lambda r: 1 - torch.cos(r * (math.pi / 2)),
@@ -33,14 +33,14 @@ class TokenSettings:
     """How tokens are sampled.
 
     Args:
-        schedule: how the number of known tokens grows: "arccos", "cosine", "linear", "square" or "root".
+        schedule: growth of the number of known tokens: "arccos", "cosine", "linear", "square" or "root".
         counts: of "confidence": "proportional" commits in each step a number proportional to the schedule's mask ratio
             (v1), "cumulative" commits what the schedule says is known by then, nothing at first (v2).
         gumbel_temperature: of "confidence": noise on the confidences, falling linearly to none at the last step.
-        inverse_temperature: multiplies the logits; above 1 sharpens.
-        warmup_steps: the inverse temperature is halved for so many first steps.
-        top_k: draw from so many likeliest codes only; null draws from all.
-        halton_shift: of "halton": start the order at another place in each picture.
+        inverse_temperature: factor of the logits; above 1 sharpens.
+        warmup_steps: first steps, with half of the inverse temperature.
+        top_k: number of likeliest codes that are drawn from; null draws from all.
+        halton_shift: of "halton": start the order at another place in each image.
 
     Raises:
         ValueError: naming the setting that is out of range.
@@ -118,23 +118,24 @@ def confidence_totals(
 
 
 def confidence(
+    objective: MaskedTokens,
     model: Model,
     noise: Tensor,
-    num_steps: int,
-    step_noise: Callable[[int], Tensor],
+    num_inference_steps: int,
+    step_noise: StepNoise,
     settings: TokenSettings,
-    callback: Callback | None = None,
+    callback: Callback,
 ) -> Tensor:
     """Commit in each step the hidden tokens drawn with most confidence: log-probability plus fading Gumbel noise.
 
-    Arguments and result as of `halton`.
+    Shapes as of `halton`.
     """
-    totals = confidence_totals(num_steps, noise[0].numel(), settings.schedule, settings.counts)
+    totals = confidence_totals(num_inference_steps, noise[0].numel(), settings.schedule, settings.counts)
 
     def choose(step: int, tokens: Tensor, log_probability: Tensor) -> Tensor:
         first = totals[step - 1] if step else 0
         gumbel = -(-torch.special.log_ndtr(step_noise(2 * step + 1).flatten(1))).log()
-        temperature = settings.gumbel_temperature * (1 - _time(step, num_steps))
+        temperature = settings.gumbel_temperature * (1 - _time(step, num_inference_steps))
         score = (log_probability + temperature * gumbel).masked_fill(tokens != MASKED, -math.inf)
         return score.topk(totals[step] - first).indices
 
@@ -142,28 +143,27 @@ def confidence(
 
 
 def halton(
+    objective: MaskedTokens,
     model: Model,
     noise: Tensor,
-    num_steps: int,
-    step_noise: Callable[[int], Tensor],
+    num_inference_steps: int,
+    step_noise: StepNoise,
     settings: TokenSettings,
-    callback: Callback | None = None,
+    callback: Callback,
 ) -> Tensor:
     """Commit tokens in Halton order, which spreads each step's over the whole grid.
 
-    Args:
-        model: `model(x [B, h, w], t [B]) -> logits [B, K + 1, h, w]`.
-        noise: [B, h, w] standard normal: the shape, and where the order starts with `halton_shift`.
-        num_steps: at most h w.
-        step_noise: standard normal [B, h, w] of draw 0, 1, ...
-        settings: temperatures, schedule, top-k.
-        callback: called with step, tokens and time after each step.
+    The model maps tokens [B, h, w] and times [B] to logits [B, K + 1, h, w]. The noise [B, h, w] gives the shape, and
+    where the order starts with `halton_shift`.
 
     Returns:
         Tokens [B, h, w] int64.
+
+    Raises:
+        ValueError: for more steps than tokens.
     """
     num_tokens = noise[0].numel()
-    totals = halton_totals(num_steps, num_tokens, settings.schedule)
+    totals = halton_totals(num_inference_steps, num_tokens, settings.schedule)
     rows, columns = halton_order(noise.shape[-1]).to(noise.device).unbind(1)
     order = rows * noise.shape[-1] + columns
     shift = (torch.special.ndtr(noise[:, 0, 0]) * num_tokens).long() * settings.halton_shift
@@ -180,9 +180,9 @@ def _commit(
     noise: Tensor,
     totals: list[int],
     choose: Callable[[int, Tensor, Tensor], Tensor],
-    step_noise: Callable[[int], Tensor],
+    step_noise: StepNoise,
     settings: TokenSettings,
-    callback: Callback | None,
+    callback: Callback,
 ) -> Tensor:
     """Draw a code for every place, keep those at the places chosen [B, k], until all are known."""
     num_steps, num_tokens = len(totals), noise[0].numel()
@@ -196,8 +196,7 @@ def _commit(
             codes, log_probability = draw_codes(logits, step_noise(2 * step), settings, step)
             places = choose(step, tokens, log_probability)
             tokens = tokens.scatter(1, places, codes.gather(1, places))
-        if callback is not None:
-            callback(step, tokens.view(noise.shape), time)
+        callback(step, tokens.view(noise.shape), time)
     return tokens.view(noise.shape)
 
 
@@ -222,3 +221,7 @@ def draw_codes(logits: Tensor, noise: Tensor, settings: TokenSettings, step: int
 
 def _time(step: int, num_steps: int) -> float:
     return step / (num_steps - 1) if num_steps > 1 else 1.0
+
+
+CONFIDENCE = Sampler("confidence", confidence, MaskedTokens, TokenSettings, draws_noise=True)
+HALTON = Sampler("halton", halton, MaskedTokens, TokenSettings, draws_noise=True)

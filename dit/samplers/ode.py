@@ -1,101 +1,157 @@
 """Solvers of dx/dt = velocity(x, t), from noise at the first time to data at the last."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import count, pairwise
 
 import torch
 from torch import Tensor
 from torchdiffeq import odeint
 
+from dit.objectives.flow import Flow
+from dit.samplers.sampler import Callback, Model, Sampler, SamplerFunction, StepNoise
 from dit.samplers.times import filled
+from eqvae.ranges import require_number
 
 Velocity = Callable[..., Tensor]  # of x and t
-Callback = Callable[[int, Tensor, float], None]
+Advance = Callable[[Velocity, Tensor, float, float, bool], Tensor]
+"""x at the second time from x at the first; whether it is the last step."""
+
+
+@dataclass(frozen=True)
+class FlowSettings:
+    """Where a solver with fixed steps takes them.
+
+    Args:
+        timestep_shift: s of t' = s t / (1 + (s - 1) t); below 1 makes steps near the noise smaller (LightningDiT: 0.3).
+
+    Raises:
+        ValueError: if it is not positive.
+    """
+
+    timestep_shift: float = 1.0
+
+    def __post_init__(self):
+        require_number("timestep_shift", self.timestep_shift, above=0)
+
+
+@dataclass(frozen=True)
+class AdaptiveSettings:
+    """How exact the adaptive solver is; the defaults are SiT's.
+
+    Args:
+        relative_tolerance: error of a step as a share of x.
+        absolute_tolerance: error of a step where x is small.
+
+    Raises:
+        ValueError: if one of them is not positive.
+    """
+
+    relative_tolerance: float = 1e-3
+    absolute_tolerance: float = 1e-6
+
+    def __post_init__(self):
+        require_number("relative_tolerance", self.relative_tolerance, above=0)
+        require_number("absolute_tolerance", self.absolute_tolerance, above=0)
 
 
 def time_grid(first: float, last: float, num_steps: int, shift: float = 1.0) -> Tensor:
     """Times [num_steps + 1] float64 from first to last, evenly spaced and then shifted within [first, last].
 
     Args:
-        shift: s of t' = s t / (1 + (s - 1) t); below 1 makes steps near the noise smaller (LightningDiT: 0.3).
-
-    Raises:
-        ValueError: if the shift is not positive.
+        shift: as of `FlowSettings`.
     """
-    if not shift > 0:
-        raise ValueError(f"timestep_shift must be positive, got {shift}: 1 leaves the times even")
     if shift == 1:
         return torch.linspace(first, last, num_steps + 1, dtype=torch.float64)
     even = torch.linspace(0, 1, num_steps + 1, dtype=torch.float64)
     return first + (last - first) * shift * even / (1 + (shift - 1) * even)
 
 
-def euler(velocity: Velocity, x: Tensor, times: Tensor, callback: Callback | None = None) -> Tensor:
-    """First order: one evaluation per step; N + 1 times make N steps."""
-    for step, (now, after) in enumerate(pairwise(times.tolist())):
-        x = x + (after - now) * velocity(x, filled(now, x))
-        if callback is not None:
+def fixed_steps(advance: Advance) -> SamplerFunction:
+    """A sampler that takes steps of one kind, N of them over N + 1 times."""
+
+    def integrate(
+        flow: Flow,
+        model: Model,
+        x: Tensor,
+        num_inference_steps: int,
+        step_noise: StepNoise | None,
+        settings: FlowSettings,
+        callback: Callback,
+    ) -> Tensor:
+        velocity = velocity_of(flow, model)
+        times = time_grid(*flow.sampling_interval, num_inference_steps, settings.timestep_shift)
+        for step, (now, after) in enumerate(pairwise(times.tolist())):
+            x = advance(velocity, x, now, after, step == num_inference_steps - 1)
             callback(step, x, after)
-    return x
+        return x
+
+    return integrate
 
 
-def heun(velocity: Velocity, x: Tensor, times: Tensor, callback: Callback | None = None) -> Tensor:
+def velocity_of(flow: Flow, model: Model) -> Velocity:
+    """dx/dt from what the model predicts, whatever that is."""
+    return lambda x, t, *guided_at: flow.velocity(model(x, t, *guided_at), x, t)
+
+
+def euler(velocity: Velocity, x: Tensor, now: float, after: float, is_last: bool) -> Tensor:
+    """First order: one evaluation per step."""
+    return x + (after - now) * velocity(x, filled(now, x))
+
+
+def heun(velocity: Velocity, x: Tensor, now: float, after: float, is_last: bool) -> Tensor:
     """Second order: two evaluations per step, the slope averaged over both ends."""
-    for step, (now, after) in enumerate(pairwise(times.tolist())):
-        slope = velocity(x, filled(now, x))
-        guess = x + (after - now) * slope
-        x = x + (after - now) / 2 * (slope + velocity(guess, filled(after, x)))
-        if callback is not None:
-            callback(step, x, after)
-    return x
+    slope = velocity(x, filled(now, x))
+    guess = x + (after - now) * slope
+    return x + (after - now) / 2 * (slope + velocity(guess, filled(after, x)))
 
 
-def repa_heun(velocity: Velocity, x: Tensor, times: Tensor, callback: Callback | None = None) -> Tensor:
+def repa_heun(velocity: Velocity, x: Tensor, now: float, after: float, is_last: bool) -> Tensor:
     """Heun as in REPA's public code: no correction in the last step, and elsewhere one guided as the step's start is.
 
     The velocity takes a third argument, the time that decides on guidance.
     """
-    for step, (now, after) in enumerate(pairwise(times.tolist())):
-        slope = velocity(x, filled(now, x))
-        if step < len(times) - 2:
-            guess = x + (after - now) * slope
-            slope = (slope + velocity(guess, filled(after, x), filled(now, x))) / 2
-        x = x + (after - now) * slope
-        if callback is not None:
-            callback(step, x, after)
-    return x
+    slope = velocity(x, filled(now, x))
+    if not is_last:
+        guess = x + (after - now) * slope
+        slope = (slope + velocity(guess, filled(after, x), filled(now, x))) / 2
+    return x + (after - now) * slope
 
 
-def midpoint(velocity: Velocity, x: Tensor, times: Tensor, callback: Callback | None = None) -> Tensor:
+def midpoint(velocity: Velocity, x: Tensor, now: float, after: float, is_last: bool) -> Tensor:
     """Second order: two evaluations per step, the slope taken in the middle."""
-    for step, (now, after) in enumerate(pairwise(times.tolist())):
-        middle = x + (after - now) / 2 * velocity(x, filled(now, x))
-        x = x + (after - now) * velocity(middle, filled((now + after) / 2, x))
-        if callback is not None:
-            callback(step, x, after)
-    return x
+    middle = x + (after - now) / 2 * velocity(x, filled(now, x))
+    return x + (after - now) * velocity(middle, filled((now + after) / 2, x))
 
 
 def adaptive(
-    velocity: Velocity,
+    flow: Flow,
+    model: Model,
     x: Tensor,
-    times: Tensor,
-    callback: Callback | None = None,
-    relative_tolerance: float = 1e-3,
-    absolute_tolerance: float = 1e-6,
+    num_inference_steps: int,
+    step_noise: StepNoise | None,
+    settings: AdaptiveSettings,
+    callback: Callback,
 ) -> Tensor:
-    """Dormand and Prince's fifth order with its own steps, so that only the first and last of the times count.
+    """Dormand and Prince's fifth order with steps of its own, whatever number is asked for.
 
-    As in the public code, the last step may reach a little beyond the end and is interpolated; tolerances are SiT's.
-    The whole batch shares its steps: pictures of different batch sizes differ within the tolerance. The callback is
-    called at the start of each accepted step.
+    As in the public code, the last step may reach a little beyond the end and is interpolated. The whole batch shares
+    its steps: images of different batch sizes differ within the tolerance. The callback is called at the start of each
+    accepted step.
     """
+    velocity, steps = velocity_of(flow, model), count()
 
     def slope(time: Tensor, state: Tensor) -> Tensor:
         return velocity(state, time.to(state.dtype).expand(len(state)))
 
-    if callback is not None:
-        steps = count()
-        slope.callback_accept_step = lambda time, state, size: callback(next(steps), state, float(time))
-    ends = times[[0, -1]].to(x.device)
-    return odeint(slope, x, ends, rtol=relative_tolerance, atol=absolute_tolerance, method="dopri5")[-1]
+    slope.callback_accept_step = lambda time, state, size: callback(next(steps), state, float(time))
+    ends = torch.tensor(flow.sampling_interval, dtype=torch.float64).to(x.device)
+    tolerances = {"rtol": settings.relative_tolerance, "atol": settings.absolute_tolerance}
+    return odeint(slope, x, ends, **tolerances, method="dopri5")[-1]
+
+
+EULER = Sampler("euler", fixed_steps(euler), Flow, FlowSettings)
+HEUN = Sampler("heun", fixed_steps(heun), Flow, FlowSettings)
+MIDPOINT = Sampler("midpoint", fixed_steps(midpoint), Flow, FlowSettings)
+REPA_HEUN = Sampler("repa_heun", fixed_steps(repa_heun), Flow, FlowSettings)
+ADAPTIVE = Sampler("adaptive", adaptive, Flow, AdaptiveSettings)

@@ -13,12 +13,9 @@ import torch
 from torch import Tensor
 
 from dit.objectives.flow import SINGULAR_MARGIN, Flow
+from dit.samplers.sampler import Callback, Model, Sampler, StepNoise
 from dit.samplers.times import filled
 from eqvae.ranges import require_number
-
-Model = Callable[[Tensor, Tensor], Tensor]
-Noise = Callable[[int], Tensor]
-Callback = Callable[[int, Tensor, float], None]
 
 DIFFUSIONS = ("constant", "sbdm", "sigma", "linear", "decreasing", "increasing-decreasing")
 LAST_STEPS = ("mean", "euler", "tweedie", "none")
@@ -29,12 +26,12 @@ class StochasticSettings:
     """How much noise a stochastic sampler adds on its way; the defaults are those of SiT's published numbers.
 
     Args:
-        diffusion: the form of w: constant, sbdm (the path's own reverse diffusion), sigma, linear (1 - t),
-            decreasing or increasing-decreasing.
-        diffusion_norm: its factor.
-        last_step: without noise, from 1 - last_step_size to 1: mean (drift and score), euler (drift alone), tweedie
-            (the expected data), or none, which takes noisy steps to the end.
-        last_step_size: in time.
+        diffusion: form of the noise's coefficient w: constant, sbdm (the path's own reverse diffusion), sigma, linear
+            (1 - t), decreasing or increasing-decreasing.
+        diffusion_norm: factor of w.
+        last_step: last step, without noise, from 1 - last_step_size to 1: mean (drift and score), euler (drift alone),
+            tweedie (the expected data), or none, which takes noisy steps to the end.
+        last_step_size: length of the last step, in time.
 
     Raises:
         ValueError: for a form or last step of another name, a factor below 0, or a step that is no part of [0, 1].
@@ -87,22 +84,14 @@ def euler_maruyama(
     model: Model,
     x: Tensor,
     num_inference_steps: int,
-    step_noise: Noise,
-    settings: StochasticSettings | None = None,
-    callback: Callback | None = None,
+    step_noise: StepNoise,
+    settings: StochasticSettings,
+    callback: Callback,
 ) -> Tensor:
     """First order, one evaluation per step.
 
-    Args:
-        flow: what the model was trained with.
-        model: `model(x, t)`, labels and guidance bound.
-        x: [B, C, h, w] standard normal.
-        num_inference_steps: N - 1 noisy steps and the last one (N noisy steps if that is "none").
-        step_noise: noise [B, C, h, w] of step 0, 1, ...
-        settings: the published ones if None.
-        callback: called with step, x and time after each step.
+    N steps are N - 1 noisy ones and the last one, or N noisy ones where there is no last one.
     """
-    settings = settings or StochasticSettings()
 
     def advance(x: Tensor, now: float, after: float, noise: Tensor) -> Tensor:
         drift, w = _drift(flow, model, settings, x, now)
@@ -117,12 +106,11 @@ def stochastic_heun(
     model: Model,
     x: Tensor,
     num_inference_steps: int,
-    step_noise: Noise,
-    settings: StochasticSettings | None = None,
-    callback: Callback | None = None,
+    step_noise: StepNoise,
+    settings: StochasticSettings,
+    callback: Callback,
 ) -> Tensor:
-    """The noise first, then a Heun step of the drift: two evaluations per noisy step. Arguments as `euler_maruyama`."""
-    settings = settings or StochasticSettings()
+    """The noise first, then a Heun step of the drift: two evaluations per noisy step."""
 
     def advance(x: Tensor, now: float, after: float, noise: Tensor) -> Tensor:
         w = settings.coefficient(flow, x, filled(now, x))
@@ -142,19 +130,17 @@ def _integrate(
     x: Tensor,
     times: Tensor,
     advance: Callable[[Tensor, float, float, Tensor], Tensor],
-    step_noise: Noise,
+    step_noise: StepNoise,
     settings: StochasticSettings,
-    callback: Callback | None,
+    callback: Callback,
 ) -> Tensor:
     for step, (now, after) in enumerate(pairwise(times.tolist())):
         x = advance(x, now, after, step_noise(step))
-        if callback is not None:
-            callback(step, x, after)
+        callback(step, x, after)
     if settings.last_step == "none":
         return x
     x = _last_step(flow, model, settings, x, float(times[-1]))
-    if callback is not None:
-        callback(len(times) - 1, x, 1.0)
+    callback(len(times) - 1, x, 1.0)
     return x
 
 
@@ -174,3 +160,7 @@ def _drift(flow: Flow, model: Model, settings: StochasticSettings, x: Tensor, ti
     t = filled(time, x)
     prediction, w = model(x, t), settings.coefficient(flow, x, t)
     return flow.velocity(prediction, x, t) + w * flow.score(prediction, x, t), w
+
+
+EULER_MARUYAMA = Sampler("euler_maruyama", euler_maruyama, Flow, StochasticSettings, draws_noise=True)
+STOCHASTIC_HEUN = Sampler("stochastic_heun", stochastic_heun, Flow, StochasticSettings, draws_noise=True)

@@ -1,32 +1,45 @@
-"""What KL and VQ autoencoders have in common: a diffusers model, its latent normalization, export and identity."""
+"""The one interface of autoencoders: a diffusers model, its latent normalization, export and identity."""
 
 import hashlib
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from diffusers import AutoencoderKL, VQModel
 from torch import Tensor, nn
 
+from eqvae.autoencoders.encodings import Decoded, Posterior
 from eqvae.autoencoders.exporting import ORIGIN, write_export
+from eqvae.autoencoders.latent_losses import CodebookLoss, LatentLoss, no_terms
 from eqvae.autoencoders.ldm import save_ldm
 from eqvae.autoencoders.normalization import Normalization
 from eqvae.autoencoders.padding import padding_mode, set_padding_mode
 
 
-class Autoencoder(nn.Module):
-    """A diffusers autoencoder with the normalization of its latents; subclasses say how it encodes and decodes.
+class Autoencoder(nn.Module, ABC):
+    """A diffusers autoencoder with the normalization of its latents; each family says how it encodes and decodes.
+
+    Nobody outside this package asks of which family an autoencoder is. Two kinds of latents are told apart:
+
+    - *raw latents* are what `decode` takes, caches store and generators learn (`latent_moments`): of a VQ autoencoder
+      codebook vectors;
+    - the *posterior* is where transforms and other regularizers act, whose latents `transformed_decode` takes: of a VQ
+      autoencoder features before the quantizer, which is then part of the decoder (EQ-VAE, arXiv 2502.09509).
 
     Args:
         model: the diffusers autoencoder; its weights train as this module's.
         normalization: of its latents; None takes the published constants of the model's config.
 
     Attributes:
+        kind: of the caches of its latents, a key of `eqvae.latents.KINDS`.
         source: what `load_autoencoder` was given; None where it was made otherwise.
 
     Raises:
         ValueError: for constants that are no normalization, or one of another number of channels.
     """
+
+    kind: ClassVar[str] = "latents"
 
     def __init__(self, model: AutoencoderKL | VQModel, normalization: Normalization | None = None):
         super().__init__()
@@ -37,9 +50,82 @@ class Autoencoder(nn.Module):
         set_padding_mode(model, None)
 
     @property
+    @abstractmethod
+    def latent_channels(self) -> int:
+        """Of raw latents and of the posterior."""
+
+    @property
+    def num_codes(self) -> int:
+        """Size of the codebook, 0 without one."""
+        return 0
+
+    @abstractmethod
+    def encode(self, images: Tensor) -> Any:
+        """Images [B, 3, H, W] in [-1, 1] to what the family is known for: a posterior, or codes."""
+
+    @abstractmethod
+    def decode(self, latents: Tensor) -> Tensor:
+        """Raw latents [B, C, h, w] to images [B, 3, f h, f w], near [-1, 1] but not clamped."""
+
+    @abstractmethod
+    def posterior(self, images: Tensor) -> Posterior:
+        """Images [B, 3, H, W] in [-1, 1] to where transforms act, mean and std [B, C, H / f, W / f]."""
+
+    @abstractmethod
+    def cached_rows(self, images: Tensor) -> dict[str, Tensor]:
+        """What a cache keeps of images [B, 3, H, W], by the names of its tensors, one row [B, ...] for each."""
+
+    def latent_moments(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation [B, C, h, w] of the raw latents of images [B, 3, H, W]."""
+        posterior = self.posterior(images)
+        return posterior.mean, posterior.std
+
+    def posterior_noise(self, keys: Tensor, shape: tuple[int, int, int], seed: int, stream: str) -> Tensor | None:
+        """Standard normal noise [B, C, h, w] of posterior samples; None where the posterior has no spread.
+
+        Args:
+            keys: [B], of the images.
+            shape: (C, h, w).
+            seed, stream: of the noise, see `eqvae.randomness`.
+        """
+        return None
+
+    def sample(self, posterior: Posterior, noise: Tensor | None) -> Tensor:
+        """Latents [B, C, h, w] of a posterior; noise that is larger counts from its top-left corner on."""
+        return posterior.mean
+
+    def transformed_decode(self, latents: Tensor, transform: Callable[[Tensor], Tensor] | None = None) -> Decoded:
+        """Transform latents [B, C, h, w] of the posterior, then decode them; gradients pass."""
+        return Decoded(self.decode(latents if transform is None else transform(latents)))
+
+    def latent_loss(self, kl_weight: float, codebook: CodebookLoss | None) -> LatentLoss:
+        """What the family minimizes on its latents.
+
+        Args:
+            kl_weight: of the divergence from a standard normal, where a posterior has one.
+            codebook: what moves features and codebook; None takes VQ-GAN's where there is a codebook.
+
+        Raises:
+            ValueError: for a codebook loss without a codebook.
+        """
+        if codebook is not None:
+            raise ValueError("codebook is for VQ autoencoders, this one has no codebook: set codebook to null")
+        return no_terms
+
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """Encoder and decoder, which `torch.compile` may take."""
+        return self.model.encoder, self.model.decoder
+
+    @property
     def downsampling_factor(self) -> int:
         """Image side over latent side."""
         return 2 ** (len(self.model.config.block_out_channels) - 1)
+
+    def latent_shape(self, images: Tensor) -> tuple[int, int, int]:
+        """(C, h, w) of a latent of images [B, 3, H, W]."""
+        height, width = (side // self.downsampling_factor for side in images.shape[-2:])
+        return self.latent_channels, height, width
 
     def require_image_size(self, size: int, key: str) -> None:
         """Refuse images whose side is no multiple of that of a latent: decoded, they would have another one.
@@ -57,6 +143,11 @@ class Autoencoder(nn.Module):
     def last_layer(self) -> Tensor:
         """Weight of the decoder's last convolution, where the adaptive weight compares gradients."""
         return self.model.decoder.conv_out.weight
+
+    @property
+    def encoder_last_layer(self) -> Tensor:
+        """Weight of the encoder's last convolution, where adaptive terms compare gradients."""
+        return self.model.encoder.conv_out.weight
 
     @property
     def padding_mode(self) -> str:
@@ -104,6 +195,14 @@ class Autoencoder(nn.Module):
     def save_ldm(self, path: str | Path) -> None:
         """Write one safetensors file in the key layout of latent-diffusion and taming-transformers."""
         save_ldm(self.model, self.normalization, Path(path))
+
+    def to_diffusers(self, normalization: Normalization) -> AutoencoderKL:
+        """A copy for diffusers' pipelines, whose latents times its one scaling factor are the normalized ones.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        raise ValueError(f"diffusers' pipelines decode with AutoencoderKL alone, not with {type(self).__name__}")
 
     def freeze(self) -> Self:
         """Evaluation mode, no gradients: for caches, sampling and metrics."""

@@ -40,6 +40,7 @@ def write_export(folder: str | Path, save: Callable[[Path], None], about: Mappin
         staging = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
         try:
             save(staging)
+            _forget_place(staging / "config.json")
             files = {path.name: _synced_hash(path) for path in sorted(staging.iterdir())}
             write_json(staging / RECORD, {**about, FILES: files})
             staging.chmod(0o755)
@@ -122,7 +123,16 @@ def _recorded(folder: Path) -> list[str]:
         return []
 
 
+def _forget_place(path: Path) -> None:
+    """Take the folder that a model was read from out of its config: it is of one machine, and `origin` says more."""
+    config = json.loads(path.read_text())
+    if config.pop("_name_or_path", None) is not None:
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
 def _synced_hash(path: Path) -> str:
+    """sha256 of a file that is on the disk now, and that others may read (safetensors makes it the owner's alone)."""
+    path.chmod(0o644)
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,10 +1,17 @@
 """KL autoencoders: diffusers' `AutoencoderKL` behind the project's interface."""
 
+import copy
+from functools import partial
+
 import torch
+from diffusers import AutoencoderKL
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor
 
 from eqvae.autoencoders.base import Autoencoder
+from eqvae.autoencoders.latent_losses import CodebookLoss, LatentLoss, kl_terms
+from eqvae.autoencoders.normalization import Normalization
+from eqvae.randomness import keyed_normal
 
 
 class KLAutoencoder(Autoencoder):
@@ -26,6 +33,42 @@ class KLAutoencoder(Autoencoder):
         """Raw latents [B, C, h, w] to images [B, 3, f h, f w], near [-1, 1] but not clamped."""
         return self.model.decode(latents).sample
 
+    def posterior(self, images: Tensor) -> DiagonalGaussianDistribution:
+        return self.encode(images)
+
+    def cached_rows(self, images: Tensor) -> dict[str, Tensor]:
+        """`mean` and `log_std` [B, C, h, w] float32 of the posterior."""
+        posterior = self.encode(images)
+        return {"mean": posterior.mean.float(), "log_std": (0.5 * posterior.logvar).float()}
+
+    def posterior_noise(self, keys: Tensor, shape: tuple[int, int, int], seed: int, stream: str) -> Tensor:
+        return keyed_normal(keys, shape, seed=seed, stream=stream)
+
+    def sample(self, posterior: DiagonalGaussianDistribution, noise: Tensor | None) -> Tensor:
+        """Latents [B, C, h, w]; without noise the mean."""
+        if noise is None:
+            return posterior.mean
+        height, width = posterior.mean.shape[-2:]
+        return posterior.mean + posterior.std * noise[..., :height, :width]
+
+    def latent_loss(self, kl_weight: float, codebook: CodebookLoss | None) -> LatentLoss:
+        super().latent_loss(kl_weight, codebook)
+        return partial(kl_terms, kl_weight)
+
+    def to_diffusers(self, normalization: Normalization) -> AutoencoderKL:
+        """Pipelines know one scale: any other normalization goes into the convolutions next to the latents."""
+        if self.padding_mode != "zeros":
+            raise ValueError(f"diffusers ignores padding {self.padding_mode!r}")
+        model = copy.deepcopy(self.model).cpu().float()
+        if len(set(normalization.scale)) == 1 and not any(normalization.shift):
+            model.register_to_config(scaling_factor=normalization.scale[0], shift_factor=None)
+            return model
+        if model.quant_conv is None or model.post_quant_conv is None:
+            raise ValueError("its normalization needs an autoencoder with quant_conv")
+        _fold_normalization(model, normalization)
+        model.register_to_config(scaling_factor=1.0, shift_factor=None)
+        return model
+
     def narrow_posterior(self) -> None:
         """Set the log-variance bias to -6, for random weights.
 
@@ -35,3 +78,16 @@ class KLAutoencoder(Autoencoder):
         head = self.model.quant_conv if self.model.quant_conv is not None else self.model.encoder.conv_out
         with torch.no_grad():
             head.bias[self.latent_channels :] = -6.0
+
+
+@torch.no_grad()
+def _fold_normalization(model: AutoencoderKL, normalization: Normalization) -> None:
+    """Make the autoencoder's own latents the normalized ones: mean (m - shift) scale, log variance + 2 log scale."""
+    channels = model.config.latent_channels
+    scale, shift = (torch.tensor(values).expand(channels) for values in (normalization.scale, normalization.shift))
+    inward, outward = model.quant_conv, model.post_quant_conv
+    inward.weight[:channels] *= scale[:, None, None, None]
+    inward.bias[:channels] = (inward.bias[:channels] - shift) * scale
+    inward.bias[channels:] += 2 * scale.log()
+    outward.bias += outward.weight[:, :, 0, 0] @ shift
+    outward.weight /= scale[None, :, None, None]

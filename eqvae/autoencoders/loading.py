@@ -12,6 +12,7 @@ from diffusers import AutoencoderKL, VQModel
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 
+from eqvae.autoencoders.base import Autoencoder
 from eqvae.autoencoders.configs import require_config, require_weights_for
 from eqvae.autoencoders.exporting import RECORD, verify_files
 from eqvae.autoencoders.families import class_of, create_model
@@ -31,7 +32,7 @@ SOURCE_KEYS = {"source", "config", "family", "padding_mode"}
 
 def load_autoencoder(
     source: str | Path | Mapping, seed: int = 0, config: Mapping | None = None, padding_mode: str | None = None
-) -> KLAutoencoder | VQAutoencoder:
+) -> Autoencoder:
     """An autoencoder with its normalization.
 
     Args:
@@ -99,7 +100,7 @@ def _plain_source(source: str | Path | Mapping, config: Mapping | None, padding_
 
 def _wrap(
     model: AutoencoderKL | VQModel, normalization: Normalization | None = None, where: str = "autoencoder config"
-) -> KLAutoencoder | VQAutoencoder:
+) -> Autoencoder:
     autoencoder_class = VQAutoencoder if isinstance(model, VQModel) else KLAutoencoder
     try:
         return autoencoder_class(model, normalization)
@@ -107,7 +108,7 @@ def _wrap(
         raise ValueError(f"{where}: {error}") from None
 
 
-def _random_autoencoder(config: Mapping, seed: int) -> KLAutoencoder | VQAutoencoder:
+def _random_autoencoder(config: Mapping, seed: int) -> Autoencoder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         autoencoder = _wrap(create_model(config))
@@ -116,14 +117,14 @@ def _random_autoencoder(config: Mapping, seed: int) -> KLAutoencoder | VQAutoenc
     return autoencoder
 
 
-def _load_pretrained(name: str) -> KLAutoencoder | VQAutoencoder:
+def _load_pretrained(name: str) -> Autoencoder:
     """From a folder, a packaged one, or the hub; an empty name is none of them (as a path: the current folder)."""
     packaged = Path(str(PACKAGED / name))
     folder = next((path for path in (Path(name), packaged) if name and path.is_dir()), None)
     return _load_hub(name) if folder is None else _load_folder(folder)
 
 
-def _load_folder(folder: Path) -> KLAutoencoder | VQAutoencoder:
+def _load_folder(folder: Path) -> Autoencoder:
     if not (folder / "config.json").is_file():
         inner = next((entry.name for entry in sorted(folder.glob("*vae")) if (entry / "config.json").is_file()), None)
         hint = f"give its {inner} folder" if inner else "is it a diffusers autoencoder folder?"
@@ -133,7 +134,7 @@ def _load_folder(folder: Path) -> KLAutoencoder | VQAutoencoder:
     return _wrap(model, Normalization.load(folder), f"autoencoder folder {folder}")
 
 
-def _load_hub(name: str) -> KLAutoencoder | VQAutoencoder:
+def _load_hub(name: str) -> Autoencoder:
     known = sorted(entry.name for entry in PACKAGED.iterdir() if entry.is_dir())
     hint = f"a folder, a file, a hub id (owner/name or owner/name/subfolder) or a packaged one ({', '.join(known)})"
     if not is_hub_id(name):

@@ -1,33 +1,23 @@
 """VQ autoencoders (VQ-GAN, arXiv 2012.09841): diffusers' `VQModel` behind the project's interface."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from eqvae.autoencoders.base import Autoencoder
+from eqvae.autoencoders.encodings import Codes, Decoded, Point
+from eqvae.autoencoders.latent_losses import CodebookLoss, LatentLoss, codebook_terms
 
 ROWS_AT_ONCE = 8192  # bounds the distance matrix: half a GiB in float32 at 16384 codes
 
 
-@dataclass(frozen=True)
-class Codes:
-    """Quantized features.
-
-    Args:
-        indices: [B, h, w] int64, of the nearest codebook vectors.
-        latents: [B, C, h, w], these vectors, with gradient to the codebook and none to the features: the
-            straight-through estimator is the loss's business.
-        features: [B, C, h, w], what was quantized, with gradient to the encoder.
-    """
-
-    indices: Tensor
-    latents: Tensor
-    features: Tensor
-
-
 class VQAutoencoder(Autoencoder):
     """Encoder to features, quantizer to their nearest codebook vectors, decoder back to images, over a `VQModel`."""
+
+    kind: ClassVar[str] = "tokens"
 
     @property
     def latent_channels(self) -> int:
@@ -52,6 +42,30 @@ class VQAutoencoder(Autoencoder):
     def encode(self, images: Tensor) -> Codes:
         """Images [B, 3, H, W] in [-1, 1] to codes on a grid of [H / f, W / f]."""
         return self.quantize(self.features(images))
+
+    def posterior(self, images: Tensor) -> Point:
+        """Features before the quantizer, which have no spread."""
+        return Point(self.features(images))
+
+    def cached_rows(self, images: Tensor) -> dict[str, Tensor]:
+        """`tokens` [B, h, w] int64."""
+        return {"tokens": self.encode(images).indices}
+
+    def latent_moments(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Codebook vectors, and 0."""
+        latents = self.encode(images).latents
+        return latents, torch.zeros_like(latents)
+
+    def transformed_decode(self, latents: Tensor, transform: Callable[[Tensor], Tensor] | None = None) -> Decoded:
+        """Transform features [B, C, h, w], quantize and decode them; gradients pass straight through the quantizer."""
+        codes = self.quantize(latents if transform is None else transform(latents))
+        if not torch.is_grad_enabled():
+            return Decoded(self.decode(codes.latents), codes)
+        straight_through = codes.features + (codes.latents - codes.features).detach()
+        return Decoded(self.decode(straight_through), codes)
+
+    def latent_loss(self, kl_weight: float, codebook: CodebookLoss | None) -> LatentLoss:
+        return partial(codebook_terms, codebook or CodebookLoss(), self.num_codes)
 
     def lookup(self, indices: Tensor) -> Tensor:
         """Indices [B, h, w] in [0, num_codes) to codebook vectors [B, C, h, w]."""

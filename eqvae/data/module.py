@@ -12,8 +12,7 @@ from torch.utils.data import DataLoader
 from eqvae.data.encoded import EncodedSource
 from eqvae.data.images import RANDOM_CROPS, to_float
 from eqvae.data.sources import ImageSource, describe_pictures
-from eqvae.latents.shards import shards_of_process
-from eqvae.latents.writer import SHARD_ROWS
+from eqvae.latents.shards import CachePlan, shards_of_process
 from eqvae.randomness import keyed_uniform
 from eqvae.selection import describe_selection
 from eqvae.stream import SequentialBatches, describe_batch, training_loader
@@ -104,9 +103,13 @@ class ImageDataModule(lightning.LightningDataModule):
     @property
     def cached_splits(self) -> list[str]:
         """What `predict` caches: "train" and, where the module asks for them and they are others, "validation"."""
-        asked = getattr(self.trainer and self.trainer.lightning_module, "cache_validation", False)
         own = self.sources["validation"] is not self.sources["train"]
-        return ["train", "validation"] if asked and own else ["train"]
+        return ["train", "validation"] if self._cache_plan.validation and own else ["train"]
+
+    @property
+    def _cache_plan(self) -> CachePlan:
+        """Of the module that predicts; the default without one, or where it caches nothing."""
+        return getattr(self.trainer and self.trainer.lightning_module, "cache_plan", CachePlan())
 
     def train_dataloader(self) -> DataLoader:
         rank_zero_info(describe_batch(self.global_batch_size, self.trainer))
@@ -136,8 +139,9 @@ class ImageDataModule(lightning.LightningDataModule):
         trainer, num_images = self.trainer, len(self.sources[split])
         if trainer is None or trainer.world_size == 1:
             return self.sequential_loader(split)
-        shards = shards_of_process(num_images, SHARD_ROWS, trainer.global_rank, trainer.world_size)
-        rows = range(shards.start * SHARD_ROWS, min(shards.stop * SHARD_ROWS, num_images))
+        shard_rows = self._cache_plan.shard_rows
+        shards = shards_of_process(num_images, shard_rows, trainer.global_rank, trainer.world_size)
+        rows = range(shards.start * shard_rows, min(shards.stop * shard_rows, num_images))
         return self._sequential(split).loader(self.num_workers, rows)
 
     def sequential_loader(self, split: str, limit: int | None = None) -> DataLoader:

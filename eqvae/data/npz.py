@@ -4,6 +4,7 @@ import hashlib
 import math
 import os
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,8 @@ def npz_arrays(file: Path) -> dict[str, tuple[tuple[int, ...], np.dtype, bool]]:
         raise ValueError(f"no file at {file}")
     try:
         with zipfile.ZipFile(file) as archive:
+            if twice := [name for name, count in Counter(archive.namelist()).items() if count > 1]:
+                raise ValueError(f"it holds {twice[0].removesuffix('.npy')} twice")
             found = {}
             for name in archive.namelist():
                 with archive.open(name) as stream:

@@ -11,17 +11,19 @@ from eqvae.evaluation.distances import (
     precision_recall,
     statistics_to_frechet_distance,
 )
-from eqvae.evaluation.features import METRIC_NAMES, create_extractor, images_to_features
+from eqvae.evaluation.features import create_extractor, images_to_features
 from eqvae.evaluation.latents import (
     effective_rank,
     high_frequency_share,
     intrinsic_dimension,
     radial_power_spectrum,
 )
+from eqvae.evaluation.metric import EXTRACTORS, Metric
 from eqvae.evaluation.reconstruction import ReconstructionMetrics, images_to_psnr, images_to_ssim
 
 __all__ = [
-    "METRIC_NAMES",
+    "EXTRACTORS",
+    "Metric",
     "ReconstructionMetrics",
     "create_extractor",
     "effective_rank",

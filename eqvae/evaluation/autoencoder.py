@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
-from eqvae.autoencoders import KLAutoencoder, LatentStatistics
+from eqvae.autoencoders import Autoencoder, LatentStatistics
 from eqvae.equivariance import equivariance_errors
-from eqvae.evaluation.latents import effective_rank, high_frequency_share, intrinsic_dimension, radial_power_spectrum
-from eqvae.evaluation.quantization import ContinuousView, images_to_latents
+from eqvae.evaluation.latents import LATENT_METRICS, MINIMUM_DIFFERENT, radial_power_spectrum
 from eqvae.evaluation.reconstruction import SSIM_WINDOW, ReconstructionMetrics
 from eqvae.losses.perceptual import BACKBONE_URLS, SMALLEST_SIDES
 from eqvae.selection import describe_selection, evenly_spaced
@@ -42,17 +41,17 @@ class LatentMetrics:
         self._statistics = LatentStatistics()
 
     @torch.no_grad()
-    def update(self, autoencoder: KLAutoencoder, images: Tensor) -> None:
+    def update(self, autoencoder: Autoencoder, images: Tensor) -> None:
         """Add images [B, 3, H, W] in [-1, 1].
 
         Raises:
             ValueError: if more come than were expected.
         """
-        latents, std = images_to_latents(autoencoder, images)
+        latents, std = autoencoder.latent_moments(images)
         self._statistics.update(latents, std)
         few = images[self._choose("equivariance", len(images)).to(images.device)]
         if len(few):
-            for kind, errors in equivariance_errors(ContinuousView.of(autoencoder), few).items():
+            for kind, errors in equivariance_errors(autoencoder, few).items():
                 for probe, values in errors.items():
                     self._errors.setdefault(f"equivariance/{kind}/{probe}", []).append(values.float().cpu())
         self._latents.append(latents[self._choose("latents", len(images)).to(latents.device)].float().cpu())
@@ -70,10 +69,10 @@ class LatentMetrics:
         """The report; the intrinsic dimension is left out where fewer than three latents differ."""
         report = {name: float(torch.cat(values).mean()) for name, values in self._errors.items()}
         latents = torch.cat(self._latents)
-        if len(latents.flatten(1).unique(dim=0)) >= 3:
-            report["intrinsic_dimension"] = intrinsic_dimension(latents)
-        report["effective_rank"] = effective_rank(latents, of="latents")
-        report["high_frequency_share"] = high_frequency_share(latents)
+        few = len(latents.flatten(1).unique(dim=0)) < MINIMUM_DIFFERENT
+        for metric in LATENT_METRICS:
+            if metric.compute is not None and not (few and "different_latents" in metric.needs):
+                report[metric.name] = metric.compute(latents)
         return report
 
     def selections(self) -> dict[str, str]:
@@ -184,11 +183,11 @@ class AutoencoderEvaluation:
         self._latents = LatentMetrics(self.num_equivariance_images, self.num_latents, expected_images)
 
     @torch.no_grad()
-    def update(self, autoencoder: KLAutoencoder, images: Tensor) -> None:
+    def update(self, autoencoder: Autoencoder, images: Tensor) -> None:
         """Add images [B, 3, H, W] in [-1, 1]."""
         if self._latents is None:
             self.reset()
-        latents, _ = images_to_latents(autoencoder, images)
+        latents, _ = autoencoder.latent_moments(images)
         self._reconstruction.update(images, autoencoder.decode(latents).float())
         self._latents.update(autoencoder, images)
 

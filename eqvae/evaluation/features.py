@@ -13,12 +13,10 @@ from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, Featu
 from torch_fidelity.registry import register_feature_extractor
 
 from eqvae.efficientnet import efficientnet_lite0
+from eqvae.evaluation.metric import EXTRACTORS
 from eqvae.fixed_batches import map_rows, regroup
 from eqvae.weights import load_weights
 
-# How a Fréchet distance on each extractor's features is called; only Inception's is "FID".
-METRIC_NAMES = {"efficientnet_lite0": "fd_efficientnet_lite0", "inception_v3": "fid"}
-SCORE_NAMES = {"efficientnet_lite0": "is_efficientnet_lite0", "inception_v3": "is"}
 SMALL_INPUT_SIZE, LARGE_INPUT_SIZE = 64, 224  # for pictures up to 64 pixels, and for larger ones
 SPATIAL_CHANNELS = 7  # of a map at 1/16 of the input side
 GROUP = 100  # pictures that go through the network at once on an accelerator, in whole tens on a processor
@@ -124,8 +122,8 @@ def create_extractor(
     Raises:
         ValueError: for an unknown name, or weights that cannot be had.
     """
-    if name not in METRIC_NAMES:
-        raise ValueError(f"feature extractor {name!r} is unknown: use one of {', '.join(METRIC_NAMES)}")
+    if name not in EXTRACTORS:
+        raise ValueError(f"feature extractor {name!r} is unknown: use one of {', '.join(EXTRACTORS)}")
     with torch.inference_mode(False):  # the network may serve a loss later, see `efficientnet_lite0`
         return _extractor(name, weights if name == "inception_v3" else None).to(device)
 

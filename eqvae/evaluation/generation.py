@@ -1,6 +1,7 @@
-"""How close generated pictures are to real ones: all distances between two sets at once."""
+"""How close generated images are to real ones: all distances between two sets at once."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Literal
 
 from eqvae.evaluation.distances import (
@@ -10,18 +11,78 @@ from eqvae.evaluation.distances import (
     statistics_to_frechet_distance,
 )
 from eqvae.evaluation.feature_sets import FeatureSet
-from eqvae.evaluation.features import METRIC_NAMES, SCORE_NAMES
+from eqvae.evaluation.metric import EXTRACTORS, ExtractorMetrics, Metric
 
-METRICS = ("fd", "sfd", "score", "kid", "precision_recall")
-"""Names of what can be measured; "precision_recall" is both of them."""
+ScoreOrder = Literal["given", "shuffled"]
+Value = float | tuple[float, float]
+"""Of a quantity; with its spread where it has one."""
+
+
+@dataclass(frozen=True)
+class GenerationMetric:
+    """One measurement of a generated set against a real one.
+
+    Args:
+        name: in a sweep's `metrics`.
+        quantities: what it gives, under the names that metrics on an extractor's features have.
+        compute: their values, from the real and the generated set and the order of images for the Inception score.
+        needs: parts of the real `FeatureSet` that statistics of another's making may lack.
+    """
+
+    name: str
+    quantities: Callable[[ExtractorMetrics], tuple[Metric, ...]]
+    compute: Callable[[FeatureSet, FeatureSet, ScoreOrder], tuple[Value, ...]]
+    needs: tuple[str, ...] = ()
+
+
+def _spatial_distance(real: FeatureSet, generated: FeatureSet) -> float:
+    if real.spatial["mu"].shape != generated.spatial["mu"].shape:
+        raise ValueError("spatial features do not match: were both sets of the same size?")
+    return statistics_to_frechet_distance(real.spatial, generated.spatial)
+
+
+GENERATION_METRICS: dict[str, GenerationMetric] = {
+    metric.name: metric
+    for metric in (
+        GenerationMetric(
+            "fd",
+            lambda names: (names.distance_metric(),),
+            lambda real, generated, order: (statistics_to_frechet_distance(real.pooled, generated.pooled),),
+        ),
+        GenerationMetric(
+            "sfd",
+            lambda names: (names.distance_metric("s", "Spatial"),),
+            lambda real, generated, order: (_spatial_distance(real, generated),),
+            needs=("spatial",),
+        ),
+        GenerationMetric(
+            "score",
+            lambda names: (Metric(names.score, names.score_label, "higher"),),
+            lambda real, generated, order: (inception_score(generated.logits, order=order),),
+        ),
+        GenerationMetric(
+            "kid",
+            lambda names: (Metric("kid", "KID", "lower", "Kernel distance"),),
+            lambda real, generated, order: (kernel_distance(real.features, generated.features, return_std=True),),
+            needs=("features",),
+        ),
+        GenerationMetric(
+            "precision_recall",
+            lambda names: (Metric("precision", "Precision", "higher"), Metric("recall", "Recall", "higher")),
+            lambda real, generated, order: precision_recall(real.features, generated.features),
+            needs=("features",),
+        ),
+    )
+}
+"""All that can be measured, by name."""
 
 
 def feature_sets_to_generation_metrics(
     real: FeatureSet,
     generated: FeatureSet,
     extractor: str,
-    metrics: Collection[str] = METRICS,
-    score_order: Literal["given", "shuffled"] = "given",
+    metrics: Collection[str] = tuple(GENERATION_METRICS),
+    score_order: ScoreOrder = "given",
 ) -> dict[str, float]:
     """What two sets tell: Fréchet distance on pooled and (name prefixed with s) on spatial features, Inception score of
     the generated set, kernel distance, precision and recall.
@@ -30,27 +91,24 @@ def feature_sets_to_generation_metrics(
 
     Args:
         extractor: that made both sets.
-        metrics: names of METRICS.
+        metrics: names of `GENERATION_METRICS`.
         score_order: of the images for the Inception score, see `inception_score`.
 
     Raises:
         ValueError: for sets of different extractors, or too few pictures.
     """
-    name, score = METRIC_NAMES[extractor], SCORE_NAMES[extractor]
     if real.pooled["mu"].shape != generated.pooled["mu"].shape:
         widths = [len(each.pooled["mu"]) for each in (real, generated)]
         raise ValueError(f"the reference has {widths[0]} features, extractor {extractor} gives {widths[1]}")
     report = {}
-    if "fd" in metrics:
-        report[name] = statistics_to_frechet_distance(real.pooled, generated.pooled)
-    if "sfd" in metrics and real.spatial is not None:
-        if real.spatial["mu"].shape != generated.spatial["mu"].shape:
-            raise ValueError("spatial features do not match: were both sets of the same size?")
-        report[f"s{name}"] = statistics_to_frechet_distance(real.spatial, generated.spatial)
-    if "score" in metrics:
-        report[score], report[f"{score}_std"] = inception_score(generated.logits, order=score_order)
-    if "kid" in metrics and real.features is not None:
-        report["kid"], report["kid_std"] = kernel_distance(real.features, generated.features, return_std=True)
-    if "precision_recall" in metrics and real.features is not None:
-        report["precision"], report["recall"] = precision_recall(real.features, generated.features)
+    for name, metric in GENERATION_METRICS.items():
+        if name in metrics and all(getattr(real, need) is not None for need in metric.needs):
+            quantities = metric.quantities(EXTRACTORS[extractor])
+            for quantity, value in zip(quantities, metric.compute(real, generated, score_order), strict=True):
+                report |= _named(quantity.name, value)
     return report
+
+
+def _named(name: str, value: Value) -> dict[str, float]:
+    """A value under its name, its spread under `NAME_std`."""
+    return dict(zip((name, f"{name}_std"), value, strict=True)) if isinstance(value, tuple) else {name: value}

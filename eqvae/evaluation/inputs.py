@@ -91,7 +91,8 @@ def stored_statistics(where: str) -> tuple[Statistics | None, Statistics | None]
         (mean_shape, *mean), (scatter_shape, *scatter) = (shapes[name] for name in names)
         fit = len(mean_shape) == 1 and scatter_shape == mean_shape * 2 and 0 < mean_shape[0] <= MAXIMUM_FEATURES
         if not fit or mean[0].kind != "f" or scatter[0].kind != "f":
-            raise ValueError(f"{where}: {names[0]} [D] and {names[1]} [D, D], floats, do not fit each other")
+            what = f"{names[0]} [D] and {names[1]} [D, D], floats of at most {MAXIMUM_FEATURES} features"
+            raise ValueError(f"{where}: {what}, do not fit each other")
         found.append(dict(zip(("mu", "sigma"), (_stored_array(where, name) for name in names), strict=True)))
         _require_covariance(found[-1]["sigma"], f"{where}: {names[1]}")
     return tuple(found)

@@ -6,7 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from eqvae.evaluation.metric import Metric
+
 DISCARDED_SHARE = 0.1  # of the largest distance ratios, in the fit
+MINIMUM_DIFFERENT = 3  # latents, for a dimension of nearest neighbours
 LARGEST_CHUNK = 2**24  # numbers that are subtracted at once: 128 MB
 
 
@@ -24,8 +27,9 @@ def intrinsic_dimension(points: Tensor | np.ndarray, method: Literal["twonn", "t
     if method not in ("twonn", "twonn_fit"):
         raise ValueError(f"method {method!r} is unknown: use twonn or twonn_fit")
     points = torch.as_tensor(points).detach().cpu().flatten(1).double().unique(dim=0)
-    if len(points) < 3:
-        raise ValueError(f"the intrinsic dimension needs at least 3 different points, got {len(points)}")
+    if len(points) < MINIMUM_DIFFERENT:
+        least = f"at least {MINIMUM_DIFFERENT} different points"
+        raise ValueError(f"the intrinsic dimension needs {least}, got {len(points)}")
     nearest = nearest_distances(points, 2)
     log_ratio = (nearest[:, 1] / nearest[:, 0]).log()
     if method == "twonn":
@@ -117,3 +121,14 @@ def _frequencies(energy: Tensor) -> tuple[Tensor, Tensor]:
     """Magnitudes of vertical [h, 1] and horizontal [1, w] frequency, in cycles per pixel."""
     vertical, horizontal = (torch.fft.fftfreq(side, dtype=torch.float64).abs() for side in energy.shape)
     return vertical[:, None], horizontal[None, :]
+
+
+LATENT_METRICS = (
+    Metric(
+        "intrinsic_dimension", "Intrinsic dimension (TwoNN)", needs=("different_latents",), compute=intrinsic_dimension
+    ),
+    Metric("effective_rank", "Effective rank", compute=lambda latents: effective_rank(latents, of="latents")),
+    Metric("high_frequency_share", "High-frequency share", compute=high_frequency_share),
+    Metric("equivariance/*", "Equivariance error", "lower", needs=("model",)),
+)
+"""Of latents [N, C, h, w], where they have what is needed and a metric has a formula of its own."""

@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor
 from torchvision.utils import make_grid
 
+from eqvae.autoencoders import Autoencoder
 from eqvae.data.images import to_uint8
 from eqvae.equivariance import SpatialTransform
-from eqvae.evaluation.quantization import ContinuousView
 from eqvae.files import write_atomically
 
 GRID_COLUMNS = 10
@@ -59,13 +59,13 @@ class LatentColours:
         return to_uint8(colours.clamp(-1, 1).movedim(-1, 1))
 
 
-def autoencoder_panels(autoencoders: dict, images: Tensor) -> Tensor:
+def autoencoder_panels(autoencoders: dict[str, Autoencoder], images: Tensor) -> Tensor:
     """One `autoencoder_panel` below the other, under the names of the autoencoders; uint8 [3, H', W']."""
     return torch.cat([autoencoder_panel(each, images, name) for name, each in autoencoders.items()], dim=1)
 
 
 @torch.no_grad()
-def autoencoder_panel(autoencoder, images: Tensor, title: str | None = None) -> Tensor:
+def autoencoder_panel(autoencoder: Autoencoder, images: Tensor, title: str | None = None) -> Tensor:
     """One row per picture x: it, its latents E(x), its reconstruction D(E(x)); then for each probe T the latents of the
     transformed picture beside the transformed latents (equal where the autoencoder is equivariant), and the transformed
     picture beside what those decode to.
@@ -77,20 +77,19 @@ def autoencoder_panel(autoencoder, images: Tensor, title: str | None = None) -> 
     Returns:
         uint8 [3, H', W'] with headings.
     """
-    autoencoder = ContinuousView.of(autoencoder)
-    latents = autoencoder.encode(images).mean
+    latents = autoencoder.posterior(images).mean
     colours, factor = LatentColours(latents), autoencoder.downsampling_factor
     columns = {
         "picture\nx": to_uint8(images),
         "latents E(x)\n(PCA)": _enlarged(colours(latents), factor),
-        "decoded\nD(E(x))": to_uint8(autoencoder.decode(latents)),
+        "decoded\nD(E(x))": to_uint8(autoencoder.transformed_decode(latents).images),
     }
     for name, transform in PANEL_TRANSFORMS.items():
         transformed = transform(latents)
-        columns[f"E(T x)\n{name}"] = _enlarged(colours(autoencoder.encode(transform(images)).mean), factor)
+        columns[f"E(T x)\n{name}"] = _enlarged(colours(autoencoder.posterior(transform(images)).mean), factor)
         columns[f"T E(x)\n{name}"] = _enlarged(colours(transformed), factor)
         columns[f"T x\n{name}"] = to_uint8(transform(images))
-        columns[f"D(T E(x))\n{name}"] = to_uint8(autoencoder.decode(transformed))
+        columns[f"D(T E(x))\n{name}"] = to_uint8(autoencoder.transformed_decode(transformed).images)
     return _draw_columns(columns, images.shape[-1], title)
 
 

@@ -8,7 +8,8 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from eqvae.data.images import to_float, to_uint8
 from eqvae.evaluation.distances import frechet_distance
-from eqvae.evaluation.features import METRIC_NAMES, create_extractor, images_to_features
+from eqvae.evaluation.features import create_extractor, images_to_features
+from eqvae.evaluation.metric import EXTRACTORS, Metric
 from eqvae.losses.perceptual import create_perceptual
 
 SSIM_WINDOW = 11  # pixels, the smallest picture SSIM is defined for
@@ -35,6 +36,19 @@ def images_to_ssim(images: Tensor, target: Tensor) -> Tensor:
         images.float(), target.float(), data_range=255.0, sigma=1.5, kernel_size=SSIM_WINDOW, reduction="none"
     )
     return values.reshape(len(images))
+
+
+IMAGE_METRICS = (
+    Metric("psnr", "PSNR (dB)", "higher", compute=images_to_psnr),
+    Metric("ssim", "SSIM", "higher", compute=images_to_ssim),
+)
+"""Of each pair of uint8 images [B, 3, H, W], reconstruction and original; means over images are reported."""
+
+RECONSTRUCTION_METRICS = (
+    *IMAGE_METRICS,
+    Metric("perceptual*", "Perceptual", "lower"),
+    *(names.distance_metric("r", "Reconstruction") for names in EXTRACTORS.values()),
+)
 
 
 class ReconstructionMetrics:
@@ -72,8 +86,8 @@ class ReconstructionMetrics:
     def update(self, images: Tensor, reconstructions: Tensor) -> None:
         """Add pictures and their reconstructions, both float [B, 3, H, W], nominally in [-1, 1]."""
         real, generated = to_uint8(images, self.uint8_rule), to_uint8(reconstructions, self.uint8_rule)
-        self._add("psnr", images_to_psnr(generated, real))
-        self._add("ssim", images_to_ssim(generated, real))
+        for metric in IMAGE_METRICS:
+            self._add(metric.name, metric.compute(generated, real))
         distance = create_perceptual(self.perceptual, self.perceptual_weights_file)
         if distance is not None:
             self._add(f"perceptual_{distance.name}", distance(to_float(generated), to_float(real)))
@@ -95,7 +109,7 @@ class ReconstructionMetrics:
         assert self._values, "nothing was accumulated"
         report: dict[str, float | str] = {name: float(torch.cat(parts).mean()) for name, parts in self._values.items()}
         for extractor in self.extractors:
-            report[f"r{METRIC_NAMES[extractor]}"] = frechet_distance(**self.features(extractor))
+            report[f"r{EXTRACTORS[extractor].distance}"] = frechet_distance(**self.features(extractor))
         num_images = sum(len(part) for part in self._values["psnr"])
         return report | {"num_images": float(num_images), "uint8_rule": self.uint8_rule}
 

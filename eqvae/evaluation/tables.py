@@ -8,12 +8,9 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Column, Table
 
-from eqvae.evaluation.predictors import DIRECTIONS
+from eqvae.evaluation.metrics import find_metric
 from eqvae.hashes import read_json, write_json
 
-# Quantities of which more is better; of the others listed less is.
-HIGHER_IS_BETTER = ("psnr", "ssim", "precision", "recall", "is", "is_efficientnet_lite0")
-LOWER_IS_BETTER = ("perceptual_", "rfid", "rfd_", "fid", "sfid", "fd_", "sfd_", "kid", "equivariance/")
 CONDITIONS = ("num_images", "num_reference", "num_generated", "image_size", "crop", "uint8_rule", "extractor",
               "features_reference", "features_generated", "score_order")  # fmt: skip
 BACKEND = ("torch", "torch-fidelity", "torchmetrics", "lpips", "timm")
@@ -26,28 +23,18 @@ def backend_versions() -> dict[str, str]:
     return {name: version(name) for name in BACKEND}
 
 
-def direction(name: str) -> str | None:
-    """Whether a "higher" or "lower" value is better (of a predictor: of a space that generators learn faster), or
-    "open"; None for what is no quality at all."""
-    if name.endswith("_std"):
-        return None
-    if name in DIRECTIONS:
-        return DIRECTIONS[name]
-    if name in HIGHER_IS_BETTER:
-        return "higher"
-    return "lower" if name.startswith(LOWER_IS_BETTER) else None
-
-
 def directions(result: dict) -> dict[str, str]:
     """Direction of each measured quantity that has one."""
-    return {name: direction(name) for name in _quantities(result) if direction(name) is not None}
+    found = {name: find_metric(name).direction for name in _quantities(result)}
+    return {name: direction for name, direction in found.items() if direction is not None}
 
 
 def is_better(name: str, difference: float) -> bool | None:
     """Whether a quantity that changed by `difference` got better; None where neither direction is."""
-    if difference == 0 or direction(name) in (None, "open"):
+    direction = find_metric(name).direction
+    if difference == 0 or direction in (None, "open"):
         return None
-    return (difference > 0) == (direction(name) == "higher")
+    return (difference > 0) == (direction == "higher")
 
 
 def result_table(result: dict) -> Table:
@@ -55,7 +42,7 @@ def result_table(result: dict) -> Table:
     columns = (Column("quantity", no_wrap=True), "value", "better")
     table = Table(*columns, caption=_conditions([result]), caption_justify="left")
     for name in _quantities(result):
-        table.add_row(name, _text(result, name), direction(name) or "")
+        table.add_row(name, _text(result, name), find_metric(name).direction or "")
     return table
 
 

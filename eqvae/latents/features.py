@@ -1,61 +1,49 @@
 """Features of pictures and of their flips on disk, beside a latent cache of the same pictures, row for row."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
-from eqvae.latents.manifest import FORMAT_VERSION, read_manifest
+from eqvae.latents.manifest import read_manifest
 from eqvae.latents.reader import LatentCache, ShardedRows
-from eqvae.latents.shards import ShardWriter, dataset_changes
+from eqvae.latents.shards import RowFormat, dataset_changes
 from eqvae.latents.writer import DTYPES
 
-FEATURE_SHARD_ROWS = 1000  # 0.8 GB of 256 tokens of 768 channels, with flips, in float16
 
-
-class FeatureCacheWriter(ShardWriter):
-    """Collects features in index order; shards hold `features`, `features_flip` [N, T, z] and `index` [N].
-
-    How shards are kept, see `ShardWriter`.
+class FeatureRows(RowFormat):
+    """`features` [N, T, z] of images.
 
     Args:
-        folder: of the cache.
+        encode: images [B, 3, H, W] to features [B, T, z].
         encoder: what identifies the features: name, fingerprint, grid, width.
-        dataset: what the data module says of its pictures.
         dtype: "float16", "bfloat16" or "float32".
-        shard_rows: pictures per shard.
-        encoding_precision: "float32" or "bfloat16" of the encoder that the features come from.
+        encoding_precision: as of `RowFormat`.
 
     Raises:
-        ValueError: if another process writes there, or the folder holds another cache.
+        ValueError: naming an entry that is unknown.
     """
+
+    what, shard_rows, kept = "feature cache", 1000, ()  # 0.8 GB of 256 tokens of 768 channels, with flips, in float16
 
     def __init__(
         self,
-        folder: Path,
-        encoder: dict,
-        dataset: dict,
+        encode: Callable[[Tensor], Tensor],
+        encoder: dict[str, Any],
         dtype: str = "float16",
-        shard_rows: int = FEATURE_SHARD_ROWS,
         encoding_precision: str = "float32",
     ):
         if dtype not in DTYPES:
             raise ValueError(f"cache dtype {dtype!r} is unknown: use one of {', '.join(DTYPES)}")
-        self.dtype = dtype
-        identity = {
-            "format_version": FORMAT_VERSION,
-            "encoder": encoder,
-            "encoding_precision": encoding_precision,
-            "dtype": dtype,
-            "shard_rows": shard_rows,
-            "dataset": dataset,
-        }
-        super().__init__(folder, "feature cache", identity)
+        super().__init__(encoding_precision)
+        self._encode, self.encoder, self.dtype = encode, encoder, dtype
 
-    def add(self, index: Tensor, features: Tensor, flipped: Tensor) -> None:
-        """Features [B, T, z] of pictures and of their flips, in index order; rows that are there are left out."""
-        keep, dtype = self.missing(index), DTYPES[self.dtype]
-        rows = {"features": features[keep].to(dtype), "features_flip": flipped[keep].to(dtype), "index": index[keep]}
-        self.collect({name: value.cpu() for name, value in rows.items()})
+    def identity(self) -> dict[str, Any]:
+        return {"encoder": self.encoder, "encoding_precision": self.encoding_precision, "dtype": self.dtype}
+
+    def encode(self, images: Tensor, index: Tensor, suffix: str) -> dict[str, Tensor]:
+        return {"features": self._encode(images).to(DTYPES[self.dtype])}
 
 
 class FeatureCache(ShardedRows):

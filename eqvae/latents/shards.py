@@ -1,10 +1,11 @@
-"""Writes rows into shards, in index order, and goes on where it was stopped; what the rows are, the caches say."""
+"""Writes rows into shards, in index order, and goes on where it was stopped; what the rows are, a `RowFormat` says."""
 
 import errno
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from safetensors.torch import save
@@ -13,6 +14,7 @@ from torch import Tensor
 from eqvae.files import remove_leftovers, sha256_of_file, write_atomically
 from eqvae.hashes import write_json
 from eqvae.latents.manifest import (
+    FORMAT_VERSION,
     JOURNALS,
     MANIFEST,
     read_journal,
@@ -22,6 +24,10 @@ from eqvae.latents.manifest import (
     shard_number,
 )
 from eqvae.locks import Lock
+from eqvae.precision import ENCODING_PRECISIONS, encoding
+
+SHARD_ROWS = 10_000
+FLIP = "_flip"  # behind the names of what is of the flipped images
 
 
 def shards_of_process(num_images: int, shard_rows: int, rank: int, num_replicas: int) -> range:
@@ -30,8 +36,68 @@ def shards_of_process(num_images: int, shard_rows: int, rank: int, num_replicas:
     return range(num_shards * rank // num_replicas, num_shards * (rank + 1) // num_replicas)
 
 
+class CachePlan(NamedTuple):
+    """What `predict` writes, as far as whoever reads the images must know.
+
+    Args:
+        shard_rows: images per shard, by which several processes divide them.
+        validation: whether validation images have a cache of their own.
+    """
+
+    shard_rows: int = SHARD_ROWS
+    validation: bool = False
+
+
+class RowFormat(ABC):
+    """All in which caches of latents, of tokens and of features differ.
+
+    Args:
+        encoding_precision: "float32" or "bfloat16" of the encoder, see `eqvae.precision.encoding`; part of what the
+            cache is known by, so that no cache mixes two.
+
+    Attributes:
+        what: is written, for people.
+        shard_rows: images per shard.
+        kept: what of a batch is kept as it is, beside `index`.
+
+    Raises:
+        ValueError: for an unknown precision.
+    """
+
+    what: ClassVar[str] = "latent cache"
+    shard_rows: ClassVar[int] = SHARD_ROWS
+    kept: ClassVar[tuple[str, ...]] = ("label",)
+
+    def __init__(self, encoding_precision: str):
+        if encoding_precision not in ENCODING_PRECISIONS:
+            known = ", ".join(ENCODING_PRECISIONS)
+            raise ValueError(f"encoding_precision {encoding_precision!r} is unknown: use one of {known}")
+        self.encoding_precision = encoding_precision
+
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """What decides on the rows, beside the images."""
+
+    @abstractmethod
+    def encode(self, images: Tensor, index: Tensor, suffix: str) -> dict[str, Tensor]:
+        """Rows [B, ...] of images [B, 3, H, W] with their places in the source [B].
+
+        Args:
+            suffix: "", or `FLIP` where the images are the flipped ones.
+        """
+
+    def store(self, rows: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Rows of a shard as they are stored, and what the journal says of them beside name, count and hash."""
+        return rows, {}
+
+    def contents(self, folder: Path, shards: list[dict[str, Any]]) -> dict[str, Any]:
+        """What the manifest of the cache in a folder says beside its identity and the finished shards."""
+        return {}
+
+
 class ShardWriter:
-    """Collects rows in index order into shards of `shard_rows`; `index` [N] is one of their tensors.
+    """Collects rows in index order into shards of `shard_rows`; a shard holds them, those of the flipped images, and
+    `index` [N].
 
     Each shard is written whole, with its sha256 in the journal; the manifest comes last. Shards that a stopped run left
     are read through, and kept if they are of the same cache and as they were written; lost and damaged ones are named
@@ -41,22 +107,32 @@ class ShardWriter:
 
     Args:
         folder: of the cache.
-        what: is written, e.g. "latent cache".
-        identity: all that decides what is in the cache: `dataset` (what the data module says of its pictures),
-            `shard_rows`, and whatever else.
+        rows: what is written.
+        dataset: what the data module says of its images (fingerprint, num_images, num_classes, class_names, ...).
+        shard_rows: images per shard; None takes the format's.
         rank, num_replicas: this process and how many there are. Rank 0 opens the folder first.
 
     Raises:
         ValueError: if another process writes there, or the folder holds another cache.
     """
 
-    def __init__(self, folder: Path, what: str, identity: dict[str, Any], rank: int = 0, num_replicas: int = 1):
-        self.folder, self.what, self.rank = Path(folder), what, rank
-        self._identity, self.dataset, self.shard_rows = identity, identity["dataset"], identity["shard_rows"]
+    def __init__(
+        self,
+        folder: Path,
+        rows: RowFormat,
+        dataset: dict[str, Any],
+        shard_rows: int | None = None,
+        rank: int = 0,
+        num_replicas: int = 1,
+    ):
+        self.folder, self.format, self.dataset, self.rank = Path(folder), rows, dataset, rank
+        self.shard_rows = shard_rows or rows.shard_rows
+        about = {"shard_rows": self.shard_rows, "dataset": dataset}
+        self._identity = {"format_version": FORMAT_VERSION} | rows.identity() | about
         self._numbers = shards_of_process(self.dataset["num_images"], self.shard_rows, rank, num_replicas)
         suffix = f"-{rank}" if rank else ""
         self._journal = self.folder / f".journal{suffix}.json"
-        self._lock = Lock(self.folder / f".writer{suffix}.lock", f"{what} {folder}").acquire()
+        self._lock = Lock(self.folder / f".writer{suffix}.lock", f"{rows.what} {folder}").acquire()
         try:
             if rank == 0:
                 remove_leftovers(self.folder)
@@ -120,10 +196,24 @@ class ShardWriter:
         print(f"{path} is {'damaged' if path.is_file() else 'missing'}: it is written again")
         return False
 
-    def collect(self, rows: dict[str, Tensor]) -> None:
-        """Take rows that are `missing`, in index order, and write the shards that are full."""
-        if not len(rows["index"]):
+    @torch.no_grad()
+    def add(self, batch: dict[str, Tensor]) -> None:
+        """Encode the images of a batch and their flips, unless finished shards have them. They come in index order."""
+        index = batch["index"]
+        keep = self.missing(index)
+        if not keep.any():
             return
+        # The whole batch, also where only part of it is kept: its size decides the last bits.
+        images = batch["image"]
+        with encoding(self.format.encoding_precision, images.device):
+            rows = self.format.encode(images, index, "")
+            flipped = self.format.encode(images.flip(-1), index, FLIP)
+        rows |= {name + FLIP: value for name, value in flipped.items()}
+        rows |= {name: batch[name] for name in (*self.format.kept, "index")}
+        self._collect({name: value[keep].cpu() for name, value in rows.items()})
+
+    def _collect(self, rows: dict[str, Tensor]) -> None:
+        """Take rows that are `missing`, in index order, and write the shards that are full."""
         numbers = rows["index"] // self.shard_rows
         for number in numbers.unique().tolist():
             mask = numbers == number
@@ -136,18 +226,10 @@ class ShardWriter:
     def _rows_of(self, number: int) -> int:
         return rows_of_shard(number, self.shard_rows, self.dataset["num_images"])
 
-    def _store(self, rows: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Rows as they are stored, and what the journal says of them beside name, count and hash."""
-        return rows, {}
-
-    def _contents(self, shards: list[dict[str, Any]]) -> dict[str, Any]:
-        """What the manifest says beside the identity and the finished shards."""
-        return {}
-
     def _write_shard(self, number: int) -> None:
         parts = self._waiting.pop(number)
         rows = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        stored, about = self._store(rows)
+        stored, about = self.format.store(rows)
         content, name = save({key: value.contiguous() for key, value in stored.items()}), shard_name(number)
         entry = {"file": name, "count": len(rows["index"]), "sha256": hashlib.sha256(content).hexdigest()}
         self._write(self.folder / name, lambda path: write_atomically(path, content), len(content))
@@ -194,7 +276,7 @@ class ShardWriter:
             if number not in finished or not path.is_file():
                 raise ValueError(f"{path} is missing: run predict again, it is written again")
         shards = [finished[number] for number in numbers]
-        content = self._identity | {"shards": shards} | self._contents(shards)
+        content = self._identity | {"shards": shards} | self.format.contents(self.folder, shards)
         self._write(self.folder / MANIFEST, lambda path: write_json(path, content))
         self._finished = finished
         self._write_journal()

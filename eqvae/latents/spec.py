@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 
 from torch import Tensor
 
-from eqvae.autoencoders import KLAutoencoder, Normalization, VQAutoencoder
+from eqvae.autoencoders import Autoencoder, Normalization
 from eqvae.records import RECORD, SHA256, WHOLE, WHOLES, or_none, require_entries
 
 MAXIMUM_VALUES = 1 << 24  # of one latent: 512 x 512 x 64
@@ -44,12 +44,12 @@ class LatentSpec:
         """Arguments that a backbone for these latents must have."""
         return {"in_channels": self.shape[0], "input_size": self.shape[-1]}
 
-    def decode(self, autoencoder: KLAutoencoder | VQAutoencoder, generated: Tensor) -> Tensor:
+    def decode(self, autoencoder: Autoencoder, generated: Tensor) -> Tensor:
         """What a generator made, normalized [B, C, h, w], to images [B, 3, H, W]."""
         return autoencoder.decode(self.normalization.denormalize(generated.float()))
 
     @classmethod
-    def of(cls, autoencoder: KLAutoencoder | VQAutoencoder, shape: tuple[int, ...]) -> Self:
+    def of(cls, autoencoder: Autoencoder, shape: tuple[int, ...]) -> Self:
         return cls(tuple(shape), autoencoder.downsampling_factor, autoencoder.fingerprint(), autoencoder.normalization)
 
     def to_dict(self) -> dict:
@@ -80,7 +80,7 @@ class LatentSpec:
         )
         return TokenSpec(*common, values["num_codes"]) if of_tokens else LatentSpec(*common)
 
-    def require_format(self, autoencoder: KLAutoencoder | VQAutoencoder, where: str) -> None:
+    def require_format(self, autoencoder: Autoencoder, where: str) -> None:
         """Refuse an autoencoder that cannot even decode such latents.
 
         Raises:
@@ -94,14 +94,14 @@ class LatentSpec:
                 f"{theirs[0]} at 1/{theirs[1]}: give another autoencoder"
             )
 
-    def difference(self, autoencoder: KLAutoencoder | VQAutoencoder) -> str | None:
+    def difference(self, autoencoder: Autoencoder) -> str | None:
         """In what an autoencoder is not the one that made these latents; None where it is."""
         fingerprint = autoencoder.fingerprint()
         if fingerprint != self.autoencoder_fingerprint:
             return f"its weights are {fingerprint[:12]}, not {str(self.autoencoder_fingerprint)[:12]}"
         return "its latent normalization is another" if autoencoder.normalization != self.normalization else None
 
-    def require_autoencoder(self, autoencoder: KLAutoencoder | VQAutoencoder, where: str) -> None:
+    def require_autoencoder(self, autoencoder: Autoencoder, where: str) -> None:
         """Refuse an autoencoder that did not make these latents.
 
         Raises:
@@ -134,19 +134,19 @@ class TokenSpec(LatentSpec):
     def backbone_config(self) -> dict:
         return {"num_codes": self.num_codes, "input_size": self.shape[-1]}
 
-    def require_format(self, autoencoder: KLAutoencoder | VQAutoencoder, where: str) -> None:
-        num_codes = getattr(autoencoder, "num_codes", 0)
+    def require_format(self, autoencoder: Autoencoder, where: str) -> None:
+        num_codes = autoencoder.num_codes
         if num_codes != self.num_codes:
             raise ValueError(
                 f"{where} makes tokens of {self.num_codes} codes, the autoencoder has {num_codes}: give another"
             )
 
-    def decode(self, autoencoder: VQAutoencoder, generated: Tensor) -> Tensor:
+    def decode(self, autoencoder: Autoencoder, generated: Tensor) -> Tensor:
         """Tokens [B, h, w] to images [B, 3, H, W]."""
         return autoencoder.decode(autoencoder.lookup(generated))
 
     @classmethod
-    def of(cls, autoencoder: VQAutoencoder, shape: tuple[int, ...]) -> Self:
+    def of(cls, autoencoder: Autoencoder, shape: tuple[int, ...]) -> Self:
         common = (autoencoder.downsampling_factor, autoencoder.fingerprint(), autoencoder.normalization)
         return cls(tuple(shape), *common, autoencoder.num_codes)
 

@@ -6,47 +6,58 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eqvae.autoencoders import VQAutoencoder
+from eqvae.autoencoders import Autoencoder
 from eqvae.latents.manifest import TOKEN_DTYPE
 from eqvae.latents.reader import LatentCache
+from eqvae.latents.shards import RowFormat
 from eqvae.latents.spec import TokenSpec
-from eqvae.latents.writer import LatentCacheWriter
+from eqvae.latents.writer import shape_of
 from eqvae.randomness import keyed_uniform
 
 MAX_CODES = 1 << 16  # what uint16 can tell apart
 TOKENS = ("tokens", "tokens_flip")
-DTYPES = {TOKEN_DTYPE: torch.uint16}
-CONTENTS = {"tokens": "tokens"}
 
 
-class TokenCacheWriter(LatentCacheWriter):
-    """Collects tokens in index order; shards hold `tokens`, `tokens_flip` [N, h, w] uint16 and `label`, `index` [N].
+class TokenRows(RowFormat):
+    """`tokens` [N, h, w] uint16, and `label` [N].
 
-    Args: as of `LatentCacheWriter`, without dtype and content, which tokens have one of.
+    Args:
+        autoencoder: that encodes.
+        dtype, content: of latents; tokens have their own.
+        encoding_precision: as of `RowFormat`.
 
     Raises:
-        ValueError: if another process writes there, the folder holds another cache, or the codebook is too large.
+        ValueError: if the codebook is too large, or the precision unknown.
     """
 
-    dtypes, contents = DTYPES, CONTENTS
-
-    def __init__(self, folder: Path, autoencoder: VQAutoencoder, dataset: dict, **options):
+    def __init__(
+        self, autoencoder: Autoencoder, dtype: str = "", content: str = "", encoding_precision: str = "float32"
+    ):
         if autoencoder.num_codes > MAX_CODES:
             raise ValueError(
                 f"the autoencoder has {autoencoder.num_codes} codes, token caches hold at most {MAX_CODES}: "
                 "use a smaller codebook"
             )
-        super().__init__(folder, autoencoder, dataset, dtype=TOKEN_DTYPE, content="tokens", **options)
+        super().__init__(encoding_precision)
+        self.autoencoder = autoencoder
 
-    def _encode(self, images: Tensor, index: Tensor) -> dict[str, Tensor]:
-        pictures = (images, images.flip(-1))
-        return {name: self.autoencoder.encode(picture).indices for name, picture in zip(TOKENS, pictures)}
+    def identity(self) -> dict[str, Any]:
+        return {
+            "autoencoder_fingerprint": self.autoencoder.fingerprint(),
+            "encoding_precision": self.encoding_precision,
+            "moments": False,
+            "dtype": TOKEN_DTYPE,
+        }
 
-    def _store(self, rows: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict]:
+    def encode(self, images: Tensor, index: Tensor, suffix: str) -> dict[str, Tensor]:
+        return self.autoencoder.cached_rows(images)
+
+    def store(self, rows: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return {name: value.to(torch.uint16) if name in TOKENS else value for name, value in rows.items()}, {}
 
-    def _contents(self, shards: list[dict[str, Any]]) -> dict[str, Any]:
-        return {"latents": TokenSpec.of(self.autoencoder, self._shape(shards)).to_dict(), "flips": True}
+    def contents(self, folder: Path, shards: list[dict[str, Any]]) -> dict[str, Any]:
+        spec = TokenSpec.of(self.autoencoder, shape_of(folder / shards[0]["file"], TOKENS[0]))
+        return {"latents": spec.to_dict(), "flips": True}
 
 
 class TokenCache(LatentCache):

@@ -1,4 +1,4 @@
-"""Writes a latent cache: encodes pictures and their flips into shards."""
+"""Rows of latent caches: posterior moments or one sample of each image and of its flip."""
 
 from pathlib import Path
 from typing import Any
@@ -7,122 +7,74 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from eqvae.autoencoders import KLAutoencoder
+from eqvae.autoencoders import Autoencoder
 from eqvae.autoencoders.places import describe_place
-from eqvae.latents.manifest import FORMAT_VERSION
-from eqvae.latents.shards import ShardWriter
+from eqvae.latents.shards import RowFormat
 from eqvae.latents.spec import LatentSpec
-from eqvae.precision import ENCODING_PRECISIONS, encoding
 from eqvae.randomness import keyed_normal
 
-SHARD_ROWS = 10_000
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 CONTENTS = {"moments": "mean", "sample": "sample"}  # and the tensor that tells the shape
 
 
-class LatentCacheWriter(ShardWriter):
-    """Collects latents in index order into shards of at most `shard_rows` pictures.
-
-    A shard holds `mean`, `log_std`, `mean_flip`, `log_std_flip` [N, C, h, w], or `sample`, `sample_flip`, and `label`,
-    `index` [N]. How shards are kept, and how several processes write one cache, see `ShardWriter`.
+class LatentRows(RowFormat):
+    """`mean`, `log_std` [N, C, h, w] of the posterior, or `sample`; and `label` [N].
 
     Args:
-        folder: of the cache.
         autoencoder: that encodes.
-        dataset: what the data module says of its pictures (fingerprint, num_images, num_classes, class_names, ...).
         dtype: of the latents; the largest relative rounding error is recorded in the manifest.
-        shard_rows: pictures per shard.
         content: "moments", of which every read draws a fresh sample, or "sample": one fixed posterior sample of each
-            picture and of its flip, half as large.
-        rank, num_replicas: this process and how many there are. Rank 0 opens the folder first.
-        encoding_precision: "float32" or "bfloat16" of the encoder, see `eqvae.precision.encoding`; part of what the
-            cache is known by, so that no cache mixes two.
+            image and of its flip, half as large.
+        encoding_precision: as of `RowFormat`.
 
     Raises:
-        ValueError: if another process writes there, or the folder holds another cache.
+        ValueError: naming an entry that is unknown.
     """
 
-    dtypes, contents = DTYPES, CONTENTS
-
     def __init__(
-        self,
-        folder: Path,
-        autoencoder: KLAutoencoder,
-        dataset: dict,
-        dtype: str = "float16",
-        shard_rows: int = SHARD_ROWS,
-        content: str = "moments",
-        rank: int = 0,
-        num_replicas: int = 1,
-        encoding_precision: str = "float32",
+        self, autoencoder: Autoencoder, dtype: str = "float16", content: str = "moments", encoding_precision="float32"
     ):
-        if dtype not in self.dtypes:
-            raise ValueError(f"cache dtype {dtype!r} is unknown: use one of {', '.join(self.dtypes)}")
-        if encoding_precision not in ENCODING_PRECISIONS:
-            known = ", ".join(ENCODING_PRECISIONS)
-            raise ValueError(f"encoding_precision {encoding_precision!r} is unknown: use one of {known}")
-        if content not in self.contents:
-            raise ValueError(f"cache content {content!r} is unknown: use one of {', '.join(self.contents)}")
+        if dtype not in DTYPES:
+            raise ValueError(f"cache dtype {dtype!r} is unknown: use one of {', '.join(DTYPES)}")
+        super().__init__(encoding_precision)
+        if content not in CONTENTS:
+            raise ValueError(f"cache content {content!r} is unknown: use one of {', '.join(CONTENTS)}")
         self.autoencoder, self.dtype, self.content = autoencoder, dtype, content
-        self.encoding_precision = encoding_precision
-        identity = {
-            "format_version": FORMAT_VERSION,
-            "autoencoder_fingerprint": autoencoder.fingerprint(),
-            "encoding_precision": encoding_precision,
-            "moments": content == "moments",
-            "dtype": dtype,
-            "shard_rows": shard_rows,
-            "dataset": dataset,
+
+    def identity(self) -> dict[str, Any]:
+        return {
+            "autoencoder_fingerprint": self.autoencoder.fingerprint(),
+            "encoding_precision": self.encoding_precision,
+            "moments": self.content == "moments",
+            "dtype": self.dtype,
         }
-        super().__init__(folder, "latent cache", identity, rank, num_replicas)
 
-    @torch.no_grad()
-    def add(self, batch: dict[str, Tensor]) -> None:
-        """Encode a batch and its flip, unless a finished shard has them. Batches come in index order."""
-        keep = self.missing(batch["index"])
-        if not keep.any():
-            return
-        # The whole batch, also where only part of it is kept: its size decides the last bits.
-        with encoding(self.encoding_precision, batch["image"].device):
-            rows = self._encode(batch["image"], batch["index"]) | {name: batch[name] for name in ("label", "index")}
-        self.collect({name: value[keep].cpu() for name, value in rows.items()})
+    def encode(self, images: Tensor, index: Tensor, suffix: str) -> dict[str, Tensor]:
+        moments = self.autoencoder.cached_rows(images)
+        if self.content == "moments":
+            return moments
+        mean = moments["mean"]
+        noise = keyed_normal(index.to(mean.device), tuple(mean.shape[1:]), seed=0, stream=f"cached{suffix}")
+        return {"sample": mean + moments["log_std"].exp() * noise}
 
-    def _encode(self, images: Tensor, index: Tensor) -> dict[str, Tensor]:
-        """What is kept of pictures [B, 3, H, W] and their flips."""
-        posterior, flipped = self.autoencoder.encode(images), self.autoencoder.encode(images.flip(-1))
-        moments = {
-            "mean": posterior.mean,
-            "log_std": 0.5 * posterior.logvar,
-            "mean_flip": flipped.mean,
-            "log_std_flip": 0.5 * flipped.logvar,
-        }
-        moments = {name: value.float() for name, value in moments.items()}
-        return moments if self.content == "moments" else self._sample(moments, index)
-
-    def _sample(self, moments: dict[str, Tensor], index: Tensor) -> dict[str, Tensor]:
-        """One sample of each posterior, keyed by the picture."""
-        samples = {}
-        for suffix in ("", "_flip"):
-            mean, log_std = moments[f"mean{suffix}"], moments[f"log_std{suffix}"]
-            noise = keyed_normal(index.to(mean.device), tuple(mean.shape[1:]), seed=0, stream=f"cached{suffix}")
-            samples[f"sample{suffix}"] = mean + log_std.exp() * noise
-        return samples
-
-    def _store(self, rows: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict]:
-        """Rows as they are stored, and what the manifest says of their rounding."""
-        dtype, name = self.dtypes[self.dtype], self.contents[self.content]
+    def store(self, rows: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Rows as they are stored, and how they were rounded."""
+        dtype, name = DTYPES[self.dtype], CONTENTS[self.content]
         stored = {name: value.to(dtype) if value.is_floating_point() else value for name, value in rows.items()}
         rounding = (stored[name].float() - rows[name]).norm() / rows[name].norm().clamp_min(1e-12)
         return stored, {"rounding_error": float(rounding)}
 
-    def _contents(self, shards: list[dict[str, Any]]) -> dict[str, Any]:
+    def contents(self, folder: Path, shards: list[dict[str, Any]]) -> dict[str, Any]:
+        shape = shape_of(folder / shards[0]["file"], CONTENTS[self.content])
         return {
-            "latents": LatentSpec.of(self.autoencoder, self._shape(shards)).to_dict(),
+            "latents": LatentSpec.of(self.autoencoder, shape).to_dict(),
             "flips": True,
-            "autoencoder": describe_place(self.autoencoder.source, self.folder),
+            "autoencoder": describe_place(self.autoencoder.source, folder),
             "rounding_error": max(shard["rounding_error"] for shard in shards),
         }
 
-    def _shape(self, shards: list[dict[str, Any]]) -> tuple[int, ...]:
-        with safe_open(self.folder / shards[0]["file"], "pt") as shard:
-            return tuple(shard.get_slice(self.contents[self.content]).get_shape()[1:])
+
+def shape_of(path: Path, name: str) -> tuple[int, ...]:
+    """Shape of one row of a shard's tensor."""
+    with safe_open(path, "pt") as shard:
+        return tuple(shard.get_slice(name).get_shape()[1:])

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eqvae.precision import at_least_float32
+from eqvae.losses.balance import gradient_norm, norm_ratio
 
 MAXIMUM_WEIGHT = 1e4
 
@@ -82,8 +82,11 @@ class AdversarialLoss:
         self.num_layers, self.base_channels = num_layers, base_channels
         self.ramp_steps, self.critic_weights = ramp_steps, critic_weights
 
-    def create_critic(self) -> PatchCritic:
-        return PatchCritic(self.num_layers, self.base_channels)
+    def create_critic(self, seed: int = 0) -> PatchCritic:
+        """A critic of random weights."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return PatchCritic(self.num_layers, self.base_channels)
 
     def active(self, step: int) -> bool:
         return step >= self.start_step
@@ -113,15 +116,5 @@ class AdversarialLoss:
             nll_grad, gan_grad: gradients of the two losses with respect to `images`.
             last_layer: weight of the decoder's last convolution.
         """
-        norms = []
-        for grad in (nll_grad, gan_grad):
-            (at_layer,) = torch.autograd.grad(images, last_layer, grad, retain_graph=True)
-            norms.append(_mean_over_devices(at_least_float32(at_layer)).norm())
-        return (norms[0] / (norms[1] + 1e-4)).clamp(0.0, MAXIMUM_WEIGHT) * self.weight
-
-
-def _mean_over_devices(gradient: Tensor) -> Tensor:
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return gradient
-    torch.distributed.all_reduce(gradient)
-    return gradient / torch.distributed.get_world_size()
+        norms = [gradient_norm(images, last_layer, grad) for grad in (nll_grad, gan_grad)]
+        return norm_ratio(*norms, MAXIMUM_WEIGHT) * self.weight

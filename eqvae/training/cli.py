@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from eqvae.commands import one_line
 from eqvae.plain_yaml import require_plain_yaml
+from eqvae.plugins import OPTION, PluginOption, plugins, take_plugins
 from eqvae.training.checkpoints import AtomicCheckpointIO, checkpoint_step, load_checkpoint
 from eqvae.training.last_checkpoint import LastCheckpoint, checkpoint_folder
 from eqvae.training.parsing import explain
@@ -37,14 +38,18 @@ ALLOWED_CLASSES = [
     "lightning.pytorch.trainer",
 ]
 
+NOT_OFFERED = ("optimizer", "lr_scheduler")
+"""Options that stay null, as in configs that earlier runs have saved."""
+
 StrategyRegistry.register("fsdp2", FullyShardedStrategy)
 
 
-def allow_only_own_classes() -> None:
-    """Make the parser refuse, before importing it, any class outside the allow-list (for this process)."""
+def allow_only_known_classes() -> None:
+    """Make the parser refuse, before importing it, any class but ours, Lightning's and those of named plug-ins (for
+    this process)."""
     jsonargparse.set_parsing_settings(
         import_path_denylist=["*"],
-        import_path_allowlist=ALLOWED_CLASSES,
+        import_path_allowlist=[*ALLOWED_CLASSES, *plugins()],
         omegaconf_absolute_to_relative_paths=True,  # interpolation also works below a subcommand
     )
 
@@ -61,13 +66,14 @@ class TrainCLI(LightningCLI):
     """
 
     def __init__(self, args=None, run: bool = True, trainer_defaults: dict | None = None):
-        allow_only_own_classes()
-        plugins = [{"class_path": f"{AtomicCheckpointIO.__module__}.{AtomicCheckpointIO.__name__}"}]
+        args = take_plugins(args) if isinstance(args, list) else args
+        allow_only_known_classes()
+        lightning_plugins = [{"class_path": f"{AtomicCheckpointIO.__module__}.{AtomicCheckpointIO.__name__}"}]
         if SLURMEnvironment.detect():  # Lightning's own requeueing saves inside the signal handler, within a step
             environment = f"{SLURMEnvironment.__module__}.{SLURMEnvironment.__name__}"
-            plugins.append({"class_path": environment, "init_args": {"auto_requeue": False}})
+            lightning_plugins.append({"class_path": environment, "init_args": {"auto_requeue": False}})
         defaults = {
-            "plugins": plugins,
+            "plugins": lightning_plugins,
             "use_distributed_sampler": False,  # our sampler addresses the global batch by position
             "max_epochs": 1,
             "num_sanity_val_steps": 0,
@@ -123,8 +129,9 @@ class TrainCLI(LightningCLI):
         except (MisconfigurationException, ValueError) as error:
             raise ValueError(f"trainer: {one_line(str(error))}") from None
         for callback in trainer.checkpoint_callbacks:
-            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
-                callback.dirpath = str(checkpoint_folder(trainer))
+            if isinstance(callback, ModelCheckpoint):
+                callback.dirpath = callback.dirpath or str(checkpoint_folder(trainer))
+                callback.filename = callback.filename or "{epoch}-{step:07d}"  # names in the order of steps
         trainer.callbacks += [ResumeExactly(settings_of(self.config_dump)), LastCheckpoint(), SaveOnSignal()]
         return trainer
 
@@ -155,10 +162,11 @@ class TrainCLI(LightningCLI):
             self.trainer.fit(self.model, self.datamodule, ckpt_path=checkpoint, **options)
             return
         rank_zero_info(f"{checkpoint} has all {steps} steps: there is nothing to train")
-        if self.trainer.is_global_zero and hasattr(self.model, "export"):
+        exported = RunFolder.of(self.trainer, self.model).exported
+        if self.trainer.is_global_zero and exported is not None:
             self.model.load_state_dict(load_checkpoint(checkpoint)["state_dict"])
             self.model.to(self.trainer.strategy.root_device)
-            self.model.export(self.datamodule, RunFolder.of(self.trainer, self.model).exported, steps)
+            self.model.export(self.datamodule, exported, steps)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         options = super()._prepare_subcommand_kwargs(subcommand)
@@ -168,6 +176,10 @@ class TrainCLI(LightningCLI):
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        parser.add_argument(OPTION, action=PluginOption)
+        for action in parser._actions:  # modules have optimizers of their own, and no class of torch is allowed
+            if action.dest.split(".")[0] in NOT_OFFERED:
+                action.help = argparse.SUPPRESS
         if subcommand == "fit":
             parser.add_argument("--resume", action="store_true", help="continue from the newest intact checkpoint")
             parser.add_argument("--overwrite", action="store_true", help="remove an earlier run of this folder first")

@@ -10,10 +10,12 @@ from importlib.util import find_spec
 from typing import Any
 
 from eqvae.commands import explain_arguments, nearest, not_among, one_line
+from eqvae.plugins import OPTION, plugins
 
 LEVEL = re.compile(r'Parser key "(.+?)":\s*')
 CLASS = re.compile(r"Problem with given class_path '(.+?)':\s*")
 UNKNOWN_OPTION = re.compile(r"(?:Group '(?P<group>.+?)' does not accept option|Option) '(?P<name>.+?)'")
+UNRECOGNIZED = re.compile(r"unrecognized arguments: --(?P<name>\w+)")
 UNKNOWN_CLASS = re.compile(r"(module '.+?' has no attribute '|No module named|Import of module|does not correspond to)")
 WRONG_TYPE = re.compile(r"Expected an? (?P<type>.+?)\. Got value: (?P<value>.*)")
 ONE_OF = re.compile(r"Expected a typing\.Literal\[(.+)\]")
@@ -24,7 +26,14 @@ CLASS_ENTRIES = {"class_path", "init_args", "dict_kwargs"}
 PACKAGES = ("eqvae", "dit")
 RENAMED = {
     "batch_size": "was per device and is gone: set data.init_args.global_batch_size, the number per optimizer step of "
-    "all devices and accumulated batches together"
+    "all devices and accumulated batches together",
+    "explicit": "is gone: list eqvae.regularizers.ExplicitEquivariance in model.init_args.regularizers, with its "
+    "transforms and weight",
+    "cache_folder": "is cache.folder now",
+    "cache_validation": "is cache.validation now",
+    "cache_dtype": "is cache.dtype now",
+    "cache_content": "is cache.content now",
+    "encoding_precision": "is cache.encoding_precision now",
 }
 
 
@@ -48,6 +57,8 @@ def explain(message: str, options: Iterable[str]) -> str:
         if found := CLASS.match(line):
             class_path, line = found[1], line[found.end() :]
         key, arguments = _places(keys, values[-1] if values else "")
+        if (found := UNRECOGNIZED.match(line)) and found["name"] in RENAMED:
+            return f"{key}.init_args.{found['name']} {RENAMED[found['name']]}"
         if unknown := UNKNOWN_OPTION.match(line):
             return _unknown_option(arguments, unknown["group"], unknown["name"], class_path, options)
         if class_path and UNKNOWN_CLASS.match(line):
@@ -102,8 +113,9 @@ def _literals(line: str) -> list[str]:
 
 
 def _unknown_option(key: str, group: str | None, name: str, class_path: str | None, options: Iterable[str]) -> str:
-    if class_path is not None and name in RENAMED:
-        return f"{key}.{name} {RENAMED[name]}"
+    first = name.split(".")[0]
+    if class_path is not None and first in RENAMED:
+        return f"{key}.{first} {RENAMED[first]}"
     if class_path is not None:
         return f"{key}.{name} is unknown: {nearest(name, _parameters(class_path))}"
     name, known = f"{group}.{name}" if group else name, [option.lstrip("-") for option in options]
@@ -120,8 +132,14 @@ def _wrong_value(key: str, value: str, choices: list[str], kind: str) -> str:
 
 
 def _reworded(line: str) -> str:
+    if unlike := re.match(r"Import path (.+?) does not implement protocol (\w+)", line):
+        return f"{unlike[1]} is no {unlike[2]}: give its methods the arguments and annotations that {unlike[2]} has"
     denied = re.match(r"Importing '(.+?)' is not allowed", line)
-    return f"class {denied[1]} is not allowed: use one of eqvae, dit or lightning.pytorch" if denied else one_line(line)
+    if not denied:
+        return one_line(line)
+    package = denied[1].split(".")[0]
+    way = f"or name your own package at the start, {OPTION} {package}"
+    return f"class {denied[1]} is not allowed: use one of eqvae, dit or lightning.pytorch, {way}"
 
 
 def _parameters(class_path: str) -> list[str]:
@@ -135,10 +153,11 @@ def _parameters(class_path: str) -> list[str]:
 
 def _nearest_class(class_path: str) -> str:
     """The class of these packages whose path is most like a mistyped one."""
+    packages = (*PACKAGES, *plugins())
     module, _, name = class_path.rpartition(".")
-    if not module or module.split(".")[0] not in PACKAGES:
-        return f"give the full path of one of {', '.join(PACKAGES)}"
-    modules = [each for package in PACKAGES for each in _modules(package)]
+    if not module or module.split(".")[0] not in packages:
+        return f"give the full path of one of {', '.join(packages)}"
+    modules = [each for package in packages for each in _modules(package)]
     if module in modules:
         known = vars(importlib.import_module(module)).values()
         return nearest(class_path, [f"{module}.{each.__name__}" for each in known if inspect.isclass(each)])
@@ -146,5 +165,5 @@ def _nearest_class(class_path: str) -> str:
 
 
 def _modules(package: str) -> list[str]:
-    locations = find_spec(package).submodule_search_locations
+    locations = find_spec(package).submodule_search_locations or []
     return [package, *(each.name for each in pkgutil.walk_packages(locations, f"{package}."))]

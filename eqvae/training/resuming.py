@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 from eqvae.stream import batches_per_step
@@ -15,8 +15,9 @@ class ResumeExactly(Callback):
 
     Lightning takes a checkpoint of a finished run for the end of its only epoch, also when `max_steps` is larger now,
     goes on in the middle of a validation, counts batches of the old size, and takes the optimizer's settings from the
-    checkpoint. Here a checkpoint of step s is always one that was saved right after its last batch, and settings are
-    those of the config. `TrainCLI` adds it to every run.
+    checkpoint; its `ModelCheckpoint` forgets which step it saved, and saves it again after the first of several batches
+    of the next one, when that has changed statistics and used up gradients. Here a checkpoint of step s is always one
+    that was saved right after its last batch, and settings are those of the config. `TrainCLI` adds it to every run.
 
     Args:
         settings: of the run, kept in its checkpoints.
@@ -51,6 +52,9 @@ class ResumeExactly(Callback):
         ]
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint):
+                callback._last_global_step_saved = trainer.global_step  # else it saves again, within the next step
         for optimizer, settings in zip(trainer.optimizers, self._optimizers, strict=True):
             for group, own in zip(optimizer.param_groups, settings, strict=True):
                 group.update(own)

@@ -11,7 +11,7 @@ from dit.backbones import DiT, HaltonMaskGIT, MaskGIT, SiT
 from dit.checkpoints import Generator
 from dit.generation import SamplingSettings, generate_latents, make_images
 from dit.objectives import Diffusion, Flow, MaskedTokens
-from dit.samplers import SAMPLERS, StochasticSettings, TokenSettings
+from dit.samplers import SAMPLERS
 from dit.samplers.sde import DIFFUSIONS, LAST_STEPS
 from eqvae.autoencoders import Normalization, load_autoencoder
 from eqvae.latents import LatentSpec, TokenSpec
@@ -134,15 +134,15 @@ GUIDANCE = {
 }
 CHOICES = [
     (sampler, guidance)
-    for sampler, fits in SAMPLERS.items()
+    for sampler, about in SAMPLERS.items()
     for guidance in GUIDANCE
-    if sampler != "adaptive" and not (guidance == "growing" and fits is Diffusion)
+    if sampler != "adaptive" and not (guidance == "growing" and about.serves is Diffusion)
 ]
 
 
 @pytest.mark.parametrize(("sampler", "guidance"), CHOICES)
 def test_sampling_waits_for_no_evaluation(device, sampler, guidance):
-    objective = SAMPLERS[sampler]()
+    objective = SAMPLERS[sampler].serves()
     made, watched = sampled(device, objective, sampler=sampler, **GUIDANCE[guidance])
     assert made.device == CUDA
     assert made.shape == ((2, 4, 4) if isinstance(objective, MaskedTokens) else (2, 4, 4, 4))
@@ -152,8 +152,8 @@ def test_sampling_waits_for_no_evaluation(device, sampler, guidance):
 
 @pytest.mark.parametrize(("diffusion", "last_step"), zip(DIFFUSIONS, cycle(LAST_STEPS)))
 def test_every_form_of_noise_is_drawn_on_the_device(device, diffusion, last_step):
-    stochastic = StochasticSettings(diffusion=diffusion, last_step=last_step)
-    made, watched = sampled(device, Flow("gvp"), sampler="euler_maruyama", stochastic=stochastic)
+    options = {"diffusion": diffusion, "last_step": last_step}
+    made, watched = sampled(device, Flow("gvp"), sampler="euler_maruyama", options=options)
     assert made.device == CUDA
     assert not watched.waits
 
@@ -161,7 +161,7 @@ def test_every_form_of_noise_is_drawn_on_the_device(device, diffusion, last_step
 @pytest.mark.parametrize("options", [{"top_k": 4, "warmup_steps": 1}, {"counts": "cumulative"}, {"halton_shift": True}])
 def test_options_of_token_samplers_do_not_wait_either(device, options):
     for sampler in ("confidence", "halton"):
-        made, watched = sampled(device, MaskedTokens(), sampler=sampler, tokens=TokenSettings(**options))
+        made, watched = sampled(device, MaskedTokens(), sampler=sampler, options=options)
         assert made.device == CUDA
         assert not watched.waits
 

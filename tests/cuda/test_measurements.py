@@ -9,8 +9,8 @@ from dit.alignment import Encoder
 from dit.alignment.cknna import cknna
 from dit.alignment.measure import measure_alignment
 from dit.alignment.projectors import TrainedProjector
-from eqvae.autoencoders import Codes, LatentStatistics, load_autoencoder
-from eqvae.equivariance import Draw, SpatialTransform, equivariance_errors, reconstruct
+from eqvae.autoencoders import CodebookLoss, Codes, LatentStatistics, codebook_usage, load_autoencoder
+from eqvae.equivariance import SpatialTransform, equivariance_errors
 from eqvae.evaluation import (
     create_extractor,
     effective_rank,
@@ -29,7 +29,9 @@ from eqvae.evaluation.distances import inception_score
 from eqvae.evaluation.feature_sets import images_to_feature_set
 from eqvae.evaluation.pictures import autoencoder_panel
 from eqvae.evaluation.reconstruction import ReconstructionMetrics
-from eqvae.losses import AdversarialLoss, CodebookLoss, ExplicitLatentLoss, ReconstructionLoss, codebook_usage
+from eqvae.losses import AdversarialLoss, ReconstructionLoss
+from eqvae.regularizers import Draw, reconstruct
+from eqvae.regularizers.explicit import explicit_error
 from tests.dit.tiny import tiny_generator
 from tests.eqvae.test_objective import TINY_VQ
 from tests.fake_cuda import CUDA, fake_cuda
@@ -88,7 +90,7 @@ def test_losses_on_latents_do_not_wait(device):
     loss = CodebookLoss()(Codes(indices, normal(2, 4, 4, 4), normal(2, 4, 4, 4)))
     usage = codebook_usage(indices, 16)
     transform = SpatialTransform((0.5, 0.5), 1)
-    explicit = ExplicitLatentLoss()(autoencoder, autoencoder.encode(images).mean, images, transform)
+    explicit = explicit_error(autoencoder, autoencoder.encode(images).mean, images, transform)
     kinds = [reconstruct(autoencoder, images, Draw(kind, transform)) for kind in ("equivariance", "low_resolution")]
     assert {value.device for value in (loss, explicit, *usage.values(), *(each.images for each in kinds))} == {CUDA}
     assert not device.waits

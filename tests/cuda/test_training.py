@@ -16,12 +16,12 @@ from dit.module import GeneratorModule
 from dit.objectives import Diffusion, Flow, MaskedTokens
 from dit.previews import SamplePreviews
 from eqvae.data import ImageDataModule, ShapesSource
-from eqvae.equivariance import TransformDistribution
 from eqvae.evaluation.autoencoder import AutoencoderEvaluation
-from eqvae.losses import AdversarialLoss, ExplicitLatentLoss, ReconstructionLoss
+from eqvae.losses import AdversarialLoss, ReconstructionLoss
 from eqvae.module import AutoencoderModule
+from eqvae.panels import LatentPanels
+from eqvae.regularizers import ExplicitEquivariance, TransformDistribution
 from eqvae.training.averaging import ExponentialMovingAverage
-from eqvae.training.panels import LatentPanels
 from eqvae.training.throughput import ThroughputMonitor
 from tests.eqvae.test_objective import TINY_VQ
 from tests.fake_cuda import CUDA, PRECISIONS, fake_cuda, fake_trainer
@@ -87,7 +87,7 @@ AUTOENCODERS = {
     "paper, the critic shown the same": {"transforms": "paper", "adversarial": AdversarialLoss("vanilla", **CRITIC)},
     "before the critic's start": {"adversarial": AdversarialLoss(start_step=9, **CRITIC)},
     "perceptual": {"reconstruction": ReconstructionLoss(perceptual="efficientnet_lite0", pixel="mse")},
-    "explicit": {"transforms": TransformDistribution(probability=1.0), "explicit": ExplicitLatentLoss()},
+    "explicit": {"transforms": None, "regularizers": [ExplicitEquivariance(TransformDistribution(probability=1.0))]},
     "decoder alone": {"trainable": "decoder"},
     "accumulated": {"accumulate_batches": 2},
     "VQ": {"config": VQ, "adversarial": AdversarialLoss(**CRITIC)},

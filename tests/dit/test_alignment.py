@@ -16,7 +16,7 @@ from dit.alignment.encoders import Preset
 from dit.backbones import DiT, SiT
 from dit.checkpoints import load_generator
 from eqvae.data.module import ImageBatches
-from eqvae.latents import FeatureCache, FeatureCacheWriter, LatentCache
+from eqvae.latents import FeatureCache, FeatureRows, LatentCache, ShardWriter
 from eqvae.training.cli import TrainCLI
 from tests.tiny import STAGE_ONE, options, stage_two
 
@@ -183,7 +183,7 @@ def test_resume_is_exact_and_samples_need_no_projector(features, cache, tmp_path
     whole = aligned(tmp_path / "whole", cache, features, {"trainer.callbacks": callbacks})
     whole.trainer.fit(whole.model, whole.datamodule)
     whole.trainer.save_checkpoint(tmp_path / "whole.ckpt")
-    (half,) = (tmp_path / "half").glob("*step=3.ckpt")
+    (half,) = (tmp_path / "half").glob("*step=0000003.ckpt")
     resumed = aligned(tmp_path / "resumed", cache, features, {"trainer.callbacks": callbacks})
     resumed.trainer.fit(resumed.model, resumed.datamodule, ckpt_path=str(half))
     assert any(name.startswith("projector.") for name in whole.model.state_dict())
@@ -210,7 +210,8 @@ def test_gradients_reach_the_projector_and_the_blocks_up_to_the_depth(family):
 
 
 def test_loss_is_the_denoising_loss_less_the_cosine(features, cache, tmp_path):
-    cli = aligned(tmp_path, cache, features, {"model.init_args.alignment.coefficient": 0.25})
+    options = {"model.init_args.alignment.coefficient": 0.25, "trainer.log_every_n_steps": 1}
+    cli = aligned(tmp_path, cache, features, options)
     cli.trainer.fit(cli.model, cli.datamodule)
     logged = cli.trainer.callback_metrics
     expected = logged["train/denoising_loss"] - 0.25 * logged["train/alignment"]
@@ -274,12 +275,16 @@ def test_the_encoders_precision_is_recorded(tmp_path):
     assert not torch.allclose(fast, encoder(images, 4))
     dataset = {"fingerprint": "x", "num_images": 1, "num_classes": 1, "class_names": None}
     described = {"name": "x", "fingerprint": "x", "grid": 2, "width": 2}
-    writer = FeatureCacheWriter(tmp_path, described, dataset)
-    writer.add(torch.arange(1), torch.zeros(1, 4, 2), torch.zeros(1, 4, 2))
+    precise, other = (
+        FeatureRows(lambda images: torch.zeros(1, 4, 2), described, encoding_precision=precision)
+        for precision in ("float32", "bfloat16")
+    )
+    writer = ShardWriter(tmp_path, precise, dataset)
+    writer.add({"index": torch.arange(1), "image": images[:1]})
     writer.finish()
     assert json.loads((tmp_path / "manifest.json").read_text())["encoding_precision"] == "float32"
     with pytest.raises(ValueError, match="holds a cache with another encoding_precision"):
-        FeatureCacheWriter(tmp_path, described, dataset, encoding_precision="bfloat16")
+        ShardWriter(tmp_path, other, dataset)
 
 
 def test_damaged_features_are_refused(tmp_path):

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-import evaluate
 from dit.alignment import Alignment, Encoder, cosine_alignment, tokens_after
 from dit.alignment.cknna import cknna
 from dit.alignment.measure import measure_alignment, noisy_latents
@@ -20,6 +19,7 @@ from eqvae.stream import SequentialBatches
 from tests.dit.tiny import randomize, tiny_generator
 from tests.eqvae.tiny import tiny_autoencoder
 from tests.tiny import stage_two
+from twostage.cli import evaluate
 
 
 def normal(*shape, seed=0):

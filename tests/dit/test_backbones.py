@@ -6,7 +6,7 @@ from timm.layers import apply_rot_embed_cat
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from dit.backbones import BACKBONES, PUBLISHED, DiT, SiT, create_backbone, num_multiply_adds, num_parameters
+from dit.backbones import BACKBONES, PUBLISHED, Backbone, DiT, SiT, create_backbone, num_multiply_adds, num_parameters
 from dit.module import GeneratorModule
 from dit.objectives import Flow
 
@@ -173,9 +173,10 @@ def test_compiles_as_one_graph():
 IMPROVED = {"rms_norm": True, "swiglu": True, "rotary": True, "qk_norm": True}
 
 
+@pytest.mark.reliability(27)
 @pytest.mark.parametrize("family", ["DiT", "SiT"])
 @pytest.mark.parametrize("options", [{}, IMPROVED], ids=["plain", "improved"])
-def test_checkpointing_changes_neither_loss_nor_gradients(family, options):
+def test_checkpointing_changes_neither_loss_nor_gradients(family, options, reached):
     model = randomized(BACKBONES[family](**TINY, **options)).train()
     keys, drop = list(model.state_dict()), torch.tensor([True, False, False])
     found = []
@@ -189,6 +190,7 @@ def test_checkpointing_changes_neither_loss_nor_gradients(family, options):
     assert "gradient_checkpointing" not in model.config
     for plain, checkpointed in zip(*found, strict=True):
         assert torch.equal(plain, checkpointed)
+    reached.largest("gradient checkpointing", 0)
 
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
@@ -255,3 +257,15 @@ def test_fit_starts_with_the_costs(caplog):
         module.on_fit_start()
     assert f"{num_parameters(module.backbone) / 1e6:.3f} M parameters" in caplog.text
     assert f"{num_multiply_adds(module.backbone) / 1e9:.3f} G multiply-adds per image, 16 tokens" in caplog.text
+
+
+@pytest.mark.parametrize("name", [*BACKBONES])
+def test_every_family_keeps_the_protocol(name):
+    tokens = {"num_codes": 8, "hidden_size": 8, "depth": 2, "num_heads": 2, "input_size": 4, "num_classes": 2}
+    latents = {"hidden_size": 16, "depth": 1, "num_heads": 2, "input_size": 4, "num_classes": 2}
+    model = BACKBONES[name](**(tokens if "MaskGIT" in name else latents))
+    assert isinstance(model, Backbone)
+    prediction = model(model.example(), torch.zeros(1), torch.zeros(1, dtype=torch.long))
+    assert prediction.shape[-2:] == (4, 4)
+    assert num_multiply_adds(model) > 0
+    assert not isinstance(torch.nn.Linear(2, 2), Backbone), "what is not counted"

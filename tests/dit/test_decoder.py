@@ -1,6 +1,8 @@
 """A generator's autoencoder: the cache's own unless another place is named, and never another one."""
 
 import shutil
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,7 @@ def test_a_checkpoint_names_the_autoencoder_of_its_cache(run, tmp_path):
     assert load_autoencoder(source).fingerprint() == load_autoencoder(run / "autoencoder").fingerprint()
 
 
+@pytest.mark.reliability(18, counts="refusals")
 def test_another_autoencoder_is_refused_with_both_places(run, tmp_path):
     with pytest.raises(ValueError, match="its weights are") as error:
         fit(tmp_path / "b", run / "latents", **{"model.init_args.autoencoder": "shapes-f4c8"})
@@ -51,6 +54,7 @@ def test_another_autoencoder_is_refused_with_both_places(run, tmp_path):
     assert not (tmp_path / "b" / "checkpoints").exists()
 
 
+@pytest.mark.reliability(18, counts="refusals")
 def test_another_normalization_is_refused(run, tmp_path):
     other = load_autoencoder(run / "autoencoder")
     other.normalization = Normalization((0.0,), (2.0,))
@@ -59,11 +63,30 @@ def test_another_normalization_is_refused(run, tmp_path):
         fit(tmp_path / "b", run / "latents", **{"model.init_args.autoencoder": tmp_path / "other"})
 
 
+@pytest.mark.reliability(18, counts="refusals")
 def test_an_autoencoder_that_was_trained_on_meanwhile_is_refused(run, tmp_path):
     """The folder is the one that the cache names; what is in it is not."""
     load_autoencoder("shapes-f4c8").save_pretrained(run / "autoencoder")
     with pytest.raises(ValueError, match=rf"{run / 'autoencoder'} did not make the latent cache {run / 'latents'}"):
         fit(tmp_path / "b", run / "latents")
+
+
+@pytest.mark.reliability(18, counts="refusals")
+@pytest.mark.parametrize("command", ["sample.py", "evaluate.py alignment"])
+def test_samples_and_measures_refuse_another_autoencoder_with_both_fingerprints(
+    command, run, tmp_path, monkeypatch, capsys
+):
+    fit(tmp_path / "b", run / "latents")
+    script, *words = command.split()
+    words += ["--checkpoint", str(tmp_path / "b/checkpoints/last.ckpt"), "--autoencoder", "shapes-f4c8"]
+    words += ["--data", "shapes:24"] if script == "evaluate.py" else ["--output", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", [script, *words])
+    with pytest.raises(SystemExit):
+        import_module(script.removesuffix(".py")).main()
+    error = capsys.readouterr().err
+    for source in ("shapes-f4c8", run / "autoencoder"):
+        assert load_autoencoder(source).fingerprint()[:12] in error
+    assert error.count("\n") == 1
 
 
 def test_the_same_weights_in_another_place_are_taken_as_named(run, tmp_path):

@@ -45,7 +45,7 @@ def test_the_pipeline_gives_our_images(trained, tmp_path, monkeypatch, guidance_
     generator, autoencoder = trained
     export_diffusers(generator, autoencoder, tmp_path / "pipeline", num_inference_steps=50)
     indices = torch.arange(len(LABELS))
-    settings = SamplingSettings("ddim", num_inference_steps, guidance_scale, timestep_spacing="leading")
+    settings = SamplingSettings("ddim", num_inference_steps, guidance_scale, options={"timestep_spacing": "leading"})
     latents = generate_latents(generator, indices, LABELS, settings)
     ours = autoencoder.decode(generator.spec.normalization.denormalize(latents)) / 2 + 0.5
     noise = image_noise(indices, (4, 4, 4), seed=0)

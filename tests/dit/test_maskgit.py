@@ -132,7 +132,7 @@ def test_committed_tokens_never_change(sampler, schedule, counts):
     def remember(step, x, time):
         steps.append(x.clone())
 
-    result = sample(MaskedTokens(), fixed_model(), noise, sampler, 7, each_step, remember, tokens=settings)
+    result = sample(MaskedTokens(), fixed_model(), noise, sampler, 7, each_step, remember, settings=settings)
     assert torch.equal(steps[-1], result)
     assert len(steps) == 7
     assert result.min() >= 0
@@ -155,7 +155,7 @@ def test_batches_do_not_change_tokens(sampler, kind):
     def pictures(indices):
         guided = guide(model, indices % CLASSES, 2.0, CLASSES, schedule="linear")
         noise, each_step = noises(indices, seed=3)
-        return sample(MaskedTokens(), guided, noise, sampler, 5, each_step, tokens=settings)
+        return sample(MaskedTokens(), guided, noise, sampler, 5, each_step, settings=settings)
 
     together = pictures(torch.arange(8))
     alone = torch.cat([pictures(torch.tensor([index])) for index in range(8)])
@@ -208,13 +208,13 @@ def test_confidence_without_noise_commits_the_surest_first():
 
     noise, each_step = noises(torch.tensor([0]))
     settings = TokenSettings("linear", gumbel_temperature=0.0, top_k=1)
-    sample(MaskedTokens(), model, noise, "confidence", 6, each_step, remember, tokens=settings)
+    sample(MaskedTokens(), model, noise, "confidence", 6, each_step, remember, settings=settings)
     assert order == sorted(order, reverse=True)
     noisy = []
     settings = TokenSettings("linear", gumbel_temperature=1e6, top_k=1)
     sample(
         MaskedTokens(), model, noise, "confidence", 6, each_step,
-        lambda step, x, time: noisy.append(float(sure[x[0] != MASKED].min())), tokens=settings,
+        lambda step, x, time: noisy.append(float(sure[x[0] != MASKED].min())), settings=settings,
     )  # fmt: skip
     assert noisy != order
 
@@ -231,7 +231,7 @@ def test_halton_order_is_a_permutation_and_shifts_per_picture():
         settings = TokenSettings(halton_shift=shift)
         sample(
             MaskedTokens(), fixed_model(), noise, "halton", SIDE**2, each_step,
-            lambda step, x, time: seen.append((x != MASKED).flatten(1)), tokens=settings,
+            lambda step, x, time: seen.append((x != MASKED).flatten(1)), settings=settings,
         )  # fmt: skip
         starts = [order.index(int(row.nonzero()[0])) for row in seen[0]]
         second = [order.index(int((later & ~row).nonzero()[0])) for row, later in zip(seen[0], seen[1])]

@@ -167,8 +167,8 @@ def test_scripts_sample_and_evaluate(checkpoint, tmp_path, monkeypatch):
         run("sample", *common, *words, "--output", tmp_path / name, monkeypatch=monkeypatch)
     about = {name: json.loads((tmp_path / name / "samples.json").read_text()) for name in cases}
     assert [about[name]["sampler"] for name in cases] == ["halton", "confidence"]
-    assert about["halton"]["tokens"]["top_k"] == 8
-    assert about["halton"]["tokens"]["halton_shift"]
+    assert about["halton"]["options"]["top_k"] == 8
+    assert about["halton"]["options"]["halton_shift"]
     assert about["confidence"]["guidance_schedule"] == "linear"
     run(
         "evaluate", "generation", "--generated", tmp_path / "halton/samples.npz", "--reference", "shapes:12",

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-import sample
 from dit.backbones import DiT, HaltonMaskGIT, MaskGIT, SiT, create_token_backbone
 from dit.checkpoints import load_generator
 from dit.generation import SamplingSettings, generate_latents
@@ -16,6 +15,7 @@ from dit.objectives import Diffusion, Flow
 from dit.public.maskgit import RENAMED, public_maskgit_family, read_public_maskgit
 from tests.dit.tiny import randomize, tiny_generator
 from tests.eqvae.tiny import tiny_autoencoder
+from twostage.cli import sample
 
 PUBLISHED_WIDTH = {"input_size": 8, "hidden_size": 384, "depth": 2, "num_heads": 6, "num_classes": 3}
 

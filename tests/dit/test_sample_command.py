@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
-import sample
 from dit.checkpoints import load_generator
 from dit.sample_files import SampleFolder, fill
 from eqvae.locks import Lock
 from tests.dit.tiny import save_generator, tiny_generator
 from tests.eqvae.tiny import tiny_autoencoder
+from twostage.cli import sample
 
 NUM_IMAGES = 34  # four parts, the last one short
 
@@ -80,6 +80,7 @@ def test_guidance_outside_its_interval_costs_nothing(checkpoint, tmp_path, monke
     assert about["network_passes"] == 6  # both passes at t = 0.5 are guided, those at 0 and 1 are not
 
 
+@pytest.mark.reliability(13, counts="resumed")
 def test_interrupted_and_continued_is_identical(checkpoint, tmp_path, monkeypatch, capsys):
     run(monkeypatch, checkpoint, tmp_path / "whole")
     written = SampleFolder.write
@@ -132,6 +133,7 @@ def test_batch_size_and_threads_change_no_byte(checkpoint, tmp_path, monkeypatch
         assert contents(tmp_path / str(batch_size)) == contents(tmp_path / "3")
 
 
+@pytest.mark.reliability(13, counts="in 2 processes")
 def test_two_processes_share_the_parts(checkpoint, tmp_path, monkeypatch):
     run(monkeypatch, checkpoint, tmp_path / "one")
     environment = os.environ | {"WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
@@ -327,10 +329,10 @@ def test_noise_of_the_stochastic_sampler_is_an_option(checkpoint, tmp_path, monk
     assert len(set(pictures.values())) == 3
     about = json.loads((tmp_path / "form/samples.json").read_text())
     expected = {"diffusion": "linear", "diffusion_norm": 1.0, "last_step": "none", "last_step_size": 0.04}
-    assert about["stochastic"] == expected
+    assert about["options"] == expected
     with pytest.raises(SystemExit):
         run(monkeypatch, checkpoint, tmp_path / "heun", "--sampler", "heun", "--diffusion-norm", "2")
-    assert "takes no stochastic settings" in capsys.readouterr().err
+    assert "sampler 'heun' takes no diffusion_norm" in capsys.readouterr().err
 
 
 def test_timestep_shift_changes_the_images_and_is_refused_where_it_does_nothing(
@@ -341,4 +343,4 @@ def test_timestep_shift_changes_the_images_and_is_refused_where_it_does_nothing(
     assert contents(tmp_path / "1")["samples.npz"] != contents(tmp_path / "0.3")["samples.npz"]
     with pytest.raises(SystemExit):
         run(monkeypatch, checkpoint, tmp_path / "no", "--sampler", "euler_maruyama", "--timestep-shift", "0.3")
-    assert "takes no timestep shift" in capsys.readouterr().err
+    assert "takes no timestep_shift: it takes diffusion" in capsys.readouterr().err

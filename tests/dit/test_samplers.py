@@ -1,5 +1,6 @@
 """Samplers on problems with a known answer; pictures independent of their batch; guidance and its cost."""
 
+import dataclasses
 import itertools
 
 import pytest
@@ -10,29 +11,30 @@ from dit.backbones import DiT, SiT
 from dit.objectives import Diffusion, Flow, MaskedTokens
 from dit.samplers import (
     SAMPLERS,
+    AdaptiveSettings,
     CountingModel,
+    DiffusionSettings,
+    FlowSettings,
+    Sampler,
+    SamplingSettings,
     StochasticSettings,
-    adaptive,
-    euler,
-    euler_maruyama,
     guide,
-    heun,
     image_noise,
     leading_timesteps,
-    midpoint,
     sample,
     step_noise,
-    stochastic_heun,
 )
 from dit.samplers.ode import time_grid
 from dit.samplers.sde import DIFFUSIONS, LAST_STEPS, stochastic_times
+from dit.sampling_options import add_sampling_options, sampling_settings
+from eqvae.commands import CommandParser
 
 TINY = {"input_size": 8, "patch_size": 2, "hidden_size": 32, "depth": 2, "num_heads": 2, "num_classes": 5}
 MEAN, STD = 0.8, 0.3  # of the Gaussian data whose velocity, score and noise are known
 
 
 def objective_of(sampler):
-    return SAMPLERS[sampler]()
+    return SAMPLERS[sampler].serves()
 
 
 def gaussian_velocity(flow):
@@ -71,22 +73,28 @@ def tiny_backbone(kind):
     return model
 
 
-@pytest.mark.parametrize(("solver", "order"), [(euler, 1), (heun, 2), (midpoint, 2)])
-def test_order_of_convergence(solver, order):
+@pytest.mark.parametrize(("sampler", "order"), [("euler", 1), ("heun", 2), ("midpoint", 2)])
+def test_order_of_convergence(sampler, order):
     """dx/dt = (1 + t) x: x(1) = e^1.5. Twice the steps, 2^order less error."""
     x = torch.ones(1, 1, 1, 1, dtype=torch.float64)
 
     def error(num_steps):
-        times = torch.linspace(0, 1, num_steps + 1, dtype=torch.float64)
-        return abs(float(solver(lambda x, t: (1 + t.view(-1, 1, 1, 1)) * x, x, times)) - torch.e**1.5)
+        end = sample(Flow(), lambda x, t: (1 + t.view(-1, 1, 1, 1)) * x, x, sampler, num_steps)
+        return abs(float(end) - torch.e**1.5)
 
     assert error(64) / error(128) == pytest.approx(2**order, rel=0.05)
 
 
 def test_adaptive_meets_its_tolerance():
-    x, times = torch.ones(2, 1, 1, 1, dtype=torch.float64), torch.tensor([0.0, 1.0], dtype=torch.float64)
-    seen = []
-    final = adaptive(lambda x, t: (1 + t.view(-1, 1, 1, 1)) * x, x, times, lambda *call: seen.append(call), 1e-8, 1e-8)
+    x, seen = torch.ones(2, 1, 1, 1, dtype=torch.float64), []
+    final = sample(
+        Flow(),
+        lambda x, t: (1 + t.view(-1, 1, 1, 1)) * x,
+        x,
+        "adaptive",
+        callback=lambda *call: seen.append(call),
+        settings=AdaptiveSettings(1e-8, 1e-8),
+    )
     torch.testing.assert_close(final, torch.full_like(x, torch.e**1.5), rtol=1e-6, atol=0)
     assert [step for step, _, _ in seen] == list(range(len(seen)))
     assert seen[0][2] == 0.0
@@ -108,7 +116,7 @@ def test_sde_draws_gaussian_data(sampler, diffusion):
     """Whatever the noise on the way, the end has the data's mean and deviation."""
     flow, (noise, each_step) = Flow(), noises(8000)
     settings = StochasticSettings(diffusion, last_step="tweedie", last_step_size=0.01)
-    latents = sample(flow, gaussian_velocity(flow), noise, sampler, 200, each_step, stochastic=settings)
+    latents = sample(flow, gaussian_velocity(flow), noise, sampler, 200, each_step, settings=settings)
     assert float(latents.mean()) == pytest.approx(MEAN, abs=0.02)
     assert float(latents.std()) == pytest.approx(STD, rel=0.05)
 
@@ -149,32 +157,37 @@ def test_leading_timesteps_are_those_of_the_pipeline():
     diffusion, (noise, _) = Diffusion(), noises(2)
     model = gaussian_noise(diffusion)
     even = sample(diffusion, model, noise, "ddim", 10)
-    assert not torch.allclose(even, sample(diffusion, model, noise, "ddim", 10, timestep_spacing="leading"))
+    assert not torch.allclose(even, sample(diffusion, model, noise, "ddim", 10, settings=DiffusionSettings("leading")))
 
 
 @pytest.mark.parametrize(
-    ("objective", "sampler", "options", "message"),
+    ("objective", "sampler", "num_steps", "settings", "message"),
     [
-        (Flow(), "euler", {"timestep_spacing": "leading"}, "is for diffusion models"),
-        (Diffusion(), "ddim", {"timestep_spacing": "trailing"}, "'trailing' is unknown: use linspace or leading"),
-        (Flow(), "heun", {"stochastic": StochasticSettings()}, "takes no stochastic settings: use euler_maruyama"),
-        (Diffusion(), "ddim", {"timestep_spacing": "leading", "num_inference_steps": 1001}, "use 1 to 1000"),
+        (Flow(), "euler", 5, DiffusionSettings("leading"), "'euler' takes FlowSettings, got DiffusionSettings"),
+        (Flow(), "heun", 5, StochasticSettings(), "'heun' takes FlowSettings, got StochasticSettings"),
+        (Diffusion(), "ddim", 1001, DiffusionSettings("leading"), "use 1 to 1000"),
     ],
 )
-def test_options_of_other_samplers(objective, sampler, options, message):
+def test_settings_of_other_samplers(objective, sampler, num_steps, settings, message):
     with pytest.raises(ValueError, match=message):
-        sample(objective, lambda x, t: x, torch.zeros(1, 1, 1, 1), sampler, **options)
+        sample(objective, lambda x, t: x, torch.zeros(1, 1, 1, 1), sampler, num_steps, settings=settings)
 
 
 def test_without_noise_the_sde_is_the_ode():
     flow, (noise, each_step) = Flow("gvp"), noises(8)
     model = gaussian_velocity(flow)
     settings = StochasticSettings("constant", diffusion_norm=0.0, last_step="euler")
-    times = torch.cat((stochastic_times(flow, settings, 10), torch.ones(1, dtype=torch.float64)))
-    by_euler = euler(model, noise, times)
-    torch.testing.assert_close(euler_maruyama(flow, model, noise, 10, each_step, settings), by_euler)
-    by_heun = euler(model, heun(model, noise, times[:-1]), times[-2:])
-    torch.testing.assert_close(stochastic_heun(flow, model, noise, 10, each_step, settings), by_heun)
+    times = [*stochastic_times(flow, settings, 10).tolist(), 1.0]
+    by_euler = by_heun = noise
+    for now, after in itertools.pairwise(times):
+        start, end = (torch.full((8,), time) for time in (now, after))
+        by_euler = by_euler + (after - now) * model(by_euler, start)
+        slope = model(by_heun, start)
+        guess = by_heun + (after - now) * slope
+        by_heun = guess if after == 1.0 else by_heun + (after - now) / 2 * (slope + model(guess, end))
+    for sampler, expected in (("euler_maruyama", by_euler), ("stochastic_heun", by_heun)):
+        found = sample(flow, model, noise, sampler, 10, each_step, settings=settings)
+        torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize(
@@ -192,11 +205,11 @@ def test_no_option_ends_in_nan(path, prediction):
         ("euler_maruyama", "stochastic_heun"), DIFFUSIONS, LAST_STEPS
     ):
         settings = StochasticSettings(diffusion, last_step=last_step)
-        latents = sample(flow, model, noise, sampler, 8, each_step, stochastic=settings)
+        latents = sample(flow, model, noise, sampler, 8, each_step, settings=settings)
         assert latents.isfinite().all(), (sampler, diffusion, last_step)
 
 
-@pytest.mark.parametrize("sampler", [name for name, fits in SAMPLERS.items() if fits is not MaskedTokens])
+@pytest.mark.parametrize("sampler", [name for name, each in SAMPLERS.items() if each.serves is not MaskedTokens])
 def test_batches_do_not_change_pictures(sampler):
     objective = objective_of(sampler)
     backbone = tiny_backbone(DiT if isinstance(objective, Diffusion) else SiT)
@@ -313,8 +326,8 @@ def test_shifted_times():
     assert even.tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
     torch.testing.assert_close(shifted, 0.3 * even / (1 - 0.7 * even))
     assert (time_grid(0.0, 0.9, 4, 0.3)[[0, -1]] - torch.tensor([0.0, 0.9])).abs().max() < 1e-7
-    with pytest.raises(ValueError, match="timestep_shift"):
-        time_grid(0.0, 1.0, 4, 0.0)
+    with pytest.raises(ValueError, match="timestep_shift must be above 0"):
+        FlowSettings(0.0)
     seen = []
     sample(
         Flow(),
@@ -324,6 +337,92 @@ def test_shifted_times():
         4,
         None,
         lambda *s: seen.append(s[2]),
-        timestep_shift=0.3,
+        settings=FlowSettings(0.3),
     )
     assert seen == shifted[1:].tolist()
+
+
+# Settings by name
+
+
+@pytest.mark.parametrize(
+    ("sampler", "options", "message"),
+    [
+        ("heun", {"diffusion_norm": 2.0}, "sampler 'heun' takes no diffusion_norm: it takes timestep_shift"),
+        ("ddim", {"timestep_spacing": "trailing"}, "timestep_spacing of sampler 'ddim': Invalid value 'trailing'"),
+        ("euler", {"timestep_shift": "much"}, "timestep_shift of sampler 'euler': Value 'much'"),
+        ("euler", {"timestep_shift": -1}, "timestep_shift must be above 0"),
+        ("oiler", {}, "sampler 'oiler' is unknown: use one of euler"),
+        (None, {"timestep_shfit": 1.0}, "timestep_shfit is taken by no sampler: did you mean timestep_shift"),
+    ],
+)
+def test_impossible_options(sampler, options, message):
+    with pytest.raises(ValueError, match=message) as error:
+        SamplingSettings(sampler, options=options)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("objective", [Flow(), Flow, Diffusion, MaskedTokens])
+def test_settings_that_mean_the_same_are_spelled_out_alike(objective):
+    """An unnamed sampler is the objective's own, an option that is not given its default, 1 is 1.0."""
+    left_out = SamplingSettings().spelled_out(objective)
+    sampler = SAMPLERS[left_out.sampler]
+    assert tuple(left_out.options) == sampler.setting_names
+    assert left_out == SamplingSettings(objective.default_sampler).spelled_out(objective)
+    for name, value in left_out.options.items():
+        whole = int(value) if isinstance(value, float) and value == int(value) else value
+        assert SamplingSettings(options={name: whole}).spelled_out(objective) == left_out
+    assert left_out.spelled_out(objective) == left_out
+    other = next(name for name, each in SAMPLERS.items() if each.serves is not sampler.serves)
+    with pytest.raises(ValueError, match=f"'{other}' does not fit a"):
+        SamplingSettings(other).spelled_out(objective)
+
+
+def test_no_setting_has_two_meanings():
+    """Options of a command line and of a sweep are flat: a name belongs to one class of settings, and to no other."""
+    kinds = {sampler.settings for sampler in SAMPLERS.values()} | {SamplingSettings}
+    names = [field.name for kind in kinds for field in dataclasses.fields(kind)]
+    assert sorted(names) == sorted(set(names))
+
+
+def test_a_new_sampler_is_one_object(monkeypatch):
+    """Named in the registry it has options on the command line, is refused for others, and gets its settings."""
+
+    @dataclasses.dataclass(frozen=True)
+    class HalfwaySettings:
+        """How far.
+
+        Args:
+            way: share of the way to zero.
+        """
+
+        way: float = 0.5
+
+    def halfway(flow, model, x, num_inference_steps, step_noise, settings, callback):
+        for step in range(num_inference_steps):
+            x = x + settings.way * model(x, torch.full((len(x),), step))
+            callback(step, x, step)
+        return x
+
+    monkeypatch.setitem(SAMPLERS, "halfway", Sampler("halfway", halfway, Flow, HalfwaySettings))
+    parser = CommandParser()
+    add_sampling_options(parser)
+    words = ["--sampler", "halfway", "--way", "0.25", "--num-inference-steps", "2"]
+    settings = sampling_settings(parser.parse_args(words)).spelled_out(Flow())
+    assert settings == SamplingSettings("halfway", 2, options={"way": 0.25})
+    assert "--way WAY" in parser.format_help()
+    own = SAMPLERS["halfway"].build_settings(settings.options)
+    end = sample(Flow(), lambda x, t: -x, torch.ones(1, 1, 1, 1), settings.sampler, 2, settings=own)
+    assert float(end) == 0.75**2
+    with pytest.raises(ValueError, match="'halfway' does not fit a Diffusion model"):
+        settings.spelled_out(Diffusion())
+
+
+def test_only_what_is_given_becomes_an_option():
+    parser = CommandParser()
+    add_sampling_options(parser)
+    assert sampling_settings(parser.parse_args([])) == SamplingSettings()
+    words = ["--guidance-interval", "0.2", "0.7", "--halton-shift", "--top-k", "3", "--uint8-rule", "truncate"]
+    expected = SamplingSettings(guidance_interval=(0.2, 0.7), uint8_rule="truncate")
+    expected = dataclasses.replace(expected, options={"halton_shift": True, "top_k": 3})
+    assert sampling_settings(parser.parse_args(words)) == expected

@@ -47,6 +47,12 @@ def test_export_and_load_round_trip(exported):
     assert [entry.name for entry in folder.parent.iterdir()] == ["autoencoder"]
 
 
+def test_an_exported_folder_is_readable_by_all_and_names_no_place(exported, tmp_path):
+    load_autoencoder(exported[1]).save_pretrained(tmp_path / "again")
+    assert "_name_or_path" not in json.loads((tmp_path / "again" / "config.json").read_text())
+    assert all(path.stat().st_mode & 0o444 == 0o444 for path in (tmp_path / "again").iterdir())
+
+
 def test_posterior_and_decoded_shapes():
     for factor in (4, 8):
         autoencoder = tiny_autoencoder(factor)

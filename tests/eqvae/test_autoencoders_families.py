@@ -9,11 +9,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-import evaluate
 from eqvae.autoencoders import KLAutoencoder, VQAutoencoder, load_autoencoder
 from eqvae.autoencoders.families import FAMILIES, create_model, expand_family
 from eqvae.autoencoders.ldm import infer_architecture, ldm_name
 from tests.eqvae.tiny import smooth_images
+from twostage.cli import evaluate
+from twostage.cli.evaluate.autoencoders import file_configs
 
 COUNTS = {"sd": 83_653_863, "sdxl": 83_653_863, "sd3": 83_819_683, "flux1": 83_819_683, "sd-vae-16": 69_610_963}
 COUNTS |= {"taming-1024": 72_141_699}
@@ -152,10 +153,10 @@ def test_evaluate_gives_each_file_its_family(names, families, expected, tmp_path
     (tmp_path / "folder").mkdir()
     if expected is None:
         with pytest.raises(ValueError, match="--family was given"):
-            evaluate._file_configs(names, families)
+            file_configs(names, families)
     else:
         expected = {name: {"family": family} for name, family in expected.items()}
-        assert evaluate._file_configs(names, families) == expected
+        assert file_configs(names, families) == expected
 
 
 def test_evaluate_says_how_to_tell_the_family(narrow_families, tmp_path, monkeypatch, capsys):

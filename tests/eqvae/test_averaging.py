@@ -51,6 +51,7 @@ def averaged(cache, tmp_path_factory):
     return folder / "end.ckpt", reference
 
 
+@pytest.mark.reliability(9)
 def test_every_average_equals_the_double_precision_one(averaged):
     path, reference = averaged
     checkpoint = load_checkpoint(path)

@@ -5,13 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 
 from eqvae.data import ImageDataModule, ShapesSource
 from eqvae.files import sha256_of_file
 from eqvae.hashes import read_json, write_json
-from eqvae.latents import FeatureCache, FeatureCacheWriter, LatentCache, LatentCacheWriter, open_cache
+from eqvae.latents import FeatureCache, FeatureRows, LatentCache, ShardWriter, create_cache_writer, open_cache
 from tests.eqvae.tiny import tiny_autoencoder
 
 NUM_IMAGES, SHARD_ROWS = 48, 5  # ten shards, the last one short
@@ -22,14 +21,24 @@ def data_module(seed=0):
 
 
 def open_writer(folder, seed=0):
-    return LatentCacheWriter(folder, tiny_autoencoder(seed=seed), data_module().description(), "float16", SHARD_ROWS)
+    return create_cache_writer(folder, tiny_autoencoder(seed=seed), data_module().description(), shard_rows=SHARD_ROWS)
+
+
+def watch(rows, encoded):
+    """Note which images are encoded, flips aside."""
+    encode = rows.encode
+
+    def watched(images, index, suffix):
+        encoded.extend([] if suffix else index.tolist())
+        return encode(images, index, suffix)
+
+    rows.encode = watched
 
 
 def write(folder, seed=0):
     """A whole cache; returns which pictures were encoded."""
     writer, encoded = open_writer(folder, seed), []
-    encode = writer._encode
-    writer._encode = lambda images, index: [encoded.extend(index.tolist()), encode(images, index)][1]
+    watch(writer.format, encoded)
     for batch in data_module().predict_dataloader():
         writer.add(batch)
     writer.finish()
@@ -80,6 +89,7 @@ DAMAGE = {
 }
 
 
+@pytest.mark.reliability(15, counts="shards")
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("number", range(10))
 def test_a_damaged_shard_is_refused_with_its_name_and_written_again(own, finished, damage, number):
@@ -198,14 +208,13 @@ def test_shards_that_changed_places_in_the_manifest_are_refused(own):
 
 def test_a_lost_feature_shard_is_written_again(tmp_path):
     encoder = {"name": "x", "fingerprint": "y", "grid": 2, "width": 3}
-    features = torch.arange(NUM_IMAGES * 12.0).view(NUM_IMAGES, 4, 3)
 
     def write_features():
-        writer = FeatureCacheWriter(tmp_path, encoder, data_module().description(), "float32", SHARD_ROWS)
-        missing = []
-        for index in torch.arange(NUM_IMAGES).split(7):
-            missing += index[writer.missing(index)].tolist()
-            writer.add(index, features[index], -features[index])
+        rows = FeatureRows(lambda images: images[:, :, :2, :2].flatten(2).mT, encoder, "float32")
+        writer, missing = ShardWriter(tmp_path, rows, data_module().description(), SHARD_ROWS), []
+        for batch in data_module().predict_dataloader():
+            missing += batch["index"][writer.missing(batch["index"])].tolist()
+            writer.add(batch)
         writer.finish()
         return missing
 

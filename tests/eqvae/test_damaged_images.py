@@ -3,10 +3,10 @@
 import contextlib
 import json
 import os
-import resource
 import struct
 import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pyarrow
@@ -15,7 +15,6 @@ import pytest
 import torch
 from PIL import Image
 
-import evaluate
 from eqvae.commands import run_command
 from eqvae.data import (
     FolderSource,
@@ -29,6 +28,7 @@ from eqvae.data import (
 from eqvae.data import encoded as reading
 from tests.eqvae.test_pictures import encoded
 from tests.tiny import stage_one
+from twostage.cli import evaluate
 
 NUM_IMAGES, SIDE = 1000, 16
 
@@ -71,12 +71,20 @@ def folder(tmp_path_factory):
     return root
 
 
+def memory(name: str) -> int:
+    """kB of this process: resident now (VmRSS) or at most (VmHWM)."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name)]
+    return int(line.split()[1])
+
+
 def number_in(image: torch.Tensor) -> int:
     return int(image[0, 0, 0]) + 256 * int(image[1, 0, 0])
 
 
-def test_the_default_stops_and_names_all_in_one_line(folder):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+@pytest.mark.reliability(21)
+def test_the_default_stops_and_names_all_in_one_line(folder, reached):
+    Path("/proc/self/clear_refs").write_text("5")  # a new peak of the memory in use begins
+    before = memory("VmRSS")
     source = FolderSource(str(folder), SIDE)
     assert number_in(source[6][0]) == 6
     with pytest.raises(ValueError, match=f"10 of {NUM_IMAGES} images are unreadable: ") as error:
@@ -85,8 +93,10 @@ def test_the_default_stops_and_names_all_in_one_line(folder):
     assert "\n" not in message
     assert all(str(folder / name_of(number)) in message for number in DAMAGED)
     assert message.index(name_of(301)) < message.index(name_of(999)) < message.index(name_of(300)), "from there on"
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before  # kB on Linux
+    grown = memory("VmHWM") - before
     assert grown < 1_000_000, "a header of 60,000 x 60,000 pixels was believed"
+    reached.count("damaged images named", len(DAMAGED))
+    reached.says(f"{grown // 1000} MB")
 
 
 def test_a_long_list_is_cut_and_a_long_search_ends(folder, monkeypatch):
@@ -101,8 +111,9 @@ def test_a_long_list_is_cut_and_a_long_search_ends(folder, monkeypatch):
         FolderSource(str(folder), SIDE)[7]
 
 
+@pytest.mark.reliability(21)
 @pytest.mark.filterwarnings("ignore:skipped picture")
-def test_skipping_is_counted_keeps_the_order_and_has_a_limit(folder):
+def test_skipping_is_counted_keeps_the_order_and_has_a_limit(folder, reached):
     source = FolderSource(str(folder), SIDE, on_error="skip", max_skipped=10)
     read = [number_in(source[index][0]) for index in range(NUM_IMAGES)]
     readable = [number for number in range(NUM_IMAGES) if number not in DAMAGED]
@@ -115,6 +126,7 @@ def test_skipping_is_counted_keeps_the_order_and_has_a_limit(folder):
     assert all(name_of(number) in str(error.value) for number in DAMAGED)
     with pytest.raises(ValueError, match="max_skipped must not be negative"):
         FolderSource(str(folder), SIDE, max_skipped=-1)
+    reached.count("skipped and counted", len(DAMAGED))
 
 
 @pytest.mark.filterwarnings("ignore:skipped picture")

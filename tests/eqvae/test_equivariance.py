@@ -9,14 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eqvae.equivariance import (
-    Draw,
-    SpatialTransform,
-    TransformDistribution,
-    equivariance_errors,
-    measured_transforms,
-    reconstruct,
-)
+from eqvae.equivariance import SpatialTransform, equivariance_errors, measured_transforms
+from eqvae.regularizers import Draw, TransformDistribution, reconstruct
 from tests.eqvae.tiny import MixingAutoencoder, smooth_images, tiny_autoencoder
 
 SIDES, FACTORS = (4, 8, 16), (4, 8)

@@ -25,7 +25,8 @@ def with_statistics(mean: torch.Tensor, root: torch.Tensor, seed: int) -> torch.
     return whitened @ root + mean
 
 
-def test_frechet_distance_of_gaussians_in_closed_form():
+@pytest.mark.reliability(28)
+def test_frechet_distance_of_gaussians_in_closed_form(reached):
     # Commuting covariances: sum of (m - m')^2 + (s - s')^2 along common axes, here turned by an orthogonal matrix.
     axes = torch.linalg.qr(normal(6, 6)).Q
     means, spreads = normal(2, 6, seed=1), normal(2, 6, seed=2).abs() + 0.1
@@ -33,19 +34,24 @@ def test_frechet_distance_of_gaussians_in_closed_form():
         with_statistics(mean, torch.diag(spread) @ axes, seed)
         for seed, mean, spread in zip((3, 4), means, spreads, strict=True)
     )
-    expected = (means[0] - means[1]).square().sum() + (spreads[0] - spreads[1]).square().sum()
-    assert frechet_distance(real, generated) == pytest.approx(float(expected), rel=1e-9)
+    expected = float((means[0] - means[1]).square().sum() + (spreads[0] - spreads[1]).square().sum())
+    found = frechet_distance(real, generated)
+    assert found == pytest.approx(expected, rel=1e-9)
+    reached.largest("closed form", abs(found / expected - 1))
 
 
+@pytest.mark.reliability(28)
 @pytest.mark.filterwarnings("ignore:.*biased upward")
-def test_frechet_distance_of_singular_covariances():
+def test_frechet_distance_of_singular_covariances(reached):
     """Fewer samples than features: the trace of the root is the nuclear norm of the centred samples' products."""
     real, generated = normal(40, 200), 3 * normal(50, 200, seed=1)
     centred = [features - features.mean(0) for features in (real, generated)]
     cross = torch.linalg.svdvals(centred[0] @ centred[1].T).sum() / (39 * 49) ** 0.5
     traces = sum(features.square().sum() / (len(features) - 1) for features in centred)
-    expected = (real.mean(0) - generated.mean(0)).square().sum() + traces - 2 * cross
-    assert frechet_distance(real, generated) == pytest.approx(float(expected), rel=1e-9)
+    expected = float((real.mean(0) - generated.mean(0)).square().sum() + traces - 2 * cross)
+    found = frechet_distance(real, generated)
+    assert found == pytest.approx(expected, rel=1e-9)
+    reached.largest("closed form", abs(found / expected - 1))
     assert frechet_distance(real, real) == pytest.approx(0, abs=1e-9)
 
 
@@ -64,7 +70,8 @@ def test_kept_statistics_give_the_same_distance():
     assert statistics_to_frechet_distance(kept, features_to_statistics(generated)) == frechet_distance(real, generated)
 
 
-def test_first_argument_is_real():
+@pytest.mark.reliability(28)
+def test_first_argument_is_real(reached):
     """Generated samples that cover half of the real modes: all precise, half recalled."""
     modes = torch.tensor([[0.0, 0.0], [100.0, 0.0]], dtype=torch.float64)
     real = (modes[:, None] + normal(2, 100, 2)).flatten(0, 1)
@@ -73,6 +80,7 @@ def test_first_argument_is_real():
     assert precision > 0.95
     assert 0.2 < recall <= 0.5
     assert precision_recall(generated, real, k=5) == (recall, precision)
+    reached.says("direction kept")
 
 
 def test_kernel_distance():
@@ -91,6 +99,7 @@ def test_kernel_distance():
     assert seeded(3) != seeded(4)
 
 
+@pytest.mark.reliability(28)
 def test_too_few_samples_are_refused():
     few, many = normal(3, 4), normal(20, 4)
     with pytest.raises(ValueError, match="at least 2 samples"):
@@ -111,6 +120,7 @@ def test_different_features_are_refused(distance):
         distance(broken, normal(20, 4))
 
 
+@pytest.mark.reliability(28)
 def test_fewer_samples_than_features_warn():
     with pytest.warns(UserWarning, match="10 samples for 12 features"):
         features_to_statistics(normal(10, 12))

@@ -7,7 +7,7 @@ import torch
 import torch_fidelity
 from torch.utils.data import Dataset
 
-from eqvae.evaluation import METRIC_NAMES, create_extractor, frechet_distance, images_to_features
+from eqvae.evaluation import EXTRACTORS, create_extractor, frechet_distance, images_to_features
 from eqvae.evaluation.features import GROUP, EfficientNetFeatures
 
 
@@ -29,7 +29,8 @@ class Pictures(Dataset):
         return self.pictures[index]
 
 
-def test_features_are_the_same_to_the_last_bit_for_any_batches_and_threads():
+@pytest.mark.reliability(28)
+def test_features_are_the_same_to_the_last_bit_for_any_batches_and_threads(reached):
     images, extractor = pictures(GROUP + 13), create_extractor()
     together = images_to_features(images, extractor)
     assert together.shape == (GROUP + 13, 1280)
@@ -41,6 +42,7 @@ def test_features_are_the_same_to_the_last_bit_for_any_batches_and_threads():
         finally:
             torch.set_num_threads(1)
         assert torch.equal(features, together), f"batches of {size}, {num_threads} threads"
+    reached.largest("batch 1 against N", 0)
     at_once = extractor(images)[0]  # in a batch of another size, which rounds otherwise on most processors
     assert (at_once - together).abs().max() < 1e-5 * together.abs().max()
 
@@ -79,11 +81,13 @@ def test_torch_fidelity_finds_the_extractor():
 
 
 def test_names():
-    assert METRIC_NAMES == {"efficientnet_lite0": "fd_efficientnet_lite0", "inception_v3": "fid"}
+    names = {name: metrics.distance for name, metrics in EXTRACTORS.items()}
+    assert names == {"efficientnet_lite0": "fd_efficientnet_lite0", "inception_v3": "fid"}
     with pytest.raises(ValueError, match="'dino' is unknown: use one of efficientnet_lite0, inception_v3"):
         create_extractor("dino")
 
 
+@pytest.mark.reliability(30)
 def test_inception_without_weights_names_the_option(monkeypatch, tmp_path):
     def refuse(*args, **kwargs):
         raise OSError("no network")

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-import evaluate
 from eqvae.data import read_pictures
 from eqvae.data.npz import NpzSource
 from eqvae.evaluation import create_extractor, feature_sets, features_to_statistics
@@ -23,6 +22,7 @@ from eqvae.evaluation.tables import (
     warn_of_different_conditions,
 )
 from eqvae.hashes import read_json, write_json
+from twostage.cli import evaluate
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*biased upward")
 

@@ -59,6 +59,7 @@ LAYOUTS = {
 }
 
 
+@pytest.mark.reliability(22, counts="layouts")
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_classes_are_those_of_a_plain_listing(layout, tmp_path):
     root = lay_out(tmp_path, *LAYOUTS[layout])
@@ -79,6 +80,7 @@ def test_names_that_are_no_text(tmp_path):
     assert len(source.fingerprint()) == 64
 
 
+@pytest.mark.reliability(22, counts="layouts")
 def test_an_empty_class_is_named(tmp_path):
     lay_out(tmp_path, "a/1.png", "nothing here/", "b/1.png")
     with pytest.raises(ValueError, match=r"nothing here holds no pictures"):
@@ -113,6 +115,7 @@ def test_linked_folders_and_files_are_read(tmp_path):
     ]
 
 
+@pytest.mark.reliability(22, counts="layouts")
 def test_loops_of_links_end(tmp_path):
     """Up, to itself, and round; a link to the root or above is no class, which is said."""
     root = lay_out(tmp_path / "root", "a/x/1.png", "b/2.png")

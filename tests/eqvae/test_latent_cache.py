@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from eqvae.autoencoders import LatentStatistics, Normalization
 from eqvae.data import ImageDataModule, ShapesSource
 from eqvae.hashes import write_json
-from eqvae.latents import LatentCache, LatentCacheWriter, LatentSpec
+from eqvae.latents import LatentCache, LatentSpec, create_cache_writer
 from eqvae.latents.shards import shards_of_process
 from eqvae.randomness import keyed_normal, keyed_uniform
 from tests.eqvae.tiny import tiny_autoencoder
@@ -25,7 +25,8 @@ def data_module(num_images=NUM_IMAGES, seed=0):
 
 
 def open_writer(folder, autoencoder, data=None, dtype="float32", shard_rows=SHARD_ROWS, **options):
-    return LatentCacheWriter(folder, autoencoder, (data or data_module()).description(), dtype, shard_rows, **options)
+    dataset = (data or data_module()).description()
+    return create_cache_writer(folder, autoencoder, dataset, dtype, shard_rows=shard_rows, **options)
 
 
 def write(folder, autoencoder, **options):
@@ -325,6 +326,7 @@ def test_swapped_extra_and_wrong_dtype_shards_are_refused(own):
         LatentCache(own, verify=False)
 
 
+@pytest.mark.reliability(19, counts="changes")
 @pytest.mark.parametrize(
     ("change", "name"),
     [
@@ -339,9 +341,9 @@ def test_a_cache_of_other_pictures_says_what_changed(finished, tmp_path, autoenc
     cache.require_pictures(description)
     with pytest.raises(ValueError, match=rf"was made of other pictures \({name}\): write it again"):
         cache.require_pictures(description | {"fingerprint": "also changed"} | change)
-    abandon(LatentCacheWriter(tmp_path, autoencoder, description, "float32"))
+    abandon(create_cache_writer(tmp_path, autoencoder, description, "float32"))
     with pytest.raises(ValueError, match=rf"holds a cache with another dataset \({name}\): remove it"):
-        LatentCacheWriter(tmp_path, autoencoder, description | change, "float32")
+        create_cache_writer(tmp_path, autoencoder, description | change, "float32")
 
 
 def test_full_disk_is_one_line_and_the_rest_goes_on(tmp_path, autoencoder, finished, monkeypatch):

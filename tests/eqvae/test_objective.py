@@ -12,10 +12,13 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
 
-from eqvae.autoencoders import Codes, load_autoencoder
-from eqvae.equivariance import PRESETS, Draw, SpatialTransform, TransformDistribution, choose_transforms, reconstruct
-from eqvae.losses import AdversarialLoss, CodebookLoss, ExplicitLatentLoss, ReconstructionLoss, codebook_usage
+from eqvae.autoencoders import Autoencoder, CodebookLoss, Codes, KLAutoencoder, codebook_usage, load_autoencoder
+from eqvae.equivariance import SpatialTransform
+from eqvae.losses import AdversarialLoss, ReconstructionLoss
 from eqvae.module import AutoencoderModule
+from eqvae.regularizers import PRESETS, Draw, ExplicitEquivariance, TransformDistribution, reconstruct
+from eqvae.regularizers.equivariance import choose_transforms
+from eqvae.regularizers.explicit import explicit_error
 from tests.eqvae.tiny import MixingAutoencoder, tiny_autoencoder
 from tests.tiny import TINY_AUTOENCODER
 
@@ -131,7 +134,7 @@ def test_decoder_only_training_leaves_latents_bit_identical(config):
     def latents():
         with torch.no_grad():
             encoded = module.autoencoder.eval().encode(images())
-        return encoded.latents if module.quantized else torch.cat((encoded.mean, encoded.logvar))
+        return torch.cat((encoded.mean, encoded.logvar)) if config is TINY_AUTOENCODER else encoded.latents
 
     before, decoder = latents(), module.autoencoder.last_layer.clone()
     module.autoencoder.train()
@@ -141,22 +144,24 @@ def test_decoder_only_training_leaves_latents_bit_identical(config):
 
 
 def test_explicit_loss_is_the_squared_latent_error():
-    autoencoder, loss = tiny_autoencoder(), ExplicitLatentLoss()
+    autoencoder = tiny_autoencoder()
     transform = SpatialTransform((0.5, 0.5), 2)
     mean = autoencoder.encode(images()).mean
     expected = (transform(mean) - autoencoder.encode(transform(images())).mean).square().sum() / 4
-    assert loss(autoencoder, mean, images(), transform).item() == pytest.approx(expected.item(), rel=1e-6)
+    assert explicit_error(autoencoder, mean, images(), transform).item() == pytest.approx(expected.item(), rel=1e-6)
     equivariant = MixingAutoencoder()
     mean = equivariant.encode(images()).mean
-    assert loss(equivariant, mean, images(), transform).item() < 1e-6
+    assert explicit_error(equivariant, mean, images(), transform).item() < 1e-6
 
 
-def test_explicit_loss_replaces_the_transformed_reconstruction():
+@pytest.mark.parametrize("config", [TINY_AUTOENCODER, TINY_VQ], ids=["kl", "vq"])
+def test_explicit_loss_replaces_the_transformed_reconstruction(config, monkeypatch):
     always = TransformDistribution(probability=1.0)
-    module = AutoencoderModule(TINY_AUTOENCODER, always, PIXELS, learning_rate=1e-3, explicit=ExplicitLatentLoss(10.0))
+    explicit = [ExplicitEquivariance(always, weight=10.0)]
+    module = AutoencoderModule(config, None, PIXELS, learning_rate=1e-3, regularizers=explicit)
     shapes, values = [], []
     module.reconstruction = lambda a, b: shapes.append(a.shape) or PIXELS(a, b)
-    module.log_dict = lambda terms, **_: values.append(terms["train/explicit"].item())
+    monkeypatch.setattr("eqvae.module.log_terms", lambda module, terms, shown: values.append(terms["explicit"].item()))
     fit(module, steps=30)
     assert set(shapes) == {(4, 3, 32, 32)}
     assert sum(values[-5:]) < sum(values[:5])
@@ -191,6 +196,10 @@ class Equivariant(torch.nn.Module):
         self.num_encoded += 1
         return SimpleNamespace(mean=self.mixing.encode(images).mean, std=torch.zeros(()))
 
+    posterior, sample, posterior_noise = KLAutoencoder.posterior, KLAutoencoder.sample, KLAutoencoder.posterior_noise
+    transformed_decode, latent_shape = Autoencoder.transformed_decode, Autoencoder.latent_shape
+    latent_loss = Autoencoder.latent_loss
+
     def decode(self, latents):
         return self.mixing.decode(latents)
 
@@ -221,13 +230,14 @@ def test_the_critics_pass_is_a_step_of_its_own(monkeypatch):
     counts, steps = Counter(), 1500
     for step in range(steps):
         monkeypatch.setattr(ModuleAtStep, "global_step", step)
-        draw, _ = module._draw(batch["image"])
-        result = reconstruct(module.autoencoder, batch["image"], draw, module._noise(batch))
+        action = module._draw(batch)
+        result = reconstruct(module.autoencoder, batch["image"], action, module._noise(batch))
         encoded = module.autoencoder.num_encoded
-        real, fake = module._shown_to_critic(batch, draw, result)
+        real, fake = module._shown_to_critic(batch, action, result)
         # Of an equivariant autoencoder, in every kind: values of 1 through two 3 x 3 matrices, 20 roundings of 6e-8.
         torch.testing.assert_close(fake, real, rtol=0, atol=1e-5)
         kind = what_is_shown(real, batch["image"])
+        (draw,) = action.actions
         counts[draw.kind, kind] += 1
         encodes_again = "low_resolution" in (draw.kind, kind)
         assert module.autoencoder.num_encoded - encoded == encodes_again, (draw.kind, kind)
@@ -242,7 +252,7 @@ def test_the_critics_pass_draws_its_own_posterior_samples():
     module = AutoencoderModule(TINY_AUTOENCODER, transforms, PIXELS, CRITIC)
     pairs = []
     loss, terms = module._critic_loss, module._autoencoder_loss
-    module._autoencoder_loss = lambda result, explicit: pairs.append([result.images]) or terms(result, explicit)
+    module._autoencoder_loss = lambda result, asked: pairs.append([result.images]) or terms(result, asked)
     module._critic_loss = lambda shown: pairs[-1].append(shown[1]) or loss(shown)
     fit(module, steps=1)
     assert pairs[0][0].shape == pairs[0][1].shape
@@ -272,7 +282,6 @@ def test_float16_is_refused():
 @pytest.mark.parametrize(
     ("config", "options", "expected"),
     [
-        (TINY_VQ, {"explicit": ExplicitLatentLoss()}, "explicit"),
         (TINY_AUTOENCODER, {"codebook": CodebookLoss()}, "no codebook"),
         (TINY_AUTOENCODER, {"trainable": "encoder"}, "all or decoder"),
     ],

@@ -1,18 +1,16 @@
 """Latent panels in TensorBoard, and measurements of an autoencoder that quantizes."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from eqvae.autoencoders import Codes, VQAutoencoder
 from eqvae.equivariance import equivariance_errors
 from eqvae.evaluation.autoencoder import AutoencoderEvaluation
 from eqvae.evaluation.pictures import autoencoder_panel, autoencoder_panels
-from eqvae.evaluation.quantization import ContinuousView
-from eqvae.training.panels import LatentPanels
+from eqvae.panels import LatentPanels
 from tests.eqvae.tiny import MixingAutoencoder, smooth_images
 from tests.tiny import stage_one
 
@@ -26,16 +24,19 @@ class Rounding(MixingAutoencoder):
         return super().encode(images).mean
 
     def quantize(self, features):
-        return SimpleNamespace(latents=(features * 2).round() / 2, features=features)
+        return Codes(None, (features * 2).round() / 2, features)
 
     def encode(self, images):
         return self.quantize(self.features(images))
+
+    posterior = VQAutoencoder.posterior
+    latent_moments, transformed_decode = VQAutoencoder.latent_moments, VQAutoencoder.transformed_decode
 
 
 @pytest.mark.filterwarnings("ignore:.*biased upward")
 def test_a_quantizing_autoencoder_is_measured_before_its_quantizer():
     autoencoder, images = Rounding(), smooth_images(16)
-    errors = equivariance_errors(ContinuousView.of(autoencoder), images)
+    errors = equivariance_errors(autoencoder, images)
     assert max(error.max() for error in errors["latent"].values()) < 1e-6
     assert errors["decoded"]["rotation 90"].min() > 1e-3  # what quantizing costs
     evaluation = AutoencoderEvaluation(perceptual="none")

@@ -10,7 +10,7 @@ from eqvae.hashes import read_json, write_json
 from eqvae.precision import encoding
 from tests.tiny import stage_one
 
-SMALL = {"data.init_args.train.init_args.num_images": 12, "model.init_args.cache_dtype": "float32"}
+SMALL = {"data.init_args.train.init_args.num_images": 12, "model.init_args.cache.dtype": "float32"}
 
 
 def predict(folder, **overrides):
@@ -36,7 +36,7 @@ def test_the_trainers_precision_changes_no_byte_of_a_cache(tmp_path):
 
 def test_another_encoding_precision_is_recorded_and_never_mixed(tmp_path):
     full = predict(tmp_path / "full")
-    fast = predict(tmp_path / "fast", **{"model.init_args.encoding_precision": "bfloat16"})
+    fast = predict(tmp_path / "fast", **{"model.init_args.cache.encoding_precision": "bfloat16"})
     assert manifest(tmp_path / "fast")["encoding_precision"] == "bfloat16"
     difference = (means(fast) - means(full)).norm() / means(full).norm()
     assert 2**-10 < difference < 2**-3, "bfloat16 keeps 8 bits"

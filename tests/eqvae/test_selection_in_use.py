@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-import evaluate
 from eqvae.autoencoders import LatentStatistics
 from eqvae.data.module import ImageBatches
 from eqvae.evaluation import autoencoder as measurements
@@ -16,6 +15,7 @@ from eqvae.evaluation.inputs import few_images, picture_batches, reference_to_fe
 from eqvae.selection import evenly_spaced
 from tests.eqvae.tiny import tiny_autoencoder
 from tests.tiny import stage_one
+from twostage.cli import evaluate
 
 NUM_IMAGES, NUM_CLASSES = 400, 10
 

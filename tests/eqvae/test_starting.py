@@ -6,10 +6,10 @@ import lpips
 import pytest
 import torch
 
-from eqvae.equivariance import TransformDistribution
 from eqvae.losses import AdversarialLoss, PatchCritic, ReconstructionLoss
 from eqvae.losses.perceptual import SMALLEST_SIDES, EfficientNetDistance
 from eqvae.module import AutoencoderModule
+from eqvae.regularizers import TransformDistribution
 from eqvae.starting import require_large_images
 from tests.eqvae.test_objective import PIXELS, fit, images
 from tests.tiny import TINY_AUTOENCODER, stage_one
@@ -62,10 +62,10 @@ def test_the_message_names_the_smallest_draw_and_what_would_do(size, factor, tra
     with pytest.raises(
         ValueError, match=f"has a side of {drawn}, it needs 24: use images of at least {enough} "
     ) as error:
-        require_large_images(size, factor, transforms, {"it": 24})
+        require_large_images(size, factor, transforms.smallest_side, {"it": 24})
     assert "\n" not in str(error.value)
-    require_large_images((enough, enough), factor, transforms, {"it": 24})
-    require_large_images(size, factor, transforms, {"it": drawn})
+    require_large_images((enough, enough), factor, transforms.smallest_side, {"it": 24})
+    require_large_images(size, factor, transforms.smallest_side, {"it": drawn})
 
 
 @pytest.mark.parametrize(

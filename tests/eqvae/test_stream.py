@@ -43,7 +43,7 @@ def assert_same_batches(actual, expected):
     assert len(actual) == len(expected)
     for a, b in zip(actual, expected):
         assert set(a) == set(b)
-        assert all(torch.equal(a[name], b[name]) for name in b)
+        assert all(torch.equal(torch.as_tensor(a[name]), torch.as_tensor(b[name])) for name in b)
 
 
 def test_every_epoch_is_another_permutation():

@@ -10,10 +10,9 @@ from eqvae.files import sha256_of_file
 from eqvae.hashes import read_json, write_json
 from eqvae.latents import (
     LatentCache,
-    LatentCacheWriter,
     LatentSpec,
     TokenCache,
-    TokenCacheWriter,
+    TokenRows,
     TokenSpec,
     create_cache_writer,
     open_cache,
@@ -32,7 +31,7 @@ def data_module(seed=0):
 
 def write(folder, autoencoder, seed=0, stop_after=None):
     data = data_module(seed)
-    writer = TokenCacheWriter(folder, autoencoder, data.description(), shard_rows=SHARD_ROWS)
+    writer = create_cache_writer(folder, autoencoder, data.description(), shard_rows=SHARD_ROWS)
     for number, batch in enumerate(data.predict_dataloader()):
         if number == stop_after:
             writer._lock.release()  # what the system does for a killed process
@@ -109,16 +108,14 @@ def test_folder_of_another_cache_is_refused(tmp_path, autoencoder):
         with pytest.raises(ValueError, match=f"holds a cache with another {name}"):
             write(tmp_path, other, seed)
     with pytest.raises(ValueError, match="holds a cache with another autoencoder_fingerprint, moments, dtype"):
-        LatentCacheWriter(tmp_path, tiny_autoencoder(), data_module().description(), shard_rows=SHARD_ROWS)
+        create_cache_writer(tmp_path, tiny_autoencoder(), data_module().description(), shard_rows=SHARD_ROWS)
     assert contents(tmp_path) == before
 
 
 def test_all_sixteen_bits_are_kept(tmp_path, autoencoder, monkeypatch):
     tokens = torch.arange(NUM_IMAGES * 16).view(NUM_IMAGES, 4, 4) * 170 % MAX_CODES
-    monkeypatch.setattr(
-        TokenCacheWriter, "_encode", lambda self, images, index: dict.fromkeys(("tokens", "tokens_flip"), images)
-    )
-    writer = TokenCacheWriter(tmp_path, autoencoder, data_module().description(), shard_rows=SHARD_ROWS)
+    monkeypatch.setattr(TokenRows, "encode", lambda self, images, index, suffix: {"tokens": images})
+    writer = create_cache_writer(tmp_path, autoencoder, data_module().description(), shard_rows=SHARD_ROWS)
     writer.add({"image": tokens, "index": torch.arange(NUM_IMAGES), "label": torch.zeros(NUM_IMAGES).long()})
     writer.finish()
     assert tokens.max() > 1 << 15

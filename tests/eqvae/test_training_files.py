@@ -12,9 +12,9 @@ from torch import nn
 
 from eqvae.autoencoders import load_autoencoder
 from eqvae.autoencoders.ldm import ldm_name
-from eqvae.equivariance import TransformDistribution
 from eqvae.losses import AdversarialLoss, PatchCritic
 from eqvae.module import AutoencoderModule
+from eqvae.regularizers import TransformDistribution
 from eqvae.training.cli import TrainCLI
 from tests.eqvae.test_objective import PIXELS, TINY_VQ, fit
 from tests.fixtures import load_fixture, model_weights

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-from eqvae.autoencoders import KLAutoencoder, load_autoencoder
+from eqvae.autoencoders import Autoencoder, KLAutoencoder, load_autoencoder
 
 
 def tiny_autoencoder(factor: int = 4, seed: int = 0) -> KLAutoencoder:
@@ -44,5 +44,11 @@ class MixingAutoencoder:
         mean = torch.einsum("ij,bjhw->bihw", self.matrix, images)
         return SimpleNamespace(mean=mean, std=torch.full_like(mean, 0.5))
 
+    def posterior(self, images: Tensor) -> SimpleNamespace:
+        return self.encode(images)
+
     def decode(self, latents: Tensor) -> Tensor:
         return torch.einsum("ji,bjhw->bihw", self.matrix, latents)
+
+    sample = KLAutoencoder.sample
+    latent_moments, transformed_decode = Autoencoder.latent_moments, Autoencoder.transformed_decode

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from eqvae.autoencoders import load_autoencoder
 from eqvae.data import ImageDataModule, ShapesSource
 from eqvae.hashes import read_json, write_json
-from eqvae.latents import FeatureCache, FeatureCacheWriter, LatentCacheWriter, TokenCacheWriter, open_cache
+from eqvae.latents import FeatureCache, FeatureRows, ShardWriter, create_cache_writer, open_cache
 from eqvae.latents.manifest import SHARD
 from tests.eqvae.tiny import tiny_autoencoder
 from tests.fuzzing.mutations import REFUSED, changed_bytes, changed_values, fuzzing, outcome
@@ -36,13 +36,11 @@ class Writing:
 
     def write(self, kind: str, folder: Path) -> None:
         if kind == "features":
-            writer = FeatureCacheWriter(folder, self.encoder, self.about, "float16", SHARD_ROWS)
-            features = torch.arange(NUM_IMAGES * 12.0).view(NUM_IMAGES, 4, 3)
-            writer.add(IDS, features, -features)
+            rows = FeatureRows(lambda images: images[:, :, :2, :2].flatten(2).mT, self.encoder)
+            writer = ShardWriter(folder, rows, self.about, SHARD_ROWS)
         else:
-            writer_class = LatentCacheWriter if kind == "latents" else TokenCacheWriter
-            writer = writer_class(folder, self.autoencoders[kind], self.about, shard_rows=SHARD_ROWS)
-            writer.add(self.batch)
+            writer = create_cache_writer(folder, self.autoencoders[kind], self.about, shard_rows=SHARD_ROWS)
+        writer.add(self.batch)
         writer.finish()
 
 

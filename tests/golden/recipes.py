@@ -10,9 +10,9 @@ import torch
 import yaml
 from torch import Tensor
 
-import train
 from eqvae.autoencoders import Codes, VQAutoencoder
 from tests.golden.recordings import one_thread
+from twostage.cli import train
 
 NUM_STEPS = 100
 NUM_IMAGES = 64
@@ -68,7 +68,7 @@ def write_caches(folder: Path) -> Caches:
     Latents and features are kept in float32, since float16 would turn a last bit into 2^-11 here and there.
     """
     latents, tokens = (PREDICT | {"trainer.default_root_dir": folder / name} for name in ("kl", "vq"))
-    _command("predict", CONFIGS / "eqvae/tiny-shapes.yaml", latents | {"model.init_args.cache_dtype": "float32"})
+    _command("predict", CONFIGS / "eqvae/tiny-shapes.yaml", latents | {"model.init_args.cache.dtype": "float32"})
     _command("predict", CONFIGS / "dit/tiny-repa-features.yaml", latents | {"model.init_args.dtype": "float32"})
     with mock.patch.object(VQAutoencoder, "encode", mean_colours):
         _command("predict", CONFIGS / "eqvae/tiny-vq.yaml", tokens)

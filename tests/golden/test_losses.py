@@ -24,13 +24,16 @@ def caches(tmp_path_factory):
     return write_caches(tmp_path_factory.mktemp("golden"))
 
 
+@pytest.mark.reliability(14, counts="recipes")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
-def test_losses_are_the_recorded_ones(name, caches, tmp_path):
+def test_losses_are_the_recorded_ones(name, caches, tmp_path, reached):
     losses = train_recipe(name, tmp_path, caches)
     assert {len(values) for values in losses.values()} == {NUM_STEPS}
     found = difference(losses, read_entries(name), this_processor(), comparable_steps(name))
     assert found is None, f"{found}; if results were meant to change: python -m tests.golden"
+    is_recorded = this_processor() in [entry.processor for entry in read_entries(name)]
+    reached.says("bit-equal" if is_recorded else "within 1e-4, machine not recorded")
 
 
 @pytest.mark.parametrize("name", RECIPES)

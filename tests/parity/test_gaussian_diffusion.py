@@ -5,7 +5,7 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
 from dit.objectives import Diffusion, space_timesteps
-from dit.samplers import ddim, ddpm
+from dit.samplers import DiffusionSettings, leading_timesteps, sample
 from tests.fixtures import analytic_model, for_keys, load_fixture, relative_error
 
 DIFFUSERS_BETAS = {"beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear", "clip_sample": False}
@@ -79,10 +79,10 @@ def test_respacing(fixture, diffusion, key, name):
 @for_keys("gaussian_diffusion", r"ddpm(?P<count>\d+)/out")
 def test_ddpm_chain(fixture, diffusion, key, count):
     tensors, config = fixture
-    chain, timesteps = f"ddpm{count}", space_timesteps(diffusion.num_timesteps, int(count))
+    chain = f"ddpm{count}"
     model = analytic_noise_and_variance(config[chain], diffusion.num_timesteps)
     noise = tensors[f"{chain}/noise"]
-    latents = ddpm(model, tensors[f"{chain}/x_T"], diffusion, timesteps, lambda step: noise[step])
+    latents = sample(diffusion, model, tensors[f"{chain}/x_T"], "ddpm", int(count), lambda step: noise[step])
     assert relative_error(latents, tensors[key]) < 1e-5
 
 
@@ -92,8 +92,9 @@ def test_ddim_chain(fixture, diffusion, key, count):
     tensors, config = fixture
     chain = next(name for name in config if name.startswith("ddpm"))
     model = analytic_noise_and_variance(config[chain], diffusion.num_timesteps)
-    timesteps = space_timesteps(diffusion.num_timesteps, f"ddim{count}")
-    latents = ddim(model, tensors[f"{chain}/x_T"], diffusion, timesteps)
+    settings, num_timesteps = DiffusionSettings("leading"), diffusion.num_timesteps
+    assert leading_timesteps(num_timesteps, int(count)) == space_timesteps(num_timesteps, f"ddim{count}")
+    latents = sample(diffusion, model, tensors[f"{chain}/x_T"], "ddim", int(count), settings=settings)
     assert relative_error(latents, tensors[key]) < 1e-5
 
 
@@ -108,7 +109,7 @@ def test_ddpm_is_that_of_diffusers(monkeypatch):
     x = start = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     for t in scheduler.timesteps:
         x = scheduler.step(MODEL(x, t.expand(2)), t, x).prev_sample
-    ours = ddpm(MODEL, start, Diffusion(), timesteps, noise.__getitem__)
+    ours = sample(Diffusion(), MODEL, start, "ddpm", 50, noise.__getitem__)
     assert relative_error(ours, x) < 1e-4
 
 
@@ -118,5 +119,5 @@ def test_ddim_is_that_of_diffusers():
     x = start = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     for t in scheduler.timesteps:
         x = scheduler.step(MODEL(x, t.expand(2))[:, :4], t, x).prev_sample
-    ours = ddim(MODEL, start, Diffusion(), space_timesteps(1000, "ddim25"))
+    ours = sample(Diffusion(), MODEL, start, "ddim", 25, settings=DiffusionSettings("leading"))
     assert relative_error(ours, x) < 1e-4

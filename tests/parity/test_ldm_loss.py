@@ -1,15 +1,17 @@
 """The loss of stage 1 against latent-diffusion's, before and after the critic's start."""
 
 import re
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
-from eqvae.equivariance import Reconstruction
+from eqvae.autoencoders.latent_losses import kl_terms
 from eqvae.losses import AdversarialLoss, ReconstructionLoss
 from eqvae.module import AutoencoderModule
+from eqvae.regularizers import Reconstruction
 from tests.fixtures import ABSENT, FIXTURES, fixture_keys, load_fixture, model_weights
 
 NAMES = sorted(path.stem for path in FIXTURES.glob("ldm_loss_*.safetensors"))
@@ -56,13 +58,15 @@ def case(name, monkeypatch):
     )
     autoencoder = torch.nn.Module()  # only its last layer takes part
     autoencoder.source, autoencoder.fingerprint = None, lambda: ""
+    autoencoder.latent_loss = lambda kl_weight, codebook: partial(kl_terms, kl_weight)
     autoencoder.last_layer = torch.nn.Parameter(tensors["last_weight"].clone())
     monkeypatch.setattr("eqvae.module.load_autoencoder", lambda source, seed: autoencoder)
     module = ModuleAtStep({}, None, reconstruction, adversarial, kl_weight=config["kl_weight"])
     module.critic.load_state_dict(model_weights(tensors, "discriminator/"))
 
+    inputs = tensors["inputs"]
     decoded = F.conv2d(tensors["hidden"], autoencoder.last_layer, tensors["last_bias"], padding=1)
-    result = Reconstruction(decoded, tensors["inputs"], None, DiagonalGaussianDistribution(tensors["moments"]), None)
+    result = Reconstruction(decoded, inputs, None, DiagonalGaussianDistribution(tensors["moments"]), None, inputs)
     return module, result, autoencoder.last_layer, tensors
 
 
@@ -74,7 +78,7 @@ def set_step(monkeypatch, step):
 def test_terms_and_gradient_at_the_last_layer(case, step, monkeypatch):
     module, result, last_layer, tensors = case
     set_step(monkeypatch, step)
-    surrogate, terms = module._autoencoder_loss(result, None)
+    surrogate, terms = module._autoencoder_loss(result, [])
     surrogate.backward()
 
     expected = {name: tensors[f"generator/step={step}/{name}"][0] for name in ("nll_loss", "kl_loss", "total")}

@@ -5,8 +5,7 @@ import torch
 from diffusers import VQModel
 from safetensors.torch import load_file
 
-from eqvae.autoencoders import VQAutoencoder, load_autoencoder
-from eqvae.losses import CodebookLoss
+from eqvae.autoencoders import CodebookLoss, VQAutoencoder, load_autoencoder
 from tests.fixtures import load_fixture, model_weights, relative_error
 
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from dit.objectives import Flow
-from dit.samplers import StochasticSettings, adaptive, euler, euler_maruyama, midpoint
+from dit.samplers import StochasticSettings, sample
 from tests.fixtures import analytic_model, for_keys, load_fixture, relative_error
 
 FORMS = {"inccreasing-decreasing": "increasing-decreasing"}  # as the public code spells it
-SOLVERS = {"euler": (euler, 1e-5), "midpoint": (midpoint, 1e-5), "dopri5": (adaptive, 1e-4)}
+SOLVERS = {"euler": ("euler", 1e-5), "midpoint": ("midpoint", 1e-5), "dopri5": ("adaptive", 1e-4)}
 PATH = r"(?P<path>\w+)"
 
 
@@ -82,8 +82,7 @@ def test_ode(fixture, velocity, key, path, prediction, method):
     tensors, about = fixture
     solver, tolerance = SOLVERS[method]
     flow, num_points = Flow(path.lower(), prediction), int(number_in(about["note"], r"ODE with (\d+) grid points"))
-    times = torch.linspace(*flow.sampling_interval, num_points, dtype=torch.float64)
-    latents = solver(lambda x, t: flow.velocity(velocity(x, t), x, t), tensors["x1"], times)
+    latents = sample(flow, velocity, tensors["x1"], solver, num_points - 1)
     assert relative_error(latents, tensors[key]) < tolerance
 
 
@@ -97,7 +96,8 @@ def test_sde(fixture, velocity, key, path, form, last_step):
     )
     noise = tensors[f"{key}/noise"]  # of the noisy steps
     num_steps = len(noise) if last_step == "None" else len(noise) + 1
-    latents = euler_maruyama(Flow(path.lower()), velocity, tensors["x1"], num_steps, lambda step: noise[step], settings)
+    arguments = (tensors["x1"], "euler_maruyama", num_steps, lambda step: noise[step])
+    latents = sample(Flow(path.lower()), velocity, *arguments, settings=settings)
     assert latents.isfinite().all()
     if path != "VP" and form == "SBDM":
         assert tensors[key].isnan().all()

@@ -12,18 +12,17 @@ import torch
 
 import eqvae.files
 from eqvae.data import ImageDataModule, ShapesSource
-from eqvae.latents import LatentCache, LatentCacheWriter
+from eqvae.latents import LatentCache, create_cache_writer
 from tests.eqvae.tiny import tiny_autoencoder
 
 NUM_IMAGES, SHARD_ROWS = 30, 3
-NUM_KILLS, NUM_MEETINGS = 20, 20
 FORK = multiprocessing.get_context("fork")  # what a child needs is imported already
 STEPS = ("fdopen", "fsync", "chmod", "replace")  # of every file that is written
 
 
 def write(folder: Path, data: ImageDataModule, opened: Callable[[], object] = lambda: None) -> None:
     torch.set_num_threads(1)
-    writer = LatentCacheWriter(folder, tiny_autoencoder(), data.description(), "float32", SHARD_ROWS)
+    writer = create_cache_writer(folder, tiny_autoencoder(), data.description(), "float32", shard_rows=SHARD_ROWS)
     opened()
     for batch in data.predict_dataloader():
         writer.add(batch)
@@ -77,21 +76,23 @@ def write_and_die(folder: Path, data: ImageDataModule, at: int, half: bool) -> N
     write(folder, data)
 
 
-def test_a_writer_that_is_killed_at_random_ends_as_if_it_was_not(tmp_path, data, whole):
-    chance, num_killed = random.Random(0), 0
-    for attempt in range(NUM_KILLS):
-        folder = tmp_path / f"killed-{attempt % 4}"  # each is killed five times
+@pytest.mark.reliability(16)
+def test_a_writer_that_is_killed_at_random_ends_as_if_it_was_not(tmp_path, data, whole, times, reached):
+    chance, num_killed, num_kills, num_folders = random.Random(0), 0, times(5, 20), times(1, 4)
+    for attempt in range(num_kills):
+        folder = tmp_path / f"killed-{attempt % num_folders}"  # each is killed five times
         at = chance.randrange(1, 4 * 2 * NUM_IMAGES // SHARD_ROWS // 5)  # so that something is left to do
         process = FORK.Process(target=write_and_die, args=(folder, data, at, chance.random() < 0.5))
         process.start()
         process.join()
         num_killed += process.exitcode == -signal.SIGKILL
         require_whole_or_refused(folder, whole)
-    assert num_killed == NUM_KILLS
-    for attempt in range(4):
-        folder = tmp_path / f"killed-{attempt}"
+    assert num_killed == num_kills
+    for number in range(num_folders):
+        folder = tmp_path / f"killed-{number}"
         write(folder, data)
         assert contents(folder) == whole
+    reached.count("kills", num_kills)
 
 
 def require_whole_or_refused(folder: Path, whole: dict[str, bytes]) -> None:
@@ -118,8 +119,9 @@ def meet(folders: list[Path], data: ImageDataModule, barrier, results) -> None:
             barrier.wait()
 
 
-def test_of_two_writers_in_one_folder_one_works_and_the_other_names_it(tmp_path, data, whole):
-    folders = [tmp_path / str(number) for number in range(NUM_MEETINGS)]
+@pytest.mark.reliability(17)
+def test_of_two_writers_in_one_folder_one_works_and_the_other_names_it(tmp_path, data, whole, times, reached):
+    folders = [tmp_path / str(number) for number in range(times(5, 20))]
     barrier, results = FORK.Barrier(2, timeout=60), FORK.SimpleQueue()
     processes = [FORK.Process(target=meet, args=(folders, data, barrier, results)) for _ in range(2)]
     for process in processes:
@@ -132,8 +134,10 @@ def test_of_two_writers_in_one_folder_one_works_and_the_other_names_it(tmp_path,
     for process in processes:
         process.join()
     assert all(contents(folder) == whole for folder in folders)
+    reached.count("meetings", len(folders))
 
 
+@pytest.mark.reliability(17, counts="locks taken over")
 def test_a_dead_writers_folder_is_taken_over(tmp_path, data, whole):
     process = FORK.Process(target=write_and_die, args=(tmp_path, data, 10, True))
     process.start()

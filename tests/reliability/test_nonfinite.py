@@ -39,6 +39,7 @@ def equal(a, b) -> bool:
     return all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.reliability(8, counts="stops in 1 process")
 @pytest.mark.parametrize(("stage", "what"), [(1, "loss"), (1, "gradient"), (2, "loss"), (2, "gradient")])
 def test_stops_before_the_update(stage, what, cache, tmp_path):
     poison = Poison(what)

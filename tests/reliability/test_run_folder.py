@@ -12,10 +12,9 @@ from lightning.pytorch.callbacks import Callback
 from eqvae.locks import Lock
 from eqvae.training.checkpoints import load_checkpoint
 from eqvae.training.cli import TrainCLI
-from tests.reliability.test_kill_and_resume import same
+from tests.reliability.runs import TRAINED, same
 from tests.tiny import STAGE_TWO, train
 
-TRAINED = ("state_dict", "current_model_state", "averaging_state", "optimizer_states")
 CALLBACKS = (
     "[{class_path: eqvae.training.averaging.ExponentialMovingAverage, init_args: {decay: 0.9}}, "
     "{class_path: lightning.pytorch.callbacks.ModelCheckpoint, "
@@ -106,7 +105,7 @@ def test_overwrite_leaves_nothing_of_the_earlier_run_and_everything_else(run):
         (run.folder / name).write_text("mine")
     events = set(run.folder.rglob("events.out.*"))
     run.fit("--overwrite", trainer__max_steps=5)
-    assert run.checkpoints == ["epoch=0-step=4.ckpt", "last.ckpt", "notes.txt"]
+    assert run.checkpoints == ["epoch=0-step=0000004.ckpt", "last.ckpt", "notes.txt"]
     assert run.last["global_step"] == 5
     assert (run.folder / "precious.txt").is_file()
     assert (run.folder / "latents" / "manifest.json").is_file()
@@ -118,7 +117,7 @@ def test_overwrite_leaves_nothing_of_the_earlier_run_and_everything_else(run):
 
 def test_the_last_step_is_saved_whatever_the_interval(run):
     run.fit(trainer__max_steps=6)
-    assert run.checkpoints == ["epoch=0-step=4.ckpt", "last.ckpt"]
+    assert run.checkpoints == ["epoch=0-step=0000004.ckpt", "last.ckpt"]
     assert run.last["global_step"] == 6
 
 
@@ -130,7 +129,7 @@ def test_a_signal_before_the_first_periodic_save_leaves_one_last_checkpoint(run,
     assert run.checkpoints == ["last.ckpt"]
     stop_at(None)
     run.fit("--resume", trainer__max_steps=8)
-    assert run.checkpoints == ["epoch=0-step=4.ckpt", "epoch=0-step=8.ckpt", "last.ckpt"]
+    assert run.checkpoints == ["epoch=0-step=0000004.ckpt", "epoch=0-step=0000008.ckpt", "last.ckpt"]
     assert run.last["global_step"] == 8
     assert all(same(run.last[part], whole[part]) for part in TRAINED)
 
@@ -146,7 +145,7 @@ def test_resume_passes_over_damaged_checkpoints_and_says_so(run, whole, stop_at,
     path.write_bytes(content)
     run.fit("--resume", trainer__max_steps=8)
     assert any(f"{path} is damaged: passed over" in str(warning.message) for warning in recwarn)
-    assert f"resuming from {path.with_name('epoch=0-step=4.ckpt')}, step 4" in caplog.text
+    assert f"resuming from {path.with_name('epoch=0-step=0000004.ckpt')}, step 4" in caplog.text
     assert all(same(run.last[part], whole[part]) for part in TRAINED)
 
 
@@ -174,11 +173,11 @@ def test_resume_and_its_contrary_are_refused(run, other):
 
 def test_an_earlier_checkpoint_is_no_way_on_unless_the_later_ones_go(run, whole):
     run.fit(trainer__max_steps=8)
-    earlier = run.folder / "checkpoints" / "epoch=0-step=4.ckpt"
+    earlier = run.folder / "checkpoints" / "epoch=0-step=0000004.ckpt"
     with pytest.raises(ValueError, match=r"has gone on to .*, step 8: continue from there with --resume"):
         run.fit(f"--ckpt_path={earlier}", trainer__max_steps=8)
     run.fit(f"--ckpt_path={earlier}", "--overwrite", trainer__max_steps=6)
-    assert run.checkpoints == ["epoch=0-step=4.ckpt", "last.ckpt"]
+    assert run.checkpoints == ["epoch=0-step=0000004.ckpt", "last.ckpt"]
     run.fit(f"--ckpt_path={run.folder / 'checkpoints' / 'last.ckpt'}", trainer__max_steps=8)
     assert all(same(run.last[part], whole[part]) for part in TRAINED)
 
@@ -187,7 +186,7 @@ def test_a_checkpoint_of_another_run_begins_a_new_folder(run, whole, cache, tmp_
     run.fit(trainer__max_steps=6)
     other = Run(tmp_path / "other", cache)
     other.fit(f"--ckpt_path={run.folder / 'checkpoints' / 'last.ckpt'}", trainer__max_steps=8)
-    assert other.checkpoints == ["epoch=0-step=8.ckpt", "last.ckpt"]
+    assert other.checkpoints == ["epoch=0-step=0000008.ckpt", "last.ckpt"]
     assert all(same(other.last[part], whole[part]) for part in TRAINED)
 
 

@@ -58,6 +58,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.reliability(26, counts="edits")
 @pytest.mark.parametrize(("key", "old", "new", "is_applied"), APPLIED, ids=[edit[0] for edit in APPLIED])
 def test_what_can_change_is_said_and_applied(run, caplog, key, old, new, is_applied):
     cli = resume(run, **{key.replace(".", "__"): new})
@@ -69,6 +70,7 @@ def test_what_can_change_is_said_and_applied(run, caplog, key, old, new, is_appl
     assert run.last["optimizer_states"][0]["param_groups"][0]["betas"] == group["betas"]
 
 
+@pytest.mark.reliability(26, counts="edits")
 @pytest.mark.parametrize(("key", "message"), REFUSED)
 def test_what_cannot_change_is_refused_before_anything_is_read(run, key, message):
     new = message.split(" -> ")[1].split(":")[0]
@@ -87,6 +89,7 @@ def test_nothing_is_said_where_nothing_changes(run, caplog):
     assert "changed: " not in caplog.text
 
 
+@pytest.mark.reliability(26, counts="edits")
 def test_a_cache_of_another_autoencoder_is_refused(run, tmp_path):
     other = load_autoencoder("shapes-f4c8")
     with torch.no_grad():
@@ -115,7 +118,7 @@ def test_without_recorded_settings_the_weights_tell_another_network(run):
     path = run.folder / "checkpoints" / "last.ckpt"
     checkpoint = load_checkpoint(path)
     del checkpoint["settings"], checkpoint["sealed"]
-    path.with_name("epoch=0-step=4.ckpt").unlink()
+    path.with_name("epoch=0-step=0000004.ckpt").unlink()
     torch.save(checkpoint, path)  # as an earlier release or another program would
     found = {("hidden_size", 32): r"is \(.*\) there", ("depth", 2): r"backbone\.blocks\.1\S+ is only here"}
     for (key, value), what in found.items():

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import lightning
 import pytest
@@ -13,22 +14,40 @@ from torch.utils.data import DataLoader
 
 from eqvae.training.checkpoints import load_checkpoint
 from eqvae.training.signals import SaveOnSignal
-from tests.reliability.runs import MAX_STEPS, create_run
-from tests.reliability.test_kill_and_resume import same
+from tests.reliability.runs import MAX_STEPS, create_run, last_checkpoint, require_same_training
 
 STEP = 3
-PARTS = ("state_dict", "current_model_state", "averaging_state", "optimizer_states")
+PLACES = ("forward", "backward", "validation", "save")
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+SHORT = [
+    pytest.param(1, signal.SIGTERM, "forward", STEP, marks=pytest.mark.slow),
+    pytest.param(1, signal.SIGINT, "backward", STEP, marks=pytest.mark.slow),
+    (2, signal.SIGINT, "forward", STEP),
+    (2, signal.SIGTERM, "backward", STEP),
+    (2, signal.SIGINT, "validation", STEP),
+    (2, signal.SIGTERM, "save", STEP),
+    (2, signal.SIGUSR1, "forward", STEP),
+]
+LONG = [  # five of each signal in each place
+    (1 if step == STEP else 2, number, place, step) for number in SIGNALS for place in PLACES for step in range(1, 6)
+]
+
+
+def pytest_generate_tests(metafunc):
+    if "place" in metafunc.fixturenames:
+        cases = LONG if metafunc.config.getoption("--reliability") else SHORT
+        metafunc.parametrize(("stage", "number", "place", "step"), cases)
 
 
 class SignalInside(Callback):
-    """Sends this process a signal, once, in the middle of a part of step `STEP`."""
+    """Sends this process a signal, once, in the middle of a part of a step; keeps when, and which steps are saved."""
 
-    def __init__(self, number: int, place: str):
-        self.number, self.place, self.sent = number, place, False
+    def __init__(self, number: int, place: str, step: int):
+        self.number, self.place, self.step, self.sent, self.saved_at = number, place, step, 0.0, []
 
     def _send(self, trainer, place: str) -> None:
-        if place == self.place and trainer.global_step >= STEP and not self.sent:
-            self.sent = True
+        if place == self.place and trainer.global_step >= self.step and not self.sent:
+            self.sent = time.monotonic()
             os.kill(os.getpid(), self.number)
 
     def on_train_start(self, trainer, module):
@@ -40,6 +59,7 @@ class SignalInside(Callback):
         self._send(trainer, "validation")
 
     def on_save_checkpoint(self, trainer, *_):
+        self.saved_at.append(trainer.global_step)
         self._send(trainer, "save")
 
 
@@ -56,38 +76,31 @@ def undisturbed(cache, tmp_path_factory):
     return checkpoint_of
 
 
-@pytest.mark.parametrize(
-    ("stage", "number", "place"),
-    [
-        pytest.param(1, signal.SIGTERM, "forward", marks=pytest.mark.slow),
-        pytest.param(1, signal.SIGINT, "backward", marks=pytest.mark.slow),
-        (2, signal.SIGINT, "forward"),
-        (2, signal.SIGTERM, "backward"),
-        (2, signal.SIGINT, "validation"),
-        (2, signal.SIGTERM, "save"),
-        (2, signal.SIGUSR1, "forward"),
-    ],
-)
-def test_signal_saves_at_a_step_boundary_and_resumes_exactly(undisturbed, stage, number, place, cache, tmp_path):
-    before = signal.getsignal(number)
-    # A validation at step 3, where nothing was saved yet, and the module has the averaged weights meanwhile.
-    validate_at = 3 if place == "validation" else 4
-    run = create_run(stage, tmp_path, cache, callbacks=[SignalInside(number, place)], validate_at=validate_at)
+@pytest.mark.reliability(3, counts="signals")
+def test_signal_saves_at_a_step_boundary_and_resumes_exactly(
+    undisturbed, stage, number, place, step, cache, tmp_path, reached
+):
+    before, inside = signal.getsignal(number), SignalInside(number, place, step)
+    # In a validation the module has the averaged weights; one at an odd step is where nothing was saved yet.
+    validate_at = step if place == "validation" else 4
+    boundary = {"validation": step, "save": step + step % 2}.get(place, step + 1)
+    run = create_run(stage, tmp_path, cache, callbacks=[inside], validate_at=validate_at)
     if number == signal.SIGUSR1:
         run.trainer.fit(run.model, run.datamodule)
     else:
         with pytest.raises(SystemExit) as stop:
             run.trainer.fit(run.model, run.datamodule)
+        reached.largest("seconds to the end", time.monotonic() - inside.sent)
+        assert time.monotonic() - inside.sent < 30
         assert stop.value.code == 128 + number
         last = tmp_path / "checkpoints" / "last.ckpt"
-        assert load_checkpoint(last)["global_step"] == validate_at
+        assert load_checkpoint(last)["global_step"] == boundary
         run = create_run(stage, tmp_path, cache, validate_at=validate_at)
         run.trainer.fit(run.model, run.datamodule, ckpt_path=str(last))
+    assert boundary in inside.saved_at
     assert signal.getsignal(number) == before
     assert run.trainer.global_step == MAX_STEPS
-    result = load_checkpoint(tmp_path / "checkpoints" / "last.ckpt")
-    for part in PARTS:
-        assert same(undisturbed(stage)[part], result[part]), part
+    require_same_training(last_checkpoint(tmp_path), undisturbed(stage), f"signal inside {place} of step {step}")
 
 
 class SlowValidation(Callback):

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-import train
 from eqvae.autoencoders import load_autoencoder
 from eqvae.data import ScenesSource, ShapesSource, to_float
 from eqvae.equivariance import equivariance_errors
@@ -18,6 +17,7 @@ from studies.start_measures import basis_errors, basis_of, mean_of, measure_star
 from studies.start_report import to_markdown
 from studies.start_search import candidate_config, read_results, read_table, run_table
 from tests.tiny import TINY_AUTOENCODER
+from twostage.cli import train
 
 TINY = {
     "trainer.max_steps": 2,
@@ -42,13 +42,13 @@ class Mixed:
     def __init__(self, autoencoder, matrix: torch.Tensor, offset: torch.Tensor):
         self.autoencoder, self.matrix, self.offset = autoencoder, matrix, offset
 
-    def encode(self, batch):
-        mean = self.autoencoder.encode(batch).mean
+    def posterior(self, batch):
+        mean = self.autoencoder.posterior(batch).mean
         return SimpleNamespace(mean=torch.einsum("kc,nchw->nkhw", self.matrix, mean) + self.offset[:, None, None])
 
 
 def errors(autoencoder, batch, basis: str) -> list[float]:
-    latents = autoencoder.encode(batch).mean
+    latents = autoencoder.posterior(batch).mean
     pairs = transformed_pairs(autoencoder, batch, latents, batch_size=16)
     return list(basis_errors(pairs, *basis_of(latents, basis)).values())
 
@@ -99,8 +99,8 @@ def test_linear_encoders_are_principal_components():
     encoder = LinearEncoder(batch, 4, 48, exponent=0.0)
     assert encoder.lost == pytest.approx(0, abs=1e-9)
     energy = (F.unfold(batch, 4, stride=4) - encoder.mean[:, None]).square().sum()
-    assert float(encoder.encode(batch).mean.square().sum()) == pytest.approx(float(energy), rel=1e-4)
-    white = LinearEncoder(batch, 4, 8, exponent=1.0).encode(batch).mean.movedim(1, 0).flatten(1)
+    assert float(encoder.posterior(batch).mean.square().sum()) == pytest.approx(float(energy), rel=1e-4)
+    white = LinearEncoder(batch, 4, 8, exponent=1.0).posterior(batch).mean.movedim(1, 0).flatten(1)
     assert torch.cov(white, correction=0) == pytest.approx(torch.eye(8), abs=1e-3)
 
 

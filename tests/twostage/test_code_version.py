@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from twostage import load_sweep, plan
-from twostage.graph.code_version import ROOT, code_version, sources
+from twostage.graph.code_version import OWN, ROOT, code_version, sources
 from twostage.parts import PARTS
 from twostage.parts.part import class_paths
 
-PACKAGES = ("eqvae", "dit", "twostage")
 CHANGED = "\nCHANGED_CONSTANT = 1\n"
 
 
@@ -28,7 +27,7 @@ def nodes():
 def copy(tmp_path_factory):
     """The packages' sources in a folder of their own."""
     root = tmp_path_factory.mktemp("copy")
-    for package in PACKAGES:
+    for package in OWN:
         for file in (ROOT / package).rglob("*.py"):
             target = root / file.relative_to(ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -46,13 +45,13 @@ def test_every_kind_of_part_is_checked(nodes):
 
 @pytest.mark.parametrize("kind", PARTS)
 def test_a_constant_in_any_reached_file_changes_the_address_and_in_any_other_file_does_not(nodes, copy, kind):
-    node = nodes[kind]
-    reached, before = {str(file.relative_to(ROOT)) for file in sources(names(node))}, code_version(names(node), copy)
+    node, folders = nodes[kind], dict.fromkeys(OWN, copy)
+    reached, before = {str(file.relative_to(ROOT)) for file in sources(names(node))}, code_version(names(node), folders)
     assert node.version == before, "the copy is the code that made the node"
     for file in copy.rglob("*.py"):
         text, name = file.read_text(), str(file.relative_to(copy))
         file.write_text(text + CHANGED)
-        changed = code_version(names(node), copy) != before
+        changed = code_version(names(node), folders) != before
         file.write_text(text)
         # A package that only passes names on becomes a file of its own by a constant in it.
         assert changed == (name in reached) or Path(name).name == "__init__.py", name
@@ -83,7 +82,7 @@ def package(tmp_path):
 
     def write(files):
         for name, text in files.items():
-            path = tmp_path / "pack" / name
+            path = tmp_path / "dit" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         return tmp_path
@@ -92,38 +91,47 @@ def package(tmp_path):
 
 
 def reached(root, *wanted):
-    return [file.relative_to(root / "pack").as_posix() for file in sources(wanted, root)]
+    return [file.relative_to(root / "pack").as_posix() for file in sources(wanted, {"pack": root})]
 
 
 def test_comments_docstrings_and_layout_do_not_count(package):
     texts = ('"""About."""\nx = 1  # one\n', '"""Else."""\n\n\nx = 1\n', "x = 2\n")
-    versions = [code_version(["pack.a"], package({"__init__.py": "", "a.py": text})) for text in texts]
+    versions = [code_version(["pack.a"], {"pack": package({"__init__.py": "", "a.py": text})}) for text in texts]
     assert versions[0] == versions[1] != versions[2]
 
 
 def test_a_package_that_passes_names_on_is_followed_for_what_is_asked_of_it(package):
     root = package(
         {
-            "__init__.py": '"""About."""\nfrom pack.a import one\nfrom .b import two as three\n__all__ = ["one"]\n',
+            "__init__.py": '"""About."""\nfrom dit.a import one\nfrom .b import two as three\n__all__ = ["one"]\n',
             "a.py": "one = 1",
             "b.py": "two = 2",
-            "c.py": "from pack import one",
-            "d.py": "def f():\n    from pack import three\n",
-            "e.py": "import pack",
+            "c.py": "from dit import one",
+            "d.py": "def f():\n    from dit import three\n",
+            "e.py": "import dit",
             "f.py": "from . import b\nfrom .sub.deep import x",
-            "g.py": "from pack import *",
+            "g.py": "from dit import *",
             "sub/__init__.py": "REGISTRY = {}",
-            "sub/deep.py": "from ..a import one\nif TYPE_CHECKING:\n    import pack.b",
+            "sub/deep.py": "from ..a import one\nif TYPE_CHECKING:\n    import dit.b",
         }
     )
-    assert reached(root, "pack.c") == ["a.py", "c.py"]
-    assert reached(root, "pack.d") == ["b.py", "d.py"]
-    assert reached(root, "pack.e") == ["a.py", "b.py", "e.py"]
-    assert reached(root, "pack.f") == ["a.py", "b.py", "f.py", "sub/deep.py"]
-    assert reached(root, "pack.g") == ["a.py", "b.py", "g.py"]
-    assert reached(root, "pack.one", "pack.three") == ["a.py", "b.py"]
-    assert reached(root, "pack.sub.REGISTRY") == ["sub/__init__.py"]
-    assert reached(root, "torch.nn.Linear", "pack.missing") == []
+    assert reached(root, "dit.c") == ["a.py", "c.py"]
+    assert reached(root, "dit.d") == ["b.py", "d.py"]
+    assert reached(root, "dit.e") == ["a.py", "b.py", "e.py"]
+    assert reached(root, "dit.f") == ["a.py", "b.py", "f.py", "sub/deep.py"]
+    assert reached(root, "dit.g") == ["a.py", "b.py", "g.py"]
+    assert reached(root, "dit.one", "dit.three") == ["a.py", "b.py"]
+    assert reached(root, "dit.sub.REGISTRY") == ["sub/__init__.py"]
+    assert reached(root, "torch.nn.Linear", "dit.missing") == []
+
+
+def test_a_library_beside_the_packages_does_not_count(package):
+    """As in the folder where pip installs all of them."""
+    root = package({"__init__.py": "", "a.py": "import library\nfrom library.deep import x"})
+    for name in ("__init__.py", "deep.py"):
+        (root / "library").mkdir(exist_ok=True)
+        (root / "library" / name).write_text("x = 1")
+    assert reached(root, "dit.a", "library.deep") == ["a.py"]
 
 
 def test_an_address_is_of_twelve_digits_and_follows_the_version(nodes):

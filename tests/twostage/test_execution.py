@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,36 @@ def finished_report(sweep, root, monkeypatch):
         row.pop("seconds") if row.get("num_steps") is None else None
     images = {path.name: path.read_bytes() for path in (folder / "images").iterdir()}
     return results, images
+
+
+def test_parts_are_found_by_their_place_whatever_they_are_called(tmp_path):
+    """Arms and generators called like parts, and so that names joined by a dash would be those of other parts."""
+    plain = small_sweep("seeds=[0,1]", "generators.slow={label: Slow, config: tiny-sit}")
+    plain.generators["slow"].overrides = {"model.init_args.learning_rate": 1.0e-5}
+    awkward = {"control": "latents-seed0-metrics-latents", "equivariant": "latents"}
+    generators = {"sit": "latents", "slow": "latents-seed1-metrics-latents"}
+    renamed = replace(
+        plain,
+        control=awkward["control"],
+        autoencoders={awkward[name]: arm for name, arm in plain.autoencoders.items()},
+        generators={generators[name]: part for name, part in plain.generators.items()},
+    )
+    nodes = run(plain, tmp_path)
+    assert [node.address for node in plan(renamed).nodes] == [node.address for node in nodes], "the same work"
+    found = [_measured(sweep, tmp_path, tmp_path / str(number)) for number, sweep in enumerate((plain, renamed))]
+    assert found[0] == found[1]
+
+
+def _measured(sweep, root, folder):
+    """What a sweep's results hold, in order, without the names of arms and generators."""
+    results = collect(sweep, plan(sweep), root, folder, "")
+    files = [sample.file for sample in results.samples] + [panel.file for panel in results.panels]
+    return {
+        "autoencoders": [(each.seed, each.metrics, each.equivariance) for each in results.autoencoders],
+        "curves": [(curve.seed, curve.points) for curve in results.curves],
+        "images": [(folder / file).read_bytes() for file in files],
+        "cost": [(cost.stage, cost.seconds, cost.seed, cost.num_steps) for cost in results.cost],
+    }
 
 
 def test_a_sweep_killed_five_times_gives_the_report_of_an_undisturbed_one(tmp_path, monkeypatch):

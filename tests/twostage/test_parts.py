@@ -9,10 +9,12 @@ from tensorboard.backend.event_processing.plugin_event_multiplexer import EventM
 
 from eqvae.autoencoders import load_autoencoder
 from eqvae.hashes import write_json
-from tests.tiny import STAGE_ONE, STAGE_TWO
+from eqvae.training.checkpoints import load_checkpoint
+from tests.reliability.runs import same
+from tests.tiny import STAGE_ONE, STAGE_TWO, stage_one
 from twostage import load_sweep, plan
 from twostage.parts import diagnostics, evaluation, run_node
-from twostage.parts.training import read_cost
+from twostage.parts.training import SaveAtSteps, checkpoint_at, read_cost
 
 ROOT = Path(__file__).parents[2]
 
@@ -124,3 +126,24 @@ def test_a_generator_s_cost_progress_and_hyper_parameters_are_kept(done):
     (links / "sit").symlink_to(folder, target_is_directory=True)
     events.AddRunsFromDirectory(str(links)).Reload()
     assert any(events.SummaryMetadata(run, "_hparams_/session_start_info") for run in events.Runs())
+
+
+def test_a_resumed_training_keeps_the_step_it_goes_on_from(tmp_path):
+    """It is whole already, or lacks: saved within the next step, of two batches here, it would be neither."""
+
+    def fit(folder, max_steps, checkpoint=None):
+        settings = {"trainer.max_steps": max_steps, "model.init_args.accumulate_batches": 2}
+        cli = stage_one(folder, settings, callbacks=[SaveAtSteps(folder, [2, 4])])
+        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=checkpoint)
+        return {step: checkpoint_at(folder, step) for step in (2, 4)}
+
+    saved = fit(tmp_path, 2)
+    whole = saved[2].read_bytes()
+    fit(tmp_path, 4, str(saved[2]))
+    assert saved[2].read_bytes() == whole
+    assert load_checkpoint(saved[4])["global_step"] == 4
+    lacking = fit(tmp_path / "other", 4, str(saved[2]))
+    for step in (2, 4):
+        expected, found = load_checkpoint(saved[step]), load_checkpoint(lacking[step])
+        assert same(found["state_dict"], expected["state_dict"])
+        assert same(found["optimizer_states"], expected["optimizer_states"])

@@ -198,10 +198,10 @@ def test_a_slower_arm_s_ratio_is_below_one_and_never_not_reached(tmp_path):
 
 def test_charts_come_in_both_themes_and_widths(report):
     folder, _, html = report
-    names = {path.name for path in (folder / "figures").iterdir()}
+    names = {path.relative_to(folder / "figures").as_posix() for path in (folder / "figures").glob("*/*")}
     variants = ("light", "dark", "narrow-light", "narrow-dark")
     drawn = ("learning-curves-sit", "speedups", "equivariance")
-    assert names == {f"{chart}-{variant}.png" for chart in drawn for variant in variants}
+    assert names == {f"{variant}/{chart}.png" for chart in drawn for variant in variants}
     assert len(Page(html).named("source")) == 3 * len(drawn)
 
 

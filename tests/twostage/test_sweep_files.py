@@ -1,6 +1,8 @@
 """Sweep files: the shipped ones can be planned, bad ones are refused with the line, addresses follow what matters."""
 
+import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from twostage.checks import config_problems
 from twostage.configs import value_at
 from twostage.graph.node import unique
 from twostage.parts import PARTS, estimate
+from twostage.parts.evaluation import sampling_of
 from twostage.parts.sizes import batch_size
 from twostage.sweep import looks, record
 
@@ -21,7 +24,7 @@ DEMO = ROOT / "configs/sweeps/tiny-shapes.yaml"
 
 
 def test_the_promised_sweeps_are_there():
-    expected = {"tiny-shapes", "shapes-repa", "shapes-maskgit", "cifar10", "transforms", "epochs"}
+    expected = {"scenes", "tiny-shapes", "shapes-repa", "shapes-maskgit", "cifar10", "transforms", "epochs"}
     expected |= {f"imagenet-{name}" for name in ("dit-b", "sit-xl", "repa", "maskgit")}
     assert {path.stem for path in SHIPPED} == expected
 
@@ -32,9 +35,11 @@ def test_a_shipped_sweep_is_planned_with_its_control(path):
     assert sweep.name == path.stem
     control = sweep.autoencoders[sweep.control]
     planned = plan(sweep)
-    config = planned.branch(sweep.control, sweep.seeds[0]).training.settings["config"]
-    assert value_at(config, "model.init_args.transforms") is None, "the control trains with the ordinary loss"
-    assert control.autoencoder is None
+    training = planned.branch(sweep.control, sweep.seeds[0]).training
+    assert (training is None) == (control.autoencoder is not None), "a ready one is not trained"
+    if training is not None:
+        config = training.settings["config"]
+        assert value_at(config, "model.init_args.transforms") is None, "the control trains with the ordinary loss"
     assert {(branch.arm, branch.seed) for branch in planned.branches} == {
         (arm, seed) for arm in sweep.autoencoders for seed in sweep.seeds
     }
@@ -46,9 +51,10 @@ def test_a_shipped_sweep_is_planned_with_its_control(path):
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_a_shipped_sweep_measures_at_seven_points_a_factor_of_root_two_apart(path):
+def test_a_shipped_sweep_measures_at_seven_points_or_more_a_factor_of_root_two_apart(path):
     steps = load_sweep(path, []).evaluation.at_steps
-    assert steps == [round(steps[-1] * 2 ** (-half / 2)) for half in range(6, -1, -1)]
+    assert len(steps) >= 7
+    assert steps == [round(steps[-1] * 2 ** (-half / 2)) for half in reversed(range(len(steps)))]
 
 
 def test_a_generator_may_have_any_name(tmp_path):
@@ -109,7 +115,7 @@ def test_a_sweep_validates_no_generator():
     assert value_at(generator, "data.init_args.cache") == "{latents}/latents"
     assert value_at(generator, "data.init_args.validation_cache", "missing") is None
     assert value_at(generator, "trainer.limit_val_batches") == 0
-    assert value_at(branch.latents.settings["config"], "model.init_args.cache_validation") is False
+    assert value_at(branch.latents.settings["config"], "model.init_args.cache.validation") is False
 
 
 def test_epochs_are_snapshots_of_one_training():
@@ -143,11 +149,61 @@ def test_a_changed_folder_is_other_work(tmp_path):
 
 
 def test_a_generator_has_its_own_sampler():
-    dit = "{label: DiT, config: configs/dit/tiny-dit.yaml, sampler: ddim, num_inference_steps: 3}"
-    branch = plan(load_sweep(DEMO, [f"generators.dit={dit}", "evaluation.metrics=[fd]"])).branch("control", 0)
+    dit = "{label: DiT, config: configs/dit/tiny-dit.yaml, sampling: {sampler: ddim, guidance_scale: 2}}"
+    shift = "evaluation.sampling.options={timestep_shift: 0.3}"
+    branch = plan(load_sweep(DEMO, [f"generators.dit={dit}", "evaluation.metrics=[fd]", shift])).branch("control", 0)
     chosen = [branch.generators[name].evaluations[200].settings for name in ("sit", "dit")]
-    keys = ("sampler", "num_inference_steps", "metrics")
-    assert [[settings[key] for key in keys] for settings in chosen] == [["euler", 10, ["fd"]], ["ddim", 3, ["fd"]]]
+    keys = ("sampler", "num_inference_steps", "guidance_scale", "options")
+    assert [[settings["sampling"][key] for key in keys] for settings in chosen] == [
+        ["euler", 10, 1.0, {"timestep_shift": 0.3}],
+        ["ddim", 10, 2.0, {"timestep_spacing": "linspace"}],
+    ]
+    assert [settings["metrics"] for settings in chosen] == [["fd"], ["fd"]]
+
+
+def evaluations(*overrides):
+    """Addresses of the evaluations of the demo, by place."""
+    small = ["seeds=[0]", "evaluation.at_steps=[200]", "evaluation.sampling.sampler=null"]
+    nodes = plan(load_sweep(DEMO, [*small, *overrides])).nodes
+    return {node.name: node.address for node in nodes if node.kind == "evaluation"}
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        "sampler=heun",
+        "num_inference_steps=10",
+        "guidance_scale=1",
+        "guidance_interval=[0,1000]",
+        "options={timestep_shift: 1}",
+        "uint8_rule=round",
+    ],
+)
+def test_a_default_that_is_written_down_changes_no_address(same):
+    assert evaluations(f"evaluation.sampling.{same}") == evaluations()
+    key, value = same.split("=")
+    assert evaluations(f"generators.sit.sampling={{{key}: {value}}}") == evaluations()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "sampler=midpoint",
+        "guidance_scale=1.5",
+        "guidance_interval=[0.2,0.7]",
+        "guidance_channels=first3",
+        "guidance_schedule=linear",
+        "options={timestep_shift: 0.3}",
+        "uint8_rule=truncate",
+    ],
+)
+def test_every_setting_of_sampling_reaches_the_evaluations(other):
+    found, before = evaluations(f"evaluation.sampling.{other}"), evaluations()
+    assert not set(found.values()) & set(before.values())
+    key, value = other.split("=")
+    sweep = load_sweep(DEMO, [f"evaluation.sampling.{other}"])
+    sampling = asdict(sampling_of(sweep.evaluation, sweep.generators["sit"]))
+    assert json.loads(json.dumps(sampling[key])) == yaml.safe_load(value)
 
 
 def lines_with(change, text=None):
@@ -164,7 +220,13 @@ def lines_with(change, text=None):
         (("title:", "tittle:"), "'tittle' not in 'Sweep'. Did you mean: 'title'?"),
         (("    label: Ordinary loss", "    labell: Ordinary loss"), "'labell' not in 'Arm'. Did you mean: 'label'?"),
         (("control: control", "control: nobody"), "control: is none of autoencoders"),
-        (("configs/dit/tiny-sit.yaml", "configs/dit/missing.yaml"), "no file at configs/dit/missing.yaml"),
+        (("config: tiny-sit", "config: configs/dit/missing.yaml"), "no file at configs/dit/missing.yaml"),
+        (
+            ("config: tiny-sit", "config: tiny-sitt"),
+            "no packaged config is called tiny-sitt: did you mean tiny-sit or ",
+        ),
+        (("config: tiny-sit", "config: elsewhere/tiny-sit.yaml"), "the packaged config is called tiny-sit, without a"),
+        (("  equivariant:", "  start:"), "autoencoders.start: is the name of the common start in results"),
         (("seeds: [0, 1]", "seeds: []"), "seeds: is empty"),
         (("seeds: [0, 1]", "seeds: [0, 0]"), "repeats one"),
         (("seeds: [0, 1]", "until_decided: true\nseeds: [0, 1]"), "until_decided: needs 3 to 20 seeds, there are 2"),
@@ -176,10 +238,10 @@ def lines_with(change, text=None):
         (("seeds: [0, 1]", "seeds: [0, [1]]"), "seeds[1]: must be a whole number, got [1]"),
         (("  grid_images: 40", "  grid_images: 0"), "evaluation.grid_images: must be at least 1 and finite, got 0"),
         (
-            ("  grid_images: 40", "  guidance_scale: .nan"),
-            "evaluation.guidance_scale: must be at least 0 and finite, got nan",
+            ("sampler: euler,", "guidance_scale: .nan,"),
+            "evaluation.sampling: guidance_scale must be at least 0 and finite, got nan",
         ),
-        (("num_inference_steps: 10", "num_inference_steps: 0"), "evaluation.num_inference_steps: must be at least 1"),
+        (("num_inference_steps: 10", "num_inference_steps: 0"), "sampling: num_inference_steps must be at least 1"),
         (("seeds: [0, 1]", "seeds: [zero]"), "could not be converted to Integer"),
         (("at_steps: [25, 35, 50, 71, 100, 141, 200]", "at_steps: [100, 50]"), "must ascend"),
         (("at_steps: [25, 35, 50, 71, 100, 141, 200]", "at_steps: []"), "must ascend"),
@@ -187,19 +249,27 @@ def lines_with(change, text=None):
         (("num_workers: 2", "num_workers: -1"), "must not be negative"),
         (("name: tiny-shapes", "name: ../up"), "must be one folder name"),
         (("    overrides: {model.init_args.transforms: null}", "    at_step: 61"), "must lie in 1 to"),
-        (("  sampler: euler ", "  sampler: oiler "), "evaluation.sampler: oiler is unknown: use one of euler"),
+        (("sampler: euler,", "sampler: oiler,"), "evaluation.sampling: sampler 'oiler' is unknown: use one of euler"),
         (
-            ("  sampler: euler ", "  sampler: ddim "),
-            "ddim does not sample dit.objectives.Flow of configs",
+            ("sampler: euler,", "sampler: ddim,"),
+            "evaluation.sampling: sampler 'ddim' does not fit a Flow model: use one of euler",
         ),
+        (("sampler: euler,", "seed: 3,"), "evaluation.sampling.seed: is each of seeds in turn: leave it out"),
+        (("sampler: euler,", "uint8_rule: floor,"), "Invalid value 'floor', expected one of ['round', 'truncate']"),
+        (("sampler: euler,", "options: {top_k: 3},"), "sampler 'heun' takes no top_k: it takes timestep_shift"),
+        (("sampler: euler,", "guidance_scale: -1,"), "evaluation.sampling: guidance_scale must be at least 0"),
+        (("  sampling:", "  guidance_scale: 2\n  sampling:"), "it stands under `sampling` beside it"),
         (
-            ("    config: configs/dit/tiny-sit.yaml", "    sampler: halton\n    config: configs/dit/tiny-sit.yaml"),
-            "generators.sit.sampler: halton does not sample",
+            (
+                "    config: tiny-sit",
+                "    sampling: {sampler: halton}\n    config: tiny-sit",
+            ),
+            "generators.sit.sampling: sampler 'halton' does not fit a Flow model",
         ),
         (
             (
-                "    config: configs/dit/tiny-sit.yaml",
-                "    overrides: {trainer.devices: 3, trainer.num_nodes: 2}\n    config: configs/dit/tiny-sit.yaml",
+                "    config: tiny-sit",
+                "    overrides: {trainer.devices: 3, trainer.num_nodes: 2}\n    config: tiny-sit",
             ),
             "generators.sit.overrides: data.init_args.global_batch_size 32 does not divide by 6 devices x 1",
         ),

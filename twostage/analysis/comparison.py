@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from eqvae.evaluation.metric import EXTRACTORS
 from twostage.analysis.curves import LearningCurve, end_slope
 from twostage.analysis.intervals import ERROR_RATE, Interval, interval_over_seeds
 from twostage.analysis.pairs import SpeedUp, changes_at_equal_steps, last_common_level, speed_up
 from twostage.analysis.records import Arm, GeneratorEntry, Point, SweepResults
 from twostage.analysis.verdict import Verdict, verdict_over_seeds
+
+DISTANCES = [names.distance for names in EXTRACTORS.values()]
 
 AXES: dict[str, tuple[str, Callable[[Point], float | None]]] = {
     "num_steps": ("training steps", lambda point: point.num_steps),
@@ -218,13 +221,16 @@ def _by_step(changes: dict[int, dict[float, float]]) -> dict[float, dict[int, fl
 
 
 def _over_samples(results: SweepResults, arm: str, generator: str) -> SampleInterval | None:
-    """Where every point of both arms has as many resampled distances, and every resample a value."""
+    """Where every point of both arms has as many resampled distances, and every resample a value.
+
+    The distances that are resampled are those of pooled features alone.
+    """
     points = [
         next((c.points for c in results.curves if (c.arm, c.generator) == (name, generator)), [])
         for name in (results.control, arm)
     ]
     counts = {len(point.resampled) for each in points for point in each}
-    if len(counts) != 1 or counts == {0} or results.metric == "kid":
+    if len(counts) != 1 or counts == {0} or results.metric not in DISTANCES:
         return None
     steps = [[point.num_steps for point in each] for each in points]
     drawn = [zip(*(point.resampled for point in each), strict=True) for each in points]

@@ -1,4 +1,4 @@
-"""How much a Fréchet distance owes to the very samples it was measured on: distances of resampled pictures."""
+"""How much a Fréchet distance owes to the very samples it was measured on: distances of resampled images."""
 
 import numpy as np
 from torch import Tensor
@@ -9,8 +9,8 @@ def resampled_distances(
 ) -> list[float]:
     """Fréchet distances of `num_resamples` bootstrap samples of the features [N, D] (N draws with replacement).
 
-    The i-th bootstrap sample holds the same picture indices for every arm and step, which the arms' equal noise and
-    labels make a paired comparison. Repeated pictures bias each distance upward; use the values only beside each
+    The i-th bootstrap sample holds the same image indices for every arm and step, which the arms' equal noise and
+    labels make a paired comparison. Repeated images bias each distance upward; use the values only beside each
     other.
     """
     features = features.double().numpy()

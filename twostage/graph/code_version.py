@@ -8,71 +8,83 @@ formula redoes whatever may depend on it.
 
 import ast
 import hashlib
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]  # the folder of the packages
+ROOT = Path(__file__).parents[2]  # the folder of our packages
+OWN = dict.fromkeys(("eqvae", "dit", "twostage"), ROOT)
+"""The folder that holds each package whose sources count; all others are libraries."""
 
 
-def code_version(names: Iterable[str], root: Path = ROOT) -> str:
+def code_version(names: Iterable[str], folders: Mapping[str, Path] = OWN) -> str:
     """Hexadecimal hash of the sources behind some modules, or names in them.
 
     Args:
         names: dotted, of modules ("dit.module") or of what is defined in or passed on by one ("dit.data.LatentCache");
-            what is not below `root` is a library, and does not count here.
-        root: folder of the packages.
+            what is in none of the packages is a library, and does not count here.
+        folders: the folder that holds each package or module whose sources count.
     """
-    digest = hashlib.sha256()
-    for file in sources(names, root):
-        digest.update(f"{file.relative_to(root)}\0".encode() + _read(file).meaning.encode() + b"\0")
+    digest, found = hashlib.sha256(), _reached(names, folders)
+    for name, file in sorted((str(file.relative_to(folder)), file) for file, folder in found.items()):
+        digest.update(f"{name}\0".encode() + _read(file).meaning.encode() + b"\0")
     return digest.hexdigest()
 
 
-def sources(names: Iterable[str], root: Path = ROOT) -> list[Path]:
+def sources(names: Iterable[str], folders: Mapping[str, Path] = OWN) -> list[Path]:
     """The files that importing these names runs or may run, sorted; arguments as of `code_version`."""
-    waiting, seen, files = list(names), set(), set()
+    return sorted(_reached(names, folders))
+
+
+def _reached(names: Iterable[str], folders: Mapping[str, Path]) -> dict[Path, Path]:
+    """The same files, each with the folder of its package."""
+    waiting, seen, files = list(names), set(), {}
     while waiting:
         name = waiting.pop()
         if name in seen:
             continue
         seen.add(name)
-        file, rest = _resolve(name, root)
+        file, rest = _resolve(name, folders)
         if file is None:
             continue
-        source = _read(file)
+        folder, source = folders[name.split(".")[0]], _read(file)
         if source.passes_on is None:
-            files.add(file)
-            waiting += _absolute(source.imports, file, root)
+            files[file] = folder
+            waiting += _absolute(source.imports, file, folder)
         elif rest:
-            waiting += _absolute([source.passes_on[rest]] if rest in source.passes_on else [], file, root)
+            waiting += _absolute([source.passes_on[rest]] if rest in source.passes_on else [], file, folder)
         else:
-            waiting += _absolute(source.passes_on.values(), file, root)
-    return sorted(files)
+            waiting += _absolute(source.passes_on.values(), file, folder)
+    return files
 
 
-def imported_files(file: Path, root: Path = ROOT) -> list[Path]:
-    """The files below `root` that the import statements of one lead to, one step far, sorted."""
-    found = {_resolve(name, root)[0] for name in _absolute(_read(file).imports, file, root)}
+def imported_files(file: Path, folder: Path = ROOT, folders: Mapping[str, Path] = OWN) -> list[Path]:
+    """The files that the import statements of one lead to, one step far, sorted.
+
+    Args:
+        folder: the one that holds its package.
+    """
+    found = {_resolve(name, folders)[0] for name in _absolute(_read(file).imports, file, folder)}
     return sorted(found - {None})
 
 
-def _resolve(name: str, root: Path) -> tuple[Path | None, str]:
-    """The file that a dotted name leads to, and the first name within it; None where it is no file below `root`."""
+def _resolve(name: str, folders: Mapping[str, Path]) -> tuple[Path | None, str]:
+    """The file that a dotted name leads to, and the first name within it; None where it is of no such package."""
     parts = name.split(".")
-    if not (root / parts[0]).is_dir() and not (root / f"{parts[0]}.py").is_file():
-        return None, ""  # a library's, as most are
+    if parts[0] not in folders:
+        return None, ""
     for count in range(len(parts), 0, -1):
-        place = root.joinpath(*parts[:count])
-        for file in (place.with_suffix(".py"), place / "__init__.py"):
-            if file.is_file():
-                return file, parts[count] if count < len(parts) else ""
+        place = os.path.join(folders[parts[0]], *parts[:count])
+        for file in (f"{place}.py", os.path.join(place, "__init__.py")):
+            if os.path.isfile(file):
+                return Path(file), parts[count] if count < len(parts) else ""
     return None, ""
 
 
-def _absolute(names: Iterable[str], file: Path, root: Path) -> Iterator[str]:
+def _absolute(names: Iterable[str], file: Path, folder: Path) -> Iterator[str]:
     """Names with their leading dots replaced by the packages that these mean in `file`."""
-    package = file.parent.relative_to(root).parts
+    package = file.parent.relative_to(folder).parts
     for name in names:
         bare = name.lstrip(".")
         dots = len(name) - len(bare)

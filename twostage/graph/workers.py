@@ -1,4 +1,16 @@
-"""Executors on this machine: in this process, or in worker processes, one per device."""
+"""Executors on this machine: in this process, or in worker processes, one per device.
+
+The worker processes are our own because no library's were found to hold what is asked of them (tried: loky 3.7 and the
+local executor of submitit 1.5, on the two things that a person does to a sweep, and on devices):
+
+- A killed worker fails its own task alone. In loky it breaks the executor: the other worker's task failed with it, and
+  so did every later one.
+- Workers end with a killed main process. A worker of either still trained 12 s after it, with nobody to collect it.
+- Each worker has its device. All workers of a loky executor have one environment; two submitit jobs side by side both
+  saw device 0.
+- Libraries are imported once for many tasks. A submitit job is a fresh interpreter, 7 s of importing torch beside
+  other work before each part, and it reports no progress.
+"""
 
 import multiprocessing
 import os

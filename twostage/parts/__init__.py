@@ -3,11 +3,13 @@
 A new kind is one `Part` in a file of its own, named in `PARTS`; the plan says where in a sweep it stands.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from eqvae.plugins import enable_plugins
 from twostage.configs import NODE, fill_folders
-from twostage.graph.node import Node, Progress
+from twostage.graph.node import Node, Progress, Work
 from twostage.parts.autoencoder import AUTOENCODER
 from twostage.parts.diagnostics import DIAGNOSTICS
 from twostage.parts.evaluation import EVALUATION
@@ -22,7 +24,24 @@ PARTS: dict[str, Part] = {
     part.name: part for part in (READY, AUTOENCODER, SNAPSHOT, DIAGNOSTICS, LATENTS, GENERATOR, REFERENCE, EVALUATION)
 }
 
-__all__ = ["PARTS", "Estimate", "Part", "estimate", "run_node"]
+__all__ = ["PARTS", "Estimate", "Part", "WithPlugins", "estimate", "run_node"]
+
+
+@dataclass(frozen=True)
+class WithPlugins:
+    """Work in whose settings classes of some packages may be named; a worker or a job is a process of its own.
+
+    Args:
+        work: what is done.
+        plugins: names of the packages.
+    """
+
+    work: Work
+    plugins: tuple[str, ...]
+
+    def __call__(self, *arguments: Any) -> None:
+        enable_plugins(self.plugins)
+        self.work(*arguments)
 
 
 def run_node(kind: str, folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progress: Progress) -> None:

@@ -21,7 +21,7 @@ def config(part: "Trained | Start", seed: int, start: str | None) -> dict[str, A
     """The config of stage 1 with the sweep's seed and folders, `start` being what it starts from (None: its own)."""
     folders = {
         "model.init_args.export_folder": f"{NODE}/autoencoder",
-        "model.init_args.cache_folder": f"{NODE}/latents",
+        "model.init_args.cache.folder": f"{NODE}/latents",
     }
     folders |= {"model.init_args.autoencoder": start} if start else {}
     return load_config(part.config, part.overrides | common_overrides(seed) | folders)

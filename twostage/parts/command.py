@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 
 from eqvae.files import write_atomically
 from eqvae.training.checkpoints import Newest
-from eqvae.training.cli import TrainCLI, allow_only_own_classes
+from eqvae.training.cli import TrainCLI, allow_only_known_classes
 from twostage.configs import flatten
 from twostage.graph.node import Progress
 
@@ -49,7 +49,7 @@ def fit(cli: TrainCLI, newest: Newest) -> None:
 
 def data_module(config: dict[str, Any]) -> LightningDataModule:
     """The images of a config of `train.py`, without its model."""
-    allow_only_own_classes()
+    allow_only_known_classes()
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(LightningDataModule, "data")
     return parser.instantiate_classes(parser.parse_object({"data": config})).data

@@ -1,12 +1,17 @@
 """One checkpoint of a generator is sampled and measured: metrics.json and grid.png."""
 
+import dataclasses
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from dit.checkpoints import load_generator
-from dit.generation import SamplingSettings, choose_labels, generate_images
+from dit.generation import choose_labels, generate_images
+from dit.samplers.settings import SamplingSettings
 from eqvae.autoencoders import load_autoencoder
 from eqvae.evaluation import create_extractor
 from eqvae.evaluation.feature_sets import images_to_feature_set
@@ -18,6 +23,7 @@ from twostage.analysis.resampling import resampled_distances
 from twostage.graph.node import Node, Progress
 from twostage.parts import reference
 from twostage.parts.command import BATCH_SIZE, device, reporting
+from twostage.parts.generator import objective_class
 from twostage.parts.part import Estimate, Part
 from twostage.parts.training import checkpoint_at
 
@@ -25,36 +31,49 @@ if TYPE_CHECKING:
     from twostage.schema import Evaluation, Generator
 
 METRICS, GRID = "metrics.json", "grid.png"
-SHARED = ("sampler", "num_inference_steps", "guidance_scale", "grid_guidance_scale", "metrics")  # of the sweep
-OWN = ("sampler", "num_inference_steps")  # that a generator may have for itself
 
 
-def settings(
-    evaluation: "Evaluation", generator: "Generator", seed: int, step: int, num_resamples: int
-) -> dict[str, Any]:
-    """What determines a measurement of a generator's samples after `step` training steps."""
-    sampling = {name: vars(evaluation)[name] for name in SHARED}
-    sampling |= {name: vars(generator)[name] for name in OWN if vars(generator)[name] is not None}
-    about = {"num_resamples": num_resamples, "seed": seed, "at_step": step}
-    return reference.image_settings(evaluation) | sampling | about
+def sampling_of(evaluation: "Evaluation", generator: "Generator") -> SamplingSettings:
+    """How a generator is sampled, with nothing left to defaults: equal samples have equal settings.
+
+    Raises:
+        ValueError: naming what is wrong with the sweep's settings and the generator's own, or that they do not fit its
+            objective.
+    """
+    shared, own = dataclasses.asdict(evaluation.sampling), generator.sampling
+    if "sampler" in own:
+        shared["options"] = {}
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(SamplingSettings), shared | own)
+        sampling = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
+    return sampling.spelled_out(objective_class(generator))
+
+
+def settings(evaluation: "Evaluation", generator: "Generator", seed: int, num_resamples: int) -> dict[str, Any]:
+    """What determines a measurement of a generator's samples, beside the training step `at_step`."""
+    sampling = dataclasses.replace(sampling_of(evaluation, generator), seed=seed)
+    spelled_out = json.loads(json.dumps(dataclasses.asdict(sampling)))  # as the node's record gives it back
+    about = {"sampling": spelled_out, "num_resamples": num_resamples}
+    measured = {name: vars(evaluation)[name] for name in ("grid_guidance_scale", "metrics")}
+    return reference.image_settings(evaluation) | measured | about
 
 
 def run(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progress: Progress) -> None:
-    seed, num_images = settings["seed"], settings["num_images"]
+    sampling, num_images = SamplingSettings(**settings["sampling"]), settings["num_images"]
     autoencoder = load_autoencoder(inputs["autoencoder"] / "autoencoder").freeze().to(device())
     generator = load_generator(checkpoint_at(inputs["generator"], settings["at_step"]))
     generator.backbone.to(device())
     real = reference.result(inputs["reference"])
     labels = choose_labels(torch.arange(num_images), generator.num_classes, "balanced")
-    sampling = {"sampler": settings["sampler"], "num_inference_steps": settings["num_inference_steps"], "seed": seed}
-    measured = SamplingSettings(**sampling, guidance_scale=settings["guidance_scale"])
-    batches = generate_images(generator, autoencoder, labels, measured, BATCH_SIZE)
+    batches = generate_images(generator, autoencoder, labels, sampling, BATCH_SIZE)
     extractor = create_extractor(settings["extractor"], settings["extractor_weights"], device())
     generated = images_to_feature_set(reporting(batches, progress, num_images), extractor)
     metrics = feature_sets_to_generation_metrics(real, generated, settings["extractor"], settings["metrics"])
-    resampled = resampled_distances(real.pooled, generated.features, settings["num_resamples"], seed)
+    resampled = resampled_distances(real.pooled, generated.features, settings["num_resamples"], sampling.seed)
     write_json(folder / METRICS, metrics | ({"resampled": resampled} if resampled else {}))
-    guided = SamplingSettings(**sampling, guidance_scale=settings["grid_guidance_scale"])
+    guided = dataclasses.replace(sampling, guidance_scale=settings["grid_guidance_scale"])
     grid = generate_images(generator, autoencoder, labels[: settings["grid_images"]], guided)
     save_png(image_grid(torch.cat(list(grid))), folder / GRID)
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eqvae.plugins import find_class
 from twostage.configs import common_overrides, load_config, value_at
 from twostage.graph.node import Node, Progress
 from twostage.parts.command import fit, train_cli
@@ -44,6 +45,19 @@ def estimate(node: Node, latents: tuple[int, ...] | None) -> Estimate:
     checkpoints = len(node.settings["at_steps"]) + KEPT_CHECKPOINTS
     size = None if weights is None else weights * BYTES_PER_WEIGHT * TRAINED_COPIES * checkpoints
     return Estimate(steps, steps * batch_size(config), size)
+
+
+def objective_class(part: "Trained") -> type:
+    """The objective that a generator's config names.
+
+    Raises:
+        ValueError: if it names none, or one of a package that has not been named at the start.
+    """
+    objective = value_at(load_config(part.config, part.overrides), "model.init_args.objective")
+    class_path = objective.get("class_path") if isinstance(objective, dict) else objective
+    if not isinstance(class_path, str):
+        raise ValueError(f"{part.config} names no model.init_args.objective: give its class_path")
+    return find_class(class_path)
 
 
 def latent_shape(config: dict[str, Any]) -> tuple[int, ...] | None:

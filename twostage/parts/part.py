@@ -1,14 +1,18 @@
 """What a kind of part is, and how a node of it is made."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from twostage.graph.code_version import code_version
+from eqvae.plugins import plugin_folders, plugins
+from twostage.graph.code_version import OWN, code_version
 from twostage.graph.node import Node, Progress
 from twostage.parts.contents import forget_listings, with_contents
+
+DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,10 @@ class Part:
             settings: plain values.
             inputs: nodes by role.
         """
-        version = _version(frozenset([self.run.__module__, *class_paths(settings)]))
+        named = list(class_paths(settings))
+        packages = {name.split(".")[0] for name in named} & set(plugins())  # importing one of its modules runs it, too
+        names, folders = {self.run.__module__, *named, *packages}, OWN | plugin_folders()
+        version = _version(frozenset(names), tuple(sorted(folders.items())))
         return Node(name, self.name, settings, inputs or {}, version, self.trains, with_contents(settings))
 
 
@@ -57,15 +64,15 @@ def read_anew() -> None:
 
 
 @cache
-def _version(names: frozenset[str]) -> str:
-    return code_version(sorted(names))
+def _version(names: frozenset[str], folders: tuple[tuple[str, Path], ...]) -> str:
+    return code_version(sorted(names), dict(folders))
 
 
 def class_paths(value: Any) -> Iterator[str]:
-    """The classes and functions that a config names, dotted."""
+    """The classes and functions that a config may name: all its texts that are dotted names."""
+    if isinstance(value, str) and DOTTED.fullmatch(value):
+        yield value
     if isinstance(value, dict):
-        if isinstance(value.get("class_path"), str):
-            yield value["class_path"]
         value = list(value.values())
     if isinstance(value, list):
         for inner in value:

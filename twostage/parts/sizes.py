@@ -1,13 +1,13 @@
 """Counts that estimates are made of: images of a step and of a source, weights of a network, bytes of files."""
 
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from eqvae.autoencoders.loading import PACKAGED
+from eqvae.plugins import find_class
 from twostage.configs import value_at
 from twostage.graph.node import Node
 
@@ -34,13 +34,11 @@ def count_images(source: dict[str, Any] | None) -> int | None:
 
 def count_weights(backbone: dict[str, Any]) -> int | None:
     """Weights of a backbone's config, built without memory; None where it cannot be built here."""
-    module, _, name = str(backbone.get("class_path", "")).rpartition(".")
-    if not module.startswith("dit."):
-        return None
     try:
+        family = find_class(backbone.get("class_path", ""))
         with torch.device("meta"):
-            network = getattr(import_module(module), name)(**backbone.get("init_args", {}))
-    except (ValueError, TypeError, RuntimeError, NotImplementedError, ImportError, AttributeError):
+            network = family(**backbone.get("init_args", {}))
+    except (ValueError, TypeError, RuntimeError, NotImplementedError, AttributeError):
         return None
     return sum(parameter.numel() for parameter in network.parameters())
 

@@ -43,6 +43,12 @@ class SaveAtSteps(Callback):
     def __init__(self, folder: Path, steps: list[int]):
         self.folder, self.steps = folder, set(steps)
 
+    def on_train_start(self, trainer: Any, *args: Any) -> None:
+        """The step that a resumed training goes on from is saved now, if at all: a batch later it is half the next."""
+        if trainer.global_step in self.steps and not _is_intact(checkpoint_at(self.folder, trainer.global_step)):
+            trainer.save_checkpoint(checkpoint_at(self.folder, trainer.global_step))
+        self.steps = {step for step in self.steps if step > trainer.global_step}
+
     def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
         if trainer.global_step in self.steps:
             self.steps.remove(trainer.global_step)  # a step of several batches ends once
@@ -132,5 +138,5 @@ class ReportProgress(Callback):
 
 
 def num_images(batch: dict[str, Any]) -> int:
-    """Rows of a batch of pictures or latents."""
+    """Rows of a batch of images or latents."""
     return len(next(iter(batch.values())))

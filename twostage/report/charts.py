@@ -69,7 +69,7 @@ class DrawnChart:
 
 
 def write_chart(folder: Path, chart: Chart) -> DrawnChart:
-    """Draw a chart for a light and a dark page, a wide and a narrow screen, as PNG files in `folder`/figures."""
+    """Draw a chart for a light and a dark page, a wide and a narrow screen, each in its folder of `folder`/figures."""
     files = {}
     for theme, narrow in product((LIGHT, DARK), (False, True)):
         variant = f"narrow-{theme.name}" if narrow else theme.name
@@ -78,7 +78,7 @@ def write_chart(folder: Path, chart: Chart) -> DrawnChart:
             chart.draw(figure, theme, narrow)
             png = io.BytesIO()
             figure.savefig(png, format="png", metadata={"Software": None})
-        files[variant] = f"figures/{chart.name}-{variant}.png"
+        files[variant] = f"figures/{variant}/{chart.name}.png"
         write_atomically(Path(folder) / files[variant], png.getvalue())
     return DrawnChart(chart.name, chart.title, chart.alternative, files)
 

@@ -5,7 +5,7 @@ import io
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import jinja2
@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from eqvae.evaluation.metrics import find_metric, in_order
 from eqvae.files import write_atomically
 from twostage.analysis.comparison import Comparison
 from twostage.analysis.records import START, SweepResults
@@ -29,7 +30,6 @@ from twostage.analysis.words import (
 )
 from twostage.report.charts import DrawnChart
 from twostage.report.figures import write_figures
-from twostage.report.metrics import METRICS, in_order, name_of
 from twostage.report.text import format_duration, format_number, with_range
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -121,7 +121,7 @@ def _environment(autoescape: bool) -> jinja2.Environment:
         "json": json.dumps,
         "setting": lambda value: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False),
         "metric_names": in_order,
-        "metric": lambda name: METRICS.get(name, (name, "")),
+        "metric": lambda name: find_metric(name).heading,
         "cell": lambda text: str(text).replace("|", "\\|").replace("\n", " "),
         "ratio_text": ratio_text,
         "verdict_text": verdict_text,
@@ -171,7 +171,7 @@ def _autoencoder_cards(results: SweepResults, summary: Summary, arm: str, label:
     pairs = {"Latent equivariance error": (errors.get(results.control), errors.get(arm))}
     for name in (f"r{results.metric}", "psnr"):
         both = (rows.get(each, {}).get(name) for each in (results.control, arm))
-        pairs[f"Reconstruction, {name_of(name)}"] = tuple(both)
+        pairs[f"Reconstruction, {find_metric(name).heading}"] = tuple(both)
     for title, (before, after) in pairs.items():
         if before and after:
             value = f"{format_number(before.mean)} → {format_number(after.mean)}"
@@ -211,14 +211,17 @@ def _table_rows(results: SweepResults, summary: Summary) -> Iterator[tuple[str, 
     """(label, {arm: spread}) of the autoencoders' metrics, then of each generator's at the last shared step."""
     autoencoders = {row.arm: row.metrics for row in summary.autoencoders}
     for name in in_order(autoencoders.values()):
-        yield name_of(name), {arm: metrics[name] for arm, metrics in autoencoders.items() if name in metrics}
+        cells = {arm: metrics[name] for arm, metrics in autoencoders.items() if name in metrics}
+        yield find_metric(name).heading, cells
     for space, errors in summary.equivariance.items():
         if errors:
-            yield f"Equivariance error, {space} ↓", errors[-1].arms
+            metric = find_metric(f"equivariance/{space}")
+            yield replace(metric, label=f"{metric.label}, {space}").heading, errors[-1].arms
     for generator in results.generators:
         rows = [row for row in summary.last_step if row.generator == generator.name]
         for name in in_order(row.metrics for row in rows):
-            label = f"{generator.label}, {name_of(name)} after {rows[0].num_steps:,} steps"
+            heading = find_metric(name).heading
+            label = f"{generator.label}, {heading} after {rows[0].num_steps:,} steps"
             yield label, {row.arm: row.metrics[name] for row in rows if name in row.metrics}
 
 

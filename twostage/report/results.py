@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from eqvae.evaluation.features import METRIC_NAMES
+from eqvae.evaluation.metric import EXTRACTORS
+from eqvae.evaluation.metrics import find_metric
 from twostage.analysis.records import (
     START,
     Arm,
@@ -33,7 +34,6 @@ from twostage.libraries import installed_libraries
 from twostage.parts import diagnostics, evaluation, reference
 from twostage.parts.training import read_cost
 from twostage.plan import Branch, Plan
-from twostage.report.metrics import METRIC_LABELS
 from twostage.schema import Sweep
 
 IMAGES = "images"  # folder of the report's images
@@ -45,7 +45,7 @@ def collect(sweep: Sweep, plan: Plan, root: Path, folder: Path, command: str) ->
     Raises:
         ValueError: naming a file of the results that is damaged.
     """
-    metric = sweep.evaluation.metric or METRIC_NAMES[sweep.evaluation.extractor]
+    metric = sweep.evaluation.metric or EXTRACTORS[sweep.evaluation.extractor].distance
     gathered = _Gathered(plan, root, folder)
     return SweepResults(
         name=sweep.name,
@@ -61,7 +61,7 @@ def collect(sweep: Sweep, plan: Plan, root: Path, folder: Path, command: str) ->
         generators=[GeneratorEntry(name, part.label) for name, part in sweep.generators.items()],
         seeds=plan.seeds,
         metric=metric,
-        metric_label=METRIC_LABELS[metric],
+        metric_label=find_metric(metric).full_name,
         autoencoders=list(gathered.autoencoders()),
         curves=list(gathered.curves()),
         max_seeds=len(sweep.seeds) if sweep.until_decided else None,
@@ -146,8 +146,8 @@ class _Gathered:
                         yield SampleGrid(branch.arm, name, branch.seed, step, file)
 
     def copied(self, node: Node, name: str) -> str:
-        """The image of a node, copied into the report's folder; its path there."""
-        target = self.folder / IMAGES / f"{node.name.replace('/', '-')}-{name}"
+        """The image of a node, copied into the report's folder under the node's address; its path there."""
+        target = self.folder / IMAGES / f"{node.kind}-{node.address}-{name}"
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(node.folder(self.root) / name, target)
         return str(target.relative_to(self.folder))
@@ -155,9 +155,11 @@ class _Gathered:
     def costs(self) -> Iterator[StageCost]:
         """Of every part, shared ones once, under the first arm and seed that has them; of a training at its mean pace,
         which interruptions do not spoil."""
-        owners = {node.name: branch for branch in self.plan.branches for node in branch.nodes()}
-        for node in unique(self.plan.nodes):
-            branch = owners.get(node.name)
+        seen: set[str] = set()
+        for branch, node in self.plan.placed():
+            if node.address in seen:
+                continue
+            seen.add(node.address)
             place = {"arm": branch.arm, "seed": branch.seed} if branch else {}
             stage = node.kind if branch else node.name
             if not node.trains:
@@ -205,10 +207,13 @@ def _hardware() -> str:
 
 
 def _notes(sweep: Sweep, metric: str) -> list[str]:
-    about = sweep.evaluation
+    about, generators = sweep.evaluation, sweep.generators.values()
+    scales = {part.label: evaluation.sampling_of(about, part).guidance_scale for part in generators}
+    guidance = ", ".join(f"{label} {scale:g}" for label, scale in scales.items())
+    guidance = f"{next(iter(scales.values())):g}" if len(set(scales.values())) == 1 else guidance
     return [
-        f"{METRIC_LABELS[metric]} of {about.num_images} samples of the averaged weights (guidance "
-        f"{about.guidance_scale:g}, 1 being none) against {about.num_images} held-out images, evenly spaced: "
+        f"{find_metric(metric).full_name} of {about.num_images} samples of the averaged weights (guidance "
+        f"{guidance}, 1 being none) against {about.num_images} held-out images, evenly spaced: "
         "biased upward with so few samples, equally for all arms. Compare it within this report only.",
         "A seed sets the order of the images, transforms and posterior samples of the fine-tuning, and order, start "
         "weights, times and noise of the generator. Arms share all of it, and the start autoencoder is one for all.",

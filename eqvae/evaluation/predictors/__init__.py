@@ -4,7 +4,7 @@ Each predictor is one object in one file, with one interface (`Predictor`); a ne
 they take is a `LatentSample`, which `measuring` makes of an autoencoder and images.
 """
 
-from eqvae.evaluation.predictors.base import NEEDS, Direction, LatentSample, Predictor
+from eqvae.evaluation.predictors.base import NEEDS, LatentSample, Predictor
 from eqvae.evaluation.predictors.cknna import CKNNA
 from eqvae.evaluation.predictors.density import DENSITY
 from eqvae.evaluation.predictors.dimension import DIMENSION
@@ -30,8 +30,5 @@ PREDICTORS: dict[str, Predictor] = {
         EQUIVARIANCE, DIMENSION, RANK, CKNNA, RATE, RECONSTRUCTION,
     )
 }  # fmt: skip
-DIRECTIONS: dict[str, Direction] = {
-    quantity: direction for predictor in PREDICTORS.values() for quantity, direction in predictor.directions().items()
-}
 
-__all__ = ["DIRECTIONS", "NEEDS", "PREDICTORS", "Direction", "LatentSample", "Predictor"]
+__all__ = ["NEEDS", "PREDICTORS", "LatentSample", "Predictor"]

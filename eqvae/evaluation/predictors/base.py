@@ -4,14 +4,13 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from eqvae.evaluation.metric import Direction, Metric
 from eqvae.selection import evenly_spaced
 
-Direction = Literal["higher", "lower", "open"]
 NEEDS = {
     "labels": "labels of two classes at least",
     "masks": "foreground masks, which the images do not come with",
@@ -113,9 +112,12 @@ class Predictor:
     min_side: int = 1
     invariances: tuple[str, ...] = ("order",)
 
-    def directions(self) -> dict[str, Direction]:
-        """{"name/quantity": direction}."""
-        return {f"{self.name}/{quantity}": direction for quantity, direction in self.quantities.items()}
+    def metrics(self) -> list[Metric]:
+        """Its quantities, "name/quantity" each, in order."""
+        return [
+            Metric(f"{self.name}/{quantity}", f"{self.label}, {quantity}", direction, needs=self.needs)
+            for quantity, direction in self.quantities.items()
+        ]
 
     def __call__(self, sample: LatentSample) -> dict[str, float]:
         """Check the sample, compute, and name each quantity after the predictor.

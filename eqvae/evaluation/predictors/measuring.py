@@ -6,13 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from eqvae.autoencoders import Autoencoder
 from eqvae.data import ImageSource, to_uint8
 from eqvae.data.module import ImageBatches
 from eqvae.data.sources import MaskedSource
-from eqvae.equivariance import Draw, SpatialTransform, decode_transformed
 from eqvae.evaluation.features import create_extractor, images_to_features
 from eqvae.evaluation.predictors import PREDICTORS, LatentSample
-from eqvae.evaluation.quantization import ContinuousView, images_to_latents
 from eqvae.selection import describe_selection, evenly_spaced
 from eqvae.stream import SequentialBatches
 
@@ -69,7 +68,11 @@ def describe_sample(sample: LatentSample, source: ImageSource) -> dict[str, str]
 
 @torch.no_grad()
 def autoencoder_to_sample(
-    autoencoder, source: ImageSource, num_images: int | None = None, num_workers: int = 0, device: str = "cpu"
+    autoencoder: Autoencoder,
+    source: ImageSource,
+    num_images: int | None = None,
+    num_workers: int = 0,
+    device: str = "cpu",
 ) -> LatentSample:
     """Latents of at most `MAX_IMAGES` evenly spaced images, normalized over them, with all that predictors ask for.
 
@@ -86,7 +89,7 @@ def autoencoder_to_sample(
     parts = _Parts()
     for batch in SequentialBatches(batches, BATCH_SIZE).loader(num_workers):
         images = batch["image"].to(device)
-        mean, std = images_to_latents(autoencoder, images)
+        mean, std = autoencoder.latent_moments(images)
         pictures = to_uint8(images)
         parts.add(
             latents=mean.float().cpu(),
@@ -135,7 +138,7 @@ class _Parts:
         self._variance = self._variance + variance.sum(0).cpu()
         self._rate = self._rate + nats.mean((2, 3)).sum(0).cpu()
 
-    def sample(self, autoencoder, extractor) -> LatentSample:
+    def sample(self, autoencoder: Autoencoder, extractor) -> LatentSample:
         whole = {name: torch.cat(self._parts.pop(name)) for name in list(self._parts)}
         raw, count = whole.pop("latents"), len(whole["labels"])
         shift, scale = channel_normalization(raw)
@@ -169,15 +172,15 @@ class NormalizedModel:
         shift, scale: [C, 1, 1], normalized = (raw - shift) * scale; a channel of scale 0 stays at its shift.
     """
 
-    def __init__(self, autoencoder, shift: Tensor, scale: Tensor, device: torch.device):
+    def __init__(self, autoencoder: Autoencoder, shift: Tensor, scale: Tensor, device: torch.device):
         self.autoencoder, self.shift, self.scale = autoencoder, shift.to(device), scale.to(device)
 
     def encode(self, images: Tensor) -> Tensor:
         """Images [B, 3, S, S] in [-1, 1] to normalized latents."""
-        return (ContinuousView.of(self.autoencoder).encode(images).mean.float() - self.shift) * self.scale
+        return (self.autoencoder.posterior(images).mean.float() - self.shift) * self.scale
 
     def decode(self, latents: Tensor) -> Tensor:
         """Normalized latents to images, not clamped; gradients pass, through a quantizer straight."""
         inverse = torch.where(self.scale > 0, 1 / self.scale.where(self.scale > 0, 1), 0)
         raw = latents.to(self.shift.device) * inverse + self.shift
-        return decode_transformed(self.autoencoder, raw, Draw("plain", SpatialTransform()))[0].float()
+        return self.autoencoder.transformed_decode(raw).images.float()

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from eqvae.evaluation.predictors import DIRECTIONS, NEEDS, PREDICTORS
+from eqvae.evaluation.metrics import find_metric
+from eqvae.evaluation.predictors import NEEDS, PREDICTORS
 from eqvae.evaluation.predictors.measuring import choose_predictors, predict
 from tests.eqvae.predictors.samples import normal, orthogonal, random_sample
 
@@ -20,6 +21,10 @@ LACKING = {
     "model": {"encode": None},
     "features": {"features": None},
 }
+
+
+def names_of(name):
+    return [metric.name for metric in PREDICTORS[name].metrics()]
 
 
 def changed(sample, **values):
@@ -70,7 +75,7 @@ INVARIANCES = {
 @every_predictor
 def test_random_latents_give_finite_numbers_under_their_names(name):
     values = PREDICTORS[name](random_sample())
-    assert list(values) == list(PREDICTORS[name].directions())
+    assert list(values) == names_of(name)
     assert all(key.startswith(f"{name}/") and type(value) is float for key, value in values.items())
     assert all(math.isfinite(value) for value in values.values())
     assert PREDICTORS[name](random_sample()) == values  # nothing is drawn that is not keyed
@@ -114,12 +119,14 @@ def test_one_channel_is_refused_where_directions_count(name):
 @pytest.mark.parametrize("count", [3, 5, 12])
 @pytest.mark.filterwarnings("ignore:.*single image are left out")
 def test_few_images_give_finite_numbers_or_one_line(name, count):
+    values, refusal = {}, ""
     try:
         values = PREDICTORS[name](random_sample(count))
     except ValueError as error:
-        assert "\n" not in str(error)
-    else:
-        assert all(math.isfinite(value) for value in values.values())
+        refusal = str(error)
+    assert bool(refusal) != bool(values)
+    assert "\n" not in refusal
+    assert all(math.isfinite(value) for value in values.values())
 
 
 @every_predictor
@@ -149,10 +156,14 @@ def test_a_predictor_is_one_file_of_sixty_lines_that_names_its_source(name):
     assert set(predictor.invariances) <= set(INVARIANCES)
 
 
-def test_directions_name_every_quantity():
-    assert DIRECTIONS["viv/of_white"] == "lower"
-    assert DIRECTIONS["lnc/above_chance"] == "higher"
-    assert len(DIRECTIONS) == sum(len(predictor.quantities) for predictor in PREDICTORS.values())
+def test_the_table_of_metrics_has_every_quantity():
+    assert find_metric("viv/of_white").direction == "lower"
+    assert find_metric("lnc/above_chance").direction == "higher"
+    for predictor in PREDICTORS.values():
+        for quantity, direction in predictor.quantities.items():
+            metric = find_metric(f"{predictor.name}/{quantity}")
+            assert (metric.direction, metric.needs) == (direction, predictor.needs)
+            assert metric.label == f"{predictor.label}, {quantity}"
 
 
 def test_predictors_are_chosen_by_name():
@@ -160,7 +171,7 @@ def test_predictors_are_chosen_by_name():
     assert choose_predictors(["none"]) == []
     names = choose_predictors(["slope", "lnc", "slope"])
     assert names == ["slope", "lnc"]
-    assert list(predict(random_sample(), names).values)[:4] == [*PREDICTORS["slope"].directions(), "lnc/above_chance"]
+    assert list(predict(random_sample(), names).values)[:4] == [*names_of("slope"), "lnc/above_chance"]
     for words in (["vvi"], ["viv", "all"], ["none", "viv"]):
         with pytest.raises(ValueError, match=r"predictor '(vvi|all|none)' is unknown: use all, none, or"):
             choose_predictors(words)

@@ -9,17 +9,19 @@ import pytest
 import torch
 from PIL import Image
 
-import evaluate
 from eqvae.data import FolderSource, ShapesSource, to_uint8
 from eqvae.data.images import to_float
 from eqvae.evaluation import create_extractor, images_to_features
-from eqvae.evaluation.predictors import DIRECTIONS, PREDICTORS
+from eqvae.evaluation.metrics import find_metric
+from eqvae.evaluation.predictors import PREDICTORS
 from eqvae.evaluation.predictors.measuring import autoencoder_to_sample, channel_normalization, describe_sample, predict
-from eqvae.evaluation.tables import comparison_table, direction, is_better, result_table
+from eqvae.evaluation.tables import comparison_table, is_better, result_table
 from tests.eqvae.test_autoencoders_vq import tiny_vq
 from tests.eqvae.tiny import MixingAutoencoder, tiny_autoencoder
+from twostage.cli import evaluate
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*biased upward")
+QUANTITIES = {metric.name for predictor in PREDICTORS.values() for metric in predictor.metrics()}
 
 
 def test_latents_are_normalized_over_the_set_and_come_back():
@@ -48,7 +50,7 @@ def test_rate_is_the_divergence_in_closed_form():
     mean = torch.stack((torch.full((4, 4), 3.0), torch.zeros(4, 4)))
     std = torch.stack((torch.ones(4, 4), torch.full((4, 4), 0.5)))
 
-    class Autoencoder:
+    class Autoencoder(MixingAutoencoder):
         def encode(self, images):
             jitter = 1e-6 * images.mean((1, 2, 3))[:, None, None, None]
             return SimpleNamespace(mean=mean + jitter, std=std.expand(len(images), -1, -1, -1))
@@ -172,8 +174,8 @@ def test_the_command_prints_numbers_with_their_directions(tmp_path, monkeypatch,
     words = ["latents", "--data", "shapes:30", "--autoencoder", tmp_path / "a", "--output", tmp_path / "a.json"]
     run(monkeypatch, *words, "--predictors", "slope", "rank")
     result = json.loads((tmp_path / "a.json").read_text())
-    expected = [*PREDICTORS["slope"].directions(), *PREDICTORS["rank"].directions()]
-    assert [name for name in result if name in DIRECTIONS] == expected
+    expected = [metric.name for name in ("slope", "rank") for metric in PREDICTORS[name].metrics()]
+    assert [name for name in result if name in QUANTITIES] == expected
     assert result["predictor_images"] == "all 30"
     assert result["directions"]["slope/slope"] == "lower"
     assert result["directions"]["rank/latents"] == "open"
@@ -194,7 +196,7 @@ def test_the_command_can_do_without_and_refuses_what_it_does_not_know(tmp_path, 
     words = ["latents", "--data", "shapes:12", "--autoencoder", tmp_path / "a", "--output", tmp_path / "a.json"]
     run(monkeypatch, *words, "--predictors", "none")
     result = json.loads((tmp_path / "a.json").read_text())
-    assert not set(result) & set(DIRECTIONS)
+    assert not set(result) & QUANTITIES
     assert "predictor_images" not in result
     with pytest.raises(SystemExit):
         run(monkeypatch, *words, "--predictors", "vvi")
@@ -207,17 +209,17 @@ def test_all_predictors_are_measured_unless_asked_otherwise(tmp_path, monkeypatc
     words = ["latents", "--data", "shapes:40", "--autoencoder", tmp_path / "a", "--output", tmp_path / "a.json"]
     run(monkeypatch, *words)
     result = json.loads((tmp_path / "a.json").read_text())
-    assert set(DIRECTIONS) <= set(result)
+    assert set(result) >= QUANTITIES
     assert result["foreground"] == "known"
     assert "left_out" not in result
 
 
 def test_directions_of_quantities():
-    assert direction("psnr") == "higher"
-    assert direction("lnc/above_chance") == "higher"
-    assert direction("viv/of_white") == "lower"
-    assert direction("rank/latents") == "open"
-    assert direction("intrinsic_dimension") is direction("psnr_std") is None
+    assert find_metric("psnr").direction == "higher"
+    assert find_metric("lnc/above_chance").direction == "higher"
+    assert find_metric("viv/of_white").direction == "lower"
+    assert find_metric("rank/latents").direction == "open"
+    assert find_metric("intrinsic_dimension").direction is find_metric("psnr_std").direction is None
     assert is_better("viv/of_white", -0.1)
     assert is_better("rank/latents", 0.1) is None
     assert result_table({"viv/of_white": 0.5, "psnr": 1.0}).columns[-1]._cells == ["lower", "higher"]

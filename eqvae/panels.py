@@ -8,7 +8,6 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from eqvae.equivariance import equivariance_errors
 from eqvae.evaluation.pictures import autoencoder_panel
-from eqvae.evaluation.quantization import ContinuousView
 
 
 class LatentPanels(Callback):
@@ -46,7 +45,7 @@ class LatentPanels(Callback):
             images = next(iter(trainer.datamodule.sequential_loader("validation", self.num_images)))["image"]
             images = images.to(pl_module.device)
             writer.add_image("panels/latents", autoencoder_panel(autoencoder, images), step)
-            for kind, errors in equivariance_errors(ContinuousView.of(autoencoder), images).items():
+            for kind, errors in equivariance_errors(autoencoder, images).items():
                 writer.add_scalar(f"panels/equivariance_{kind}", torch.stack(list(errors.values())).mean(), step)
         finally:
             autoencoder.train(was_training)

@@ -1,0 +1,26 @@
+"""What the project asks of a backbone beside its forward pass."""
+
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """A network that a generator is: `backbone(x, t, y, drop_labels) -> prediction`.
+
+    One of any other class trains and samples, too; what it costs is not counted.
+
+    Attributes:
+        config: arguments of its constructor, which make it once more.
+        num_tokens: that one sample becomes.
+    """
+
+    config: dict[str, Any]
+    num_tokens: int
+
+    def __call__(self, x: Tensor, t: Tensor, y: Tensor, drop_labels: Tensor | None = None) -> Tensor: ...
+
+    def example(self) -> Tensor:
+        """One sample of zeros as `x`: latents [1, C, h, w], or tokens [1, h, w]."""
+        ...

@@ -1,0 +1,71 @@
+"""All settings of a generation, declared once: for `sample.py`, previews and the evaluations of a sweep."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+from dit.samplers.registry import SAMPLERS, find_sampler
+from dit.samplers.sampler import Sampler
+from eqvae.commands import nearest
+from eqvae.ranges import require_number
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How images are sampled; written into every result.
+
+    Args:
+        sampler: name in `dit.samplers.SAMPLERS`; null takes the objective's own ("heun", "ddpm", "halton").
+        num_inference_steps: steps of the sampler.
+        guidance_scale: scale of classifier-free guidance; 1 is none.
+        guidance_channels: "all", or "first3" as the public DiT and SiT samplers do.
+        guidance_interval: first and last time at which guidance acts: flow times or diffusion timesteps.
+        guidance_schedule: "constant", or "linear": the scale grows from 1 at t = 0 to guidance_scale at t = 1.
+        seed: seed of starting noise, step noise and random labels.
+        uint8_rule: "round", or "truncate" as the public samplers do.
+        options: the sampler's own settings by name, those that are not its defaults (`Sampler.settings`).
+
+    Raises:
+        ValueError: naming the number that is not finite or out of its range, or an option that the sampler does not
+            take.
+    """
+
+    sampler: str | None = None
+    num_inference_steps: int = 50
+    guidance_scale: float = 1.0
+    guidance_channels: Literal["all", "first3"] = "all"
+    guidance_interval: tuple[float, float] = (0.0, 1000.0)
+    guidance_schedule: Literal["constant", "linear"] = "constant"
+    seed: int = 0
+    uint8_rule: Literal["round", "truncate"] = "round"
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        require_number("num_inference_steps", self.num_inference_steps, least=1)
+        require_number("guidance_scale", self.guidance_scale, least=0)
+        low, high = self.guidance_interval
+        require_number("guidance_interval's low", low, least=0)
+        require_number("guidance_interval's high", high, least=low)
+        if self.sampler is not None:
+            find_sampler(self.sampler).build_settings(self.options)
+        known = {name for sampler in SAMPLERS.values() for name in sampler.setting_names}
+        for name in self.options.keys() - known:
+            raise ValueError(f"option {name} is taken by no sampler: {nearest(name, sorted(known))}")
+
+    def sampler_for(self, objective: Any) -> Sampler:
+        """The sampler, that of the objective (or of its class) where none is named.
+
+        Raises:
+            ValueError: if it does not serve the objective.
+        """
+        return find_sampler(self.sampler or objective.default_sampler, objective)
+
+    def spelled_out(self, objective: Any) -> Self:
+        """The same for one objective (or its class) with nothing left to defaults: equal work has equal settings.
+
+        Raises:
+            ValueError: if the sampler does not serve the objective, or does not take an option.
+        """
+        sampler = self.sampler_for(objective)
+        own = dataclasses.asdict(sampler.build_settings(self.options))
+        return dataclasses.replace(self, sampler=sampler.name, options=own)

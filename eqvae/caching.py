@@ -1,0 +1,82 @@
+"""What `predict` does: the images of a data module into caches, by one process or several."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch import Tensor
+
+from eqvae.autoencoders import Autoencoder
+from eqvae.latents import CachePlan, ShardWriter, create_cache_writer
+
+
+@dataclass(frozen=True)
+class LatentCaching:
+    """Where and how `predict` of an autoencoder writes latent caches.
+
+    Args:
+        folder: of the cache; null: `latents` in the trainer's root folder. That of the validation images lies beside
+            it, `-validation` behind its name.
+        validation: whether validation images are cached, too, where the data module has some of its own.
+        dtype: "float16", "bfloat16" or "float32" of the stored latents.
+        content: "moments", of which every read draws a fresh sample, or one "sample" of half the size.
+        encoding_precision: "float32" or "bfloat16" of the encoder, whatever the trainer's precision is; see
+            `eqvae.precision.encoding`.
+    """
+
+    folder: str | None = None
+    validation: bool = True
+    dtype: str = "float16"
+    content: str = "moments"
+    encoding_precision: Literal["float32", "bfloat16"] = "float32"
+
+    @property
+    def plan(self) -> CachePlan:
+        return CachePlan(validation=self.validation)
+
+    def begin(self, trainer: Any, autoencoder: Autoencoder) -> "CacheRun":
+        """Open the caches of the trainer's images; errors as of `create_cache_writer`."""
+        folder = Path(self.folder or Path(trainer.default_root_dir) / "latents")
+
+        def open_writer(split: str, **options: Any) -> ShardWriter:
+            place = folder if split == "train" else folder.with_name(f"{folder.name}-{split}")
+            dataset = trainer.datamodule.description(split)
+            settings = (self.dtype, self.content, self.encoding_precision)
+            return create_cache_writer(place, autoencoder, dataset, *settings, **options)
+
+        return CacheRun(trainer, open_writer)
+
+
+class CacheRun:
+    """Caches that are being written, one for each of the data module's `cached_splits`.
+
+    Args:
+        trainer: Lightning's, which predicts.
+        open_writer: called with a split and this process's `rank` and `num_replicas`.
+    """
+
+    def __init__(self, trainer: Any, open_writer: Callable[..., ShardWriter]):
+        self._barrier = trainer.strategy.barrier
+        if not trainer.is_global_zero:  # which clears what a killed process left
+            self._barrier("caches opened")
+        place = {"rank": trainer.global_rank, "num_replicas": trainer.world_size}
+        self._writers = [open_writer(split, **place) for split in trainer.datamodule.cached_splits]
+        if trainer.is_global_zero:
+            self._barrier("caches opened")
+        self._started, self._num_read = time.perf_counter(), 0
+
+    def add(self, batch: dict[str, Tensor], loader: int = 0) -> None:
+        """A batch of one of the loaders, which are those of the splits."""
+        self._writers[loader].add(batch)
+        self._num_read += len(batch["index"])
+
+    def finish(self) -> None:
+        """Make the folders caches; errors as of `ShardWriter.finish`."""
+        for writer in self._writers:
+            writer.finish(wait=self._barrier)
+            rank_zero_info(f"{writer.format.what}: {writer.folder}, {writer.dataset['num_images']} images")
+        speed = self._num_read / (time.perf_counter() - self._started)
+        rank_zero_info(f"{self._num_read} images cached, {speed:.1f} per second and process")

@@ -1,0 +1,82 @@
+"""What a metric says of itself; the lowest floor of the table of all metrics (`eqvae.evaluation.metrics`)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Direction = Literal["higher", "lower", "open"]
+"""Which value is better (of a predictor: of a space that generators learn faster); "open" where nobody knows."""
+
+ARROWS = {"higher": "↑", "lower": "↓"}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A measured quantity.
+
+    Args:
+        name: in results and logs; one that ends in `*` stands for all names that begin so.
+        label: short name in tables.
+        direction: which value is better; None for what is no quality.
+        title: full name in sentences and on axes; "": the label.
+        needs: what must be there beside what everything is measured on, in the words of whoever measures it.
+        compute: the number, or one for each image, from what is measured.
+    """
+
+    name: str
+    label: str
+    direction: Direction | None = None
+    title: str = ""
+    needs: tuple[str, ...] = ()
+    compute: Callable[..., Any] | None = None
+
+    @property
+    def full_name(self) -> str:
+        return self.title or self.label
+
+    @property
+    def heading(self) -> str:
+        """The label with the arrow of the better direction."""
+        return f"{self.label} {ARROWS.get(self.direction, '')}".strip()
+
+
+@dataclass(frozen=True)
+class ExtractorMetrics:
+    """How metrics on an extractor's features are called; only Inception's have the field's names.
+
+    Args:
+        distance: name of the Fréchet distance.
+        distance_label: short name of it.
+        distance_title: full name of it.
+        score: name of the Inception score.
+        score_label: short name of it.
+    """
+
+    distance: str
+    distance_label: str
+    distance_title: str
+    score: str
+    score_label: str
+
+    def distance_metric(self, prefix: str = "", kind: str = "") -> Metric:
+        """A Fréchet distance of one kind.
+
+        Args:
+            prefix: of name and label: "r" of reconstructions, "s" on spatial features, "" of samples.
+            kind: the same in words, in front of the full name.
+        """
+        title = f"{kind} {self.distance_title}".strip()
+        return Metric(f"{prefix}{self.distance}", f"{prefix}{self.distance_label}", "lower", title)
+
+
+EXTRACTORS = {
+    "efficientnet_lite0": ExtractorMetrics(
+        "fd_efficientnet_lite0",
+        "FD",
+        "Fréchet distance (EfficientNet-Lite0)",
+        "is_efficientnet_lite0",
+        "Inception score (EfficientNet-Lite0)",
+    ),
+    "inception_v3": ExtractorMetrics("fid", "FID", "FID", "is", "Inception score"),
+}
+"""By the name of `eqvae.evaluation.features.create_extractor`."""

@@ -1,0 +1,55 @@
+"""Options of a command from a dataclass of settings: names, types, defaults and words stand there, and only there."""
+
+import argparse
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, fields
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import docstring_parser
+
+
+def add_settings(
+    parser: Any, kind: type, skip: Iterable[str] = (), choices: Mapping[str, Iterable[str]] | None = None
+) -> None:
+    """An option for each field of a dataclass; the namespace has those that are given, and no others.
+
+    Args:
+        parser: an argparse parser or a group of one.
+        kind: dataclass with fields of type bool (flags), int, float, str, a Literal, a tuple of one type, or one of
+            these or None; described in its docstring under Args.
+        skip: fields without an option.
+        choices: of fields whose type does not tell them.
+    """
+    words = {each.arg_name: each.description for each in docstring_parser.parse(kind.__doc__ or "").params}
+    hints = get_type_hints(kind)
+    for field in fields(kind):
+        if field.name not in skip:
+            default = field.default_factory() if field.default is MISSING else field.default
+            shown = " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+            how = {"choices": list(choices[field.name])} if field.name in (choices or {}) else {}
+            how |= _action_of(hints[field.name])
+            about = words[field.name].replace("\n", " ").replace("%", "%%").rstrip(".")
+            ending = "" if default is None or default is False else f" (default: {shown})"
+            option = f"--{field.name.replace('_', '-')}"
+            parser.add_argument(option, default=argparse.SUPPRESS, help=about + ending, **how)
+
+
+def given_settings(arguments: argparse.Namespace, kind: type) -> dict[str, Any]:
+    """The fields of a dataclass that were given on a command line, with their values."""
+    names = [field.name for field in fields(kind) if hasattr(arguments, field.name)]
+    found = {name: getattr(arguments, name) for name in names}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+
+
+def _action_of(hint: Any) -> dict[str, Any]:
+    """How argparse reads a value of a type."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        (hint,) = (each for each in inner if each is not type(None))
+        return _action_of(hint)
+    if origin is Literal:
+        return {"choices": list(inner)}
+    if origin is tuple:
+        return {"nargs": len(inner), "type": inner[0]}
+    return {"action": "store_true"} if hint is bool else {"type": hint}

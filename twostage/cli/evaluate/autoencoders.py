@@ -1,0 +1,70 @@
+"""Measures one autoencoder, or two side by side, in whatever way it is handed."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from eqvae.autoencoders import load_autoencoder
+from eqvae.autoencoders.families import FAMILIES
+from eqvae.data import ImageSource, open_source
+from eqvae.evaluation.inputs import few_images
+from eqvae.evaluation.pictures import autoencoder_panels, save_png
+from eqvae.evaluation.tables import comparison_table, differences, result_table
+from twostage.cli.evaluate.options import IMAGES
+
+NUM_PANEL_IMAGES = 6
+
+Measure = Callable[[Any, ImageSource, argparse.Namespace], dict]
+"""Measures an autoencoder on a source of images, as the options say."""
+
+
+def add_autoencoders(sub: argparse.ArgumentParser, measure: Measure) -> None:
+    """Options of a subcommand that measures autoencoders."""
+    sub.add_argument("--autoencoder", required=True, action="append", help="folder, hub id or packaged name "
+                     "(shapes-f4c8); given twice, two are compared side by side")  # fmt: skip
+    sub.add_argument("--family", action="append", choices=list(FAMILIES), help="family of a single file whose "
+                     "architecture several share; one for all files, or one for each")  # fmt: skip
+    sub.add_argument("--data", required=True, help=IMAGES)
+    sub.add_argument("--image-size", type=int, default=32, help="side after the centre crop (default 32)")
+    sub.add_argument("--picture", help="where to save a PNG of latents and their transforms (default: not saved)")
+    sub.set_defaults(run=lambda arguments: _measure_all(arguments, measure))
+
+
+def _measure_all(arguments: argparse.Namespace, measure: Measure) -> dict:
+    if len(arguments.autoencoder) > 2:
+        raise ValueError(f"--autoencoder may be given once or twice, got {len(arguments.autoencoder)}")
+    source = open_source(arguments.data, arguments.image_size)
+    configs = file_configs(arguments.autoencoder, arguments.family or [])
+    autoencoders = {
+        name: load_autoencoder(name, config=configs.get(name)).freeze().to(arguments.device)
+        for name in arguments.autoencoder
+    }
+    for autoencoder in autoencoders.values():
+        autoencoder.require_image_size(arguments.image_size, "--image-size")
+    results = [measure(autoencoder, source, arguments) for autoencoder in autoencoders.values()]
+    results = [{"autoencoder": name} | each for name, each in zip(autoencoders, results, strict=True)]
+    if arguments.picture:
+        images = few_images(source, NUM_PANEL_IMAGES).to(arguments.device)
+        save_png(autoencoder_panels(autoencoders, images), Path(arguments.picture))
+    if len(results) == 1:
+        Console().print(result_table(results[0]))
+        return results[0]
+    Console().print(comparison_table(*results, headings=("first", "second")))
+    return {"first": results[0], "second": results[1], "differences": differences(*results)}
+
+
+def file_configs(names: list[str], families: list[str]) -> dict[str, dict]:
+    """What to read each single file with, by its name.
+
+    Raises:
+        ValueError: there are neither one family nor as many as single files.
+    """
+    files = [name for name in names if Path(name).is_file()]
+    if families and (not files or len(families) not in (1, len(files))):
+        raise ValueError(
+            f"--family was given {len(families)} times, single files {len(files)} times: give one for each"
+        )
+    return {name: {"family": family} for name, family in zip(files, families * len(files))}

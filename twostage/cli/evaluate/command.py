@@ -1,0 +1,45 @@
+"""Metrics of autoencoders, latents and samples: prints a table and can save it as JSON.
+
+Images are given as `shapes:COUNT[:SEED]` or `scenes:COUNT[:SEED]` (procedural), a folder, a parquet file or glob, an
+.npz of the ADM layout (arr_0 [N, H, W, 3]; as a reference also mu, sigma, mu_s, sigma_s), or (generation) the output
+folder of sample.py.
+"""
+
+import argparse
+import warnings
+
+from rich.console import Console
+
+from eqvae.commands import CommandParser, run_command
+from eqvae.evaluation.tables import save_result
+from eqvae.ranges import require_number
+from twostage.cli.evaluate import alignment, generation, images, latents, reconstruction
+
+LEAST = {"num_images": 1, "num_workers": 0, "image_size": 1, "neighbours": 1}
+"""The smallest number with which anything can be measured, by option."""
+
+
+def main() -> None:
+    parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True, dest="command")
+    for subcommand in (reconstruction, latents, generation, alignment, images):
+        subcommand.add_to(commands)
+    run_command(lambda: _run(parser.parse_args()))
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    _require_ranges(arguments)
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *about: Console(stderr=True).print(f"[yellow]warning:[/] {message}")
+        report = arguments.run(arguments)
+    if arguments.output:
+        save_result(arguments.output, report)
+
+
+def _require_ranges(arguments: argparse.Namespace) -> None:
+    """Refuse numbers that no measurement can be made with, naming the option."""
+    for name, limit in LEAST.items():
+        if getattr(arguments, name, None) is not None:
+            require_number(f"--{name.replace('_', '-')}", getattr(arguments, name), least=limit)
+    for time in getattr(arguments, "times", ()):
+        require_number("--times", time, least=0, most=1)

@@ -1,0 +1,40 @@
+"""`images`: looks for images that cannot be read."""
+
+import argparse
+
+from rich.console import Console
+from rich.progress import Progress
+
+from eqvae.data import find_unreadable, open_source
+from eqvae.data.encoded import EncodedSource
+from eqvae.evaluation.tables import save_result
+
+
+def add_to(commands) -> None:
+    text = "decode every image and name those that cannot be read; exit code 1 if there are any"
+    sub = commands.add_parser("images", help=text, description=text)
+    sub.add_argument("--data", required=True, help="images: folder, parquet or tar file or glob")
+    sub.add_argument("--image-size", type=int, default=256, help="side after the centre crop (default %(default)s)")
+    sub.add_argument("--num-threads", type=int, help="threads that decode side by side (default: one per processor)")
+    sub.add_argument("--output", help="JSON file for what was found (default: printed only)")
+    sub.set_defaults(run=_look)
+
+
+def _look(arguments: argparse.Namespace) -> dict:
+    source = open_source(arguments.data, arguments.image_size)
+    if not isinstance(source, EncodedSource):
+        raise ValueError(f"--data {arguments.data} holds no image files: give a folder, parquet or tar file")
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("images", total=len(source))
+        search = find_unreadable(
+            source,
+            num_threads=arguments.num_threads,
+            progress=lambda done, total: bar.update(task, completed=done),
+        )
+    report = {"num_images": len(source), "num_unreadable": len(search.problems), "unreadable": search.problems}
+    if arguments.output:
+        save_result(arguments.output, report)
+    if search.problems:
+        raise ValueError(search.message())
+    Console().print(f"all {len(source)} images of {arguments.data} can be read, {source.num_classes} classes")
+    return report

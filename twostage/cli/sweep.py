@@ -1,0 +1,45 @@
+"""Two-stage experiment: autoencoders x generators x seeds, ending in a report.
+
+Example: --config tiny-shapes evaluation.num_images=500
+"""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from eqvae.commands import CommandParser, run_command
+from eqvae.plugins import plugin_options
+from twostage import comparison_table, dry_run, load_sweep, run_sweep
+from twostage.packaged import SWEEPS, packaged_configs
+
+
+def main() -> None:
+    parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = ", ".join(packaged_configs(SWEEPS))
+    parser.add_argument("--config", required=True, help=f"path of a sweep file, or a packaged one of {names}, whose "
+                        "keys are explained where they stand")  # fmt: skip
+    parser.add_argument("--dry-run", action="store_true", help="print the plan (parts, state, estimated cost) and stop")
+    parser.add_argument("--retry", action="store_true", help="also do parts again that failed in an earlier run")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="keys of the sweep file to change")
+    run_command(lambda: _run(parser.parse_args()))
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    sweep = load_sweep(arguments.config, arguments.overrides, to_run=not arguments.dry_run)
+    console = Console()
+    if arguments.dry_run:
+        dry_run(sweep, console)
+        return
+    report, results = run_sweep(sweep, _command(sys.argv), console, arguments.retry)
+    print(comparison_table(results))
+    print(f"\nreport: {Path(report).resolve()}")
+
+
+def _command(words: list[str]) -> str:
+    """How a person starts this sweep again: by the script of a checkout, or by the installed command."""
+    program = Path(words[0]).name
+    start = ["python", program] if program.endswith(".py") else [program]
+    return shlex.join([*start, *plugin_options(), *(word for word in words[1:] if word != "--retry")])

@@ -1,0 +1,40 @@
+"""Train either stage: `eqvae-train fit|validate|test|predict --config NAME` (or `train.py` in a checkout).
+
+Stage 1 (configs/eqvae): `fit` fine-tunes an autoencoder and leaves its folder, `predict` writes a latent cache.
+Stage 2 (configs/dit): `fit` trains a generator on a latent cache. Every key can be overridden on the command line.
+"""
+
+import sys
+from collections.abc import Iterator
+
+from eqvae.commands import run_command
+from eqvae.training.cli import TrainCLI
+from twostage.packaged import TRAINING, find_config
+
+CONFIG_OPTIONS = ("-c", "--config")
+
+
+def main() -> None:
+    run_command(_train)
+
+
+def _train() -> None:
+    sys.argv[1:] = with_paths(sys.argv[1:])  # where Lightning finds the words for a training's other processes, too
+    TrainCLI()
+
+
+def with_paths(words: list[str]) -> Iterator[str]:
+    """The words of a command line, each config in them by its path.
+
+    Raises:
+        ValueError: for the name of no packaged config, or of several.
+    """
+    before = ""
+    for word in words:
+        option, is_joined, given = word.partition("=")
+        if before in CONFIG_OPTIONS:
+            word = str(find_config(word, TRAINING))
+        elif is_joined and option in CONFIG_OPTIONS:
+            word = f"{option}={find_config(given, TRAINING)}"
+        yield word
+        before = word
