@@ -37,8 +37,8 @@ def open_samples(where: str, image_size: int | None) -> tuple[ImageSource, str]:
         image_size: side after the centre crop; None takes that of an .npz.
 
     Raises:
-        ValueError: for a folder of `sample.py` whose record is damaged, that is not finished, or that has neither
-            samples.npz nor single pictures.
+        ValueError: for a folder of `sample.py` whose record is damaged, that is not finished, lacks images, or has
+            neither samples.npz nor single pictures.
     """
     folder = Path(where)
     record = read_record(folder)
@@ -49,10 +49,17 @@ def open_samples(where: str, image_size: int | None) -> tuple[ImageSource, str]:
     rule = record.get("uint8_rule", AS_STORED)
     if (folder / ARRAY).is_file():
         array = str(folder / ARRAY)
-        return open_source(array, image_size or side_of(array)), rule
+        return _whole(open_source(array, image_size or side_of(array)), record, where), rule
     if not any(path.name != GRID for path in folder.glob("*.png")):
         raise ValueError(f"{where} holds only a grid: sample again with --npz or --png")
-    return FolderSource(where, image_size or side_of(where), exclude=(GRID,)), rule
+    return _whole(FolderSource(where, image_size or side_of(where), exclude=(GRID,)), record, where), rule
+
+
+def _whole(source: ImageSource, record: dict, where: str) -> ImageSource:
+    if len(source) != record["num_images"]:
+        count = f"{len(source)} of {record['num_images']} images"
+        raise ValueError(f"{where} has {count}: start sample.py again, it writes the others")
+    return source
 
 
 def side_of(where: str) -> int:

@@ -261,11 +261,14 @@ def run(monkeypatch, *words):
     evaluate.main()
 
 
+FINISHED = {"num_images": 2, "part_size": 10, "finished": True, "images_sha256": "a" * 64}  # of two images
+
+
 def test_results_say_what_they_hold_for(tmp_path, monkeypatch, capsys):
     samples = tmp_path / "samples"
     samples.mkdir()
     save_pictures(samples / "samples.npz", read_pictures("shapes:12:2", 16))
-    write_json(samples / "samples.json", {"uint8_rule": "truncate", "finished": True})
+    write_json(samples / "samples.json", FINISHED | {"num_images": 12, "uint8_rule": "truncate"})
     words = ["generation", "--generated", samples, "--reference", "shapes:12:1", "--statistics-cache", tmp_path / "c"]
     run(monkeypatch, *words, "--output", tmp_path / "a.json")
     result = read_json(tmp_path / "a.json")
@@ -283,7 +286,7 @@ def test_results_say_what_they_hold_for(tmp_path, monkeypatch, capsys):
 
 
 def test_samples_that_are_not_all_there_are_refused(tmp_path):
-    write_json(tmp_path / "samples.json", {"finished": False})
+    write_json(tmp_path / "samples.json", FINISHED | {"finished": False})
     with pytest.raises(ValueError, match=r"is not finished: start sample\.py again"):
         open_samples(str(tmp_path), 16)
     (tmp_path / "samples.json").write_text('{"uint8_rule": "round", "finished": true}')
@@ -296,10 +299,13 @@ def test_a_folder_of_samples_leaves_its_grid_out(tmp_path):
 
     for name in ("grid", "000000", "000001"):
         Image.new("RGB", (16, 16)).save(tmp_path / f"{name}.png")
-    write_json(tmp_path / "samples.json", {"finished": True})
+    write_json(tmp_path / "samples.json", FINISHED)
     assert len(open_samples(str(tmp_path), 16)[0]) == 2
     with pytest.raises(ValueError, match="give --image-size"):
         open_samples(str(tmp_path), None)
+    (tmp_path / "000001.png").unlink()
+    with pytest.raises(ValueError, match=r"has 1 of 2 images: start sample\.py again"):
+        open_samples(str(tmp_path), 16)
 
 
 @pytest.mark.parametrize("command", ["reconstruction", "latents"])
