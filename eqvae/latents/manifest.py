@@ -103,7 +103,7 @@ def _read(path: Path) -> dict[str, Any]:
     else:
         version = content.get("identity", content).get("format_version") if _is_nested(content) else None
     if version != FORMAT_VERSION or type(version) is not int:
-        raise ValueError(f"{path} has format version {version}, this release reads {FORMAT_VERSION}: cache again")
+        raise ValueError(f"{path} has format version {version!r:.40}, this release reads {FORMAT_VERSION}: cache again")
     return content
 
 
