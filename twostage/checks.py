@@ -168,7 +168,7 @@ def _sampling_problems(name: str, generator: Generator, evaluation: Evaluation) 
     key = f"generators.{name}.sampling" if generator.sampling else "evaluation.sampling"
     if "seed" in generator.sampling:
         return [(f"{key}.seed", "is each of seeds in turn: leave it out")]
-    if not Path(generator.config).is_file():
+    if not find_config(generator.config, TRAINING).is_file():
         return []  # of the config's own problems
     try:
         objective_class(generator)

@@ -10,9 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from eqvae.plain_yaml import load_plain_yaml
-from eqvae.records import RECORD, TEXT, WHOLE, or_none, require_entries
+from eqvae.records import RECORD, TEXT, WHOLE, Check, or_none, require_entries
 from twostage.packaged import TRAINING, find_config
 
+CLASS: Check = ("a class path or a mapping", lambda value: isinstance(value, str | dict))
 READ = {  # by a plan and its estimates, where a config has it
     **dict.fromkeys(("trainer", "model", "model.init_args", "data", "data.init_args"), RECORD),
     **dict.fromkeys(("model.class_path", "data.class_path"), TEXT),
@@ -21,7 +22,7 @@ READ = {  # by a plan and its estimates, where a config has it
     "data.init_args.evaluation_batch_size": WHOLE,
     "data.init_args.train": RECORD,
     "data.init_args.validation": or_none(RECORD),
-    **dict.fromkeys(("model.init_args.backbone", "model.init_args.objective"), RECORD),
+    **dict.fromkeys(("model.init_args.backbone", "model.init_args.objective"), CLASS),
     **dict.fromkeys(("model.init_args.backbone.class_path", "model.init_args.objective.class_path"), TEXT),
     **dict.fromkeys(("model.init_args.backbone.init_args", "model.init_args.objective.init_args"), RECORD),
     **dict.fromkeys(

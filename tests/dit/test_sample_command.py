@@ -221,6 +221,28 @@ def test_a_finished_folder_still_writes_other_files(checkpoint, tmp_path, monkey
     assert contents(tmp_path / "out") == before, "a damaged array stayed"
 
 
+@pytest.mark.parametrize(("first", "second"), [("--npz", "--png"), ("--png", "--npz")])
+def test_a_folder_that_was_finished_with_one_kind_of_file_gives_the_other(
+    checkpoint, tmp_path, monkeypatch, capsys, first, second
+):
+    """From its images, without sampling again; and either of them alone stays enough."""
+    run(monkeypatch, checkpoint, tmp_path / "both")
+    only = {name: [word for word in words(checkpoint, tmp_path / "out") if word != name] for name in (first, second)}
+    monkeypatch.setattr(sys, "argv", only[second])
+    sample.main()
+    assert contents(tmp_path / "out") != contents(tmp_path / "both")
+    monkeypatch.setattr(sample, "make_images", lambda *_: pytest.fail("images were sampled again"))
+    for _ in range(2):
+        monkeypatch.setattr(sys, "argv", only[first])
+        sample.main()
+        assert contents(tmp_path / "out") == contents(tmp_path / "both")
+    written = "PNGs" if second == "--png" else "samples.npz"
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        f"{tmp_path / 'out'} is finished: {written} written from its images",
+        f"{tmp_path / 'out'} is finished: nothing to do",
+    ]
+
+
 def test_images_that_are_gone_are_sampled_again(checkpoint, tmp_path, monkeypatch, capsys):
     run(monkeypatch, checkpoint, tmp_path / "out")
     before = contents(tmp_path / "out")

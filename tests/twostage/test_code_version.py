@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from twostage import load_sweep, plan
-from twostage.graph.code_version import PACKAGES, ROOT, code_version, sources
+from twostage.graph.code_version import OWN, ROOT, code_version, sources
 from twostage.parts import PARTS
 from twostage.parts.part import class_paths
 
@@ -27,7 +27,7 @@ def nodes():
 def copy(tmp_path_factory):
     """The packages' sources in a folder of their own."""
     root = tmp_path_factory.mktemp("copy")
-    for package in PACKAGES:
+    for package in OWN:
         for file in (ROOT / package).rglob("*.py"):
             target = root / file.relative_to(ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ def test_every_kind_of_part_is_checked(nodes):
 
 @pytest.mark.parametrize("kind", PARTS)
 def test_a_constant_in_any_reached_file_changes_the_address_and_in_any_other_file_does_not(nodes, copy, kind):
-    node, folders = nodes[kind], dict.fromkeys(PACKAGES, copy)
+    node, folders = nodes[kind], dict.fromkeys(OWN, copy)
     reached, before = {str(file.relative_to(ROOT)) for file in sources(names(node))}, code_version(names(node), folders)
     assert node.version == before, "the copy is the code that made the node"
     for file in copy.rglob("*.py"):

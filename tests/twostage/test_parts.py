@@ -1,5 +1,6 @@
 """What real nodes leave: snapshots, copies of ready autoencoders, costs, hyper-parameters in TensorBoard."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -7,11 +8,12 @@ import torch
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 
 from eqvae.autoencoders import load_autoencoder
+from eqvae.hashes import write_json
 from eqvae.training.checkpoints import load_checkpoint
 from tests.reliability.runs import same
 from tests.tiny import STAGE_ONE, STAGE_TWO, stage_one
 from twostage import load_sweep, plan
-from twostage.parts import run_node
+from twostage.parts import diagnostics, evaluation, run_node
 from twostage.parts.training import SaveAtSteps, checkpoint_at, read_cost
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +55,38 @@ def done(nodes, tmp_path_factory):
 
 def weights(folder):
     return load_autoencoder(folder / "autoencoder").state_dict()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({}, r"metrics\.json holds no measurements"),
+        ({"resampled": [1.0]}, r"metrics\.json holds no measurements"),
+        ({"fd_x": None}, r"metrics\.json: fd_x is None, not a number"),
+        ({"fd_x": "3.5"}, r"metrics\.json: fd_x is '3\.5', not a number"),
+        ({"fd_x": 1.0, "resampled": [1.0, "x"]}, r"metrics\.json: resampled\[1\] is 'x', not a number"),
+    ],
+)
+def test_measurements_that_are_none_are_refused_by_name(tmp_path, content, message):
+    write_json(tmp_path / "metrics.json", content)
+    with pytest.raises(ValueError, match=message):
+        evaluation.result(tmp_path)
+    if "resampled" not in content:
+        with pytest.raises(ValueError, match=message):
+            diagnostics.result(tmp_path)
+
+
+def test_a_diverged_measurement_is_kept(tmp_path):
+    """No seed may be dropped because of what it gave."""
+    write_json(tmp_path / "metrics.json", {"fd_x": float("nan"), "kid": 1.0})
+    assert math.isnan(evaluation.result(tmp_path)["fd_x"])
+
+
+@pytest.mark.parametrize("change", [{"num_steps": 0}, {"seconds": None}, {"num_devices": 0}, {"images_seen": "x"}])
+def test_a_cost_that_is_none_is_refused_by_name(tmp_path, change):
+    write_json(tmp_path / "cost.json", {"seconds": 2.0, "num_steps": 4, "images_seen": 8, "num_devices": 1} | change)
+    with pytest.raises(ValueError, match=r"cost\.json is .*: remove its folder and train again"):
+        read_cost(tmp_path)
 
 
 @pytest.mark.slow
