@@ -26,6 +26,8 @@ from twostage.cli import evaluate
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*biased upward")
 
+FINISHED = {"finished": True, "num_images": 2, "part_size": 12, "images_sha256": "0" * 64}
+
 
 def normal(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -265,7 +267,7 @@ def test_results_say_what_they_hold_for(tmp_path, monkeypatch, capsys):
     samples = tmp_path / "samples"
     samples.mkdir()
     save_pictures(samples / "samples.npz", read_pictures("shapes:12:2", 16))
-    write_json(samples / "samples.json", {"uint8_rule": "truncate", "finished": True})
+    write_json(samples / "samples.json", FINISHED | {"uint8_rule": "truncate", "num_images": 12})
     words = ["generation", "--generated", samples, "--reference", "shapes:12:1", "--statistics-cache", tmp_path / "c"]
     run(monkeypatch, *words, "--output", tmp_path / "a.json")
     result = read_json(tmp_path / "a.json")
@@ -283,7 +285,7 @@ def test_results_say_what_they_hold_for(tmp_path, monkeypatch, capsys):
 
 
 def test_samples_that_are_not_all_there_are_refused(tmp_path):
-    write_json(tmp_path / "samples.json", {"finished": False})
+    write_json(tmp_path / "samples.json", {"finished": False, "num_images": 2, "part_size": 2})
     with pytest.raises(ValueError, match=r"is not finished: start sample\.py again"):
         open_samples(str(tmp_path), 16)
     (tmp_path / "samples.json").write_text('{"uint8_rule": "round", "finished": true}')
@@ -296,7 +298,7 @@ def test_a_folder_of_samples_leaves_its_grid_out(tmp_path):
 
     for name in ("grid", "000000", "000001"):
         Image.new("RGB", (16, 16)).save(tmp_path / f"{name}.png")
-    write_json(tmp_path / "samples.json", {"finished": True})
+    write_json(tmp_path / "samples.json", FINISHED)
     assert len(open_samples(str(tmp_path), 16)[0]) == 2
     with pytest.raises(ValueError, match="give --image-size"):
         open_samples(str(tmp_path), None)

@@ -143,7 +143,7 @@ def test_a_search_continues_where_it_stopped(tmp_path, capsys):
     run_table(write_table(tmp_path, candidates), tmp_path)
     lines = read_results(tmp_path / "results.jsonl")
     assert [line["name"] for line in lines] == ["first", "broken", "tuned"]
-    assert "impossible" in lines[1]["failed"]
+    assert "latent_channels is -1" in lines[1]["failed"]
     assert lines[0]["rotation"] > 0
     assert lines[2]["start"] == "first"
     table = to_markdown(lines)
