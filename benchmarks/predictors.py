@@ -11,10 +11,10 @@ import torch
 from measure import describe_device, peak_memory_gib, report, reset_peak_memory, synchronize
 
 from eqvae.autoencoders import load_autoencoder
+from eqvae.commands import run_command
 from eqvae.data import open_source
 from eqvae.evaluation.predictors import PREDICTORS
 from eqvae.evaluation.predictors.measuring import autoencoder_to_sample
-from eqvae.training.cli import run_command
 
 
 def main() -> None:

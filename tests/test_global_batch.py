@@ -86,7 +86,7 @@ def test_accumulation_changes_no_result_not_even_across_a_resume(stage, cache, t
 
 @pytest.mark.parametrize("stage", [1, 2])
 def test_the_start_says_what_a_step_is_made_of(stage, cache, tmp_path, caplog):
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", "lightning.pytorch.utilities.rank_zero"):
         fit(stage, tmp_path, cache, 4)
     assert "global batch 8 = 1 devices x 4 accumulated x 2 per device" in caplog.text
     with pytest.raises(ValueError, match="global_batch_size 8 does not divide by 1 devices x 3 accumulated batches"):

@@ -1,11 +1,12 @@
 """Who may import whom."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
-from tests.structure import circles
+from tests.structure import circles, imports_between_rooms
 
 ROOT = Path(__file__).parents[1]
 NO_LIGHTNING = (
@@ -137,3 +138,18 @@ def test_a_script_at_the_top_only_calls_the_command_in_the_package(command):
     assert isinstance(document, ast.Expr)
     assert ast.unparse(names) == f"from twostage.cli.{command} import main"
     assert ast.unparse(call) == "if __name__ == '__main__':\n    main()"
+
+
+def test_the_documented_rooms_are_there_and_import_only_what_stands_above_them():
+    text = (ROOT / "docs/architecture.md").read_text()
+    documented = re.findall(r"^\| `([\w/]+)` \|", text, re.MULTILINE)
+    folders = {
+        str(path.parent.relative_to(ROOT))
+        for package in ("eqvae", "dit", "twostage")
+        for path in ROOT.glob(f"{package}/*/__init__.py")
+    }
+    assert set(documented) == folders
+    edges = imports_between_rooms()
+    for place, name in enumerate(documented):
+        below = set(documented[place + 1 :]) & set(edges.get(name, {}))
+        assert not below, f"{name} imports {', '.join(sorted(below))}, which the table has below it"

@@ -14,6 +14,7 @@ from dit.checkpoints import load_generator
 from dit.samplers import SAMPLERS
 from eqvae.commands import CommandParser, run_command
 from eqvae.latents import open_cache
+from eqvae.module import AutoencoderModule
 from eqvae.plugins import VARIABLE, enable_plugins, find_class, plugin_folders, plugins, take_plugins
 from eqvae.training.cli import TrainCLI
 from tests.tiny import STAGE_ONE, train
@@ -92,6 +93,27 @@ class Stripes:
     def fingerprint(self) -> str:
         return f"stripes {{self.num_images}}"
 ''',
+    "regularizer.py": '''
+from eqvae.autoencoders import Term
+from eqvae.regularizers import LatentRegularizer
+from eqvae.regularizers.base import Action, Pass, StepKey
+
+
+class Small(Action):
+    """Mean square of the latents."""
+
+    def terms(self, step: Pass) -> list[Term]:
+        return [Term("small", step.result.latents.square().mean(), 0.5)]
+
+
+class SmallLatents(LatentRegularizer):
+    """Keeps latents small."""
+
+    name = "small"
+
+    def draw(self, key: StepKey) -> Action:
+        return Small()
+''',
     "callback.py": '''
 from pathlib import Path
 
@@ -144,6 +166,15 @@ def stage_one_words(package: str, folder: Path) -> list:
     settings = {key: value for key, value in settings.items() if "num_images" not in key or "normalization" in key}
     data = {"data.init_args.train": source, "data.init_args.validation": source}
     return ["--config", "configs/eqvae/tiny-shapes.yaml", settings | data]
+
+
+def test_an_own_regularizer_joins_the_loss(package, tmp_path, monkeypatch):
+    own = {"model.init_args.regularizers": f"[{{class_path: {package}.regularizer.SmallLatents}}]"}
+    logged = {}
+    monkeypatch.setattr(AutoencoderModule, "log", lambda self, name, value, **_: logged.update({name: float(value)}))
+    small = {"trainer.max_steps": 1, "trainer.limit_val_batches": 0, "trainer.log_every_n_steps": 1}
+    train("fit", *stage_one_words(package, tmp_path), own | small, "--plugin", package)
+    assert logged["train/small"] > 0
 
 
 def test_own_classes_are_trained_and_sampled(package, tmp_path, monkeypatch):
@@ -243,6 +274,7 @@ def test_an_edit_of_the_package_is_other_work_where_it_is_reached(package, tmp_p
         "backbone.py": True,
         "objective.py": True,
         "source.py": False,
+        "regularizer.py": False,
         "callback.py": False,
     }
     assert PARTS["generator"].node("again", training.settings, training.inputs).address == training.address

@@ -52,22 +52,15 @@ def run(words: list[str], folder: Path, path: str = "") -> str:
     return done.stdout
 
 
-def test_it_holds_every_source_file_and_nothing_beside_the_packages(wheel):
-    names = set(wheel.namelist())
-    sources = {file.relative_to(ROOT).as_posix() for package in OWN for file in (ROOT / package).rglob("*.py")}
-    assert {name for name in names if name.endswith(".py")} == sources
-    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == set(OWN)
-
-
-def test_it_holds_the_configs_the_templates_and_the_packaged_autoencoder(wheel):
-    configs = {file.relative_to(ROOT / "configs"): file for file in (ROOT / "configs").rglob("*.yaml")}
+def test_it_holds_every_file_of_the_packages_the_configs_and_nothing_else(wheel):
+    """Sources, templates, the packaged autoencoders, `py.typed`."""
+    files = [file for package in OWN for file in (ROOT / package).rglob("*") if file.is_file()]
+    expected = {file.relative_to(ROOT).as_posix(): file for file in files if "__pycache__" not in file.parts}
+    configs = {file.relative_to(ROOT / "configs").as_posix(): file for file in (ROOT / "configs").rglob("*.yaml")}
     assert len(configs) > 40
-    for name, file in configs.items():
-        assert wheel.read(f"twostage/recipes/{name.as_posix()}") == file.read_bytes()
-    for folder in ("twostage/report/templates", "eqvae/autoencoders/pretrained"):
-        data = {file.relative_to(ROOT).as_posix() for file in (ROOT / folder).rglob("*") if file.is_file()}
-        assert data
-        assert data <= set(wheel.namelist())
+    expected |= {f"twostage/recipes/{name}": file for name, file in configs.items()}
+    assert {name for name in wheel.namelist() if ".dist-info/" not in name} == set(expected)
+    assert all(wheel.read(name) == file.read_bytes() for name, file in expected.items())
 
 
 def test_its_commands_are_those_of_the_package(wheel):

@@ -26,6 +26,8 @@ from twostage.cli import evaluate
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*biased upward")
 
+FINISHED = {"finished": True, "num_images": 2, "part_size": 12, "images_sha256": "0" * 64}
+
 
 def normal(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -259,9 +261,6 @@ def test_inception_and_adm_reference_files(inception_file, tmp_path):
 def run(monkeypatch, *words):
     monkeypatch.setattr(sys, "argv", ["evaluate.py", *map(str, words)])
     evaluate.main()
-
-
-FINISHED = {"num_images": 2, "part_size": 10, "finished": True, "images_sha256": "a" * 64}  # of two images
 
 
 def test_results_say_what_they_hold_for(tmp_path, monkeypatch, capsys):

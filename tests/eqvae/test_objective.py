@@ -161,6 +161,7 @@ def test_explicit_loss_replaces_the_transformed_reconstruction(config, monkeypat
     module = AutoencoderModule(config, None, PIXELS, learning_rate=1e-3, regularizers=explicit)
     shapes, values = [], []
     module.reconstruction = lambda a, b: shapes.append(a.shape) or PIXELS(a, b)
+    module.reconstruction.smallest_side = 1
     monkeypatch.setattr("eqvae.module.log_terms", lambda module, terms, shown: values.append(terms["explicit"].item()))
     fit(module, steps=30)
     assert set(shapes) == {(4, 3, 32, 32)}
@@ -174,6 +175,7 @@ def test_a_fresh_transform_for_the_critic_changes_what_it_sees():
         module = AutoencoderModule(TINY_AUTOENCODER, transforms, PIXELS, CRITIC)
         generator, seen = [], []
         module.reconstruction = lambda a, b, keep=generator: keep.append(b.shape) or PIXELS(a, b)
+        module.reconstruction.smallest_side = 1
         loss = module._critic_loss
         module._critic_loss = lambda pair, keep=seen, loss=loss: keep.append([x.shape for x in pair]) or loss(pair)
         fit(module, steps=8)
@@ -270,6 +272,7 @@ def test_bf16_trains_with_losses_in_float32():
     module = AutoencoderModule(TINY_AUTOENCODER, "released", PIXELS, CRITIC)
     dtypes = set()
     module.reconstruction = lambda a, b: dtypes.update((a.dtype, b.dtype)) or PIXELS(a, b)
+    module.reconstruction.smallest_side = 1
     fit(module, precision="bf16-mixed")
     assert dtypes == {torch.float32}
 

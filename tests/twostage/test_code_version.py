@@ -82,7 +82,7 @@ def package(tmp_path):
 
     def write(files):
         for name, text in files.items():
-            path = tmp_path / "dit" / name
+            path = tmp_path / "pack" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         return tmp_path
@@ -103,26 +103,26 @@ def test_comments_docstrings_and_layout_do_not_count(package):
 def test_a_package_that_passes_names_on_is_followed_for_what_is_asked_of_it(package):
     root = package(
         {
-            "__init__.py": '"""About."""\nfrom dit.a import one\nfrom .b import two as three\n__all__ = ["one"]\n',
+            "__init__.py": '"""About."""\nfrom pack.a import one\nfrom .b import two as three\n__all__ = ["one"]\n',
             "a.py": "one = 1",
             "b.py": "two = 2",
-            "c.py": "from dit import one",
-            "d.py": "def f():\n    from dit import three\n",
-            "e.py": "import dit",
+            "c.py": "from pack import one",
+            "d.py": "def f():\n    from pack import three\n",
+            "e.py": "import pack",
             "f.py": "from . import b\nfrom .sub.deep import x",
-            "g.py": "from dit import *",
+            "g.py": "from pack import *",
             "sub/__init__.py": "REGISTRY = {}",
-            "sub/deep.py": "from ..a import one\nif TYPE_CHECKING:\n    import dit.b",
+            "sub/deep.py": "from ..a import one\nif TYPE_CHECKING:\n    import pack.b",
         }
     )
-    assert reached(root, "dit.c") == ["a.py", "c.py"]
-    assert reached(root, "dit.d") == ["b.py", "d.py"]
-    assert reached(root, "dit.e") == ["a.py", "b.py", "e.py"]
-    assert reached(root, "dit.f") == ["a.py", "b.py", "f.py", "sub/deep.py"]
-    assert reached(root, "dit.g") == ["a.py", "b.py", "g.py"]
-    assert reached(root, "dit.one", "dit.three") == ["a.py", "b.py"]
-    assert reached(root, "dit.sub.REGISTRY") == ["sub/__init__.py"]
-    assert reached(root, "torch.nn.Linear", "dit.missing") == []
+    assert reached(root, "pack.c") == ["a.py", "c.py"]
+    assert reached(root, "pack.d") == ["b.py", "d.py"]
+    assert reached(root, "pack.e") == ["a.py", "b.py", "e.py"]
+    assert reached(root, "pack.f") == ["a.py", "b.py", "f.py", "sub/deep.py"]
+    assert reached(root, "pack.g") == ["a.py", "b.py", "g.py"]
+    assert reached(root, "pack.one", "pack.three") == ["a.py", "b.py"]
+    assert reached(root, "pack.sub.REGISTRY") == ["sub/__init__.py"]
+    assert reached(root, "torch.nn.Linear", "pack.missing") == []
 
 
 def test_a_library_beside_the_packages_does_not_count(package):
@@ -131,7 +131,7 @@ def test_a_library_beside_the_packages_does_not_count(package):
     for name in ("__init__.py", "deep.py"):
         (root / "library").mkdir(exist_ok=True)
         (root / "library" / name).write_text("x = 1")
-    assert reached(root, "dit.a", "library.deep") == ["a.py"]
+    assert reached(root, "pack.a", "library.deep") == ["a.py"]
 
 
 def test_an_address_is_of_twelve_digits_and_follows_the_version(nodes):
