@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from dit.generation import SamplingSettings
 from eqvae.training.cli import TrainCLI
 from tests.fuzzing.mutations import REFUSED, changed_bytes, changed_values, fuzzing, outcome
 from twostage import dry_run, load_sweep, plan
+from twostage.parts.evaluation import sampling_of
+from twostage.parts.part import read_anew
 from twostage.schema import Sweep
 
 DEMO = Path("configs/sweeps/tiny-shapes.yaml")
@@ -24,10 +25,14 @@ LARGEST_SEED = 2**32 - 1
 EVALUATION = {
     "at_steps": [100],
     "num_images": 300,
-    "sampler": "euler",
-    "num_inference_steps": 10,
+    "sampling": {
+        "sampler": "euler",
+        "num_inference_steps": 10,
+        "guidance_scale": 1.5,
+        "guidance_interval": [0.0, 0.5],
+        "options": {"timestep_shift": 0.5},
+    },
     "grid_images": 40,
-    "guidance_scale": 1.5,
     "grid_guidance_scale": 2.5,
     "metrics": ["fd"],
     "num_resamples": 5,
@@ -36,15 +41,21 @@ SMALL = {"seeds": [0], "evaluation": EVALUATION}
 
 
 @pytest.fixture(scope="module")
-def demo():
-    """With a single seed and evaluation: a plan of a dozen parts."""
-    return yaml.safe_load(DEMO.read_text()) | SMALL
+def demo(tmp_path_factory):
+    """With a single seed and evaluation: a plan of a dozen parts. As it is, it is planned."""
+    content, path = yaml.safe_load(DEMO.read_text()) | SMALL, tmp_path_factory.mktemp("demo") / "sweep.yaml"
+    content["generators"]["sit"]["sampling"] = {"num_inference_steps": 5}
+    path.write_text(yaml.safe_dump(content))
+    require_sound(planned(path, path.parent / "runs"))
+    return content
 
 
 @pytest.fixture(autouse=True)
 def _any_code(monkeypatch):
     """Which code a part runs is no question of its settings, and takes most of the time of a plan."""
-    monkeypatch.setattr("twostage.parts.part.code_version", lambda names: "")
+    monkeypatch.setattr("twostage.parts.part.code_version", lambda *_: "")
+    yield
+    read_anew()
 
 
 def planned(path: Path, root: Path) -> Sweep:
@@ -58,14 +69,20 @@ def require_sound(sweep: Sweep) -> None:
     """Refuse no number at the end of days of training."""
     assert all(0 <= seed <= LARGEST_SEED for seed in sweep.seeds)
     about = sweep.evaluation
-    steps = [about.num_inference_steps, *(each.num_inference_steps for each in sweep.generators.values())]
-    for count in filter(lambda count: count is not None, steps):
-        for scale in (about.guidance_scale, about.grid_guidance_scale):
-            SamplingSettings(about.sampler, count, scale)
+    for generator in sweep.generators.values():
+        found = sampling_of(about, generator)
+        numbers = [found.guidance_scale, *found.guidance_interval, *filter(is_number, found.options.values())]
+        assert all(map(math.isfinite, numbers))
+        assert found.num_inference_steps > 0
+    assert math.isfinite(about.grid_guidance_scale)
     assert about.grid_images > 0
     assert about.num_resamples >= 0
     for node in plan(sweep).nodes:
         assert not any(isinstance(value, float) and not math.isfinite(value) for value in node.settings.values())
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, int | float)
 
 
 @fuzzing(60)
