@@ -262,7 +262,7 @@ class ShardWriter:
         """
         if self.num_written != len(self.rows):
             written = f"{self.num_written} of {len(self.rows)} pictures"
-            raise ValueError(f"{self.what} {self.folder}: cached {written}: run predict again")
+            raise ValueError(f"{self.format.what} {self.folder}: cached {written}: run predict again")
         wait()
         if self.rank == 0:
             self._write_manifest()
