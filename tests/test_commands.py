@@ -222,6 +222,20 @@ def test_what_is_not_there_is_said_before_anything_is_built(tmp_path):
         stage_one(tmp_path, {"trainer.accelerator": "gpu"})
 
 
+@pytest.mark.parametrize(
+    ("config", "option", "message"),
+    [
+        (AUTOENCODER, "--model.init_args.autoencoder=nowhere", "no autoencoder at 'nowhere': give a folder, "),
+        (AUTOENCODER, "--data.init_args.train.init_args.num_images=0", "shapes need num_images >= 1 and image_size "),
+        (GENERATOR, "--model.init_args.backbone.init_args.num_heads=3", "hidden_size 128 must be divisible by num_"),
+    ],
+)
+def test_what_a_class_refuses_is_its_message_alone(config, option, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}") as error:
+        TrainCLI(["--config", config, option], run=False)
+    assert describe(error.value) == str(error.value)
+
+
 def test_images_whose_side_does_not_divide_are_refused_before_training(tmp_path):
     settings = STAGE_ONE | {"trainer.default_root_dir": tmp_path, "data.init_args.train.init_args.image_size": 30}
     for command in ("fit", "predict"):

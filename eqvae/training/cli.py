@@ -122,6 +122,15 @@ class TrainCLI(LightningCLI):
             config = self.config.fit
             self.resume, self.overwrite, config.resume, config.overwrite = config.resume, config.overwrite, False, False
 
+    def instantiate_classes(self) -> None:
+        """Build data, model and trainer; what a class refuses comes without the parser's account of the types tried."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            while isinstance(error.__cause__, ValueError):
+                error = error.__cause__
+            raise error from None
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         self._dump_config()
         try:
