@@ -3,6 +3,7 @@
 import os
 import time
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ SEARCH_STEP = 64  # files between two looks at the clock
 NUM_NAMED = 20  # damaged files that one message names
 
 
-class EncodedSource:
+class EncodedSource(ABC):
     """Images that are decoded on access.
 
     Args:
@@ -49,9 +50,9 @@ class EncodedSource:
         self.image_size, self.on_error, self.max_skipped = image_size, on_error, max_skipped
         self._skipped = torch.zeros(num_images, dtype=torch.bool).share_memory_()  # loader processes count, too
 
+    @abstractmethod
     def _read(self, index: int) -> tuple[Path | bytes, str, int]:
         """File or its content, what to call it in an error, and the class."""
-        raise NotImplementedError
 
     def __len__(self) -> int:
         return len(self._skipped)

@@ -6,6 +6,7 @@ should equal, and which terms join the loss. A method is the formula of its acti
 """
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
@@ -105,7 +106,7 @@ class Passes(NamedTuple):
     decoder: float = 0.0
 
 
-class LatentRegularizer(nn.Module):
+class LatentRegularizer(nn.Module, ABC):
     """One method; parameters of its own train with the autoencoder's, and are not exported.
 
     Attributes:
@@ -128,9 +129,9 @@ class LatentRegularizer(nn.Module):
         """Whether the critic sees a pass with draws of its own, not the autoencoder's."""
         return False
 
+    @abstractmethod
     def draw(self, key: StepKey) -> Action:
         """What a step does: a function of the key."""
-        raise NotImplementedError
 
     def smallest_side(self, latent_size: Size) -> int:
         """Shorter side of the smallest latents that a step can draw of latents [h, w]."""

@@ -1,6 +1,5 @@
-"""Samplers on problems with a known answer; pictures independent of their batch; guidance and its cost."""
+"""Samplers on problems with a known answer; images independent of their batch; what each step costs."""
 
-import dataclasses
 import itertools
 
 import pytest
@@ -15,8 +14,6 @@ from dit.samplers import (
     CountingModel,
     DiffusionSettings,
     FlowSettings,
-    Sampler,
-    SamplingSettings,
     StochasticSettings,
     guide,
     image_noise,
@@ -26,8 +23,6 @@ from dit.samplers import (
 )
 from dit.samplers.ode import time_grid
 from dit.samplers.sde import DIFFUSIONS, LAST_STEPS, stochastic_times
-from dit.sampling_options import add_sampling_options, sampling_settings
-from eqvae.commands import CommandParser
 
 TINY = {"input_size": 8, "patch_size": 2, "hidden_size": 32, "depth": 2, "num_heads": 2, "num_classes": 5}
 MEAN, STD = 0.8, 0.3  # of the Gaussian data whose velocity, score and noise are known
@@ -241,53 +236,6 @@ def test_evaluations_and_callback(sampler):
     assert seen[-1][2] == (0 if isinstance(objective, Diffusion) else 1)
 
 
-def label_model(x, t, y):
-    """Predicts its label in every channel, so that guidance is plain to see."""
-    return torch.ones_like(x) * y.view(-1, 1, 1, 1)
-
-
-def test_guidance_extrapolates():
-    x, t, labels = torch.randn(2, 4, 2, 2), torch.full((2,), 0.5), torch.tensor([1, 2])
-    everywhere = guide(label_model, labels, 3.0, null_label=5)(x, t)
-    assert everywhere[:, :, 0, 0].tolist() == [[-7.0] * 4, [-4.0] * 4]  # 5 + 3 (y - 5)
-    first = guide(label_model, labels, 3.0, null_label=5, channels="first3")(x, t)
-    assert first[:, :, 0, 0].tolist() == [[-7.0, -7.0, -7.0, 1.0], [-4.0, -4.0, -4.0, 2.0]]
-
-
-def test_guidance_leaves_the_variance():
-    doubled = guide(lambda x, t, y: label_model(x, t, y).repeat(1, 2, 1, 1), torch.tensor([1]), 3.0, null_label=5)
-    assert doubled(torch.zeros(1, 4, 1, 1), torch.zeros(1)).flatten().tolist() == [-7.0] * 4 + [1.0] * 4
-
-
-@pytest.mark.parametrize(
-    ("scale", "interval", "num_samples"),
-    [(1.0, (0.0, 1.0), 20), (2.0, (0.0, 1.0), 40), (2.0, (0.3, 0.6), 28), (2.0, (2.0, 3.0), 20)],
-)
-def test_guidance_costs_only_where_it_acts(scale, interval, num_samples):
-    """Ten Euler steps of two pictures at t = 0, 0.1, ... 0.9; four of them lie in the narrower interval."""
-    backbone, (noise, _) = CountingModel(label_model), noises(2, (4, 2, 2))
-    sample(Flow(), guide(backbone, torch.tensor([1, 2]), scale, 5, interval=interval), noise, "euler", 10)
-    assert backbone.num_evaluations == 10
-    assert backbone.num_samples == num_samples
-
-
-def test_guidance_acts_on_timesteps_by_default():
-    guided = guide(label_model, torch.tensor([1]), 2.0, 5)
-    assert float(guided(torch.zeros(1, 1, 1, 1), torch.tensor([999]))) == -3.0
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"guidance_scale": 2.0}, "null label"),
-        ({"guidance_scale": 2.0, "null_label": 5, "channels": "three"}, "channels 'three' are unknown"),
-    ],
-)
-def test_impossible_guidance(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        guide(label_model, torch.tensor([1]), **arguments)
-
-
 @pytest.mark.parametrize(
     ("objective", "sampler", "num_steps", "message"),
     [
@@ -340,89 +288,3 @@ def test_shifted_times():
         settings=FlowSettings(0.3),
     )
     assert seen == shifted[1:].tolist()
-
-
-# Settings by name
-
-
-@pytest.mark.parametrize(
-    ("sampler", "options", "message"),
-    [
-        ("heun", {"diffusion_norm": 2.0}, "sampler 'heun' takes no diffusion_norm: it takes timestep_shift"),
-        ("ddim", {"timestep_spacing": "trailing"}, "timestep_spacing of sampler 'ddim': Invalid value 'trailing'"),
-        ("euler", {"timestep_shift": "much"}, "timestep_shift of sampler 'euler': Value 'much'"),
-        ("euler", {"timestep_shift": -1}, "timestep_shift must be above 0"),
-        ("oiler", {}, "sampler 'oiler' is unknown: use one of euler"),
-        (None, {"timestep_shfit": 1.0}, "timestep_shfit is taken by no sampler: did you mean timestep_shift"),
-    ],
-)
-def test_impossible_options(sampler, options, message):
-    with pytest.raises(ValueError, match=message) as error:
-        SamplingSettings(sampler, options=options)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("objective", [Flow(), Flow, Diffusion, MaskedTokens])
-def test_settings_that_mean_the_same_are_spelled_out_alike(objective):
-    """An unnamed sampler is the objective's own, an option that is not given its default, 1 is 1.0."""
-    left_out = SamplingSettings().spelled_out(objective)
-    sampler = SAMPLERS[left_out.sampler]
-    assert tuple(left_out.options) == sampler.setting_names
-    assert left_out == SamplingSettings(objective.default_sampler).spelled_out(objective)
-    for name, value in left_out.options.items():
-        whole = int(value) if isinstance(value, float) and value == int(value) else value
-        assert SamplingSettings(options={name: whole}).spelled_out(objective) == left_out
-    assert left_out.spelled_out(objective) == left_out
-    other = next(name for name, each in SAMPLERS.items() if each.serves is not sampler.serves)
-    with pytest.raises(ValueError, match=f"'{other}' does not fit a"):
-        SamplingSettings(other).spelled_out(objective)
-
-
-def test_no_setting_has_two_meanings():
-    """Options of a command line and of a sweep are flat: a name belongs to one class of settings, and to no other."""
-    kinds = {sampler.settings for sampler in SAMPLERS.values()} | {SamplingSettings}
-    names = [field.name for kind in kinds for field in dataclasses.fields(kind)]
-    assert sorted(names) == sorted(set(names))
-
-
-def test_a_new_sampler_is_one_object(monkeypatch):
-    """Named in the registry it has options on the command line, is refused for others, and gets its settings."""
-
-    @dataclasses.dataclass(frozen=True)
-    class HalfwaySettings:
-        """How far.
-
-        Args:
-            way: share of the way to zero.
-        """
-
-        way: float = 0.5
-
-    def halfway(flow, model, x, num_inference_steps, step_noise, settings, callback):
-        for step in range(num_inference_steps):
-            x = x + settings.way * model(x, torch.full((len(x),), step))
-            callback(step, x, step)
-        return x
-
-    monkeypatch.setitem(SAMPLERS, "halfway", Sampler("halfway", halfway, Flow, HalfwaySettings))
-    parser = CommandParser()
-    add_sampling_options(parser)
-    words = ["--sampler", "halfway", "--way", "0.25", "--num-inference-steps", "2"]
-    settings = sampling_settings(parser.parse_args(words)).spelled_out(Flow())
-    assert settings == SamplingSettings("halfway", 2, options={"way": 0.25})
-    assert "--way WAY" in parser.format_help()
-    own = SAMPLERS["halfway"].build_settings(settings.options)
-    end = sample(Flow(), lambda x, t: -x, torch.ones(1, 1, 1, 1), settings.sampler, 2, settings=own)
-    assert float(end) == 0.75**2
-    with pytest.raises(ValueError, match="'halfway' does not fit a Diffusion model"):
-        settings.spelled_out(Diffusion())
-
-
-def test_only_what_is_given_becomes_an_option():
-    parser = CommandParser()
-    add_sampling_options(parser)
-    assert sampling_settings(parser.parse_args([])) == SamplingSettings()
-    words = ["--guidance-interval", "0.2", "0.7", "--halton-shift", "--top-k", "3", "--uint8-rule", "truncate"]
-    expected = SamplingSettings(guidance_interval=(0.2, 0.7), uint8_rule="truncate")
-    expected = dataclasses.replace(expected, options={"halton_shift": True, "top_k": 3})
-    assert sampling_settings(parser.parse_args(words)) == expected
