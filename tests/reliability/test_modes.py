@@ -69,26 +69,27 @@ def test_compiled(name, tmp_path, monkeypatch, reached):
     reached.largest("compiled", error)
 
 
-@pytest.mark.reliability(27)
-@pytest.mark.parametrize("name", ["DiT", "SiT"])
-def test_gradient_checkpointing(name, reached):
-    model, compute = networks(name)
-    expected = loss_and_gradients(model, compute, model)
+def with_checkpointing(model):
     model.gradient_checkpointing = True
-    error = largest_error(loss_and_gradients(model, compute, model), expected)
-    assert error <= FLOAT32
-    reached.largest("gradient checkpointing", error)
+
+
+def with_channels_last(model):
+    model.to(memory_format=torch.channels_last)
 
 
 @pytest.mark.reliability(27)
-@pytest.mark.parametrize("name", ["autoencoder", "critic"])
-def test_channels_last(name, reached):
+@pytest.mark.parametrize(
+    ("name", "mode", "change"),
+    [(name, "gradient checkpointing", with_checkpointing) for name in ("DiT", "SiT")]
+    + [(name, "channels_last", with_channels_last) for name in ("autoencoder", "critic")],
+)
+def test_the_same_mathematics_in_another_mode(name, mode, change, reached):
     model, compute = networks(name)
     expected = loss_and_gradients(model, compute, model)
-    model.to(memory_format=torch.channels_last)
+    change(model)
     error = largest_error(loss_and_gradients(model, compute, model), expected)
     assert error <= FLOAT32
-    reached.largest("channels_last", error)
+    reached.largest(mode, error)
 
 
 @pytest.mark.reliability(27)

@@ -1,0 +1,30 @@
+"""The tables on the pages of the studies are those of the results that are kept."""
+
+from pathlib import Path
+
+import pytest
+
+from studies import start_report, treatment_report
+from studies.start_search import read_results
+
+ROOT = Path(__file__).parents[2]
+
+
+def kept(name: str) -> list[dict]:
+    return read_results(ROOT / f"studies/results/{name}.jsonl")
+
+
+def start_table() -> str:
+    return start_report.to_markdown(kept("start-search"))
+
+
+def treatment_table() -> str:
+    starts = {line["name"]: line for line in kept("start-search")}
+    return treatment_report.to_markdown(starts, kept("treatment-search"))
+
+
+@pytest.mark.parametrize(("page", "table"), [("start-search", start_table), ("treatment-search", treatment_table)])
+def test_a_page_holds_the_table_of_its_results_as_it_is(page, table):
+    rows = table()
+    assert rows.count("\n") > 10
+    assert rows in (ROOT / f"docs/studies/{page}.md").read_text()
