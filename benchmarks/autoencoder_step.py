@@ -1,7 +1,7 @@
 """A full fine-tuning step of stage 1, generator and critic, against the formulation of the public code.
 
 The public formulation runs the autoencoder twice, once for each network, in float32, and finds the adaptive weight by
-going back through the loss twice more. Both are timed in turns in the same process, on the same random pictures.
+going back through the loss twice more. Both are timed in turns in the same process, on the same random images.
 """
 
 import argparse
@@ -26,8 +26,8 @@ def main() -> None:
     add = parser.add_argument
     add("--channels", type=int, nargs="+", default=[64, 128, 128], help="widths; each but the last halves the side")
     add("--layers-per-block", type=int, default=1, help="residual blocks per width")
-    add("--image-size", type=int, default=128, help="side of the pictures")
-    add("--batch-size", type=int, default=4, help="pictures per step")
+    add("--image-size", type=int, default=128, help="side of the images")
+    add("--batch-size", type=int, default=4, help="images per step")
     add("--perceptual", default="none", help="feature distance of both formulations, as in a training config")
     add("--precision", choices=list(PRECISIONS), default="bf16", help="of our step")
     add("--channels-last", action="store_true", help="memory format of our networks")

@@ -1,4 +1,4 @@
-"""Writing a latent cache (decoding JPEG files, encoding picture and flip, storing) against the bare encoder.
+"""Writing a latent cache (decoding JPEG files, encoding image and flip, storing) against the bare encoder.
 
 The bare encoder runs on one batch that is ready in memory; its images/s are the ceiling.
 """
@@ -27,9 +27,9 @@ def main() -> None:
     )
     add = parser.add_argument
     add("--channels", type=int, nargs="+", default=[64, 128, 128], help="widths; each but the last halves the side")
-    add("--image-size", type=int, default=128, help="side of the pictures")
-    add("--num-images", type=int, default=64, help="pictures in the cache")
-    add("--batch-size", type=int, default=16, help="pictures at a time")
+    add("--image-size", type=int, default=128, help="side of the images")
+    add("--num-images", type=int, default=64, help="images in the cache")
+    add("--batch-size", type=int, default=16, help="images at a time")
     add("--num-workers", type=int, default=1, help="processes that decode")
     add("--precision", choices=["32", "bf16"], default="bf16", help="of the encoder")
     add("--repeats", type=int, default=3, help="timed rounds of the bare encoder")
@@ -87,13 +87,13 @@ def _bare_images_per_second(arguments: argparse.Namespace, device: torch.device)
 
 
 def _cache_images_per_second(arguments: argparse.Namespace, device: torch.device, folder: Path) -> float:
-    pictures = folder / "pictures"
-    pictures.mkdir()
+    images = folder / "images"
+    images.mkdir()
     source = ShapesSource(arguments.num_images, arguments.image_size)
     for index in range(len(source)):
-        Image.fromarray(source[index][0].permute(1, 2, 0).numpy()).save(pictures / f"{index:06d}.jpg", quality=95)
+        Image.fromarray(source[index][0].permute(1, 2, 0).numpy()).save(images / f"{index:06d}.jpg", quality=95)
     data = ImageDataModule(
-        FolderSource(str(pictures), arguments.image_size),
+        FolderSource(str(images), arguments.image_size),
         evaluation_batch_size=arguments.batch_size,
         num_workers=arguments.num_workers,
     )

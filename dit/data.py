@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from dit.validation import VALIDATION_SEED, stratified
 from eqvae.data.module import ImageBatches
-from eqvae.data.sources import ImageSource, describe_pictures
+from eqvae.data.sources import ImageSource, describe_images
 from eqvae.latents import FeatureCache, LatentCache, LatentSpec, open_cache
 from eqvae.latents.reader import require_held_out
 from eqvae.selection import describe_selection
@@ -24,8 +24,8 @@ class LatentDataModule(lightning.LightningDataModule):
 
     Batches are dicts: `latents` [B, C, h, w] normalized or tokens [B, h, w], `label` [B], `index` [B], `key` [B]. Where
     a model is aligned (`dit.alignment`) also `features` [B, T, z], or without a feature cache `image` [B, 3, H, W] in
-    [-1, 1], of the same picture and flip as the latents. Validation batches have one fixed posterior sample of each
-    unflipped picture and, in place of targets, `uniform` [B]: numbers in (0, 1) for the times, see `dit.validation`.
+    [-1, 1], of the same image and flip as the latents. Validation batches have one fixed posterior sample of each
+    unflipped image and, in place of targets, `uniform` [B]: numbers in (0, 1) for the times, see `dit.validation`.
 
     Args:
         cache: folder that `train.py predict` wrote.
@@ -34,12 +34,12 @@ class LatentDataModule(lightning.LightningDataModule):
         validation_cache: folder of held-out latents, which `predict` wrote beside the cache; null: `fit` does not
             validate, and `validate` is refused.
         num_validation_latents: read only so many of these, evenly spaced; null reads all.
-        flip: take half of the training latents from the flipped picture.
+        flip: take half of the training latents from the flipped image.
         verify: compare the cache with its checksums on opening.
         num_workers: loader processes; reading is memory-mapped, so 0 is usually fastest.
         seed: of order, flips and posterior samples.
-        pictures: of which the cache was made, if they are at hand; a cache of others is refused. Null does not look.
-        features: folder of a feature cache of the same pictures, for alignment.
+        images: of which the cache was made, if they are at hand; a cache of others is refused. Null does not look.
+        features: folder of a feature cache of the same images, for alignment.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class LatentDataModule(lightning.LightningDataModule):
         verify: bool = True,
         num_workers: int = 0,
         seed: int = 0,
-        pictures: ImageSource | None = None,
+        images: ImageSource | None = None,
         features: str | None = None,
     ):
         super().__init__()
@@ -61,7 +61,7 @@ class LatentDataModule(lightning.LightningDataModule):
         self.global_batch_size, self.evaluation_batch_size = global_batch_size, evaluation_batch_size
         self.validation_folder, self.num_validation_latents = validation_cache, num_validation_latents
         self.flip, self.num_workers, self.seed = flip, num_workers, seed
-        self.pictures, self.features_folder = pictures, features
+        self.images, self.features_folder = images, features
         self.reads_targets = False  # an aligned model sets it
 
     @cached_property
@@ -93,8 +93,8 @@ class LatentDataModule(lightning.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         assert len(self.cache) > 0
-        if self.pictures is not None:
-            self.cache.require_pictures(describe_pictures(self.pictures))
+        if self.images is not None:
+            self.cache.require_images(describe_images(self.images))
         if self.validation_folder is None and stage in ("validate", "test"):
             raise ValueError(
                 "there are no held-out latents to measure the loss on: set data.init_args.validation_cache to the "
@@ -125,12 +125,12 @@ class LatentDataModule(lightning.LightningDataModule):
         return batches.loader()
 
     def _read_targets(self, ids: Tensor, flipped: Tensor) -> dict[str, Tensor]:
-        """What an aligned model compares with, of the same pictures and flips as the latents."""
+        """What an aligned model compares with, of the same images and flips as the latents."""
         if not self.reads_targets:
             return {}
         if self.features_folder is not None:
             return {"features": self.features.targets(ids, flipped)}
-        images = ImageBatches(self.pictures).get_batch(ids, None)["image"]
+        images = ImageBatches(self.images).get_batch(ids, None)["image"]
         return {"image": torch.where(flipped[:, None, None, None], images.flip(-1), images)}
 
 
@@ -150,7 +150,7 @@ class _CacheBatches:
 
 
 class _HeldOutBatches(SequentialBatches):
-    """A validation cache: of each picture the same posterior sample and the same place in time whenever it is read."""
+    """A validation cache: of each image the same posterior sample and the same place in time whenever it is read."""
 
     def __init__(self, cache: LatentCache, batch_size: int, limit: int | None, limit_batches: int | float):
         super().__init__(cache, batch_size, limit, limit_batches)

@@ -27,7 +27,7 @@ from eqvae.training.step_logging import log_terms
 
 
 class GeneratorModule(lightning.LightningModule):
-    """Trains a backbone with an objective; knows nothing of pictures.
+    """Trains a backbone with an objective; knows nothing of images.
 
     Time, noise and dropped labels of a sample are functions of (seed, position in the stream), so neither resuming
     nor the number of devices changes them. The autoencoder is only named here, for whoever samples, and compared with

@@ -1,4 +1,4 @@
-"""Pictures of the generator while it trains, and a quick Fréchet distance to see whether it learns."""
+"""Images of the generator while it trains, and a quick Fréchet distance to see whether it learns."""
 
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from eqvae.autoencoders import load_autoencoder
 from eqvae.data.sources import ImageSource
 from eqvae.evaluation.distances import features_to_statistics, statistics_to_frechet_distance
 from eqvae.evaluation.features import create_extractor, images_to_features
+from eqvae.evaluation.image_grids import image_grid, save_png
 from eqvae.evaluation.metric import EXTRACTORS
-from eqvae.evaluation.pictures import image_grid, save_png
 from eqvae.selection import evenly_spaced
 from eqvae.training.averaging import ExponentialMovingAverage
 from eqvae.training.sharding import full_state, is_sharded, plain_class
@@ -25,22 +25,22 @@ from eqvae.training.signals import stop_requested
 class SamplePreviews(Callback):
     """Samples with the averaged weights every so many steps: `previews/step=NNNNNNN.png` in the run's folder.
 
-    Picture i starts from the same noise at every step, so that one sees it change. Grids also go to TensorBoard, and
+    Image i starts from the same noise at every step, so that one sees it change. Grids also go to TensorBoard, and
     with a reference the Fréchet distance is logged as `preview/fd_...`; it is for watching one run, biased upward for
-    few pictures, and no result. Training is not touched: the run's weights are the same with and without previews.
+    few images, and no result. Training is not touched: the run's weights are the same with and without previews.
 
     Args:
         every_n_steps: training steps between previews.
         num_images: in the grid.
-        sampling: how pictures are sampled.
+        sampling: how images are sampled.
         labels: "balanced", "random", or label numbers separated by commas.
-        batch_size: pictures sampled at once.
-        reference: real pictures to compare with; null measures nothing.
-        num_reference_images: how many generated pictures and real ones, evenly spaced, are compared.
+        batch_size: images sampled at once.
+        reference: real images to compare with; null measures nothing.
+        num_reference_images: how many generated images and real ones, evenly spaced, are compared.
         extractor: whose features are compared.
 
     Raises:
-        ValueError: if the module names no autoencoder, or the reference has too few pictures.
+        ValueError: if the module names no autoencoder, or the reference has too few images.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class SamplePreviews(Callback):
         if every_n_steps < 1 or num_images < 1:
             raise ValueError(f"previews: {num_images} images every {every_n_steps} steps; both must be at least 1")
         if reference is not None and len(reference) < num_reference_images:
-            raise ValueError(f"previews: the reference has {len(reference)} pictures, not {num_reference_images}")
+            raise ValueError(f"previews: the reference has {len(reference)} images, not {num_reference_images}")
         self.every_n_steps, self.num_images, self.batch_size = every_n_steps, num_images, batch_size
         self.sampling, self.labels = sampling or SamplingSettings(), labels
         self.reference, self.num_reference_images, self.extractor = reference, num_reference_images, extractor
@@ -95,22 +95,22 @@ class SamplePreviews(Callback):
         return whole.to(trainer.strategy.root_device)
 
     def _preview(self, trainer: Any, pl_module: Any, backbone: nn.Module, device: torch.device) -> None:
-        pictures = self._sample(trainer, pl_module, backbone, device)
-        if pictures is None:
+        images = self._sample(trainer, pl_module, backbone, device)
+        if images is None:
             return
-        grid, step = image_grid(pictures[: self.num_images]), trainer.global_step
+        grid, step = image_grid(images[: self.num_images]), trainer.global_step
         save_png(grid, Path(trainer.default_root_dir) / "previews" / f"step={step:07d}.png")
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image("preview/samples", grid, step)
         if self.reference is None:
             return
-        distance = self._distance(pictures[: self.num_reference_images], device)
+        distance = self._distance(images[: self.num_reference_images], device)
         for logger in trainer.loggers:
             logger.log_metrics({f"preview/{EXTRACTORS[self.extractor].distance}": distance}, step)
 
     def _sample(self, trainer: Any, pl_module: Any, backbone: nn.Module, device: torch.device) -> Tensor | None:
-        """uint8 pictures [N, 3, H, W]; None where the run is told to end meanwhile, which must not wait for them."""
+        """uint8 images [N, 3, H, W]; None where the run is told to end meanwhile, which must not wait for them."""
         if self._autoencoder is None:
             self._autoencoder = load_autoencoder(pl_module.autoencoder_source).freeze().to(device)
         source, spec = pl_module.autoencoder_source, trainer.datamodule.spec
@@ -121,20 +121,20 @@ class SamplePreviews(Callback):
         backbone.eval()
         try:
             batches = generate_images(generator, self._autoencoder, labels, self.sampling, self.batch_size)
-            pictures = []
+            images = []
             for batch in batches:
-                pictures.append(batch)
+                images.append(batch)
                 if stop_requested(trainer):
                     return None
-            return torch.cat(pictures)
+            return torch.cat(images)
         finally:
             backbone.train(was_training)
 
-    def _distance(self, pictures: Tensor, device: torch.device) -> float:
+    def _distance(self, images: Tensor, device: torch.device) -> float:
         extractor = create_extractor(self.extractor, device=device)
         if self._reference_statistics is None:
             ids = evenly_spaced(self.num_reference_images, len(self.reference))
             real = torch.stack([self.reference[index][0] for index in ids.tolist()])
             self._reference_statistics = features_to_statistics(images_to_features(real, extractor))
-        generated = features_to_statistics(images_to_features(pictures, extractor))
+        generated = features_to_statistics(images_to_features(images, extractor))
         return statistics_to_frechet_distance(self._reference_statistics, generated)

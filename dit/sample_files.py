@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from safetensors import safe_open
 from torch import Tensor
 
-from eqvae.evaluation.pictures import image_grid, save_png
+from eqvae.evaluation.image_grids import image_grid, save_png
 from eqvae.evaluation.sample_folders import (
     ARRAY,
     GRID,

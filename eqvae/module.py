@@ -267,7 +267,7 @@ class AutoencoderModule(lightning.LightningModule):
         return shown.target, shown.images
 
     def _critic_loss(self, shown: tuple[Tensor, Tensor] | None) -> Tensor:
-        """The critic's loss on pictures and reconstructions; before its start a zero that reaches all parameters."""
+        """The critic's loss on images and reconstructions; before its start a zero that reaches all parameters."""
         if shown is None:
             return _zero_of(self.critic)
         real, fake = shown

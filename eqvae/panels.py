@@ -1,4 +1,4 @@
-"""Pictures of a latent space in TensorBoard while an autoencoder trains."""
+"""Images of a latent space in TensorBoard while an autoencoder trains."""
 
 from typing import Any
 
@@ -7,14 +7,14 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from eqvae.equivariance import equivariance_errors
-from eqvae.evaluation.pictures import autoencoder_panel
+from eqvae.evaluation.image_grids import autoencoder_panel
 
 
 class LatentPanels(Callback):
-    """Shows a few fixed validation pictures, their latents, and both under transformation, every so many steps.
+    """Shows a few fixed validation images, their latents, and both under transformation, every so many steps.
 
-    Logs the picture `panels/latents`, and `panels/equivariance_latent` and `panels/equivariance_decoded`: the errors of
-    these pictures, averaged over all probes. Without a TensorBoard logger nothing is drawn.
+    Logs the image `panels/latents`, and `panels/equivariance_latent` and `panels/equivariance_decoded`: the errors of
+    these images, averaged over all probes. Without a TensorBoard logger nothing is drawn.
 
     Args:
         every_n_steps: steps between panels.

@@ -206,7 +206,7 @@ def test_anchors_that_unfold_without_end_are_refused_at_once(tmp_path):
         (["sample.py"], "the following arguments are required: --checkpoint"),
         (["sample.py", "--checkpoint", "a", "--sampler", "eulr"], "argument --sampler: eulr is none of"),
         (["evaluate.py", "reconstructio"], "did you mean reconstruction?"),
-        (["evaluate.py", "latents", "--autoencoder", "a", "--dat", "b", "--picturee", "c"], "--picturee is unknown"),
+        (["evaluate.py", "latents", "--autoencoder", "a", "--dat", "b", "--imagee", "c"], "--imagee is unknown"),
         (["sweep.py", "--config", "absent.yaml"], "no sweep file at absent.yaml"),
         (["sweep.py", "--confg", "x"], "required: --config"),
     ],

@@ -215,7 +215,7 @@ def test_own_classes_are_trained_and_sampled(package, tmp_path, monkeypatch):
         lambda package: {"model.init_args.backbone": f"{{class_path: {package}.backbone.Pointwise}}"},
         lambda package: {"model.init_args.objective": f"{package}.objective.Doubled"},
         lambda package: {"trainer.callbacks": f"[{{class_path: {package}.callback.Mark}}]"},
-        lambda package: {"data.init_args.pictures": f"{{class_path: {package}.source.Stripes}}"},
+        lambda package: {"data.init_args.images": f"{{class_path: {package}.source.Stripes}}"},
     ],
     ids=["backbone", "objective", "callback", "source"],
 )

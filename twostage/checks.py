@@ -230,9 +230,9 @@ def data_problems(sweep: Sweep) -> list[Problem]:
     generators = {f"generators.{name}": generator for name, generator in sweep.generators.items()}
     for key, part in (arms | generators).items():
         found += [(f"{key}.config", problem) for problem in _missing_data(part, {})]
-    if sweep.generator_pictures:
-        changed = [_missing_data(arm, sweep.generator_pictures) for arm in arms.values()]
-        found += [("generator_pictures", problem) for problems in changed for problem in problems]
+    if sweep.generator_images:
+        changed = [_missing_data(arm, sweep.generator_images) for arm in arms.values()]
+        found += [("generator_images", problem) for problems in changed for problem in problems]
     return found
 
 

@@ -134,7 +134,7 @@ def _branch(sweep: Sweep, name: str, arm: Arm, seed: int, start: Node | None, im
     source = {"autoencoder": autoencoder}
     diagnostics = DIAGNOSTICS.node(f"{where}/diagnostics", {"config": measuring_config(arm)}, source)
     training_images_alone = {"model.init_args.cache.validation": False}
-    encoded = replace(arm, overrides=arm.overrides | sweep.generator_pictures | training_images_alone)
+    encoded = replace(arm, overrides=arm.overrides | sweep.generator_images | training_images_alone)
     latents = LATENTS.node(f"{where}/latents", {"config": measuring_config(encoded)}, source)
     generators = {
         each: _generator(sweep, each, where, seed, source | {"latents": latents}, images) for each in sweep.generators

@@ -103,7 +103,7 @@ class Sweep:
         start: common start of all trained arms.
         autoencoders: arms by name.
         generators: by name.
-        generator_pictures: where generators learn from other images than autoencoders: what to change in the arms'
+        generator_images:   where generators learn from other images than autoencoders: what to change in the arms'
             configs when the generators' images are encoded, by dotted key.
         seeds: each with its own order, transforms, noise and start weights.
         until_decided: take the seeds one by one, from the third on, until every verdict stands; each look then has a
@@ -118,7 +118,7 @@ class Sweep:
     start: Start = field(default_factory=Start)
     autoencoders: dict[str, Arm] = MISSING
     generators: dict[str, Generator] = MISSING
-    generator_pictures: dict[str, Any] = field(default_factory=dict)
+    generator_images: dict[str, Any] = field(default_factory=dict)
     seeds: list[int] = MISSING
     until_decided: bool = False
     evaluation: Evaluation = field(default_factory=Evaluation)

@@ -1,4 +1,4 @@
-"""Writes the feature cache: `train.py predict` with this module and the pictures of the latent cache."""
+"""Writes the feature cache: `train.py predict` with this module and the images of the latent cache."""
 
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from eqvae.precision import require_float32_weights
 
 
 class FeatureCacheModule(lightning.LightningModule):
-    """`predict` writes tokens of all training pictures and of their flips; nothing is trained.
+    """`predict` writes tokens of all training images and of their flips; nothing is trained.
 
     Args:
         encoder: of the tokens.

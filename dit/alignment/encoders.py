@@ -1,4 +1,4 @@
-"""Frozen picture encoders whose tokens a generator is aligned with."""
+"""Frozen image encoders whose tokens a generator is aligned with."""
 
 import hashlib
 from dataclasses import dataclass
@@ -32,9 +32,9 @@ class Preset:
     Args:
         architecture: timm's name; with a tag after the dot its weights can be downloaded.
         width: channels of a token.
-        patch_size: side of a token's patch; pictures are resized to patch_size * grid, which is the published
-            224 for patches of 14 and pictures of 256, and leaves those of 256 as they are for patches of 16.
-        statistics: mean and standard deviation of each channel, for pictures in [0, 1].
+        patch_size: side of a token's patch; images are resized to patch_size * grid, which is the published
+            224 for patches of 14 and images of 256, and leaves those of 256 as they are for patches of 16.
+        statistics: mean and standard deviation of each channel, for images in [0, 1].
         resize: "before" or "after" the normalization, as published.
     """
 
@@ -59,7 +59,7 @@ ENCODERS = {
 
 
 class Encoder:
-    """Tokens of pictures. The network is frozen, no submodule of anything, and opened on first use.
+    """Tokens of images. The network is frozen, no submodule of anything, and opened on first use.
 
     Args:
         name: one of `ENCODERS`.

@@ -46,16 +46,16 @@ def measure_alignment(
     neighbours: int = 10,
     seed: int = 0,
 ) -> dict:
-    """CKNNA of every block's tokens with the encoder's features, both averaged over the tokens of a picture.
+    """CKNNA of every block's tokens with the encoder's features, both averaged over the tokens of an image.
 
-    Labels are the null label, so that no class is given away; those of the pictures where the model has no null label.
+    Labels are the null label, so that no class is given away; those of the images where the model has no null label.
 
     Args:
         generator: of latents, DiT or SiT, on the device to compute on; so the autoencoder.
         autoencoder: made the latents; its posterior mean is taken.
         encoder: whose features are compared.
         batches: `image` [B, 3, H, W] in [-1, 1], `label` [B], `index` [B]; noise is keyed by the index.
-        projector: of the training; adds the mean cosine at its depth, over tokens and pictures.
+        projector: of the training; adds the mean cosine at its depth, over tokens and images.
         times: noise levels, 0 noise to 1 data, see `noisy_latents`.
         neighbours: k of CKNNA.
         seed: of the noise.
@@ -66,7 +66,7 @@ def measure_alignment(
 
     Raises:
         ValueError: if the generator learns tokens, a label is unknown to it, the projector has another width than the
-            encoder or another block than there are, a time lies outside [0, 1], or there are too few pictures.
+            encoder or another block than there are, a time lies outside [0, 1], or there are too few images.
     """
     backbone, times = generator.backbone, list(times)
     _require(generator, encoder, projector, times)
@@ -77,7 +77,7 @@ def measure_alignment(
         images, indices = batch["image"].to(device), batch["index"].to(device)
         latents = generator.spec.normalization.normalize(autoencoder.latent_moments(images)[0])
         if latents.shape[1:] != generator.spec.shape:
-            raise ValueError(f"latents of the pictures are {tuple(latents.shape[1:])}, not {generator.spec.shape}")
+            raise ValueError(f"latents of the images are {tuple(latents.shape[1:])}, not {generator.spec.shape}")
         noise = keyed_normal(indices, tuple(latents.shape[1:]), seed=seed, stream="alignment-noise")
         labels = torch.full_like(indices, generator.num_classes) if has_null else _labels(batch, generator).to(device)
         targets = encoder(images, backbone.side)
@@ -116,11 +116,11 @@ def _require(generator: Generator, encoder: Encoder, projector: TrainedProjector
 
 def _labels(batch: dict[str, Tensor], generator: Generator) -> Tensor:
     if int(batch["label"].max()) >= generator.num_classes or int(batch["label"].min()) < 0:
-        raise ValueError(f"pictures have labels beyond the {generator.num_classes} classes of the generator")
+        raise ValueError(f"images have labels beyond the {generator.num_classes} classes of the generator")
     return batch["label"]
 
 
-def save_alignment_picture(report: dict, path: str | Path) -> None:
+def save_alignment_figure(report: dict, path: str | Path) -> None:
     """A PNG: CKNNA over the blocks, one line per noise level; the projector's cosine, another measure, in words."""
     figure = Figure(figsize=(6.4, 4), dpi=150, layout="constrained")
     axes = figure.subplots()

@@ -75,11 +75,11 @@ class Alignment:
         return {"encoder": self.encoder.name, "depth": self.depth}
 
     def targets(self, batch: dict[str, Tensor], grid: int) -> Tensor:
-        """Features [B, grid * grid, width]: those of the batch, or the encoder's of its pictures."""
+        """Features [B, grid * grid, width]: those of the batch, or the encoder's of its images."""
         return batch["features"] if "features" in batch else self.encoder(batch["image"], grid)
 
     def connect(self, data, grid: int) -> None:
-        """Make a `LatentDataModule` deliver targets: rows of its feature cache, or else pictures.
+        """Make a `LatentDataModule` deliver targets: rows of its feature cache, or else images.
 
         Raises:
             ValueError: if it has neither, or features of another encoder, other weights, another grid or data set.
@@ -88,6 +88,6 @@ class Alignment:
             data.features.require(data.cache, self.encoder.name, grid, self.encoder.width)
             data.features.require_fingerprint(self.encoder.fingerprint(grid))
             self.encoder.release()
-        elif data.pictures is None:
-            raise ValueError("alignment needs data.init_args.features (a feature cache) or data.init_args.pictures")
+        elif data.images is None:
+            raise ValueError("alignment needs data.init_args.features (a feature cache) or data.init_args.images")
         data.reads_targets = True

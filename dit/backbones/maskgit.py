@@ -15,7 +15,7 @@ END_NORM_EPS = 1e-12  # of the norms before and after the blocks of v1; those of
 
 
 class TokenTransformer(nn.Module):
-    """What both versions share: checked arguments, hidden tokens in, logits as a picture out.
+    """What both versions share: checked arguments, hidden tokens in, logits as an image out.
 
     Args: as of `MaskGIT`.
 

@@ -1,4 +1,4 @@
-"""How convolutions see beyond the picture's border: zeros, as published, or its reflection.
+"""How convolutions see beyond the image's border: zeros, as published, or its reflection.
 
 Reflection is the convention of the EQ-VAEs for SDXL: every convolution that pads does so by reflection. The
 down-sampling of the encoder keeps its row and column of zeros at the bottom and at the right, which is also why no

@@ -8,7 +8,7 @@ from eqvae.data.encoded import find_unreadable
 from eqvae.data.folders import FolderSource
 from eqvae.data.images import adm_random_crop, center_crop, eq_vae_random_crop, open_image, to_float, to_uint8
 from eqvae.data.module import ImageDataModule
-from eqvae.data.opening import open_source, read_pictures
+from eqvae.data.opening import open_source, read_images
 from eqvae.data.parquet import ParquetSource
 from eqvae.data.scenes import ScenesSource
 from eqvae.data.shapes import ShapesSource
@@ -30,7 +30,7 @@ __all__ = [
     "find_unreadable",
     "open_image",
     "open_source",
-    "read_pictures",
+    "read_images",
     "to_float",
     "to_uint8",
 ]

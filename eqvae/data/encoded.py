@@ -83,7 +83,7 @@ class EncodedSource(ABC):
                     found = Search(len(self), 1, [str(error)])
                     raise ValueError(find_unreadable(self, found, place + 1, SEARCH_SECONDS).message()) from None
                 self._skip(place, error)
-        raise ValueError(f"none of the {len(self)} pictures is readable: check the data")
+        raise ValueError(f"none of the {len(self)} images is readable: check the data")
 
     def _decode(self, index: int, crop: Callable[[Image.Image, int], Image.Image]) -> tuple[Tensor, int]:
         content, name, label = self._read(index)
@@ -111,7 +111,7 @@ class EncodedSource(ABC):
                 f"{len(names)} images cannot be read, more than max_skipped {self.max_skipped}: {list_names(names)}: "
                 "replace or remove them"
             )
-        warnings.warn(f"skipped picture {index}: {error}", stacklevel=4)
+        warnings.warn(f"skipped image {index}: {error}", stacklevel=4)
 
 
 @dataclass

@@ -55,7 +55,7 @@ class FolderSource(EncodedSource):
         for label, folder in enumerate(folders or [self.root]):
             found = [Path(path) for path in listing.images_below(folder, set())]
             if not found:
-                raise ValueError(f"image folder {folder} holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))})")
+                raise ValueError(f"image folder {folder} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
             self.files += [(path, label) for path in found]
         listing.warn(self.root)
         super().__init__(image_size, len(self.files), on_error, max_skipped)

@@ -47,7 +47,7 @@ def open_image(source: str | Path | bytes, name: str | None = None) -> Image.Ima
 
 def unreadable(name: str, error: Exception) -> ValueError:
     """What is raised for a file that becomes no image."""
-    return ValueError(f"{name} is not a readable picture ({' '.join(str(error).split()) or type(error).__name__})")
+    return ValueError(f"{name} is not a readable image ({' '.join(str(error).split()) or type(error).__name__})")
 
 
 def _transparent_value(image: Image.Image) -> int | tuple[int, ...] | bytes | None:
@@ -148,7 +148,7 @@ def _resize_short_side(image: Image.Image, side: int) -> Image.Image:
 
 
 def image_to_tensor(image: Image.Image) -> Tensor:
-    """RGB picture to uint8 [3, H, W]."""
+    """RGB image to uint8 [3, H, W]."""
     return torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1).contiguous()
 
 

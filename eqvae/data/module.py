@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from eqvae.data.encoded import EncodedSource
 from eqvae.data.images import RANDOM_CROPS, to_float
-from eqvae.data.sources import ImageSource, describe_pictures
+from eqvae.data.sources import ImageSource, describe_images
 from eqvae.latents.shards import CachePlan, shards_of_process
 from eqvae.randomness import keyed_uniform
 from eqvae.selection import describe_selection
@@ -52,8 +52,8 @@ class ImageBatches:
             read = [self.source.cropped(index, crop) for index, crop in zip(ids.tolist(), crops, strict=True)]
         else:
             read = [self.source[index] for index in ids.tolist()]
-        pictures, labels = zip(*read, strict=True)
-        images = to_float(torch.stack(pictures))
+        images, labels = zip(*read, strict=True)
+        images = to_float(torch.stack(images))
         if self.flip and keys is not None:
             flipped = keyed_uniform(keys, seed=self.seed, stream="flip") < 0.5
             images = torch.where(flipped[:, None, None, None], images.flip(-1), images)
@@ -155,7 +155,7 @@ class ImageDataModule(lightning.LightningDataModule):
         """Report images that were skipped."""
         for split, source in self.sources.items():
             if skipped := getattr(source, "num_skipped", 0):
-                rank_zero_warn(f"{skipped} of {len(source)} {split} pictures could not be read: skipped")
+                rank_zero_warn(f"{skipped} of {len(source)} {split} images could not be read: skipped")
 
     def image_size(self, split: str) -> tuple[int, int]:
         """(height, width) of the images of "train" or "validation", read off the first."""
@@ -163,4 +163,4 @@ class ImageDataModule(lightning.LightningDataModule):
 
     def description(self, split: str = "train") -> dict:
         """What a latent cache records of its images."""
-        return describe_pictures(self.sources[split])
+        return describe_images(self.sources[split])

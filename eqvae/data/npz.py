@@ -1,4 +1,4 @@
-"""Pictures of an .npz in the ADM layout, read row by row."""
+"""Images of an .npz in the ADM layout, read row by row."""
 
 import hashlib
 import math
@@ -13,34 +13,34 @@ from torch import Tensor
 
 from eqvae.errors import first_line
 
-PICTURES = "arr_0"
+IMAGES = "arr_0"
 
 
 class NpzSource:
     """`arr_0` uint8 [N, H, H, 3] of an .npz file as an image source of one class; labels are all 0.
 
-    Rows are read from the archive as they are asked for, in order at no extra cost, so that 50,000 pictures need no
+    Rows are read from the archive as they are asked for, in order at no extra cost, so that 50,000 images need no
     10 GB of memory; nothing is unpickled.
 
     Args:
         file: the .npz file.
-        image_size: side that the pictures must have; None takes theirs.
+        image_size: side that the images must have; None takes theirs.
 
     Raises:
-        ValueError: naming the file that is missing, damaged, or holds no pictures of that size.
+        ValueError: naming the file that is missing, damaged, or holds no images of that size.
     """
 
     num_classes, class_names = 1, None
 
     def __init__(self, file: str | Path, image_size: int | None = None):
         self.file = Path(file)
-        shape, dtype, fortran_order = npz_arrays(self.file).get(PICTURES, ((), None, False))
+        shape, dtype, fortran_order = npz_arrays(self.file).get(IMAGES, ((), None, False))
         if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or shape[1] != shape[2] or fortran_order:
-            raise ValueError(f"{file} holds no pictures: expected {PICTURES}, uint8 [N, H, H, 3], has {shape} {dtype}")
+            raise ValueError(f"{file} holds no images: expected {IMAGES}, uint8 [N, H, H, 3], has {shape} {dtype}")
         if image_size not in (None, shape[1]):
-            raise ValueError(f"{file} holds pictures of side {shape[1]}, not {image_size}: set the image size to that")
+            raise ValueError(f"{file} holds images of side {shape[1]}, not {image_size}: set the image size to that")
         if min(shape) < 1:
-            raise ValueError(f"{file} holds no pictures: {PICTURES} has shape {shape}: write it again")
+            raise ValueError(f"{file} holds no images: {IMAGES} has shape {shape}: write it again")
         self.num_images, self.image_size = shape[0], shape[1]
         self._row_bytes = math.prod(shape[1:])
         self._stream, self._start, self._process = None, 0, 0
@@ -53,16 +53,16 @@ class NpzSource:
             raise IndexError(index)
         try:
             if self._process != os.getpid():  # a forked loader must not share the position in the file
-                self._stream = zipfile.ZipFile(self.file).open(f"{PICTURES}.npy")  # noqa: SIM115 (for its whole life)
+                self._stream = zipfile.ZipFile(self.file).open(f"{IMAGES}.npy")  # noqa: SIM115 (for its whole life)
                 _read_header(self._stream)
                 self._start, self._process = self._stream.tell(), os.getpid()
             self._stream.seek(self._start + index * self._row_bytes)
             row = self._stream.read(self._row_bytes)
         except Exception as error:  # a damaged archive can raise anything
             reason = first_line(error)
-            raise ValueError(f"{self.file} is damaged at picture {index} ({reason}): write it again") from None
+            raise ValueError(f"{self.file} is damaged at image {index} ({reason}): write it again") from None
         if len(row) < self._row_bytes:
-            raise ValueError(f"{self.file} ends before picture {index}: write it again")
+            raise ValueError(f"{self.file} ends before image {index}: write it again")
         pixels = torch.frombuffer(bytearray(row), dtype=torch.uint8).view(self.image_size, self.image_size, 3)
         return pixels.permute(2, 0, 1).contiguous(), 0
 

@@ -1,4 +1,4 @@
-"""Pictures named in one word on a command line."""
+"""Images named in one word on a command line."""
 
 import torch
 from torch import Tensor
@@ -35,11 +35,11 @@ def open_source(where: str, image_size: int) -> ImageSource:
     return FolderSource(where, image_size)
 
 
-def read_pictures(where: str, image_size: int) -> Tensor:
-    """All pictures of a source at once, uint8 [N, 3, S, S]; for small sets.
+def read_images(where: str, image_size: int) -> Tensor:
+    """All images of a source at once, uint8 [N, 3, S, S]; for small sets.
 
     Raises:
-        ValueError: naming a file that holds no pictures.
+        ValueError: naming a file that holds no images.
     """
     source = open_source(where, image_size)
     return torch.stack([source[index][0] for index in range(len(source))])

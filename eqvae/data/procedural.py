@@ -38,7 +38,7 @@ class ProceduralSource:
                 f"got {num_images} and {image_size}"
             )
         self.num_images, self.image_size, self.seed, self.num_threads = num_images, image_size, seed, num_threads
-        self._pictures: Tensor | None = None
+        self._images: Tensor | None = None
 
     def __len__(self) -> int:
         return self.num_images
@@ -47,14 +47,14 @@ class ProceduralSource:
         """uint8 [3, S, S] and the class of one image."""
         if not 0 <= index < self.num_images:
             raise IndexError(index)
-        return self.pictures[index], index % self.num_classes
+        return self.images[index], index % self.num_classes
 
     @property
-    def pictures(self) -> Tensor:
+    def images(self) -> Tensor:
         """All images, uint8 [N, 3, S, S]."""
-        if self._pictures is None:
-            self._pictures = self._draw_all()
-        return self._pictures
+        if self._images is None:
+            self._images = self._draw_all()
+        return self._images
 
     def _draw_all(self) -> Tensor:
         parts = torch.arange(self.num_images).split(DRAWN_AT_ONCE)

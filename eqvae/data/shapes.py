@@ -1,7 +1,7 @@
-"""Procedural pictures: one shaded shape on a gradient, in ten classes, for runs without any files.
+"""Procedural images: one shaded shape on a gradient, in ten classes, for runs without any files.
 
-Place, size, orientation, light and colours are drawn per picture, so an autoencoder has to learn position, size and
-orientation, and a generator what the classes look like. A picture is a function of (seed, index) and is drawn from
+Place, size, orientation, light and colours are drawn per image, so an autoencoder has to learn position, size and
+orientation, and a generator what the classes look like. An image is a function of (seed, index) and is drawn from
 signed distances, so the same scene can be had at any resolution.
 """
 
@@ -97,7 +97,7 @@ def _hsv_to_rgb(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> n
 
 
 def draw_shapes(seed: int, indices: Tensor | list[int], size: int) -> Tensor:
-    """The pictures of these indices: uint8 [N, 3, size, size]. The class of a picture is its index modulo ten."""
+    """The images of these indices: uint8 [N, 3, size, size]. The class of an image is its index modulo ten."""
     return _draw_each(_draw_class, seed, indices, np.empty((len(indices), 3, size, size), np.uint8))
 
 
@@ -135,12 +135,12 @@ def _place(columns, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _signed_distance(distance, turn: np.ndarray, u: np.ndarray, v: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    """[N, S, S], negative inside, in half sides of the picture."""
+    """[N, S, S], negative inside, in half sides of the image."""
     return distance(u * np.cos(turn) - v * np.sin(turn), u * np.sin(turn) + v * np.cos(turn)) * radius
 
 
 def _draw_class(distance, parameters: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Pictures of one class, uint8 [N, 3, S, S], from [N, 16] uniforms."""
+    """Images of one class, uint8 [N, 3, S, S], from [N, 16] uniforms."""
     columns = iter(parameters.T[:, :, None, None])
     u, v, radius = _place(columns, x, y)
     turn, light, slope = (2 * math.pi * next(columns) for _ in range(3))
@@ -160,18 +160,18 @@ def _draw_class(distance, parameters: np.ndarray, x: np.ndarray, y: np.ndarray) 
 
     ground, far, colour = (c[:, :, None, None] for c in (ground, far, colour))
     background = ground + (far - ground) * blend[:, None]
-    picture = background + (colour * shade[:, None] - background) * coverage[:, None]
-    return np.clip(np.rint(picture * 255), 0, 255).astype(np.uint8)
+    image = background + (colour * shade[:, None] - background) * coverage[:, None]
+    return np.clip(np.rint(image * 255), 0, 255).astype(np.uint8)
 
 
 class ShapesSource(ProceduralSource):
-    """Procedural pictures as an image source; drawn at first use and kept in memory.
+    """Procedural images as an image source; drawn at first use and kept in memory.
 
     Args:
         num_images: how many.
         image_size: side in pixels.
-        seed: of the pictures; another seed gives other pictures of the same ten classes.
-        num_threads: that draw side by side; the pictures do not depend on it.
+        seed: of the images; another seed gives other images of the same ten classes.
+        num_threads: that draw side by side; the images do not depend on it.
     """
 
     name, version, smallest_side = "shapes", 2, 8
@@ -180,5 +180,5 @@ class ShapesSource(ProceduralSource):
     draw = staticmethod(draw_shapes)
 
     def masks(self, indices: Tensor) -> Tensor:
-        """Where the shapes are: bool [B, S, S] of the pictures of these indices [B]."""
+        """Where the shapes are: bool [B, S, S] of the images of these indices [B]."""
         return draw_masks(self.seed, indices, self.image_size)

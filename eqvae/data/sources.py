@@ -32,7 +32,7 @@ class MaskedSource(Protocol):
         """bool [B, S, S] of the images of these indices [B]."""
 
 
-def describe_pictures(source: ImageSource) -> dict:
+def describe_images(source: ImageSource) -> dict:
     """What a latent cache records of its images, and compares them by."""
     return {
         "fingerprint": source.fingerprint(),
@@ -55,7 +55,7 @@ class InMemorySource:
     def __init__(self, source: ImageSource):
         self.source = source
         self.num_classes, self.class_names = source.num_classes, source.class_names
-        self._pictures: Tensor | None = None
+        self._images: Tensor | None = None
         self._labels: list[int] = []
 
     def __len__(self) -> int:
@@ -67,13 +67,13 @@ class InMemorySource:
         return getattr(self.source, "num_skipped", 0)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        if self._pictures is None:
+        if self._images is None:
             first, _ = self.source[0]
-            self._pictures = torch.empty(len(self), *first.shape, dtype=torch.uint8)
+            self._images = torch.empty(len(self), *first.shape, dtype=torch.uint8)
             for row in range(len(self)):
-                self._pictures[row], label = self.source[row]
+                self._images[row], label = self.source[row]
                 self._labels.append(label)
-        return self._pictures[index], self._labels[index]
+        return self._images[index], self._labels[index]
 
     def fingerprint(self) -> str:
         return self.source.fingerprint()

@@ -1,4 +1,4 @@
-"""Pictures of tar files, as WebDataset packs them, read in place."""
+"""Images of tar files, as WebDataset packs them, read in place."""
 
 import hashlib
 import json
@@ -17,9 +17,9 @@ MAXIMUM_CLASS = 1 << 24  # beyond it nothing could be trained on the classes bel
 
 
 class TarSource(EncodedSource):
-    """Pictures of uncompressed tar files: members that share all of their path up to its first dot are one sample.
+    """Images of uncompressed tar files: members that share all of their path up to its first dot are one sample.
 
-    The headers are read once, at the start; a picture is read at its place in the file, and nothing is ever unpacked.
+    The headers are read once, at the start; an image is read at its place in the file, and nothing is ever unpacked.
     Members that are no plain files (links, devices), or whose path is absolute or holds "..", are left out.
 
     The class is the number in the sample's `.cls`, or `label` (else `cls`) of its `.json`; where there is neither,
@@ -30,7 +30,7 @@ class TarSource(EncodedSource):
         image_size, on_error, max_skipped: see `EncodedSource`.
 
     Raises:
-        ValueError: naming a file that is missing, compressed, damaged, cut off, or holds no pictures, and the member
+        ValueError: naming a file that is missing, compressed, damaged, cut off, or holds no images, and the member
             that is too large, repeated, or lacks its class or has two.
     """
 
@@ -38,7 +38,7 @@ class TarSource(EncodedSource):
         self.paths = matching_files(files, "tar")
         samples = [(number, *sample) for number, path in enumerate(self.paths) for sample in _samples(path)]
         if not samples:
-            raise ValueError(f"tar file {self.paths[0]} holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))})")
+            raise ValueError(f"tar file {self.paths[0]} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
         tars, self._names, offsets, sizes, labels = zip(*samples, strict=True)
         self.labels, self.class_names = _classes(labels, [self.paths[tar] for tar in tars], self._names)
         self.num_classes = len(self.class_names) if self.class_names else int(self.labels.max()) + 1
@@ -62,8 +62,8 @@ class TarSource(EncodedSource):
 
 
 def _samples(path: str) -> Iterator[tuple[str, int, int, int | None]]:
-    """Name, offset, size and class (None: not told) of every picture of a tar file."""
-    pictures: dict[str, tuple[str, int, int]] = {}
+    """Name, offset, size and class (None: not told) of every image of a tar file."""
+    images: dict[str, tuple[str, int, int]] = {}
     labels: dict[str, int] = {}
     try:
         with tarfile.open(path, "r:") as tar:
@@ -76,11 +76,9 @@ def _samples(path: str) -> Iterator[tuple[str, int, int, int | None]]:
                 stem, _, extension = name.name.partition(".")
                 key, extension = str(name.parent / stem), extension.lower()
                 if f".{extension.rpartition('.')[2]}" in IMAGE_SUFFIXES:
-                    if key in pictures:
-                        raise ValueError(
-                            f"{path}: {name} and {pictures[key][0]} are one sample: keep one picture of it"
-                        )
-                    pictures[key] = (str(name), member.offset_data, member.size)
+                    if key in images:
+                        raise ValueError(f"{path}: {name} and {images[key][0]} are one sample: keep one image of it")
+                    images[key] = (str(name), member.offset_data, member.size)
                 elif extension in ("cls", "json"):
                     label = _label(tar.extractfile(member).read(), extension, f"{path}: {name}")
                     if label is not None and labels.setdefault(key, label) != label:
@@ -88,8 +86,8 @@ def _samples(path: str) -> Iterator[tuple[str, int, int, int | None]]:
             _require_end(path, tar.offset)
     except (tarfile.TarError, OSError, EOFError) as error:
         raise ValueError(f"{path} is not a readable, uncompressed tar file ({error}): pack it again") from None
-    for key, picture in pictures.items():
-        yield (*picture, labels.get(key))
+    for key, image in images.items():
+        yield (*image, labels.get(key))
 
 
 def _require_end(path: str, offset: int) -> None:
@@ -127,7 +125,7 @@ def _classes(labels: tuple, paths: list[str], names: tuple) -> tuple[torch.Tenso
     if any(label is not None for label in labels):
         for label, path, name in zip(labels, paths, names, strict=True):
             if label is None:
-                raise ValueError(f"{path}: {name} has no class (.cls or .json), others have: give every picture one")
+                raise ValueError(f"{path}: {name} has no class (.cls or .json), others have: give every image one")
         return torch.tensor(labels), None
     folders = [str(PurePosixPath(name).parent) for name in names]
     known = sorted(set(folders))

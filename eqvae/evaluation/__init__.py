@@ -1,7 +1,7 @@
-"""Measurements of both stages: features, distances between sets of them, reconstructions, latent spaces, pictures.
+"""Measurements of both stages: features, distances between sets of them, reconstructions, latent spaces, images.
 
-Functions are named input_to_output or after what they return, and take matrices or pictures, never models, but for
-`autoencoder`, which runs all measurements of stage 1 in one pass, and the panel in `pictures`.
+Functions are named input_to_output or after what they return, and take matrices or images, never models, but for
+`autoencoder`, which runs all measurements of stage 1 in one pass, and the panel in `images`.
 """
 
 from eqvae.evaluation.distances import (

@@ -83,12 +83,12 @@ class LatentMetrics:
         return {name: describe_selection(count, self.num_images) for name, count in counts.items()}
 
     def standard_deviations(self) -> dict[str, float]:
-        """Spread over pictures of each quantity that is a mean of them."""
+        """Spread over images of each quantity that is a mean of them."""
         return {name: float(torch.cat(parts).double().std(correction=0)) for name, parts in self._errors.items()}
 
     def curves(self) -> dict[str, list[float]]:
         """Lists: `spectrum_frequency` (cycles per latent pixel), `spectrum_power`, and per channel `shift` and `scale`
-        of these pictures' latents, (raw - shift) * scale having mean 0 and std 1."""
+        of these images' latents, (raw - shift) * scale having mean 0 and std 1."""
         frequencies, power = radial_power_spectrum(torch.cat(self._latents))
         measured = self._statistics.normalization()
         return {

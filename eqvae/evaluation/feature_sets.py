@@ -1,6 +1,6 @@
-"""What is kept of a whole set of pictures, taken batch by batch: never the pictures themselves.
+"""What is kept of a whole set of images, taken batch by batch: never the images themselves.
 
-Statistics are those of all pictures. Kernel distance, precision and recall compare pictures one by one; of a large set
+Statistics are those of all images. Kernel distance, precision and recall compare images one by one; of a large set
 they see a random part, the same for a seed, since data are sorted (ImageNet by class) and the first rows stand for
 nothing.
 """
@@ -25,7 +25,7 @@ from eqvae.randomness import keyed_integers
 MAX_KEPT_FEATURES = 50_000  # rows for kernel distance, precision and recall: 400 MB of Inception's
 KEPT_SEED = 0
 NUM_KEYS = 1 << 53
-ALL_PICTURES = "all"
+ALL_IMAGES = "all"
 FORMAT_VERSION = 2  # 1 kept the first rows
 
 Statistics = dict[str, np.ndarray]
@@ -57,7 +57,7 @@ class RunningStatistics:
             ValueError: for fewer than two samples or values that are not finite.
         """
         if self.count < 2:
-            raise ValueError(f"a Fréchet distance needs at least 2 pictures on each side, got {self.count}")
+            raise ValueError(f"a Fréchet distance needs at least 2 images on each side, got {self.count}")
         if not np.isfinite(self.scatter).all():
             raise ValueError("features hold values that are not finite: are these the weights of the extractor?")
         warn_if_singular(self.count, len(self.mean))
@@ -111,19 +111,19 @@ class RandomRows:
     @property
     def rule(self) -> str:
         """Which rows these are, in words."""
-        return ALL_PICTURES if self.count <= self.size else f"{self.size} of {self.count}, random, seed {self.seed}"
+        return ALL_IMAGES if self.count <= self.size else f"{self.size} of {self.count}, random, seed {self.seed}"
 
 
 @dataclass
 class FeatureSet:
-    """Features of a set of pictures.
+    """Features of a set of images.
 
     Args:
-        pooled, spatial: statistics of all pictures; spatial ones may be missing from a file of stored statistics.
-        features: pooled features [n, D] of all pictures or of a random part; None where only statistics are known.
-        logits: [n, K] of all pictures; None for a reference.
+        pooled, spatial: statistics of all images; spatial ones may be missing from a file of stored statistics.
+        features: pooled features [n, D] of all images or of a random part; None where only statistics are known.
+        logits: [n, K] of all images; None for a reference.
         num_images: how many the statistics describe; None where a file does not tell.
-        kept: of which pictures the features are, "all" or which part; None where there are none.
+        kept: of which images the features are, "all" or which part; None where there are none.
     """
 
     pooled: Statistics
@@ -135,10 +135,10 @@ class FeatureSet:
 
 
 def images_to_feature_set(batches: Iterable[Tensor], extractor: FeatureExtractorBase) -> FeatureSet:
-    """Stream batches of uint8 pictures [B, 3, H, W] through an extractor.
+    """Stream batches of uint8 images [B, 3, H, W] through an extractor.
 
     Raises:
-        ValueError: for fewer than two pictures.
+        ValueError: for fewer than two images.
     """
     running, kept, logits = (RunningStatistics(), RunningStatistics()), RandomRows(MAX_KEPT_FEATURES), []
     for pooled, spatial, scores in images_to_outputs(batches, extractor):
@@ -148,7 +148,7 @@ def images_to_feature_set(batches: Iterable[Tensor], extractor: FeatureExtractor
         logits.append(scores)
     count = running[0].count
     if count < 2:
-        raise ValueError(f"a distance between sets needs at least 2 pictures on each side, got {count}")
+        raise ValueError(f"a distance between sets needs at least 2 images on each side, got {count}")
     statistics = (running[0].compute(), running[1].compute())
     return FeatureSet(*statistics, kept.compute(), torch.cat(logits), count, kept.rule)
 
@@ -182,7 +182,7 @@ def description_to_fingerprint(about: dict) -> str:
 
 
 def write_feature_set(path: Path, feature_set: FeatureSet, about: dict) -> None:
-    """Keep a set of pictures, all but its logits, as safetensors with `about` (see `cached_feature_set`) inside."""
+    """Keep a set of images, all but its logits, as safetensors with `about` (see `cached_feature_set`) inside."""
     tensors = {"features": feature_set.features}
     for name, statistics in (("pooled", feature_set.pooled), ("spatial", feature_set.spatial)):
         tensors |= {f"{name}.{key}": torch.from_numpy(value) for key, value in statistics.items()}

@@ -1,4 +1,4 @@
-"""Feature extractors behind torch-fidelity's interface, and features of many pictures."""
+"""Feature extractors behind torch-fidelity's interface, and features of many images."""
 
 import io
 import threading
@@ -17,21 +17,21 @@ from eqvae.evaluation.metric import EXTRACTORS
 from eqvae.fixed_batches import map_rows, regroup
 from eqvae.weights import load_weights
 
-SMALL_INPUT_SIZE, LARGE_INPUT_SIZE = 64, 224  # for pictures up to 64 pixels, and for larger ones
+SMALL_INPUT_SIZE, LARGE_INPUT_SIZE = 64, 224  # for images up to 64 pixels, and for larger ones
 SPATIAL_CHANNELS = 7  # of a map at 1/16 of the input side
-GROUP = 100  # pictures that go through the network at once on an accelerator, in whole tens on a processor
+GROUP = 100  # images that go through the network at once on an accelerator, in whole tens on a processor
 SPATIAL_STAGE = 3  # of EfficientNet-Lite0: that map
 
 
 class EfficientNetFeatures(FeatureExtractorBase):
-    """Features of EfficientNet-Lite0 from uint8 pictures [B, 3, H, W]: a tuple in the order of `features_list`.
+    """Features of EfficientNet-Lite0 from uint8 images [B, 3, H, W]: a tuple in the order of `features_list`.
 
-    Every picture is resized to one side (bicubic, antialiased, as Pillow does), part of the metric's definition.
+    Every image is resized to one side (bicubic, antialiased, as Pillow does), part of the metric's definition.
     "1280" are pooled features [B, 1280]; "spatial" the first seven channels of the map at 1/16 of that side, position
     by position, [B, 7 (side / 16)^2]; "logits_unbiased" [B, 1000] the last layer's products without its bias.
 
     Args:
-        input_size: that side; None: 64 for pictures up to 64 pixels, 224 for larger ones.
+        input_size: that side; None: 64 for images up to 64 pixels, 224 for larger ones.
     """
 
     FEATURES = ("1280", "spatial", "logits_unbiased")
@@ -47,9 +47,9 @@ class EfficientNetFeatures(FeatureExtractorBase):
         self.network = efficientnet_lite0()
         self.input_size = input_size
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
-        assert pictures.dtype == torch.uint8, f"features are taken of uint8 pictures, got {pictures.dtype}"
-        images = pictures.float() / 127.5 - 1
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        assert images.dtype == torch.uint8, f"features are taken of uint8 images, got {images.dtype}"
+        images = images.float() / 127.5 - 1
         small = max(images.shape[-2:]) <= SMALL_INPUT_SIZE
         side = self.input_size or (SMALL_INPUT_SIZE if small else LARGE_INPUT_SIZE)
         images = F.interpolate(images, (side, side), mode="bicubic", antialias=True)
@@ -96,8 +96,8 @@ class InceptionFeatures(FeatureExtractorInceptionV3):
     def _keep(self, block: torch.nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
         self._kept.middle = output
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
-        pooled, logits = super().forward(pictures)
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        pooled, logits = super().forward(images)
         spatial = _spatial(self._kept.middle)
         del self._kept.middle
         return pooled, spatial, logits
@@ -113,7 +113,7 @@ def create_extractor(
 ) -> FeatureExtractorBase:
     """The extractor called `name`, in evaluation mode on `device`; one instance per process.
 
-    It maps uint8 pictures [B, 3, H, W] to pooled features, spatial features and logits without bias.
+    It maps uint8 images [B, 3, H, W] to pooled features, spatial features and logits without bias.
 
     Args:
         name: "efficientnet_lite0" (packaged weights) or "inception_v3" (torch-fidelity's, the field's FID).
@@ -143,10 +143,10 @@ def _extractor(name: str, weights: str | None) -> FeatureExtractorBase:
 
 
 def images_to_features(batches: Tensor | Iterable[Tensor], extractor: FeatureExtractorBase) -> Tensor:
-    """Pooled features [N, D], float32 on the CPU, of uint8 pictures.
+    """Pooled features [N, D], float32 on the CPU, of uint8 images.
 
     Args:
-        batches: pictures [N, 3, H, W], or an iterable of such batches, in any sizes.
+        batches: images [N, 3, H, W], or an iterable of such batches, in any sizes.
     """
     return torch.cat([pooled for pooled, *_ in images_to_outputs(batches, extractor)])
 
@@ -154,16 +154,16 @@ def images_to_features(batches: Tensor | Iterable[Tensor], extractor: FeatureExt
 def images_to_outputs(
     batches: Tensor | Iterable[Tensor], extractor: FeatureExtractorBase
 ) -> Iterator[tuple[Tensor, ...]]:
-    """Everything an extractor gives, float32 on the CPU, in groups of 100 pictures.
+    """Everything an extractor gives, float32 on the CPU, in groups of 100 images.
 
-    On a processor a picture's features are the same to the last bit however the pictures are cut into batches; on an
+    On a processor an image's features are the same to the last bit however the images are cut into batches; on an
     accelerator to rounding (1e-5). Arguments as for `images_to_features`.
     """
     device = next(extractor.parameters()).device
 
     @torch.no_grad()
-    def extract(pictures: Tensor) -> tuple[Tensor, ...]:
-        return tuple(output.float() for output in extractor(pictures.to(device)))
+    def extract(images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(output.float() for output in extractor(images.to(device)))
 
     for group in regroup([batches] if isinstance(batches, Tensor) else batches, GROUP):
         yield map_rows(extract, group, device=device, batch_size=GROUP)

@@ -87,7 +87,7 @@ def feature_sets_to_generation_metrics(
     """What two sets tell: Fréchet distance on pooled and (name prefixed with s) on spatial features, Inception score of
     the generated set, kernel distance, precision and recall.
 
-    Where the reference is statistics alone, what needs its pictures is left out.
+    Where the reference is statistics alone, what needs its images is left out.
 
     Args:
         extractor: that made both sets.
@@ -95,7 +95,7 @@ def feature_sets_to_generation_metrics(
         score_order: of the images for the Inception score, see `inception_score`.
 
     Raises:
-        ValueError: for sets of different extractors, or too few pictures.
+        ValueError: for sets of different extractors, or too few images.
     """
     if real.pooled["mu"].shape != generated.pooled["mu"].shape:
         widths = [len(each.pooled["mu"]) for each in (real, generated)]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from eqvae.data import FolderSource, ImageSource, open_source, to_uint8
 from eqvae.data.module import ImageBatches
-from eqvae.data.npz import PICTURES, npz_arrays
+from eqvae.data.npz import IMAGES, npz_arrays
 from eqvae.errors import first_line
 from eqvae.evaluation.feature_sets import FeatureSet, Statistics, cached_feature_set, images_to_feature_set
 from eqvae.evaluation.features import create_extractor
@@ -21,7 +21,7 @@ from eqvae.stream import SequentialBatches
 BATCH_SIZE = 100
 MAXIMUM_FEATURES = 1 << 14  # of stored statistics: a covariance of 2 GB
 COVARIANCE_ROUNDING = 1e-3  # of its largest entry: that of float16, the least precise that statistics are kept in
-AS_STORED = "as stored"  # the uint8 rule of pictures that were files before
+AS_STORED = "as stored"  # the uint8 rule of images that were files before
 
 
 def default_cache_folder() -> Path:
@@ -30,7 +30,7 @@ def default_cache_folder() -> Path:
 
 
 def open_samples(where: str, image_size: int | None) -> tuple[ImageSource, str]:
-    """Generated pictures and the uint8 rule they were written with, where `sample.py` recorded it.
+    """Generated images and the uint8 rule they were written with, where `sample.py` recorded it.
 
     Args:
         where: what `open_source` takes, or the output folder of `sample.py`.
@@ -38,7 +38,7 @@ def open_samples(where: str, image_size: int | None) -> tuple[ImageSource, str]:
 
     Raises:
         ValueError: for a folder of `sample.py` whose record is damaged, that is not finished, lacks images, or has
-            neither samples.npz nor single pictures.
+            neither samples.npz nor single images.
     """
     folder = Path(where)
     record = read_record(folder)
@@ -63,19 +63,19 @@ def _whole(source: ImageSource, record: dict, where: str) -> ImageSource:
 
 
 def side_of(where: str) -> int:
-    """Side of the pictures of an .npz, or of what `sample.py` wrote.
+    """Side of the images of an .npz, or of what `sample.py` wrote.
 
     Raises:
         ValueError: for anything else, which needs an image size.
     """
     array = Path(where) / ARRAY if Path(where).is_dir() else Path(where)
     if array.suffix != ".npz" or not array.is_file():
-        raise ValueError(f"the size of the pictures in {where} is open: give --image-size")
-    shape, _, _ = npz_arrays(array).get(PICTURES, ((0, 0), None, None))
+        raise ValueError(f"the size of the images in {where} is open: give --image-size")
+    shape, _, _ = npz_arrays(array).get(IMAGES, ((0, 0), None, None))
     return shape[1]
 
 
-def picture_batches(source: ImageSource, num_images: int | None = None, num_workers: int = 0) -> Iterator[Tensor]:
+def image_batches(source: ImageSource, num_images: int | None = None, num_workers: int = 0) -> Iterator[Tensor]:
     """uint8 batches [B, 3, S, S] of `num_images` evenly spaced images (None: of all), never all at once."""
     loader = SequentialBatches(ImageBatches(source), BATCH_SIZE, num_images).loader(num_workers)
     return (to_uint8(batch["image"]) for batch in loader)
@@ -135,11 +135,11 @@ def reference_to_feature_set(
     num_workers: int = 0,
     cache: Path | None = None,
 ) -> tuple[FeatureSet, dict]:
-    """Features of real pictures, from the cache where they were taken before; stored statistics go first.
+    """Features of real images, from the cache where they were taken before; stored statistics go first.
 
-    An .npz with statistics and pictures (ADM's reference batches) gives the Fréchet distances its statistics, and
-    kernel distance, precision and recall its pictures. Stored statistics are Inception's: another extractor takes the
-    pictures alone.
+    An .npz with statistics and images (ADM's reference batches) gives the Fréchet distances its statistics, and
+    kernel distance, precision and recall its images. Stored statistics are Inception's: another extractor takes the
+    images alone.
 
     Args:
         where: what `open_source` takes, or an .npz with `mu`, `sigma`, `mu_s`, `sigma_s`, `arr_0`, or some of them.
@@ -154,11 +154,11 @@ def reference_to_feature_set(
         ValueError: naming a file that cannot be used with this extractor.
     """
     pooled, spatial = stored_statistics(where)
-    has_pictures = not where.endswith(".npz") or PICTURES in npz_arrays(Path(where))
+    has_images = not where.endswith(".npz") or IMAGES in npz_arrays(Path(where))
     use_stored = pooled is not None and extractor == "inception_v3"
-    if not has_pictures:
+    if not has_images:
         if not use_stored:
-            raise ValueError(f"{where} holds no pictures ({PICTURES}) and no statistics for extractor {extractor}")
+            raise ValueError(f"{where} holds no images ({IMAGES}) and no statistics for extractor {extractor}")
         return FeatureSet(pooled, spatial), {"statistics": "stored", "cached": False}
     source = open_source(where, image_size)
     about = {
@@ -172,7 +172,7 @@ def reference_to_feature_set(
 
     def compute() -> FeatureSet:
         network = create_extractor(extractor, extractor_weights, device)
-        return images_to_feature_set(picture_batches(source, num_images, num_workers), network)
+        return images_to_feature_set(image_batches(source, num_images, num_workers), network)
 
     feature_set, was_cached = cached_feature_set(cache or default_cache_folder(), about, compute)
     if use_stored:

@@ -1,4 +1,4 @@
-"""How well pictures are reconstructed: PSNR, SSIM, perceptual distance, and features of both sides."""
+"""How well images are reconstructed: PSNR, SSIM, perceptual distance, and features of both sides."""
 
 from typing import Literal
 
@@ -12,26 +12,26 @@ from eqvae.evaluation.features import create_extractor, images_to_features
 from eqvae.evaluation.metric import EXTRACTORS, Metric
 from eqvae.losses.perceptual import create_perceptual
 
-SSIM_WINDOW = 11  # pixels, the smallest picture SSIM is defined for
+SSIM_WINDOW = 11  # pixels, the smallest image SSIM is defined for
 
 
 def images_to_psnr(images: Tensor, target: Tensor) -> Tensor:
-    """PSNR in dB per picture [B] of uint8 pictures [B, 3, H, W]: 20 log10(255 / RMSE); identical ones give 100."""
+    """PSNR in dB per image [B] of uint8 images [B, 3, H, W]: 20 log10(255 / RMSE); identical ones give 100."""
     error = (images.double() - target.double()).square().mean((1, 2, 3))
     return 10 * torch.log10(255.0**2 / error.clamp_min(255.0**2 * 1e-10))
 
 
 def images_to_ssim(images: Tensor, target: Tensor) -> Tensor:
-    """SSIM per picture [B] of uint8 pictures: Gaussian window 11 x 11, sigma 1.5, K .01 and .03, data range 255.
+    """SSIM per image [B] of uint8 images: Gaussian window 11 x 11, sigma 1.5, K .01 and .03, data range 255.
 
     As torchmetrics takes it: the mean over all pixels and channels, borders reflected. Wang et al., 2004, leave out
-    the border; values on small pictures differ.
+    the border; values on small images differ.
 
     Raises:
-        ValueError: for pictures below 11 x 11.
+        ValueError: for images below 11 x 11.
     """
     if min(images.shape[-2:]) < SSIM_WINDOW:
-        raise ValueError(f"SSIM needs pictures of at least 11 x 11 pixels, got {tuple(images.shape[-2:])}")
+        raise ValueError(f"SSIM needs images of at least 11 x 11 pixels, got {tuple(images.shape[-2:])}")
     values = structural_similarity_index_measure(
         images.float(), target.float(), data_range=255.0, sigma=1.5, kernel_size=SSIM_WINDOW, reduction="none"
     )
@@ -52,10 +52,10 @@ RECONSTRUCTION_METRICS = (
 
 
 class ReconstructionMetrics:
-    """Accumulates pairs of pictures and reconstructions, then reports means and standard deviations.
+    """Accumulates pairs of images and reconstructions, then reports means and standard deviations.
 
-    Both sides are rounded to uint8 first, as if written to files. Quantities: `psnr` (per picture, then the mean),
-    `ssim`, `perceptual_<name>`; the Fréchet distance between pictures and reconstructions as `rfid` or
+    Both sides are rounded to uint8 first, as if written to files. Quantities: `psnr` (per image, then the mean),
+    `ssim`, `perceptual_<name>`; the Fréchet distance between images and reconstructions as `rfid` or
     `rfd_<extractor>`.
 
     Args:
@@ -84,7 +84,7 @@ class ReconstructionMetrics:
 
     @torch.no_grad()
     def update(self, images: Tensor, reconstructions: Tensor) -> None:
-        """Add pictures and their reconstructions, both float [B, 3, H, W], nominally in [-1, 1]."""
+        """Add images and their reconstructions, both float [B, 3, H, W], nominally in [-1, 1]."""
         real, generated = to_uint8(images, self.uint8_rule), to_uint8(reconstructions, self.uint8_rule)
         for metric in IMAGE_METRICS:
             self._add(metric.name, metric.compute(generated, real))
@@ -100,7 +100,7 @@ class ReconstructionMetrics:
         self._values.setdefault(name, []).append(values.double().cpu())
 
     def features(self, extractor: str | None = None) -> dict[str, Tensor]:
-        """Features [N, D] of the pictures ("real") and of their reconstructions ("generated"); None: the first ones."""
+        """Features [N, D] of the images ("real") and of their reconstructions ("generated"); None: the first ones."""
         kept = self._features[extractor or self.extractors[0]]
         return {name: torch.cat(parts) for name, parts in kept.items()}
 
@@ -114,5 +114,5 @@ class ReconstructionMetrics:
         return report | {"num_images": float(num_images), "uint8_rule": self.uint8_rule}
 
     def standard_deviations(self) -> dict[str, float]:
-        """Spread over pictures of each quantity that is a mean of them."""
+        """Spread over images of each quantity that is a mean of them."""
         return {name: float(torch.cat(parts).std(correction=0)) for name, parts in self._values.items()}

@@ -38,7 +38,7 @@ def is_better(name: str, difference: float) -> bool | None:
 
 
 def result_table(result: dict) -> Table:
-    """Quantity and value, a mean with its standard deviation over pictures where there is one; conditions below."""
+    """Quantity and value, a mean with its standard deviation over images where there is one; conditions below."""
     columns = (Column("quantity", no_wrap=True), "value", "better")
     table = Table(*columns, caption=_conditions([result]), caption_justify="left")
     for name in _quantities(result):

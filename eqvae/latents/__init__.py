@@ -1,7 +1,7 @@
 """Latents on disk: what they are (`spec`), how a cache is written (`shards`) and read (`reader`).
 
 A cache is a folder of safetensors shards and a manifest that is written last: a folder without one is no cache.
-Of a KL autoencoder it stores raw posterior moments of each picture and of its flip, so that every read can draw a
+Of a KL autoencoder it stores raw posterior moments of each image and of its flip, so that every read can draw a
 fresh sample; of a VQ autoencoder it stores their tokens (`tokens`). `open_cache` and `create_cache_writer` choose.
 """
 

@@ -1,4 +1,4 @@
-"""Features of pictures and of their flips on disk, beside a latent cache of the same pictures, row for row."""
+"""Features of images and of their flips on disk, beside a latent cache of the same images, row for row."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -67,7 +67,7 @@ class FeatureCache(ShardedRows):
         super().__init__(self.folder, self.manifest, {"features": shape, "features_flip": shape}, verify)
 
     def require(self, latents: LatentCache, encoder: str, grid: int, width: int) -> None:
-        """Refuse features of other pictures than the latents', or other features than wanted.
+        """Refuse features of other images than the latents', or other features than wanted.
 
         Raises:
             ValueError: saying what differs.
@@ -82,7 +82,7 @@ class FeatureCache(ShardedRows):
         if ours != theirs:
             changed = ", ".join(dataset_changes(theirs, ours))
             raise ValueError(
-                f"feature cache {self.folder} is of other pictures than {latents.folder} ({changed}): write it again"
+                f"feature cache {self.folder} is of other images than {latents.folder} ({changed}): write it again"
             )
 
     def require_fingerprint(self, fingerprint: str) -> None:
@@ -99,7 +99,7 @@ class FeatureCache(ShardedRows):
             )
 
     def targets(self, ids: Tensor, flipped: Tensor) -> Tensor:
-        """Features [B, T, z] float32 of pictures `ids` [B], of their flips where `flipped` [B]."""
+        """Features [B, T, z] float32 of images `ids` [B], of their flips where `flipped` [B]."""
         features = self.rows(ids, "features").float()
         if flipped.any():
             features[flipped] = self.rows(ids[flipped], "features_flip").float()

@@ -96,8 +96,8 @@ class LatentCache(ShardedRows):
     def _stored_names(self) -> tuple[str, ...]:
         return ("mean", "log_std") if self.has_moments else ("sample",)
 
-    def require_pictures(self, dataset: dict) -> None:
-        """Refuse pictures other than those that were cached.
+    def require_images(self, dataset: dict) -> None:
+        """Refuse images other than those that were cached.
 
         Args:
             dataset: description of a data module (`ImageDataModule.description`).
@@ -108,15 +108,15 @@ class LatentCache(ShardedRows):
         recorded = self.manifest["dataset"]
         if dataset != recorded:
             changed = ", ".join(dataset_changes(recorded, dataset))
-            raise ValueError(f"latent cache {self.folder} was made of other pictures ({changed}): write it again")
+            raise ValueError(f"latent cache {self.folder} was made of other images ({changed}): write it again")
 
     def get_batch(self, ids: Tensor, keys: Tensor | None, flip: bool = True, seed: int = 0) -> dict[str, Tensor]:
-        """Fresh posterior samples of pictures, normalized, half of them of the flipped picture.
+        """Fresh posterior samples of images, normalized, half of them of the flipped image.
 
         A cache of single samples gives those.
 
         Args:
-            ids: [B] pictures.
+            ids: [B] images.
             keys: [B] positions in the stream, which key sample and flip; None gives unflipped posterior means (or
                 the stored samples).
 
@@ -154,8 +154,8 @@ def require_held_out(validation: LatentCache, training: LatentCache) -> None:
     changed = [name for name in (ours | theirs) if name != "normalization" and ours.get(name) != theirs.get(name)]
     if validation.spec.normalization != training.spec.normalization:
         changed.append("normalization")
-    pictures = (validation.manifest["dataset"], training.manifest["dataset"])
-    names = [each["class_names"] for each in pictures]
+    images = (validation.manifest["dataset"], training.manifest["dataset"])
+    names = [each["class_names"] for each in images]
     if validation.num_classes > training.num_classes or (None not in names and names[0] != names[1]):
         changed.append("classes")
     where = f"validation cache {validation.folder}"
@@ -164,14 +164,14 @@ def require_held_out(validation: LatentCache, training: LatentCache) -> None:
             f"{where} has another {', '.join(changed).replace('_', ' ')} than {training.folder}: write both with one "
             "`train.py predict`"
         )
-    if pictures[0]["fingerprint"] == pictures[1]["fingerprint"]:
-        raise ValueError(f"{where} is of the same pictures as {training.folder}: hold other pictures out")
+    if images[0]["fingerprint"] == images[1]["fingerprint"]:
+        raise ValueError(f"{where} is of the same images as {training.folder}: hold other images out")
 
 
 def _open_shard(
     folder: Path, dtype: str, shapes: dict[str, tuple[int, ...]], entry: dict, first: int, verify: bool
 ) -> dict[str, Tensor]:
-    """The tensors of a shard whose first picture is `first`."""
+    """The tensors of a shard whose first image is `first`."""
     path = folder / entry["file"]
     if not path.is_file():
         raise ValueError(f"latent shard {path} is missing: run `train.py predict` again, it is written again")
@@ -189,5 +189,5 @@ def _open_shard(
         if found != wanted:
             raise ValueError(f"latent shard {path}: {name} is {found}, the manifest says {wanted}: cache again")
     if not torch.equal(shard["index"], torch.arange(first, first + entry["count"])):
-        raise ValueError(f"latent shard {path}: its pictures are not {first} and the following: cache again")
+        raise ValueError(f"latent shard {path}: its images are not {first} and the following: cache again")
     return shard

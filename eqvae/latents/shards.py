@@ -148,17 +148,17 @@ class ShardWriter:
 
     @property
     def rows(self) -> range:
-        """Indices of the pictures that this process writes."""
+        """Indices of the images that this process writes."""
         stop = min(self._numbers.stop * self.shard_rows, self.dataset["num_images"])
         return range(min(self._numbers.start * self.shard_rows, stop), stop)
 
     @property
     def num_written(self) -> int:
-        """Pictures of this process in finished shards."""
+        """Images of this process in finished shards."""
         return sum(entry["count"] for entry in self._finished.values())
 
     def missing(self, index: Tensor) -> Tensor:
-        """[B] bool: which pictures this process still has to write."""
+        """[B] bool: which images this process still has to write."""
         wanted = [number for number in self._numbers if number not in self._finished]
         return torch.isin(index // self.shard_rows, torch.tensor(wanted, device=index.device)) & (index >= self._next)
 
@@ -258,10 +258,10 @@ class ShardWriter:
             wait: for all other processes.
 
         Raises:
-            ValueError: if pictures are missing, or a shard was lost meanwhile.
+            ValueError: if images are missing, or a shard was lost meanwhile.
         """
         if self.num_written != len(self.rows):
-            written = f"{self.num_written} of {len(self.rows)} pictures"
+            written = f"{self.num_written} of {len(self.rows)} images"
             raise ValueError(f"{self.format.what} {self.folder}: cached {written}: run predict again")
         wait()
         if self.rank == 0:
@@ -285,7 +285,7 @@ class ShardWriter:
 
 
 def _changes(recorded: dict, wanted: dict) -> list[str]:
-    """What differs between two caches' identities, pictures by their parts."""
+    """What differs between two caches' identities, images by their parts."""
     changed = [key for key in wanted if key != "dataset" and recorded.get(key) != wanted[key]]
     if recorded.get("dataset") != wanted["dataset"]:
         changed.append(f"dataset ({', '.join(dataset_changes(recorded.get('dataset', {}), wanted['dataset']))})")

@@ -78,7 +78,7 @@ class TokenCache(LatentCache):
         """Rows `ids` [B] of one tensor of the shards, tokens as int64.
 
         Raises:
-            ValueError: naming a picture with a token beyond the codebook.
+            ValueError: naming an image with a token beyond the codebook.
         """
         rows = super().rows(ids, name)
         if name not in TOKENS:
@@ -87,16 +87,16 @@ class TokenCache(LatentCache):
         beyond = (rows >= self.spec.num_codes).flatten(1).any(1).nonzero()[:, 0]
         if len(beyond):
             raise ValueError(
-                f"{self.folder}: picture {int(ids[beyond[0]])} has token {int(rows[beyond[0]].max())}, "
+                f"{self.folder}: image {int(ids[beyond[0]])} has token {int(rows[beyond[0]].max())}, "
                 f"the codebook ends at {self.spec.num_codes - 1}: write the cache again"
             )
         return rows
 
     def get_batch(self, ids: Tensor, keys: Tensor | None, flip: bool = True, seed: int = 0) -> dict[str, Tensor]:
-        """Tokens of pictures, half of them of the flipped picture.
+        """Tokens of images, half of them of the flipped image.
 
         Args:
-            ids: [B] pictures.
+            ids: [B] images.
             keys: [B] positions in the stream, which key the flip; None gives unflipped tokens.
 
         Returns:

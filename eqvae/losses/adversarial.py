@@ -17,7 +17,7 @@ class PatchCritic(nn.Module):
     Args:
         num_layers: stride-2 layers; 3 sees patches of 70 x 70 pixels, 2 of 34 x 34.
         base_channels: filters of the first layer; doubled in each of the next, up to 8 times.
-        in_channels: of the pictures.
+        in_channels: of the images.
     """
 
     def __init__(self, num_layers: int = 3, base_channels: int = 64, in_channels: int = 3):

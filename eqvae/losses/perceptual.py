@@ -1,4 +1,4 @@
-"""Distances between pictures in the feature space of a frozen network."""
+"""Distances between images in the feature space of a frozen network."""
 
 import warnings
 from functools import cache
@@ -29,7 +29,7 @@ class EfficientNetDistance(nn.Module):
 
     Args:
         stages: feature levels 0 ... 4, at 1/2, 1/4, 1/8, 1/16, 1/32 of the side; the default sees edges and textures.
-        resize: side to which both pictures are resized first (bilinear); None compares them as they are.
+        resize: side to which both images are resized first (bilinear); None compares them as they are.
     """
 
     name = "efficientnet_lite0"

@@ -12,7 +12,7 @@ class ReconstructionLoss:
     """nll = sum over pixels of (r / e^l + l) / batch size, with r = |x - x'| + w d(x, x').
 
     The perceptual distance d, one number per image, is added to every pixel and channel, as in latent-diffusion;
-    the sum is divided by the batch size alone, so a picture of half the side weighs a quarter. VQ-GAN takes the mean.
+    the sum is divided by the batch size alone, so an image of half the side weighs a quarter. VQ-GAN takes the mean.
 
     Args:
         pixel: "l1" or "mse".

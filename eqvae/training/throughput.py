@@ -1,4 +1,4 @@
-"""How fast a run is: pictures a second, operations a second, and the memory they take."""
+"""How fast a run is: images a second, operations a second, and the memory they take."""
 
 import time
 from typing import Any

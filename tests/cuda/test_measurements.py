@@ -27,7 +27,7 @@ from eqvae.evaluation import (
 from eqvae.evaluation.autoencoder import LatentMetrics
 from eqvae.evaluation.distances import inception_score
 from eqvae.evaluation.feature_sets import images_to_feature_set
-from eqvae.evaluation.pictures import autoencoder_panel
+from eqvae.evaluation.image_grids import autoencoder_panel
 from eqvae.evaluation.reconstruction import ReconstructionMetrics
 from eqvae.losses import AdversarialLoss, ReconstructionLoss
 from eqvae.regularizers import Draw, reconstruct

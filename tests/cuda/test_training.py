@@ -157,8 +157,8 @@ def aligned() -> GeneratorModule:
 
 
 def test_an_aligned_generator_waits_once_a_step(cache, tmp_path):
-    data = latents(cache, pictures=ShapesSource(48, 32))
-    data.cache.require_pictures = lambda dataset: None  # the cache is of the same pictures under another name
+    data = latents(cache, images=ShapesSource(48, 32))
+    data.cache.require_images = lambda dataset: None  # the cache is of the same images under another name
     steps = fit(tmp_path, aligned, data, gradient_clip_val=1.0)
     assert max(map(len, steps)) <= 1, steps
 
@@ -173,7 +173,7 @@ def test_targets_are_cached_on_the_device_and_read_without_a_wait(cache, tmp_pat
     encoder.release()
     cpu_trainer(tmp_path).predict(FeatureCacheModule(encoder, grid=2), data, return_predictions=False)
     features = latents(cache, features=str(tmp_path / "features"))
-    features.features.require = lambda *_: None  # the cache is of the same pictures under another name
+    features.features.require = lambda *_: None  # the cache is of the same images under another name
     features.features.require_fingerprint = lambda *_: None  # weights that left the device have no values
     steps = fit(tmp_path, aligned, features, "bf16-mixed")
     assert max(map(len, steps)) <= 1, steps

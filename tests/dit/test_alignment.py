@@ -83,7 +83,7 @@ def test_public_containers_are_opened(tiny_vit, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["dinov2_base", "clip_large", "mae_large"])
-def test_preprocessing_of_pictures_of_256(name):
+def test_preprocessing_of_images_of_256(name):
     images = torch.zeros(1, 3, 256, 256)
     images[..., 128:] = 1.0
     prepared = Encoder(name).preprocess(images, grid=16)
@@ -93,7 +93,7 @@ def test_preprocessing_of_pictures_of_256(name):
     torch.testing.assert_close(prepared[0, :, 0, -1], (1.0 - mean) / std)
 
 
-def test_efficientnet_tokens_lie_where_the_picture_does(features):
+def test_efficientnet_tokens_lie_where_the_image_does(features):
     _, source = features
     encoder, images = Encoder("efficientnet_lite0"), ImageBatches(source).get_batch(torch.arange(2), None)["image"]
     tokens = encoder(images, grid=4)
@@ -104,7 +104,7 @@ def test_efficientnet_tokens_lie_where_the_picture_does(features):
     assert difference[:2, :2].mean() > 1.5 * difference[2:, 2:].mean()
 
 
-def test_cached_targets_are_those_of_the_pictures_and_flips(features):
+def test_cached_targets_are_those_of_the_images_and_flips(features):
     folder, source = features
     ids, flipped = torch.tensor([40, 3, 7]), torch.tensor([True, False, True])
     images = ImageBatches(source).get_batch(ids, None)["image"]
@@ -120,10 +120,10 @@ def aligned(folder, cache, features, overrides=None):
 
 def test_cached_and_online_targets_train_alike(features, cache, tmp_path):
     batches = []
-    for name, pictures in (("cached", None), ("online", features[1])):
+    for name, images in (("cached", None), ("online", features[1])):
         cli = aligned(tmp_path / name, cache, features)
-        if pictures is not None:
-            cli.datamodule.features_folder, cli.datamodule.pictures = None, pictures
+        if images is not None:
+            cli.datamodule.features_folder, cli.datamodule.images = None, images
         cli.model.alignment.connect(cli.datamodule, 4)
         ids, keys = torch.arange(16), torch.arange(100, 116)
         cli.datamodule.trainer = cli.trainer
@@ -133,7 +133,7 @@ def test_cached_and_online_targets_train_alike(features, cache, tmp_path):
 
 
 @pytest.mark.parametrize("family", ["SiT", "DiT"])
-def test_fit_with_pictures_is_a_fit_with_the_cache(family, features, cache, tmp_path):
+def test_fit_with_images_is_a_fit_with_the_cache(family, features, cache, tmp_path):
     """Targets computed online train as those of the cache do, for flows and for diffusion; both learn to align."""
     settings = {
         "model.init_args.backbone.class_path": f"dit.backbones.{family}",
@@ -145,13 +145,13 @@ def test_fit_with_pictures_is_a_fit_with_the_cache(family, features, cache, tmp_
     }
     if family == "SiT":
         settings.pop("model.init_args.objective.init_args.learn_sigma")
-    pictures = {
-        "data.init_args.pictures": "eqvae.data.ShapesSource",
-        "data.init_args.pictures.init_args.num_images": len(features[1]),
-        "data.init_args.pictures.init_args.image_size": 32,
+    images = {
+        "data.init_args.images": "eqvae.data.ShapesSource",
+        "data.init_args.images.init_args.num_images": len(features[1]),
+        "data.init_args.images.init_args.image_size": 32,
     }
     weights = []
-    for name, targets in (("cached", {"data.init_args.features": features[0]}), ("online", pictures)):
+    for name, targets in (("cached", {"data.init_args.features": features[0]}), ("online", images)):
         cli = stage_two(tmp_path / name, cache, ALIGNED | settings | targets)
         cosines = []
         cli.trainer.callbacks.append(
@@ -225,7 +225,7 @@ def test_refusals(features, cache, tiny_vit, tmp_path):
         FeatureCache(features[0]).require(latents, "efficientnet_lite0", 8, 1280)
     with pytest.raises(ValueError, match="has encoder name efficientnet_lite0, the run dinov2_base"):
         FeatureCache(features[0]).require(latents, "dinov2_base", 4, 768)
-    with pytest.raises(ValueError, match=r"is of other pictures than .* \(num_images\)"):
+    with pytest.raises(ValueError, match=r"is of other images than .* \(num_images\)"):
         FeatureCache(write_features(tmp_path, num_images=16)[0]).require(latents, "efficientnet_lite0", 4, 1280)
     with pytest.raises(ValueError, match="is a latent cache, not one of features"):
         FeatureCache(cache)

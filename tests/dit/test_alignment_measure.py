@@ -106,7 +106,7 @@ def autoencoder():
     return tiny_autoencoder(factor=8).freeze()
 
 
-def pictures(count=60, batch_size=25):
+def random_images(count=60, batch_size=25):
     return SequentialBatches(ImageBatches(ShapesSource(count, 32)), batch_size).loader()
 
 
@@ -117,7 +117,7 @@ def test_a_block_is_aligned_with_itself(autoencoder, depth):
     identity = TrainedProjector(torch.nn.Sequential(torch.nn.Linear(16, 16)), depth, None)
     torch.nn.init.eye_(identity.network[0].weight)
     torch.nn.init.zeros_(identity.network[0].bias)
-    report = measure_alignment(generator, autoencoder, encoder, pictures(), identity, (1.0, 0.5, 0.0))
+    report = measure_alignment(generator, autoencoder, encoder, random_images(), identity, (1.0, 0.5, 0.0))
     clean, half, noise = report["levels"]
     assert clean["cknna"][depth - 1] == pytest.approx(1, abs=1e-5)
     assert clean["cosine"] == pytest.approx(1, abs=1e-5)
@@ -126,17 +126,19 @@ def test_a_block_is_aligned_with_itself(autoencoder, depth):
     assert noise["cknna"][depth - 1] == pytest.approx(10 / 60, abs=0.1)  # unrelated: k / N
     assert clean["cosine"] > max(half["cosine"], noise["cosine"])
     assert report["num_images"] == 60
-    other = measure_alignment(generator, autoencoder, encoder, pictures(batch_size=7), identity, (0.5,))["levels"][0]
-    assert other["cknna"] == pytest.approx(half["cknna"], abs=1e-6)  # noise is keyed by picture
+    other = measure_alignment(generator, autoencoder, encoder, random_images(batch_size=7), identity, (0.5,))["levels"][
+        0
+    ]
+    assert other["cknna"] == pytest.approx(half["cknna"], abs=1e-6)  # noise is keyed by image
 
 
 def test_labels_of_a_model_without_null_label(autoencoder):
     generator = tiny_generator(SiT, autoencoder, class_dropout_prob=0.0, num_classes=10)
     encoder = Features()
-    assert measure_alignment(generator, autoencoder, encoder, pictures())["labels"] == "data"
+    assert measure_alignment(generator, autoencoder, encoder, random_images())["labels"] == "data"
     few = tiny_generator(SiT, autoencoder, class_dropout_prob=0.0, num_classes=5)
     with pytest.raises(ValueError, match="labels beyond the 5 classes"):
-        measure_alignment(few, autoencoder, encoder, pictures())
+        measure_alignment(few, autoencoder, encoder, random_images())
 
 
 class Features:
@@ -151,13 +153,13 @@ class Features:
 def test_refusals(autoencoder):
     generator = tiny_generator(DiT, autoencoder)
     with pytest.raises(ValueError, match=r"time 1.5 lies outside \[0, 1\]"):
-        measure_alignment(generator, autoencoder, Features(), pictures(), times=[1.5])
+        measure_alignment(generator, autoencoder, Features(), random_images(), times=[1.5])
     projector = TrainedProjector(torch.nn.Sequential(torch.nn.Linear(16, 8)), 1, None)
     with pytest.raises(ValueError, match="projector makes 8 channels, encoder colours has 3"):
-        measure_alignment(generator, autoencoder, Features(), pictures(), projector)
+        measure_alignment(generator, autoencoder, Features(), random_images(), projector)
     far = TrainedProjector(projector.network, 9, None)
     with pytest.raises(ValueError, match="projector depth 9: the backbone has 2"):
-        measure_alignment(generator, autoencoder, Features(), pictures(), far)
+        measure_alignment(generator, autoencoder, Features(), random_images(), far)
 
 
 def command(monkeypatch, *words):
@@ -170,8 +172,8 @@ def test_the_command_measures_an_aligned_run(cache, tmp_path, monkeypatch, capsy
     settings = {f"model.init_args.alignment.{key}": value for key, value in aligned.items()}
     settings |= {
         "model.init_args.backbone.init_args.depth": 3,
-        "data.init_args.pictures": "eqvae.data.ShapesSource",
-        "data.init_args.pictures.init_args.num_images": 48,
+        "data.init_args.images": "eqvae.data.ShapesSource",
+        "data.init_args.images.init_args.num_images": 48,
     }
     cli = stage_two(tmp_path, cache, settings)
     cli.trainer.fit(cli.model, cli.datamodule)
@@ -181,7 +183,7 @@ def test_the_command_measures_an_aligned_run(cache, tmp_path, monkeypatch, capsy
     for key, value in projector.network.state_dict().items():
         assert torch.equal(value, cli.model.projector.state_dict()[key])
     words = ["--checkpoint", tmp_path / "run.ckpt", "--data", "shapes:30:1", "--times", "0.5", "1"]
-    files = ["--output", tmp_path / "alignment.json", "--picture", tmp_path / "alignment.png"]
+    files = ["--output", tmp_path / "alignment.json", "--figure", tmp_path / "alignment.png"]
     command(monkeypatch, *words, *files, "--neighbours", 5)
     report = json.loads((tmp_path / "alignment.json").read_text())
     assert [level["time"] for level in report["levels"]] == [0.5, 1]
@@ -209,7 +211,7 @@ def test_the_command_measures_a_public_checkpoint(tmp_path, monkeypatch, autoenc
     command(monkeypatch, *words, "--projector-depth", 1)
     report = json.loads((tmp_path / "a.json").read_text())
     loaded = load_projector(tmp_path / "repa.pt", 1).network
-    images = next(iter(pictures(20, 20)))["image"]
+    images = next(iter(random_images(20, 20)))["image"]
     assert torch.equal(loaded(normal(2, 16)), projector(normal(2, 16)))
     assert cosine_alignment(loaded(normal(20, 4, 16)), Encoder("efficientnet_lite0")(images, 2)).shape == (20,)
     assert abs(report["levels"][0]["cosine"]) < 0.2  # untrained

@@ -25,12 +25,12 @@ CALLBACKS = """
 
 
 def test_a_run_with_everything(cache, tmp_path):
-    pictures = {"num_images": STAGE_ONE["data.init_args.train.init_args.num_images"], "image_size": 32}
+    images = {"num_images": STAGE_ONE["data.init_args.train.init_args.num_images"], "image_size": 32}
     overrides = {
         "trainer.callbacks": yaml.safe_load(CALLBACKS.replace("DIRPATH", str(tmp_path))),
         "trainer.log_every_n_steps": 1,
         "model.init_args.on_nonfinite": "skip",
-        "data.init_args.pictures": {"class_path": "eqvae.data.ShapesSource", "init_args": pictures},
+        "data.init_args.images": {"class_path": "eqvae.data.ShapesSource", "init_args": images},
     }
     run = stage_two(tmp_path, cache, overrides)
     run.trainer.fit(run.model, run.datamodule)

@@ -1,4 +1,4 @@
-"""An exported generator runs in diffusers' own pipeline and gives the pictures of our sampler."""
+"""An exported generator runs in diffusers' own pipeline and gives the images of our sampler."""
 
 import dataclasses
 import re

@@ -152,15 +152,15 @@ def test_committed_tokens_never_change(sampler, schedule, counts):
 def test_batches_do_not_change_tokens(sampler, kind):
     model, settings = backbone(kind), TokenSettings(halton_shift=True)
 
-    def pictures(indices):
+    def images(indices):
         guided = guide(model, indices % CLASSES, 2.0, CLASSES, schedule="linear")
         noise, each_step = noises(indices, seed=3)
         return sample(MaskedTokens(), guided, noise, sampler, 5, each_step, settings=settings)
 
-    together = pictures(torch.arange(8))
-    alone = torch.cat([pictures(torch.tensor([index])) for index in range(8)])
+    together = images(torch.arange(8))
+    alone = torch.cat([images(torch.tensor([index])) for index in range(8)])
     assert torch.equal(alone, together)
-    assert not torch.equal(together[0], together[5])  # same label, another picture
+    assert not torch.equal(together[0], together[5])  # same label, another image
 
 
 def test_codes_are_drawn_from_the_distribution():
@@ -219,7 +219,7 @@ def test_confidence_without_noise_commits_the_surest_first():
     assert noisy != order
 
 
-def test_halton_order_is_a_permutation_and_shifts_per_picture():
+def test_halton_order_is_a_permutation_and_shifts_per_image():
     for side in (1, 3, 8, 24, 32):
         order = halton_order(side)
         assert len({tuple(cell) for cell in order.tolist()}) == side**2

@@ -1,4 +1,4 @@
-"""MaskGIT end to end: a VQ autoencoder, its token cache, training, resume, pictures, metrics, refusals."""
+"""MaskGIT end to end: a VQ autoencoder, its token cache, training, resume, images, metrics, refusals."""
 
 import importlib
 import json
@@ -32,10 +32,10 @@ QUIET = {"enable_progress_bar": False, "enable_model_summary": False}
 def train_autoencoder(steps: int) -> VQAutoencoder:
     """A few steps on shapes with the straight-through loss of VQ-GAN, without critic."""
     autoencoder = load_autoencoder(CONFIG)
-    pictures = ImageBatches(ShapesSource(steps * 8, 32))
+    batches = ImageBatches(ShapesSource(steps * 8, 32))
     optimizer = torch.optim.Adam(autoencoder.parameters(), 2e-3)
     for step in range(steps):
-        images = pictures.get_batch(torch.arange(step * 8, step * 8 + 8), None)["image"]
+        images = batches.get_batch(torch.arange(step * 8, step * 8 + 8), None)["image"]
         codes = autoencoder.encode(images)
         decoded = autoencoder.decode(codes.features + (codes.latents - codes.features).detach())
         codebook = (codes.latents - codes.features.detach()).square().mean()
@@ -140,7 +140,7 @@ def test_resumed_training_is_the_same_with_dropout(tokens, autoencoder, tmp_path
 
 
 @pytest.mark.parametrize("sampler", ["halton", "confidence"])
-def test_a_picture_does_not_depend_on_its_batch(checkpoint, autoencoder, sampler):
+def test_an_image_does_not_depend_on_its_batch(checkpoint, autoencoder, sampler):
     generator, decoder = load_generator(checkpoint), load_autoencoder(autoencoder).freeze()
     assert isinstance(generator.objective, MaskedTokens)
     settings = SamplingSettings(sampler, 5, guidance_scale=2.0, guidance_schedule="linear")

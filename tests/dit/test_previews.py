@@ -1,4 +1,4 @@
-"""Previews while training: pictures, a distance, and weights that do not notice."""
+"""Previews while training: images, a distance, and weights that do not notice."""
 
 import os
 import shutil
@@ -32,7 +32,7 @@ class Metrics(Callback):
 
 
 class Recorded(ShapesSource):
-    """Notes which of its pictures were read."""
+    """Notes which of its images were read."""
 
     def __getitem__(self, index):
         self.read = [*getattr(self, "read", []), index]
@@ -65,7 +65,7 @@ def test_previews_are_made_and_change_no_weight(cache, tmp_path):
 
 
 def test_what_previews_need_is_said(cache, tmp_path):
-    with pytest.raises(ValueError, match="the reference has 8 pictures, not 1000"):
+    with pytest.raises(ValueError, match="the reference has 8 images, not 1000"):
         SamplePreviews(reference=ShapesSource(8, 32))
     unnamed = shutil.copytree(cache, tmp_path / "unnamed")
     write_json(unnamed / "manifest.json", read_json(unnamed / "manifest.json") | {"autoencoder": None})

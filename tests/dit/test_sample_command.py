@@ -322,11 +322,11 @@ def test_noise_of_the_stochastic_sampler_is_an_option(checkpoint, tmp_path, monk
         "twice": ("--diffusion-norm", "2"),
         "form": ("--diffusion", "linear", "--last-step", "none"),
     }
-    pictures = {}
+    images = {}
     for name, option in options.items():
         run(monkeypatch, checkpoint, tmp_path / name, "--sampler", "euler_maruyama", *option)
-        pictures[name] = (tmp_path / name / "samples.npz").read_bytes()
-    assert len(set(pictures.values())) == 3
+        images[name] = (tmp_path / name / "samples.npz").read_bytes()
+    assert len(set(images.values())) == 3
     about = json.loads((tmp_path / "form/samples.json").read_text())
     expected = {"diffusion": "linear", "diffusion_norm": 1.0, "last_step": "none", "last_step_size": 0.04}
     assert about["options"] == expected

@@ -205,19 +205,19 @@ def test_no_option_ends_in_nan(path, prediction):
 
 
 @pytest.mark.parametrize("sampler", [name for name, each in SAMPLERS.items() if each.serves is not MaskedTokens])
-def test_batches_do_not_change_pictures(sampler):
+def test_batches_do_not_change_images(sampler):
     objective = objective_of(sampler)
     backbone = tiny_backbone(DiT if isinstance(objective, Diffusion) else SiT)
 
-    def pictures(indices):
+    def images(indices):
         noise, each_step = image_noise(indices, (4, 8, 8), seed=3), step_noise(indices, (4, 8, 8), seed=3)
         return sample(objective, guide(backbone, indices % 5, 2.0, 5), noise, sampler, 6, each_step)
 
-    together = pictures(torch.arange(8))
-    alone = torch.cat([pictures(torch.tensor([index])) for index in range(8)])
+    together = images(torch.arange(8))
+    alone = torch.cat([images(torch.tensor([index])) for index in range(8)])
     tolerance = 1e-2 if sampler == "adaptive" else 1e-4  # the batch shares the adaptive solver's steps
     torch.testing.assert_close(alone, together, rtol=0, atol=tolerance * float(together.abs().max()))
-    assert not torch.allclose(together[0], together[5])  # same label, another picture
+    assert not torch.allclose(together[0], together[5])  # same label, another image
 
 
 COSTS = {"euler": 10, "heun": 20, "midpoint": 20, "euler_maruyama": 10, "stochastic_heun": 19, "ddpm": 10, "ddim": 10}

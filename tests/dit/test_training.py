@@ -30,7 +30,7 @@ def test_checkpoint_holds_the_average_and_rebuilds_the_generator(checkpoint):
         assert torch.equal(value, state["state_dict"][f"backbone.{name}"])
 
 
-def test_a_picture_does_not_depend_on_its_batch(checkpoint):
+def test_an_image_does_not_depend_on_its_batch(checkpoint):
     generator, autoencoder = load_generator(checkpoint), load_autoencoder("shapes-f4c8").freeze()
     labels = choose_labels(torch.arange(8), generator.num_classes, "random")
     settings = SamplingSettings(num_inference_steps=3, guidance_scale=2.0)

@@ -143,8 +143,8 @@ def test_an_aligned_generator_is_validated_by_the_same_loss(cache, tmp_path):
         "model.init_args.alignment.encoder.name": "efficientnet_lite0",
         "model.init_args.alignment.depth": 1,
         "model.init_args.alignment.projector_width": 8,
-        "data.init_args.pictures": "eqvae.data.ShapesSource",
-        "data.init_args.pictures.init_args.num_images": 48,
+        "data.init_args.images": "eqvae.data.ShapesSource",
+        "data.init_args.images.init_args.num_images": 48,
     }
     assert validate(tmp_path, cache, aligned) == pytest.approx(validate(tmp_path, cache), rel=1e-6)
 
@@ -183,7 +183,7 @@ def test_latents_of_another_space_are_refused(cache, tmp_path):
             with pytest.raises(ValueError, match=rf"{other} has another {what} than {cache}"):
                 getattr(cli.trainer, start)(cli.model, cli.datamodule)
             assert cli.trainer.global_step == 0
-    with pytest.raises(ValueError, match=rf"{cache} is of the same pictures as {cache}: hold other"):
+    with pytest.raises(ValueError, match=rf"{cache} is of the same images as {cache}: hold other"):
         validate(tmp_path, cache, {"data.init_args.validation_cache": cache})
     with pytest.raises(ValueError, match="nowhere is no finished latent cache"):
         validate(tmp_path, cache, {"data.init_args.validation_cache": tmp_path / "nowhere"})

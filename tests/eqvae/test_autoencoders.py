@@ -211,7 +211,7 @@ def test_published_constant_is_the_default_normalization():
 @torch.no_grad()
 def test_packaged_autoencoder_reconstructs_shapes():
     autoencoder = load_autoencoder("shapes-f4c8").freeze()
-    images = to_float(ShapesSource(64, 32, seed=1).pictures)
+    images = to_float(ShapesSource(64, 32, seed=1).images)
     posterior = autoencoder.encode(images)
     error = (autoencoder.decode(posterior.mean).clamp(-1, 1) - images).square().mean((1, 2, 3))
     psnr = 10 * torch.log10(4 / error).mean()

@@ -36,7 +36,7 @@ def watch(rows, encoded):
 
 
 def write(folder, seed=0):
-    """A whole cache; returns which pictures were encoded."""
+    """A whole cache; returns which images were encoded."""
     writer, encoded = open_writer(folder, seed), []
     watch(writer.format, encoded)
     for batch in data_module().predict_dataloader():
@@ -112,7 +112,7 @@ def test_a_damaged_shard_is_refused_with_its_name_and_written_again(own, finishe
     lost = [number, (number + 1) % 10] if damage == "swapped" else [number]
     needed = {index for index in range(NUM_IMAGES) if index // SHARD_ROWS in lost}
     assert needed <= set(encoded)
-    assert len(encoded) < len(needed) + 14 * len(lost), "more than the batches with lost pictures was encoded"
+    assert len(encoded) < len(needed) + 14 * len(lost), "more than the batches with lost images was encoded"
 
 
 def test_predict_says_which_shard_it_writes_again(own, capsys):
@@ -202,7 +202,7 @@ def test_shards_that_changed_places_in_the_manifest_are_refused(own):
     for entry in manifest["shards"][:2]:
         entry["sha256"] = sha256_of_file(own / entry["file"])
     write_json(own / "manifest.json", manifest)
-    with pytest.raises(ValueError, match=r"shard-00000\.safetensors: its pictures are not 0 and the following"):
+    with pytest.raises(ValueError, match=r"shard-00000\.safetensors: its images are not 0 and the following"):
         LatentCache(own)
 
 

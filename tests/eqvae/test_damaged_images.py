@@ -26,7 +26,7 @@ from eqvae.data import (
     open_image,
 )
 from eqvae.data import encoded as reading
-from tests.eqvae.test_pictures import encoded
+from tests.eqvae.test_images import encoded
 from tests.tiny import stage_one
 from twostage.cli import evaluate
 
@@ -112,7 +112,7 @@ def test_a_long_list_is_cut_and_a_long_search_ends(folder, monkeypatch):
 
 
 @pytest.mark.reliability(21)
-@pytest.mark.filterwarnings("ignore:skipped picture")
+@pytest.mark.filterwarnings("ignore:skipped image")
 def test_skipping_is_counted_keeps_the_order_and_has_a_limit(folder, reached):
     source = FolderSource(str(folder), SIDE, on_error="skip", max_skipped=10)
     read = [number_in(source[index][0]) for index in range(NUM_IMAGES)]
@@ -129,7 +129,7 @@ def test_skipping_is_counted_keeps_the_order_and_has_a_limit(folder, reached):
     reached.count("skipped and counted", len(DAMAGED))
 
 
-@pytest.mark.filterwarnings("ignore:skipped picture")
+@pytest.mark.filterwarnings("ignore:skipped image")
 def test_the_limit_holds_for_all_loader_processes_together(folder):
     source = FolderSource(str(folder), SIDE, on_error="skip", max_skipped=9)
     data = ImageDataModule(source, evaluation_batch_size=50, num_workers=2)
@@ -144,9 +144,9 @@ def test_a_source_in_memory_counts_what_it_skipped(folder, tmp_path):
     (tmp_path / "a.png").write_bytes(b"")
     (tmp_path / "b.png").write_bytes(image_file(1))
     source = InMemorySource(FolderSource(str(tmp_path), SIDE, on_error="skip"))
-    with pytest.warns(UserWarning, match="skipped picture 0"):
+    with pytest.warns(UserWarning, match="skipped image 0"):
         assert number_in(source[0][0]) == 1
-    with pytest.warns(UserWarning, match="1 of 2 train pictures could not be read"):
+    with pytest.warns(UserWarning, match="1 of 2 train images could not be read"):
         ImageDataModule(source, validation=ShapesSource(2, SIDE)).teardown("fit")
 
 

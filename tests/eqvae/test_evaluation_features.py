@@ -11,27 +11,27 @@ from eqvae.evaluation import EXTRACTORS, create_extractor, frechet_distance, ima
 from eqvae.evaluation.features import GROUP, EfficientNetFeatures
 
 
-def pictures(count, side=32, seed=0):
+def random_images(count, side=32, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (count, 3, side, side), generator=generator, dtype=torch.uint8)
 
 
-class Pictures(Dataset):
+class Images(Dataset):
     """What torch-fidelity takes as input."""
 
-    def __init__(self, pictures):
-        self.pictures = pictures
+    def __init__(self, images):
+        self.images = images
 
     def __len__(self):
-        return len(self.pictures)
+        return len(self.images)
 
     def __getitem__(self, index):
-        return self.pictures[index]
+        return self.images[index]
 
 
 @pytest.mark.reliability(28)
 def test_features_are_the_same_to_the_last_bit_for_any_batches_and_threads(reached):
-    images, extractor = pictures(GROUP + 13), create_extractor()
+    images, extractor = random_images(GROUP + 13), create_extractor()
     together = images_to_features(images, extractor)
     assert together.shape == (GROUP + 13, 1280)
     assert together.dtype == torch.float32
@@ -49,24 +49,24 @@ def test_features_are_the_same_to_the_last_bit_for_any_batches_and_threads(reach
 
 @pytest.mark.parametrize(("side", "input_size"), [(16, 64), (64, 64), (65, 224)])
 def test_input_size(side, input_size):
-    images = pictures(2, side)
+    images = random_images(2, side)
     expected = EfficientNetFeatures(input_size=input_size).eval()(images)[0]
     torch.testing.assert_close(create_extractor()(images)[0], expected)
 
 
-def test_features_are_of_the_pictures_and_of_bytes():
-    features = images_to_features(pictures(2), create_extractor())
+def test_features_are_of_the_images_and_of_bytes():
+    features = images_to_features(random_images(2), create_extractor())
     assert (features[0] - features[1]).abs().max() > 0.1
     with pytest.raises(AssertionError, match="uint8"):
-        create_extractor()(pictures(2).float())
+        create_extractor()(random_images(2).float())
 
 
 @pytest.mark.filterwarnings("ignore:.*biased upward")
 def test_torch_fidelity_finds_the_extractor():
-    real, generated = pictures(8), pictures(8, seed=1) // 2
+    real, generated = random_images(8), random_images(8, seed=1) // 2
     found = torch_fidelity.calculate_metrics(
-        input1=Pictures(generated),
-        input2=Pictures(real),
+        input1=Images(generated),
+        input2=Images(real),
         feature_extractor="efficientnet_lite0",
         fid=True,
         cuda=False,

@@ -1,4 +1,4 @@
-"""Sets of pictures against each other: streamed statistics, cache, ADM files, Inception's path, the command line."""
+"""Sets of images against each other: streamed statistics, cache, ADM files, Inception's path, the command line."""
 
 import sys
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from eqvae.data import read_pictures
+from eqvae.data import read_images
 from eqvae.data.npz import NpzSource
 from eqvae.evaluation import create_extractor, feature_sets, features_to_statistics
 from eqvae.evaluation.distances import inception_score
@@ -33,12 +33,12 @@ def normal(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def pictures(count, side=16, seed=0):
+def random_images(count, side=16, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (count, 3, side, side), generator=generator, dtype=torch.uint8)
 
 
-def save_pictures(path, images, **more):
+def save_images(path, images, **more):
     np.savez(path, arr_0=images.permute(0, 2, 3, 1).numpy(), **more)
     return str(path)
 
@@ -81,7 +81,7 @@ def test_inception_score_splits_images_in_the_order_given():
 
 
 class PixelFeatures(torch.nn.Module):
-    """Stands for an extractor: features are the pixels of a picture [8, 8] of one row."""
+    """Stands for an extractor: features are the pixels of an image [8, 8] of one row."""
 
     def __init__(self):
         super().__init__()
@@ -92,17 +92,17 @@ class PixelFeatures(torch.nn.Module):
         return features, features[:, :2], features[:, :3]
 
 
-def sorted_pictures(num_classes=20, per_class=30, seed=0):
-    """Pictures of classes far apart, all of one class before the next."""
+def sorted_images(num_classes=20, per_class=30, seed=0):
+    """Images of classes far apart, all of one class before the next."""
     generator = torch.Generator().manual_seed(seed)
     centres = torch.randint(30, 226, (num_classes, 1, 3, 4, 4), generator=torch.Generator().manual_seed(99))
     noise = torch.randint(-15, 16, (num_classes, per_class, 3, 4, 4), generator=generator)
     return (centres + noise).clamp(0, 255).to(torch.uint8).flatten(0, 1)
 
 
-def test_sorted_pictures_are_not_judged_by_their_first_classes(monkeypatch):
+def test_sorted_images_are_not_judged_by_their_first_classes(monkeypatch):
     """With the first rows alone precision would be 0.1 and the kernel distance far from 0."""
-    real, generated = sorted_pictures(seed=0), sorted_pictures(seed=1)
+    real, generated = sorted_images(seed=0), sorted_images(seed=1)
     exact = feature_sets_to_generation_metrics(*sets(real, generated), "efficientnet_lite0")
     monkeypatch.setattr(feature_sets, "MAX_KEPT_FEATURES", 120)
     real_set, generated_set = sets(real, generated)
@@ -115,8 +115,8 @@ def test_sorted_pictures_are_not_judged_by_their_first_classes(monkeypatch):
     assert metrics["fd_efficientnet_lite0"] == exact["fd_efficientnet_lite0"]
 
 
-def sets(*pictures):
-    return [images_to_feature_set(images.split(50), PixelFeatures()) for images in pictures]
+def sets(*images):
+    return [images_to_feature_set(images.split(50), PixelFeatures()) for images in images]
 
 
 def test_the_random_part_does_not_depend_on_batches():
@@ -149,7 +149,7 @@ def test_all_rows_are_kept_where_there_is_room():
 
 
 def test_every_output_is_independent_of_batches():
-    images, extractor = pictures(6), create_extractor()
+    images, extractor = random_images(6), create_extractor()
     together = extractor(images)
     assert [output.shape[1] for output in together] == [1280, 7 * 4 * 4, 1000]
     for index in range(6):
@@ -158,14 +158,14 @@ def test_every_output_is_independent_of_batches():
 
 
 def test_an_npz_is_read_row_by_row(tmp_path):
-    images = pictures(7)
-    stored = NpzSource(save_pictures(tmp_path / "stored.npz", images))
+    images = random_images(7)
+    stored = NpzSource(save_images(tmp_path / "stored.npz", images))
     np.savez_compressed(tmp_path / "packed.npz", arr_0=images.permute(0, 2, 3, 1).numpy(), arr_1=np.arange(7))
     for source in (stored, NpzSource(tmp_path / "packed.npz", 16)):
         assert len(source) == 7
         for index in (0, 1, 6, 2):
             assert torch.equal(source[index][0], images[index])
-    with pytest.raises(ValueError, match="pictures of side 16, not 32"):
+    with pytest.raises(ValueError, match="images of side 16, not 32"):
         NpzSource(tmp_path / "stored.npz", 32)
     (tmp_path / "broken.npz").write_bytes(b"PK nothing")
     with pytest.raises(ValueError, match=r"broken\.npz is not a readable"):
@@ -173,7 +173,7 @@ def test_an_npz_is_read_row_by_row(tmp_path):
 
 
 def test_statistics_are_computed_once(tmp_path):
-    reference, cache = save_pictures(tmp_path / "real.npz", pictures(8)), tmp_path / "cache"
+    reference, cache = save_images(tmp_path / "real.npz", random_images(8)), tmp_path / "cache"
     first, about = reference_to_feature_set(reference, 16, "efficientnet_lite0", cache=cache)
     again, about_again = reference_to_feature_set(reference, 16, "efficientnet_lite0", cache=cache)
     assert (about["cached"], about_again["cached"]) == (False, True)
@@ -183,7 +183,7 @@ def test_statistics_are_computed_once(tmp_path):
             np.testing.assert_array_equal(getattr(first, kind)[key], getattr(again, kind)[key])
     assert again.num_images == 8
     assert not reference_to_feature_set(reference, 16, "efficientnet_lite0", num_images=5, cache=cache)[1]["cached"]
-    save_pictures(tmp_path / "real.npz", pictures(8, seed=1))  # the same name and size, other pictures
+    save_images(tmp_path / "real.npz", random_images(8, seed=1))  # the same name and size, other images
     assert not reference_to_feature_set(reference, 16, "efficientnet_lite0", cache=cache)[1]["cached"]
     for file in cache.iterdir():
         file.write_bytes(file.read_bytes()[:100])
@@ -220,7 +220,7 @@ def inception_file(tmp_path_factory) -> str:
 
 @pytest.mark.slow
 def test_inception_and_adm_reference_files(inception_file, tmp_path):
-    extractor, images = create_extractor("inception_v3", inception_file), pictures(8)
+    extractor, images = create_extractor("inception_v3", inception_file), random_images(8)
     pooled, spatial, logits = extractor(images[:2])
     assert (pooled.shape, spatial.shape, logits.shape) == ((2, 2048), (2, 2023), (2, 1008))
     plain = FeatureExtractorInceptionV3(
@@ -234,7 +234,7 @@ def test_inception_and_adm_reference_files(inception_file, tmp_path):
 
     stored = statistics(2048, 2) | {f"{key}_s": value for key, value in statistics(2023, 5).items()}
     np.savez(tmp_path / "statistics.npz", **stored)
-    both = save_pictures(tmp_path / "both.npz", images[:4], **stored)
+    both = save_images(tmp_path / "both.npz", images[:4], **stored)
     generated = images_to_feature_set([images[4:]], extractor)
 
     def reference(where):
@@ -247,7 +247,7 @@ def test_inception_and_adm_reference_files(inception_file, tmp_path):
     for real in (alone, together):
         np.testing.assert_array_equal(real.pooled["mu"], stored["mu"])
         np.testing.assert_array_equal(real.spatial["sigma"], stored["sigma_s"])
-    computed, about = reference(save_pictures(tmp_path / "images.npz", images[:4]))
+    computed, about = reference(save_images(tmp_path / "images.npz", images[:4]))
     assert about["statistics"] == "computed"
     assert torch.equal(computed.features, together.features)
     assert not np.allclose(computed.pooled["mu"], stored["mu"])
@@ -266,7 +266,7 @@ def run(monkeypatch, *words):
 def test_results_say_what_they_hold_for(tmp_path, monkeypatch, capsys):
     samples = tmp_path / "samples"
     samples.mkdir()
-    save_pictures(samples / "samples.npz", read_pictures("shapes:12:2", 16))
+    save_images(samples / "samples.npz", read_images("shapes:12:2", 16))
     write_json(samples / "samples.json", FINISHED | {"num_images": 12, "uint8_rule": "truncate"})
     words = ["generation", "--generated", samples, "--reference", "shapes:12:1", "--statistics-cache", tmp_path / "c"]
     run(monkeypatch, *words, "--output", tmp_path / "a.json")

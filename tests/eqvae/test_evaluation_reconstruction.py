@@ -19,13 +19,13 @@ from tests.tiny import stage_one
 IDENTICAL_PSNR = 100.0
 
 
-def pictures(count, side=32, seed=0):
+def random_images(count, side=32, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 250, (count, 3, side, side), generator=generator, dtype=torch.uint8)
 
 
-def test_psnr_per_picture():
-    target = pictures(3)
+def test_psnr_per_image():
+    target = random_images(3)
     images = target.clone()
     images[1] += 5
     images[2, 0] += 3
@@ -34,12 +34,15 @@ def test_psnr_per_picture():
 
 
 def test_ssim_by_its_definition():
-    target, images = pictures(2, 16), (pictures(2, 16).float() * 0.8 + 0.2 * pictures(2, 16, seed=1)).byte()
+    target, images = (
+        random_images(2, 16),
+        (random_images(2, 16).float() * 0.8 + 0.2 * random_images(2, 16, seed=1)).byte(),
+    )
     window = torch.exp(-((torch.arange(11.0, dtype=torch.float64) - 5) ** 2) / (2 * 1.5**2))
     window = (window[:, None] * window / window.sum() ** 2).flatten()
 
-    def patches(pictures):
-        return functional.unfold(functional.pad(pictures.double(), (5,) * 4, "reflect"), 11).view(2, 3, 121, 256)
+    def patches(images):
+        return functional.unfold(functional.pad(images.double(), (5,) * 4, "reflect"), 11).view(2, 3, 121, 256)
 
     def mean(values):
         return torch.einsum("bcwp,w->bcp", values, window)
@@ -52,15 +55,15 @@ def test_ssim_by_its_definition():
     ssim = ssim / ((mean(x) ** 2 + mean(y) ** 2 + c1) * (variances + c2))
     # Ours in float32: variances are differences of squares up to 255^2 = 6.5e4, 4e-3 of rounding beside c2 = 58.
     torch.testing.assert_close(images_to_ssim(images, target).double(), ssim.mean((1, 2)), rtol=1e-4, atol=1e-5)
-    assert images_to_ssim(pictures(3), pictures(3)).tolist() == pytest.approx([1, 1, 1])
+    assert images_to_ssim(random_images(3), random_images(3)).tolist() == pytest.approx([1, 1, 1])
     with pytest.raises(ValueError, match="at least 11 x 11"):
-        images_to_ssim(pictures(1, 8), pictures(1, 8))
+        images_to_ssim(random_images(1, 8), random_images(1, 8))
 
 
 @pytest.mark.filterwarnings("ignore:.*biased upward")
 def test_metrics_do_not_depend_on_batches():
-    images = to_float(pictures(7))
-    reconstructions = images + 0.2 * to_float(pictures(7, seed=1))
+    images = to_float(random_images(7))
+    reconstructions = images + 0.2 * to_float(random_images(7, seed=1))
     reports = []
     for batch_size in (7, 3):
         metrics = ReconstructionMetrics()
@@ -80,7 +83,7 @@ def test_metrics_do_not_depend_on_batches():
 @pytest.mark.parametrize("rule", ["round", "truncate"])
 def test_metrics_are_of_bytes_and_report_the_spread(rule):
     """Both rules map the float of a level to that level, so less than half a level is no difference."""
-    images = to_float(pictures(4))
+    images = to_float(random_images(4))
     metrics = ReconstructionMetrics(extractor=None, perceptual="none", uint8_rule=rule)
     metrics.update(images + 0.1 / 127.5, images - 0.4 / 127.5)
     assert metrics.compute() == {"psnr": IDENTICAL_PSNR, "ssim": 1, "num_images": 4, "uint8_rule": rule}
@@ -92,7 +95,7 @@ def test_metrics_are_of_bytes_and_report_the_spread(rule):
 
 @pytest.mark.filterwarnings("ignore:.*biased upward")
 def test_autoencoder_evaluation():
-    """A lossless autoencoder that commutes with every transform; two pictures are too few for a dimension."""
+    """A lossless autoencoder that commutes with every transform; two images are too few for a dimension."""
     evaluation = AutoencoderEvaluation(num_equivariance_images=3)
     for _ in range(2):
         evaluation.update(MixingAutoencoder(), smooth_images(32))

@@ -83,7 +83,7 @@ def test_names_that_are_no_text(tmp_path):
 @pytest.mark.reliability(22, counts="layouts")
 def test_an_empty_class_is_named(tmp_path):
     lay_out(tmp_path, "a/1.png", "nothing here/", "b/1.png")
-    with pytest.raises(ValueError, match=r"nothing here holds no pictures"):
+    with pytest.raises(ValueError, match=r"nothing here holds no images"):
         FolderSource(str(tmp_path), SIDE)
 
 

@@ -68,12 +68,12 @@ def own(autoencoder, tmp_path):
     return write(tmp_path / "cache", autoencoder)
 
 
-def test_moments_of_pictures_and_flips(finished, autoencoder):
+def test_moments_of_images_and_flips(finished, autoencoder):
     cache, source = LatentCache(finished), ShapesSource(NUM_IMAGES, 16)
     images = data_module().sequential_loader("train").dataset.dataset.get_batch(torch.arange(NUM_IMAGES), None)["image"]
     ids = torch.tensor([23, 0, 9, 10, 19, 20])
-    for suffix, pictures in (("", images), ("_flip", images.flip(-1))):
-        posterior = autoencoder.encode(pictures[ids])
+    for suffix, encoded in (("", images), ("_flip", images.flip(-1))):
+        posterior = autoencoder.encode(encoded[ids])
         # Encoded in a batch of another size, whose sums may take another order: 6e-8 each, through ten layers.
         torch.testing.assert_close(cache.rows(ids, f"mean{suffix}"), posterior.mean, rtol=0, atol=1e-5)
         torch.testing.assert_close(cache.rows(ids, f"log_std{suffix}").exp(), posterior.std, rtol=0, atol=1e-5)
@@ -119,7 +119,7 @@ def test_keyed_samples_do_not_depend_on_the_batch(finished):
     assert not torch.equal(cache.get_batch(ids, keys, seed=4)["latents"], whole["latents"])
 
 
-def test_samples_are_of_the_picture_or_its_flip(finished):
+def test_samples_are_of_the_image_or_its_flip(finished):
     cache, keys = LatentCache(finished), torch.arange(4000)
     ids = torch.full((4000,), 12)
     normalize = cache.spec.normalization.normalize
@@ -185,11 +185,11 @@ def test_finished_cache_is_written_again_unchanged(own, autoencoder):
     assert contents(own) == before
 
 
-@pytest.mark.parametrize("change", ["autoencoder", "pictures", "dtype", "shard_rows"])
+@pytest.mark.parametrize("change", ["autoencoder", "images", "dtype", "shard_rows"])
 def test_folder_of_another_cache_is_refused(own, autoencoder, change):
     options = {
         "autoencoder": {"autoencoder": tiny_autoencoder(seed=1)},
-        "pictures": {"data": data_module(seed=1)},
+        "images": {"data": data_module(seed=1)},
         "dtype": {"dtype": "float16"},
         "shard_rows": {"shard_rows": 5},
     }[change]
@@ -214,7 +214,7 @@ def test_second_writer_is_refused(tmp_path, autoencoder):
 def test_incomplete_cache_cannot_be_finished(tmp_path, autoencoder):
     writer = open_writer(tmp_path, autoencoder)
     writer.add(next(iter(data_module().predict_dataloader())))
-    with pytest.raises(ValueError, match="cached 0 of 24 pictures"):
+    with pytest.raises(ValueError, match="cached 0 of 24 images"):
         writer.finish()
     assert not (tmp_path / "manifest.json").exists()
     assert not list(tmp_path.glob("shard-*")), "a shard that is not full was written"
@@ -336,11 +336,11 @@ def test_swapped_extra_and_wrong_dtype_shards_are_refused(own):
         ({"fingerprint": "other files"}, "fingerprint"),
     ],
 )
-def test_a_cache_of_other_pictures_says_what_changed(finished, tmp_path, autoencoder, change, name):
+def test_a_cache_of_other_images_says_what_changed(finished, tmp_path, autoencoder, change, name):
     cache, description = LatentCache(finished), data_module().description()
-    cache.require_pictures(description)
-    with pytest.raises(ValueError, match=rf"was made of other pictures \({name}\): write it again"):
-        cache.require_pictures(description | {"fingerprint": "also changed"} | change)
+    cache.require_images(description)
+    with pytest.raises(ValueError, match=rf"was made of other images \({name}\): write it again"):
+        cache.require_images(description | {"fingerprint": "also changed"} | change)
     abandon(create_cache_writer(tmp_path, autoencoder, description, "float32"))
     with pytest.raises(ValueError, match=rf"holds a cache with another dataset \({name}\): remove it"):
         create_cache_writer(tmp_path, autoencoder, description | change, "float32")

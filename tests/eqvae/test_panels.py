@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from eqvae.autoencoders import Codes, VQAutoencoder
 from eqvae.equivariance import equivariance_errors
 from eqvae.evaluation.autoencoder import AutoencoderEvaluation
-from eqvae.evaluation.pictures import autoencoder_panel, autoencoder_panels
+from eqvae.evaluation.image_grids import autoencoder_panel, autoencoder_panels
 from eqvae.panels import LatentPanels
 from tests.eqvae.tiny import MixingAutoencoder, smooth_images
 from tests.tiny import stage_one

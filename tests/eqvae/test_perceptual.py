@@ -39,8 +39,8 @@ def backbone_file(tmp_path):
 
 def test_efficientnet_classifies_imagenet():
     table = pyarrow.parquet.read_table(shared_data("imagenet1k-sample-256.parquet")).slice(0, 64)
-    pictures = torch.stack([image_to_tensor(open_image(row["bytes"])) for row in table["image"].to_pylist()])
-    logits = torch.cat([efficientnet_lite0()(part) for part in to_float(pictures)[..., 16:240, 16:240].split(16)])
+    images = torch.stack([image_to_tensor(open_image(row["bytes"])) for row in table["image"].to_pylist()])
+    logits = torch.cat([efficientnet_lite0()(part) for part in to_float(images)[..., 16:240, 16:240].split(16)])
     correct = logits.argmax(1) == torch.tensor(table["label"].to_pylist())
     assert correct.float().mean() > 0.75
 
@@ -101,7 +101,7 @@ def test_networks_stay_out_of_the_module_that_trains(name, backbone_file):
     assert not network.training
 
 
-def test_frozen_network_follows_the_pictures():
+def test_frozen_network_follows_the_images():
     frozen = FrozenNetwork(nn.Linear(2, 2))
     assert frozen.on(torch.device("meta")).weight.device.type == "meta"
 

@@ -25,7 +25,7 @@ def test_scenes_depend_on_seed_and_index_alone():
     together = draw_scenes(3, list(range(30)), 32)
     assert torch.equal(together[17:18], draw_scenes(3, [17], 32))
     assert not torch.equal(together, draw_scenes(4, list(range(30)), 32))
-    assert torch.equal(ScenesSource(30, 32, seed=3, num_threads=3).pictures, together)
+    assert torch.equal(ScenesSource(30, 32, seed=3, num_threads=3).images, together)
 
 
 def test_another_resolution_shows_the_same_scene():
@@ -48,7 +48,7 @@ def test_every_class_is_drawn_and_varies():
 
 def test_classes_can_be_told_apart():
     """Nearest neighbours by power spectrum and colour, which forget the place, beat chance (0.1) by far."""
-    images = to_float(ScenesSource(800, 32).pictures)
+    images = to_float(ScenesSource(800, 32).images)
     centred = images.mean(1) - images.mean((1, 2, 3), keepdim=True)[:, 0]
     spectrum = torch.fft.rfft2(centred).abs().log1p().flatten(1)
     colour = 20 * torch.cat([images.mean((2, 3)), images.std((2, 3))], 1)
@@ -58,7 +58,7 @@ def test_classes_can_be_told_apart():
 
 
 def test_scenes_hold_more_detail_than_shapes():
-    scenes, shapes = (to_float(source(200, 32).pictures) for source in (ScenesSource, ShapesSource))
+    scenes, shapes = (to_float(source(200, 32).images) for source in (ScenesSource, ShapesSource))
     assert high_frequency_share(scenes) > 2 * high_frequency_share(shapes)
 
 

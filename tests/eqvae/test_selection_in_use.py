@@ -11,7 +11,7 @@ from eqvae.autoencoders import LatentStatistics
 from eqvae.data.module import ImageBatches
 from eqvae.evaluation import autoencoder as measurements
 from eqvae.evaluation.autoencoder import AutoencoderEvaluation, LatentMetrics
-from eqvae.evaluation.inputs import few_images, picture_batches, reference_to_feature_set
+from eqvae.evaluation.inputs import few_images, image_batches, reference_to_feature_set
 from eqvae.selection import evenly_spaced
 from tests.eqvae.tiny import tiny_autoencoder
 from tests.tiny import stage_one
@@ -123,7 +123,7 @@ def test_validation_reads_evenly_spaced_images(limit, tmp_path, monkeypatch, cap
 
 def test_references_and_panels_are_of_the_whole_set(tmp_path):
     source, ids = Sorted(), evenly_spaced(60, NUM_IMAGES)
-    assert numbers(torch.cat(list(picture_batches(source, 60)))) == ids.tolist()
+    assert numbers(torch.cat(list(image_batches(source, 60)))) == ids.tolist()
     assert numbers(((few_images(source, 6) + 1) * 127.5).round()) == evenly_spaced(6, NUM_IMAGES).tolist()
     stacked = torch.stack([source[index][0] for index in range(NUM_IMAGES)]).permute(0, 2, 3, 1).numpy()
     np.savez(tmp_path / "all.npz", arr_0=stacked)

@@ -1,4 +1,4 @@
-"""Tar files: labels from three places, odd members, damage; crops and skipped pictures of all encoded sources."""
+"""Tar files: labels from three places, odd members, damage; crops and skipped images of all encoded sources."""
 
 import io
 import json
@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 from eqvae.data import FolderSource, ImageDataModule, ShapesSource, TarSource, open_source
-from tests.eqvae.test_pictures import encoded
+from tests.eqvae.test_images import encoded
 
 
-def picture(level: int, size=(20, 20)) -> bytes:
+def image(level: int, size=(20, 20)) -> bytes:
     return encoded(Image.new("RGB", size, (level,) * 3))
 
 
@@ -39,30 +39,30 @@ def content_of(source) -> list[tuple[int, int]]:
 def test_classes_of_cls_json_and_folders(tmp_path):
     pack(
         tmp_path / "a-0.tar",
-        [("x/1.png", picture(1)), ("x/1.cls", b"3"), ("x/2.seg.png", picture(2)), ("x/2.cls", b"0")],
+        [("x/1.png", image(1)), ("x/1.cls", b"3"), ("x/2.seg.png", image(2)), ("x/2.cls", b"0")],
     )
-    pack(tmp_path / "a-1.tar", [("3.json", json.dumps({"label": 1}).encode()), ("3.png", picture(3))])
+    pack(tmp_path / "a-1.tar", [("3.json", json.dumps({"label": 1}).encode()), ("3.png", image(3))])
     source = open_source(str(tmp_path / "a-*.tar"), 16)
     assert isinstance(source, TarSource)
     assert content_of(source) == [(1, 3), (2, 0), (3, 1)]
     assert (source.num_classes, source.class_names) == (4, None)
-    folders = TarSource(pack(tmp_path / "b.tar", [("dog/1.png", picture(7)), ("cat/1.png", picture(8))]), 16)
+    folders = TarSource(pack(tmp_path / "b.tar", [("dog/1.png", image(7)), ("cat/1.png", image(8))]), 16)
     assert (content_of(folders), folders.class_names) == ([(7, 1), (8, 0)], ["cat", "dog"])
-    assert TarSource(pack(tmp_path / "c.tar", [("1.png", picture(7))]), 16).class_names == ["all"]
+    assert TarSource(pack(tmp_path / "c.tar", [("1.png", image(7))]), 16).class_names == ["all"]
     assert folders.fingerprint() != source.fingerprint()
 
 
 def test_odd_members_are_left_out(tmp_path):
     members = [
-        ("/absolute.png", picture(1)),
-        ("../up.png", picture(2)),
-        ("a/../../up.png", picture(3)),
+        ("/absolute.png", image(1)),
+        ("../up.png", image(2)),
+        ("a/../../up.png", image(3)),
         (special("link.png", tarfile.SYMTYPE), b""),
         (special("hard.png", tarfile.LNKTYPE), b""),
         (special("device.png", tarfile.CHRTYPE), b""),
-        ("._hidden.png", picture(4)),
+        ("._hidden.png", image(4)),
         ("notes.txt", b"text"),
-        ("good.png", picture(5)),
+        ("good.png", image(5)),
     ]
     before = set(tmp_path.iterdir())
     path = pack(tmp_path / "odd.tar", members)
@@ -72,12 +72,12 @@ def test_odd_members_are_left_out(tmp_path):
 
 def test_what_is_wrong_with_a_tar_is_said_in_one_line(tmp_path):
     pack(tmp_path / "empty.tar", [("notes.txt", b"text")])
-    pack(tmp_path / "twice.tar", [("1.png", picture(1)), ("1.jpg", picture(2))])
-    pack(tmp_path / "half.tar", [("1.png", picture(1)), ("1.cls", b"0"), ("2.png", picture(1))])
-    pack(tmp_path / "text.tar", [("1.png", picture(1)), ("1.cls", b"dog")])
+    pack(tmp_path / "twice.tar", [("1.png", image(1)), ("1.jpg", image(2))])
+    pack(tmp_path / "half.tar", [("1.png", image(1)), ("1.cls", b"0"), ("2.png", image(1))])
+    pack(tmp_path / "text.tar", [("1.png", image(1)), ("1.cls", b"dog")])
     (tmp_path / "zipped.tar").write_bytes(b"\x1f\x8b" + bytes(600))
     expected = {
-        "empty.tar": "holds no pictures",
+        "empty.tar": "holds no images",
         "twice.tar": "1.jpg and 1.png are one sample",
         "half.tar": "2.png has no class",
         "text.tar": "1.cls holds no class number",
@@ -91,28 +91,28 @@ def test_what_is_wrong_with_a_tar_is_said_in_one_line(tmp_path):
         assert "\n" not in str(error.value)
 
 
-def test_a_damaged_picture_stops_or_is_skipped(tmp_path):
-    members = [(f"{n}.png", b"broken" if n == 2 else picture(n)) for n in range(5)]
+def test_a_damaged_image_stops_or_is_skipped(tmp_path):
+    members = [(f"{n}.png", b"broken" if n == 2 else image(n)) for n in range(5)]
     path = pack(tmp_path / "a.tar", [*members, *((f"{n}.cls", str(n).encode()) for n in range(5))])
-    with pytest.raises(ValueError, match=r"a\.tar: 2\.png is not a readable picture"):
+    with pytest.raises(ValueError, match=r"a\.tar: 2\.png is not a readable image"):
         content_of(TarSource(path, 16))
     source = TarSource(path, 16, on_error="skip")
-    with pytest.warns(UserWarning, match=r"skipped picture 2: .*2\.png"):
+    with pytest.warns(UserWarning, match=r"skipped image 2: .*2\.png"):
         assert content_of(source) == [(0, 0), (1, 1), (3, 3), (3, 3), (4, 4)]
     content_of(source)
     assert source.num_skipped == 1
-    with pytest.warns(UserWarning, match="1 of 5 train pictures could not be read"):
+    with pytest.warns(UserWarning, match="1 of 5 train images could not be read"):
         ImageDataModule(source, validation=ShapesSource(2, 16)).teardown("fit")
     nothing = TarSource(pack(tmp_path / "b.tar", [("1.png", b"broken")]), 16, on_error="skip")
-    with pytest.warns(UserWarning, match="skipped"), pytest.raises(ValueError, match="none of the 1 pictures"):
+    with pytest.warns(UserWarning, match="skipped"), pytest.raises(ValueError, match="none of the 1 images"):
         nothing[0]
     with pytest.raises(ValueError, match="on_error 'ignore' is unknown"):
         TarSource(path, 16, on_error="ignore")
 
 
-def test_skipped_pictures_of_loader_processes_are_counted(tmp_path):
+def test_skipped_images_of_loader_processes_are_counted(tmp_path):
     for n in range(6):
-        (tmp_path / f"{n}.png").write_bytes(b"" if n == 3 else picture(n))
+        (tmp_path / f"{n}.png").write_bytes(b"" if n == 3 else image(n))
     source = FolderSource(str(tmp_path), 16, on_error="skip")
     data = ImageDataModule(source, evaluation_batch_size=2, num_workers=1)
     pixels = torch.cat([batch["image"][:, 0, 0, 0] for batch in data.sequential_loader("train")])
@@ -121,8 +121,8 @@ def test_skipped_pictures_of_loader_processes_are_counted(tmp_path):
 
 
 def test_an_empty_folder_says_so(tmp_path):
-    with pytest.raises(ValueError, match="holds no pictures"):
+    with pytest.raises(ValueError, match="holds no images"):
         FolderSource(str(tmp_path), 16)
     (tmp_path / "notes.txt").write_text("text")
-    with pytest.raises(ValueError, match="holds no pictures"):
+    with pytest.raises(ValueError, match="holds no images"):
         FolderSource(str(tmp_path), 16)

@@ -19,7 +19,7 @@ class Slow(Callback):
         time.sleep(0.05)
 
 
-def test_speed_is_pictures_over_time(cache, tmp_path):
+def test_speed_is_images_over_time(cache, tmp_path):
     overrides = {"trainer.max_steps": 12, "trainer.log_every_n_steps": 1}
     monitor = ThroughputMonitor(window=4, measure_peak=True)
     run = stage_two(tmp_path, cache, overrides, callbacks=[Slow(), monitor])

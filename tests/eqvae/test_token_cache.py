@@ -56,15 +56,15 @@ def finished(autoencoder, tmp_path_factory):
     return write(tmp_path_factory.mktemp("cache"), autoencoder)
 
 
-def test_tokens_of_pictures_and_flips(finished, autoencoder):
+def test_tokens_of_images_and_flips(finished, autoencoder):
     cache = open_cache(finished)
     assert isinstance(cache, TokenCache)
     images = data_module().sequential_loader("train").dataset.dataset.get_batch(torch.arange(NUM_IMAGES), None)["image"]
     ids = torch.tensor([23, 0, 9, 10, 19, 20])
-    for name, pictures in (("tokens", images), ("tokens_flip", images.flip(-1))):
+    for name, encoded in (("tokens", images), ("tokens_flip", images.flip(-1))):
         stored = cache.rows(ids, name)
         assert stored.dtype == torch.int64
-        agreeing = (stored == autoencoder.encode(pictures[ids]).indices).float().mean()
+        agreeing = (stored == autoencoder.encode(encoded[ids]).indices).float().mean()
         assert agreeing > 0.99, name  # another batch size may round a tie the other way
     assert len(cache.rows(torch.arange(NUM_IMAGES), "tokens").unique()) > 2, "the case is too easy"
     assert torch.equal(cache.rows(ids, "index"), ids)
@@ -156,7 +156,7 @@ def test_damage_is_named(tmp_path, autoencoder):
     manifest = read_json(tmp_path / "manifest.json")
     manifest["shards"][1]["sha256"] = sha256_of_file(path)
     write_json(tmp_path / "manifest.json", manifest)
-    with pytest.raises(ValueError, match=r"picture 13 has token 70, the codebook ends at 15: write the cache again"):
+    with pytest.raises(ValueError, match=r"image 13 has token 70, the codebook ends at 15: write the cache again"):
         open_cache(tmp_path).get_batch(torch.tensor([2, 13]), None)
 
 

@@ -1,4 +1,4 @@
-"""The smallest autoencoders and pictures that the tests of stage 1 share."""
+"""The smallest autoencoders and images that the tests of stage 1 share."""
 
 from types import SimpleNamespace
 

@@ -16,7 +16,7 @@ from PIL import Image
 from eqvae.data import TarSource
 from eqvae.data.npz import NpzSource, npz_arrays
 from eqvae.evaluation.inputs import open_samples, stored_statistics
-from tests.eqvae.test_pictures import encoded
+from tests.eqvae.test_images import encoded
 from tests.eqvae.test_tars import pack
 from tests.fuzzing.mutations import ODD_TEXTS, ODD_VALUES, REFUSED, changed_bytes, fuzzing, outcome
 

@@ -26,7 +26,7 @@ RESULT = {
     "curve": [1.0, 2.0],
     "num_reference": 100,
     "extractor": "inception_v3",
-    "reference": {"pictures": "x", "cached": False},
+    "reference": {"images": "x", "cached": False},
     "versions": {"torch": "2.11"},
 }
 SAMPLES = {"num_images": 4, "part_size": 2, "finished": True, "images_sha256": "c" * 64, "uint8_rule": "round"}

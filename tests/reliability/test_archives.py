@@ -13,10 +13,10 @@ import pytest
 from eqvae.data import open_source
 from eqvae.data.tars import MAXIMUM_MEMBER_BYTES
 from eqvae.evaluation.inputs import MAXIMUM_FEATURES, stored_statistics
-from tests.eqvae.test_tars import pack, picture, special
+from tests.eqvae.test_tars import image, pack, special
 
 SIDE, GIGABYTES = 16, 10 << 30
-GOOD = ("good.png", picture(5))
+GOOD = ("good.png", image(5))
 
 
 def array(content: np.ndarray) -> bytes:
@@ -70,12 +70,12 @@ def linked_folder(path: Path) -> None:
     """A link to a folder outside, and a file that would be written through it."""
     link = special("link", tarfile.SYMTYPE)
     link.linkname = str(path.parent / "outside")
-    pack(path, [(link, b""), ("link/through.png", picture(5))])
+    pack(path, [(link, b""), ("link/through.png", image(5))])
 
 
 ARCHIVES = {  # name -> how it is made, and what is said of it: None where the good image alone is read
-    "absolute.tar": (lambda path: pack(path, [(f"{path.parent}/outside/1.png", picture(1)), GOOD]), None),
-    "parent.tar": (lambda path: pack(path, [("../outside/1.png", picture(1)), GOOD]), None),
+    "absolute.tar": (lambda path: pack(path, [(f"{path.parent}/outside/1.png", image(1)), GOOD]), None),
+    "parent.tar": (lambda path: pack(path, [("../outside/1.png", image(1)), GOOD]), None),
     "symlink.tar": (lambda path: pack(path, [(special("1.png", tarfile.SYMTYPE), b""), GOOD]), None),
     "folder-link.tar": (linked_folder, None),
     "hardlink.tar": (lambda path: pack(path, [(special("1.png", tarfile.LNKTYPE), b""), GOOD]), None),

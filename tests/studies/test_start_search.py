@@ -33,7 +33,7 @@ TINY = {
 
 
 def images(count: int, side: int = 32) -> torch.Tensor:
-    return to_float(ScenesSource(count, side, seed=1).pictures)
+    return to_float(ScenesSource(count, side, seed=1).images)
 
 
 class Mixed:
@@ -86,7 +86,7 @@ def test_thumbnails_explain_themselves_and_no_noise():
 
 
 def test_everything_is_measured():
-    report = measure_start(load_autoencoder("shapes-f4c8").freeze(), to_float(ShapesSource(24, 32).pictures), 16)
+    report = measure_start(load_autoencoder("shapes-f4c8").freeze(), to_float(ShapesSource(24, 32).images), 16)
     json.dumps(report)
     assert report["rotation"] == pytest.approx(mean_of(report["errors"]["raw"], "rotation"))
     assert report["latent_shape"] == [8, 8, 8]

@@ -65,9 +65,9 @@ def test_the_page_prints_on_several_sheets(report, tmp_path):
 @NEEDS_CHROMIUM
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_page_is_drawn_within_the_window(report, tmp_path, width):
-    picture = tmp_path / "page.png"
-    chromium(tmp_path, report[0] / "report.html", f"--window-size={width},2400", f"--screenshot={picture}")
-    pixels = np.asarray(Image.open(picture).convert("L"), dtype=int)
+    image = tmp_path / "page.png"
+    chromium(tmp_path, report[0] / "report.html", f"--window-size={width},2400", f"--screenshot={image}")
+    pixels = np.asarray(Image.open(image).convert("L"), dtype=int)
     assert pixels.shape == (2400, width)
     # A page wider than the window would leave no clean margin at its right edge.
     assert np.ptp(pixels[:, -4:]) == 0

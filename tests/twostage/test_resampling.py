@@ -1,4 +1,4 @@
-"""Fréchet distances of resampled pictures are those of the resampled features, whichever way they are computed."""
+"""Fréchet distances of resampled images are those of the resampled features, whichever way they are computed."""
 
 import numpy as np
 import pytest

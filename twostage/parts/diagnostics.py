@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from eqvae.evaluation.pictures import autoencoder_panel, save_png
+from eqvae.evaluation.image_grids import autoencoder_panel, save_png
 from eqvae.hashes import read_json, write_json
 from eqvae.records import require_numbers
 from twostage.configs import value_at

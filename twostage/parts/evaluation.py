@@ -16,7 +16,7 @@ from eqvae.autoencoders import load_autoencoder
 from eqvae.evaluation import create_extractor
 from eqvae.evaluation.feature_sets import images_to_feature_set
 from eqvae.evaluation.generation import feature_sets_to_generation_metrics
-from eqvae.evaluation.pictures import image_grid, save_png
+from eqvae.evaluation.image_grids import image_grid, save_png
 from eqvae.hashes import read_json, write_json
 from eqvae.records import require_numbers
 from twostage.analysis.resampling import resampled_distances

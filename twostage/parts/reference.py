@@ -8,7 +8,7 @@ import torch
 from eqvae.data.images import to_uint8
 from eqvae.evaluation import create_extractor
 from eqvae.evaluation.feature_sets import FeatureSet, images_to_feature_set, read_feature_set, write_feature_set
-from eqvae.evaluation.pictures import image_grid, save_png
+from eqvae.evaluation.image_grids import image_grid, save_png
 from eqvae.selection import evenly_spaced
 from twostage.graph.node import Node, Progress
 from twostage.parts.command import BATCH_SIZE, data_module, device, reporting

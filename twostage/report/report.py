@@ -89,7 +89,7 @@ def render_page(folder: Path, results: SweepResults, summary: Summary, figures: 
             cards=cards(results, summary),
             labels=_labels(results),
             samples=group_samples(results),
-            picture=lambda file: _embed(folder, file),
+            embed=lambda file: _embed(folder, file),
         )
     )
 

@@ -90,12 +90,12 @@ def autoencoder_to_sample(
     for batch in SequentialBatches(batches, BATCH_SIZE).loader(num_workers):
         images = batch["image"].to(device)
         mean, std = autoencoder.latent_moments(images)
-        pictures = to_uint8(images)
+        images = to_uint8(images)
         parts.add(
             latents=mean.float().cpu(),
             labels=batch["label"],
-            images=pictures[kept[batch["key"]].to(device)],
-            features=images_to_features(pictures, extractor),
+            images=images[kept[batch["key"]].to(device)],
+            features=images_to_features(images, extractor),
         )
         if isinstance(source, MaskedSource):
             parts.add(masks=_on_grid(source.masks(batch["index"]), mean.shape[-2:]))

@@ -31,7 +31,7 @@ def random_sample(count: int = 60, channels: int = 4, side: int = 8, seed: int =
         images = torch.einsum("ji,bjhw->bihw", mixing, latents[:, :3])
         return torch.nn.functional.interpolate(images, scale_factor=2).clamp(-1, 1)
 
-    pictures = to_uint8(normal(count, 3, 2 * side, 2 * side, seed=seed + 1).clamp(-1, 1))
+    images = to_uint8(normal(count, 3, 2 * side, 2 * side, seed=seed + 1).clamp(-1, 1))
     return LatentSample(
         normal(count, channels, side, side, seed=seed),
         image_size=2 * side,
@@ -39,9 +39,9 @@ def random_sample(count: int = 60, channels: int = 4, side: int = 8, seed: int =
         masks=normal(count, side, side, seed=seed + 2) > 0,
         noise=torch.rand(channels, side, side, generator=torch.Generator().manual_seed(seed)),
         rate=torch.rand(channels, generator=torch.Generator().manual_seed(seed)),
-        images=pictures[: count // 2],
+        images=images[: count // 2],
         encode=encode,
         decode=decode,
-        features=block_means(pictures),
+        features=block_means(images),
         extract=block_means,
     )

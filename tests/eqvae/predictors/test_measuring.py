@@ -27,7 +27,7 @@ QUANTITIES = {metric.name for predictor in PREDICTORS.values() for metric in pre
 def test_latents_are_normalized_over_the_set_and_come_back():
     source, autoencoder = ShapesSource(230, 32), tiny_autoencoder()
     sample = autoencoder_to_sample(autoencoder, source)
-    images = to_float(source.pictures)
+    images = to_float(source.images)
     posterior = autoencoder.encode(images)
     assert sample.latents.shape == (230, 4, 8, 8)
     torch.testing.assert_close(sample.latents.mean((0, 2, 3)), torch.zeros(4), rtol=0, atol=1e-5)
@@ -40,9 +40,9 @@ def test_latents_are_normalized_over_the_set_and_come_back():
     torch.testing.assert_close(sample.noise, noise, rtol=1e-4, atol=0)
     assert float(sample.rate.mean()) == pytest.approx(float(posterior.kl().mean()) / 256, rel=1e-4)
     assert torch.equal(sample.labels, torch.arange(230) % 10)
-    features = images_to_features(source.pictures[:7], create_extractor())
+    features = images_to_features(source.images[:7], create_extractor())
     torch.testing.assert_close(sample.features[:7], features, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(sample.extract(source.pictures[:7]), features)
+    torch.testing.assert_close(sample.extract(source.images[:7]), features)
 
 
 def test_rate_is_the_divergence_in_closed_form():
@@ -94,9 +94,9 @@ def test_masks_are_where_shapes_are():
     discs = masks[::10].sum((1, 2)) / 64**2
     assert ((discs > 3.14 * (0.92 * 0.46 / 2) ** 2 * 0.95) & (discs < 3.14 * (0.92 * 0.7 / 2) ** 2 * 1.05)).all()
     # Shape and ground differ in hue: colours change more across the border than within.
-    pictures = source.pictures.float()
-    inside = (pictures * masks[:, None]).sum((2, 3)) / masks.sum((1, 2))[:, None]
-    outside = (pictures * ~masks[:, None]).sum((2, 3)) / (~masks).sum((1, 2))[:, None]
+    images = source.images.float()
+    inside = (images * masks[:, None]).sum((2, 3)) / masks.sum((1, 2))[:, None]
+    outside = (images * ~masks[:, None]).sum((2, 3)) / (~masks).sum((1, 2))[:, None]
     assert ((inside - outside).norm(dim=1) > 50).all()
 
 

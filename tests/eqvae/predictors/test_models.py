@@ -17,13 +17,13 @@ from tests.eqvae.predictors.samples import normal, orthogonal, random_sample
 pytestmark = pytest.mark.filterwarnings("ignore:.*biased upward")
 
 
-def pictures(count=24, side=16):
+def random_images(count=24, side=16):
     waves = torch.nn.functional.interpolate(normal(count, 3, 4, 4), (side, side), mode="bicubic")
     return to_uint8((waves / 3).clamp(-1, 1))
 
 
 def model_sample(encode, decode=None, images=None):
-    images = pictures() if images is None else images
+    images = random_images() if images is None else images
     return LatentSample(normal(len(images), 3, 4, 4), images.shape[-1], images=images, encode=encode, decode=decode)
 
 
@@ -177,7 +177,7 @@ def test_distortion_is_the_spread_of_log_stretches():
 
 
 def test_grey_images_have_no_saturation_to_change():
-    grey = pictures()[:, :1].expand(-1, 3, -1, -1).contiguous()
+    grey = random_images()[:, :1].expand(-1, 3, -1, -1).contiguous()
     values = PREDICTORS["distortion"](model_sample(lambda images: 5 * images, lambda latents: latents, grey))
     assert values == pytest.approx(dict.fromkeys(values, 0), abs=1e-4)
 

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dit.alignment import ENCODERS, Encoder
-from dit.alignment.measure import measure_alignment, save_alignment_picture
+from dit.alignment.measure import measure_alignment, save_alignment_figure
 from dit.alignment.projectors import TrainedProjector, load_projector
 from dit.checkpoints import load_generator
 from dit.generation import require_autoencoder
@@ -36,7 +36,7 @@ def add_to(commands) -> None:
     add("--num-heads", type=int, help="heads of a public checkpoint of a width that was not published")
     add("--ema-decay", type=float, help="which moving average (default: the first)")
     add("--projector-depth", type=int, help="block of the projector, of a checkpoint that does not tell (public REPA)")
-    add("--picture", help="where to save a PNG of alignment over depth (default: not saved)")
+    add("--figure", help="where to save a PNG of alignment over depth (default: not saved)")
     sub.set_defaults(run=_measure)
 
 
@@ -68,8 +68,8 @@ def _measure(arguments: argparse.Namespace) -> dict:
         "images": describe_selection(arguments.num_images, len(source)),
     }
     report |= conditions(arguments, image_size)
-    if arguments.picture:
-        save_alignment_picture(report, arguments.picture)
+    if arguments.figure:
+        save_alignment_figure(report, arguments.figure)
     Console().print(_alignment_table(report))
     return report
 

@@ -10,8 +10,8 @@ from rich.console import Console
 from eqvae.autoencoders import load_autoencoder
 from eqvae.autoencoders.families import FAMILIES
 from eqvae.data import ImageSource, open_source
+from eqvae.evaluation.image_grids import autoencoder_panels, save_png
 from eqvae.evaluation.inputs import few_images
-from eqvae.evaluation.pictures import autoencoder_panels, save_png
 from eqvae.evaluation.tables import comparison_table, differences, result_table
 from twostage.cli.evaluate.options import IMAGES
 
@@ -29,7 +29,7 @@ def add_autoencoders(sub: argparse.ArgumentParser, measure: Measure) -> None:
                      "architecture several share; one for all files, or one for each")  # fmt: skip
     sub.add_argument("--data", required=True, help=IMAGES)
     sub.add_argument("--image-size", type=int, default=32, help="side after the centre crop (default 32)")
-    sub.add_argument("--picture", help="where to save a PNG of latents and their transforms (default: not saved)")
+    sub.add_argument("--figure", help="where to save a PNG of latents and their transforms (default: not saved)")
     sub.set_defaults(run=lambda arguments: _measure_all(arguments, measure))
 
 
@@ -46,9 +46,9 @@ def _measure_all(arguments: argparse.Namespace, measure: Measure) -> dict:
         autoencoder.require_image_size(arguments.image_size, "--image-size")
     results = [measure(autoencoder, source, arguments) for autoencoder in autoencoders.values()]
     results = [{"autoencoder": name} | each for name, each in zip(autoencoders, results, strict=True)]
-    if arguments.picture:
+    if arguments.figure:
         images = few_images(source, NUM_PANEL_IMAGES).to(arguments.device)
-        save_png(autoencoder_panels(autoencoders, images), Path(arguments.picture))
+        save_png(autoencoder_panels(autoencoders, images), Path(arguments.figure))
     if len(results) == 1:
         Console().print(result_table(results[0]))
         return results[0]

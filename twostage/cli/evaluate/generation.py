@@ -9,7 +9,7 @@ from eqvae.evaluation import create_extractor
 from eqvae.evaluation.distances import SCORE_ORDERS
 from eqvae.evaluation.feature_sets import images_to_feature_set
 from eqvae.evaluation.generation import feature_sets_to_generation_metrics
-from eqvae.evaluation.inputs import open_samples, picture_batches, reference_to_feature_set
+from eqvae.evaluation.inputs import image_batches, open_samples, reference_to_feature_set
 from eqvae.evaluation.tables import (
     CENTER_CROP,
     backend_versions,
@@ -52,7 +52,7 @@ def _measure(arguments: argparse.Namespace) -> dict:
         cache=arguments.statistics_cache,
     )
     extractor = create_extractor(name, arguments.extractor_weights, device)
-    generated = images_to_feature_set(picture_batches(source, arguments.num_images, arguments.num_workers), extractor)
+    generated = images_to_feature_set(image_batches(source, arguments.num_images, arguments.num_workers), extractor)
     report = feature_sets_to_generation_metrics(real, generated, name, score_order=arguments.score_order) | {
         "num_reference": real.num_images,
         "num_generated": generated.num_images,
@@ -65,7 +65,7 @@ def _measure(arguments: argparse.Namespace) -> dict:
         "uint8_rule": uint8_rule,
         "extractor": name,
         "generated": arguments.generated,
-        "reference": {"pictures": arguments.reference} | about,
+        "reference": {"images": arguments.reference} | about,
         "versions": backend_versions(),
     }
     if earlier is None:

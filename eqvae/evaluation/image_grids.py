@@ -1,4 +1,4 @@
-"""Pictures for people: grids, latents as colours, and an autoencoder under transformation."""
+"""Images for people: grids, latents as colours, and an autoencoder under transformation."""
 
 import io
 from pathlib import Path
@@ -18,22 +18,22 @@ from eqvae.equivariance import SpatialTransform
 from eqvae.files import write_atomically
 
 GRID_COLUMNS = 10
-SMALLEST_TILE = 64  # pixels; smaller pictures are enlarged by whole factors
+SMALLEST_TILE = 64  # pixels; smaller images are enlarged by whole factors
 PANEL_TRANSFORMS = {
     "half size": SpatialTransform((0.5, 0.5)),
     "turned 90°": SpatialTransform(quarter_turns=1),
 }
 
 
-def image_grid(pictures: Tensor, columns: int = GRID_COLUMNS) -> Tensor:
-    """uint8 pictures [N, 3, H, W] side by side, uint8 [3, H', W']; small ones enlarged without smoothing."""
-    tiles = _enlarged(pictures, max(1, SMALLEST_TILE // pictures.shape[-1]))
+def image_grid(images: Tensor, columns: int = GRID_COLUMNS) -> Tensor:
+    """uint8 images [N, 3, H, W] side by side, uint8 [3, H', W']; small ones enlarged without smoothing."""
+    tiles = _enlarged(images, max(1, SMALLEST_TILE // images.shape[-1]))
     return make_grid(tiles, nrow=columns, padding=2, pad_value=255)
 
 
-def save_png(picture: Tensor, path: Path) -> None:
-    """Write a uint8 picture [3, H, W] as PNG, whole or not at all."""
-    image = Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
+def save_png(image: Tensor, path: Path) -> None:
+    """Write a uint8 image [3, H, W] as PNG, whole or not at all."""
+    image = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
     write_atomically(path, lambda file: image.save(file, format="PNG"))
 
 
@@ -66,9 +66,9 @@ def autoencoder_panels(autoencoders: dict[str, Autoencoder], images: Tensor) -> 
 
 @torch.no_grad()
 def autoencoder_panel(autoencoder: Autoencoder, images: Tensor, title: str | None = None) -> Tensor:
-    """One row per picture x: it, its latents E(x), its reconstruction D(E(x)); then for each probe T the latents of the
-    transformed picture beside the transformed latents (equal where the autoencoder is equivariant), and the transformed
-    picture beside what those decode to.
+    """One row per image x: it, its latents E(x), its reconstruction D(E(x)); then for each probe T the latents of the
+    transformed image beside the transformed latents (equal where the autoencoder is equivariant), and the transformed
+    image beside what those decode to.
 
     Args:
         images: [N, 3, H, W] in [-1, 1].
@@ -80,7 +80,7 @@ def autoencoder_panel(autoencoder: Autoencoder, images: Tensor, title: str | Non
     latents = autoencoder.posterior(images).mean
     colours, factor = LatentColours(latents), autoencoder.downsampling_factor
     columns = {
-        "picture\nx": to_uint8(images),
+        "image\nx": to_uint8(images),
         "latents E(x)\n(PCA)": _enlarged(colours(latents), factor),
         "decoded\nD(E(x))": to_uint8(autoencoder.transformed_decode(latents).images),
     }
@@ -101,10 +101,10 @@ def _draw_columns(columns: dict[str, Tensor], side: int, title: str | None) -> T
         figure, axes = plt.subplots(rows, len(columns), figsize=(len(columns) * 1.05, height), squeeze=False)
         if title is not None:
             figure.suptitle(title, x=0.01, y=1 - 0.05 / height, ha="left", va="top", fontsize=9, fontweight="bold")
-        for column, (heading, pictures) in enumerate(columns.items()):
+        for column, (heading, images) in enumerate(columns.items()):
             axes[0, column].set_title(heading, fontsize=8)
             for row in range(rows):
-                axes[row, column].imshow(_framed(pictures[row].cpu(), side).permute(1, 2, 0).numpy())
+                axes[row, column].imshow(_framed(images[row].cpu(), side).permute(1, 2, 0).numpy())
                 axes[row, column].axis("off")
         figure.subplots_adjust(0.005, 0.005, 0.995, 1 - heading_inches / height, 0.05, 0.05)
         buffer = io.BytesIO()
@@ -113,12 +113,12 @@ def _draw_columns(columns: dict[str, Tensor], side: int, title: str | None) -> T
     return torch.from_numpy(np.array(Image.open(buffer).convert("RGB"))).permute(2, 0, 1)
 
 
-def _framed(picture: Tensor, side: int) -> Tensor:
+def _framed(image: Tensor, side: int) -> Tensor:
     """Centred on white, to full size."""
-    missing = side - picture.shape[-1]
-    return F.pad(picture, (missing // 2, missing - missing // 2) * 2, value=255)
+    missing = side - image.shape[-1]
+    return F.pad(image, (missing // 2, missing - missing // 2) * 2, value=255)
 
 
-def _enlarged(pictures: Tensor, factor: int) -> Tensor:
+def _enlarged(images: Tensor, factor: int) -> Tensor:
     """By a whole factor, without smoothing."""
-    return pictures.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
+    return images.repeat_interleave(factor, -1).repeat_interleave(factor, -2)

@@ -1,4 +1,4 @@
-"""Files of every mode become the RGB picture that a person sees, within two levels."""
+"""Files of every mode become the RGB image that a person sees, within two levels."""
 
 import io
 import struct
@@ -9,11 +9,11 @@ import pytest
 from PIL import Image, ImageCms
 
 from eqvae.data import open_image
-from tests.eqvae.test_pictures import encoded
+from tests.eqvae.test_images import encoded
 
 RED, WHITE = (200, 40, 20), (255, 255, 255)
 GREY, GREY_ALPHA, RGB, RGB_ALPHA = 0, 4, 2, 6  # colour types of PNG
-ORIENTED = {  # EXIF orientation -> what was done to the upright picture, to be undone
+ORIENTED = {  # EXIF orientation -> what was done to the upright image, to be undone
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,

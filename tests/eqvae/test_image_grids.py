@@ -5,13 +5,13 @@ import pytest
 import torch
 from PIL import Image
 
-from eqvae.evaluation.pictures import LatentColours, autoencoder_panel, image_grid, save_png
+from eqvae.evaluation.image_grids import LatentColours, autoencoder_panel, image_grid, save_png
 from tests.eqvae.tiny import smooth_images, tiny_autoencoder
 
 
 def test_grid_keeps_order_and_pixels(tmp_path):
-    pictures = torch.arange(5, dtype=torch.uint8)[:, None, None, None].expand(5, 3, 64, 64) * 10
-    grid = image_grid(pictures, columns=3)
+    images = torch.arange(5, dtype=torch.uint8)[:, None, None, None].expand(5, 3, 64, 64) * 10
+    grid = image_grid(images, columns=3)
     assert grid.shape == (3, 2 * 64 + 3 * 2, 3 * 64 + 4 * 2)
     corners = [grid[0, 2 + 66 * (i // 3), 2 + 66 * (i % 3)].item() for i in range(6)]
     assert corners[:5] == [0, 10, 20, 30, 40]

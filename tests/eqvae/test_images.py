@@ -1,4 +1,4 @@
-"""Pictures in: modes and orientation, the centre crop, uint8 rules, procedural shapes, folders and parquet files."""
+"""Images in: modes and orientation, the centre crop, uint8 rules, procedural shapes, folders and parquet files."""
 
 import io
 
@@ -17,7 +17,7 @@ from eqvae.data import (
     center_crop,
     open_image,
     open_source,
-    read_pictures,
+    read_images,
     to_float,
     to_uint8,
 )
@@ -59,7 +59,7 @@ def test_exif_orientation_is_applied():
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", encoded(Image.new("RGB", (64, 64)), "JPEG")[:300]])
-def test_unreadable_pictures_are_named_in_one_line(tmp_path, content):
+def test_unreadable_images_are_named_in_one_line(tmp_path, content):
     path = tmp_path / "broken.jpg"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"broken\.jpg") as error:
@@ -88,7 +88,7 @@ def test_shapes_depend_on_seed_and_index_alone():
     together = draw_shapes(3, list(range(40)), 32)
     assert torch.equal(together[17:18], draw_shapes(3, [17], 32))
     assert not torch.equal(together, draw_shapes(4, list(range(40)), 32))
-    assert torch.equal(ShapesSource(40, 32, seed=3, num_threads=3).pictures, together)
+    assert torch.equal(ShapesSource(40, 32, seed=3, num_threads=3).images, together)
     large = draw_shapes(3, list(range(40)), 64).float()
     shrunk = torch.nn.functional.avg_pool2d(large, 2)
     assert (shrunk - together.float()).abs().mean() < 4, "another resolution shows another scene"
@@ -98,8 +98,8 @@ def test_shapes_have_ten_classes_that_can_be_told_apart():
     """Nearest neighbour by silhouette, turned and moved by no one, beats chance (0.1) by far."""
     source = ShapesSource(1200, 32)
     assert [source[i][1] for i in range(12)] == [*range(10), 0, 1]
-    pictures = to_float(source.pictures)
-    edges = (pictures - pictures[:, :, :1, :1]).abs().mean(1)
+    images = to_float(source.images)
+    edges = (images - images[:, :, :1, :1]).abs().mean(1)
     spectrum = torch.fft.fft2(edges).abs().log1p().flatten(1)  # forgets the place
     labels = torch.arange(1200) % 10
     distances = torch.cdist(spectrum[1000:], spectrum[:1000])
@@ -114,7 +114,7 @@ def test_folder_source(tmp_path):
     (tmp_path / ".hidden").mkdir()
     source = FolderSource(str(tmp_path), 16)
     assert source.class_names == ["a", "b"]
-    assert [(int(picture.float().mean()), label) for picture, label in (source[0], source[1])] == [(200, 0), (10, 1)]
+    assert [(int(image.float().mean()), label) for image, label in (source[0], source[1])] == [(200, 0), (10, 1)]
     before = source.fingerprint()
     Image.new("RGB", (40, 36)).save(tmp_path / "a" / "y.png")
     assert FolderSource(str(tmp_path), 16).fingerprint() != before
@@ -188,12 +188,12 @@ def test_real_cifar10_is_read():
     assert source.num_classes == 10
 
 
-def test_pictures_named_on_a_command_line(tmp_path):
-    assert torch.equal(read_pictures("shapes:5:1", 16), ShapesSource(5, 16, seed=1).pictures)
+def test_images_named_on_a_command_line(tmp_path):
+    assert torch.equal(read_images("shapes:5:1", 16), ShapesSource(5, 16, seed=1).images)
     np.savez(tmp_path / "samples.npz", arr_0=np.zeros((2, 8, 8, 3), np.uint8))
-    assert read_pictures(str(tmp_path / "samples.npz"), 8).shape == (2, 3, 8, 8)
+    assert read_images(str(tmp_path / "samples.npz"), 8).shape == (2, 3, 8, 8)
     np.savez(tmp_path / "statistics.npz", mu=np.zeros(3))
-    with pytest.raises(ValueError, match="holds no pictures"):
-        read_pictures(str(tmp_path / "statistics.npz"), 8)
+    with pytest.raises(ValueError, match="holds no images"):
+        read_images(str(tmp_path / "statistics.npz"), 8)
     with pytest.raises(ValueError, match="shapes:COUNT"):
         open_source("shapes:many", 16)
