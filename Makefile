@@ -26,9 +26,10 @@ test: lint  ## lint and tests
 reliability: .venv/installed  ## thirty checks of docs/reliability.md in full, with their table; half an hour
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --reliability -p no:cacheprovider -W ignore
 
-lint: .venv/installed  ## style check
+lint: .venv/installed  ## style, docstrings and types; two minutes
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
 
 docs: .venv/installed  ## HTML documentation in docs/_build
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build

@@ -8,7 +8,7 @@ import json
 import shutil
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -213,7 +213,7 @@ def fill(
     make_images: Callable[[range], tuple[Tensor, dict[str, float]]],
     rank: int = 0,
     world_size: int = 1,
-    track: Callable[[list[range]], Iterator[range]] = iter,
+    track: Callable[[list[range]], Iterable[range]] = iter,
 ) -> None:
     """Make missing parts, as process `rank` first every `world_size`-th; the first process returns when all are there.
 

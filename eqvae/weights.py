@@ -4,9 +4,10 @@ import pickle
 import re
 import socket
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import torch
@@ -100,7 +101,8 @@ def _read_torch(path: Path, start: bytes) -> object:
     if start.startswith(b"PK"):  # a zip archive, torch's format since 1.6
         if not zipfile.is_zipfile(path):
             raise ValueError("the end of the archive is missing")
-        placeholders = [(_Placeholder, name) for name in get_unsafe_globals_in_checkpoint(path)]
+        names = get_unsafe_globals_in_checkpoint(path)
+        placeholders: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [(_Placeholder, n) for n in names]
         with safe_globals(placeholders):
             return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     if start.startswith(b"\x80"):  # a bare pickle, torch's format before
@@ -111,7 +113,7 @@ def _read_torch(path: Path, start: bytes) -> object:
 class _Placeholder:
     """Stands for an object whose class is not loaded; it takes any arguments and state, and drops them."""
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: object, **kwargs: object):
         pass
 
     def __setstate__(self, state: object) -> None:

@@ -5,7 +5,7 @@ import io
 import json
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,8 @@ def _metric_problems(evaluation: Evaluation) -> list[Problem]:
 
 def _list_problems(sweep: Sweep) -> list[Problem]:
     """Entries of lists that are of another kind: OmegaConf lets lists, mappings and null through."""
-    lists = [("seeds", sweep.seeds, int), ("evaluation.at_steps", sweep.evaluation.at_steps, int)]
+    lists: list[tuple[str, Sequence[object], type]] = [("seeds", sweep.seeds, int)]
+    lists.append(("evaluation.at_steps", sweep.evaluation.at_steps, int))
     lists.append(("evaluation.metrics", sweep.evaluation.metrics, str))
     return [
         (f"{key}[{place}]", f"must be {'a whole number' if kind is int else 'a name'}, got {value!r:.40}")
@@ -129,6 +130,7 @@ def _number_problems(sweep: Sweep) -> Iterator[Problem]:
 
 
 def _part_problems(key: str, part: Trained | Start) -> list[Problem]:
+    assert part.config is not None, "what trains has one"
     try:
         config = load_config(part.config, part.overrides)
         require_readable(config)
@@ -203,6 +205,7 @@ def config_problems(sweep: Sweep) -> list[Problem]:
     """What the parser of `train.py` finds in the configs with their overrides; nothing is built."""
     found = []
     for key, part in trained_parts(sweep).items():
+        assert part.config is not None, "what trains has one"
         options = [f"--{name}={_text(value)}" for name, value in part.overrides.items()]
         with (
             contextlib.redirect_stdout(io.StringIO()),
@@ -239,7 +242,7 @@ def data_problems(sweep: Sweep) -> list[Problem]:
 def _unavailable(source: str | dict[str, Any]) -> Iterator[str]:
     """That a ready autoencoder is not there, or is a single file that cannot be read, or does not tell its family."""
     name = source_name(source)
-    if not _may_exist(name):
+    if name is None or not _may_exist(name):
         yield f"nothing at {name}, and no packaged one of that name"
     elif os.path.isfile(name):
         try:

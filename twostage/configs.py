@@ -58,9 +58,11 @@ def load_config(path: str | Path, overrides: dict[str, Any]) -> dict[str, Any]:
         config = deepcopy(_parsed(str(path), path.read_bytes()))
         for key, value in overrides.items():
             OmegaConf.update(config, key, value, merge=False)
-        return OmegaConf.to_container(config, resolve=True)
+        plain = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None
+    assert isinstance(plain, dict), "keys with values are read from files"
+    return {str(key): value for key, value in plain.items()}
 
 
 def require_readable(config: dict[str, Any]) -> None:

@@ -148,7 +148,8 @@ def _autoencoder(sweep: Sweep, where: str, arm: Arm, seed: int, start: Node | No
         return None, READY.node(f"{where}/autoencoder", {"autoencoder": arm.autoencoder})
     own = config(arm, seed, START_FOLDER)
     sharing = [each for each in sweep.autoencoders.values() if config(each, seed, START_FOLDER) == own]
-    at_steps = sorted({each.at_step for each in sharing} - {None})
+    at_steps = sorted({each.at_step for each in sharing if each.at_step is not None})
+    assert start is not None, "arms that train have a start"
     training = AUTOENCODER.node(f"{where}/autoencoder", {"config": own, "at_steps": at_steps}, {"start": start})
     if arm.at_step is None:
         return training, training

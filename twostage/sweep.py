@@ -62,6 +62,7 @@ def make_folder(folder: Path) -> None:
 def _run(sweep: Sweep, command: str, console: Console, retry: bool, root: Path) -> tuple[Path, SweepResults]:
     folder = root / sweep.name / "report"
     work = WithPlugins(run_node, plugins())
+    results = None
     for seeds in looks(sweep):
         planned = plan(sweep, seeds)
         record(sweep, planned, root)
@@ -74,6 +75,7 @@ def _run(sweep: Sweep, command: str, console: Console, retry: bool, root: Path) 
         if seeds != sweep.seeds:
             undecided = f"{verdicts.count('undecided')} of {len(verdicts)} comparisons undecided"
             console.print(f"{len(seeds)} seeds: {undecided}, one seed more", highlight=False)
+    assert results is not None, "a sweep has a look at least"
     return write_report(folder, results), results
 
 

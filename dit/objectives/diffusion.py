@@ -3,7 +3,7 @@
 import copy
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -177,7 +177,9 @@ class Diffusion:
         likelihood = _discretized_log_likelihood(x_0, model).flatten(1).mean(1)
         return torch.where(t == 0, -likelihood, divergence) / math.log(2)
 
-    def loss_terms(self, model, data: Tensor, noise: Tensor, t: Tensor, **conditions) -> dict[str, Tensor]:
+    def loss_terms(
+        self, model: Callable[..., Tensor], data: Tensor, noise: Tensor, t: Tensor, **conditions: Tensor
+    ) -> dict[str, Tensor]:
         """Terms of `model(x_t, t, **conditions)`."""
         x_t = self.q_sample(data, t, noise)
         return self.training_terms(model(x_t, t, **conditions), data, t, noise)

@@ -118,7 +118,7 @@ def verify_files(folder: str | Path) -> None:
 def _recorded(folder: Path) -> list[str]:
     """Names of the files of an export, as far as it still tells."""
     try:
-        return list(read_record(folder)[FILES])
+        return list((read_record(folder) or {})[FILES])
     except (ValueError, KeyError, TypeError):
         return []
 

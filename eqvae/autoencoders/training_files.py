@@ -71,7 +71,7 @@ def read_autoencoder_adam(path: Path, model: AutoencoderKL | VQModel) -> AdamSta
         ValueError: naming the file, if it holds no optimizer, or one of another network.
     """
     weights = select_autoencoder(path, read_checkpoint(path))
-    num_levels = len(model.config.block_out_channels)
+    num_levels = len(model.config["block_out_channels"])
     names = {ldm_name(name, num_levels): name for name, _ in model.named_parameters()}
     shapes = {names[key]: value.shape for key, value in weights.items() if key in names}
     return _read_adam(path, 0, "autoencoder", shapes, dict(model.named_parameters()))

@@ -7,7 +7,7 @@ should equal, and which terms join the loss. A method is the formula of its acti
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -193,6 +193,11 @@ class Regularizers(nn.ModuleList):
             raise ValueError(f"regularizers: {' and '.join(resizing)} both draw sizes: leave one of them")
         for regularizer in regularizers:
             regularizer.prepare(autoencoder)
+
+    def __iter__(self) -> Iterator[LatentRegularizer]:
+        for regularizer in super().__iter__():
+            assert isinstance(regularizer, LatentRegularizer)
+            yield regularizer
 
     @property
     def fresh_for_critic(self) -> bool:

@@ -24,6 +24,7 @@ def config(part: "Trained | Start", seed: int, start: str | None) -> dict[str, A
         "model.init_args.cache.folder": f"{NODE}/latents",
     }
     folders |= {"model.init_args.autoencoder": start} if start else {}
+    assert part.config is not None, "what trains has one"
     return load_config(part.config, part.overrides | common_overrides(seed) | folders)
 
 

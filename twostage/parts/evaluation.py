@@ -48,6 +48,7 @@ def sampling_of(evaluation: "Evaluation", generator: "Generator") -> SamplingSet
         sampling = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         raise ValueError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
+    assert isinstance(sampling, SamplingSettings)
     return sampling.spelled_out(objective_class(generator))
 
 
@@ -71,6 +72,7 @@ def run(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progres
     extractor = create_extractor(settings["extractor"], settings["extractor_weights"], device())
     generated = images_to_feature_set(reporting(batches, progress, num_images), extractor)
     metrics = feature_sets_to_generation_metrics(real, generated, settings["extractor"], settings["metrics"])
+    assert generated.features is not None, "known of images"
     resampled = resampled_distances(real.pooled, generated.features, settings["num_resamples"], sampling.seed)
     write_json(folder / METRICS, metrics | ({"resampled": resampled} if resampled else {}))
     guided = dataclasses.replace(sampling, guidance_scale=settings["grid_guidance_scale"])
