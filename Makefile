@@ -2,9 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 EXTRAS ?= test
+# A file of versions for pip, such as constraints/oldest.txt.
+CONSTRAINTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test reliability lint docs bench clean
+.PHONY: help demo test coverage reliability lint docs bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -14,7 +16,7 @@ $(BIN)/python:
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
 .venv/installed: $(BIN)/python setup.cfg setup.py
-	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
+	$(BIN)/python -m pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable '.[$(EXTRAS)]'
 	@touch $@
 
 demo: .venv/installed  ## both stages on procedural images, with and without equivariance; ends with a report
@@ -22,6 +24,9 @@ demo: .venv/installed  ## both stages on procedural images, with and without equ
 
 test: lint  ## lint and tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+coverage: .venv/installed  ## tests with the share of lines they run, per file; half as long again
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered
 
 reliability: .venv/installed  ## thirty checks of docs/reliability.md in full, with their table; half an hour
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --reliability -p no:cacheprovider -W ignore

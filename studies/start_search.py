@@ -18,6 +18,7 @@ import torch
 from omegaconf import OmegaConf
 
 from eqvae.autoencoders import load_autoencoder
+from eqvae.bases import load_config
 from eqvae.commands import run_command
 from eqvae.data import open_source, to_float
 from studies.start_measures import measure_start
@@ -53,7 +54,7 @@ def candidate_config(table: dict, candidate: dict, output: Path):
     `start` names another candidate whose autoencoder it continues from.
     """
     base = table["bases"][candidate["base"]]
-    config = OmegaConf.load(ROOT / base["config"])
+    config = load_config(ROOT / base["config"])
     settings = table.get("set", {}) | base.get("set", {}) | candidate.get("set", {})
     settings["trainer.default_root_dir"] = str(output / candidate["name"])
     if "start" in candidate:

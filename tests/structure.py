@@ -1,7 +1,11 @@
-"""What the packages' structure is in numbers: `python -m tests.structure` prints it as JSON."""
+"""What the packages' structure is in numbers: `python -m tests.structure` prints it as JSON.
+
+Another checkout of the project may be named, to compare with: `python -m tests.structure FOLDER`.
+"""
 
 import ast
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,4 +97,4 @@ def structure(root: Path = ROOT) -> dict:
 
 
 if __name__ == "__main__":
-    print(json.dumps(structure(), indent=2))
+    print(json.dumps(structure(Path(sys.argv[1]).resolve() if sys.argv[1:] else ROOT), indent=2))

@@ -1,15 +1,21 @@
 """Every shipped config is explained, complete, and read by the program it is for."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
+from eqvae.bases import load_config
 from eqvae.training.cli import TrainCLI
+from tests.golden.meanings import RECORDED, meanings
+from twostage.configs import flatten
 
 ROOT = Path(__file__).parents[1]
 TRAINING = sorted([*ROOT.glob("configs/eqvae/*.yaml"), *ROOT.glob("configs/dit/*.yaml")])
-SELF_EXPLAINING = {"init_args", "class_path"}
+BASES = sorted(ROOT.glob("configs/bases/*.yaml"))
+SELF_EXPLAINING = {"base", "init_args", "class_path"}
 
 
 def unexplained(path: Path) -> list[str]:
@@ -19,7 +25,7 @@ def unexplained(path: Path) -> list[str]:
     return [line for key, line in keys if key not in SELF_EXPLAINING and "#" not in line]
 
 
-@pytest.mark.parametrize("path", TRAINING, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*BASES, *TRAINING], ids=lambda path: path.stem)
 def test_every_key_of_a_training_config_is_explained(path):
     assert not unexplained(path)
 
@@ -29,6 +35,21 @@ def test_every_training_config_is_read(path, capsys):
     with pytest.raises(SystemExit) as stop:
         TrainCLI(["fit", "--config", str(path), "--print_config"])
     assert stop.value.code == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", TRAINING, ids=lambda path: path.stem)
+def test_a_recipe_repeats_nothing_of_its_bases(path, tmp_path):
+    """But for what a publication leaves open or does otherwise, which the recipe says where it stands."""
+    own = OmegaConf.to_container(OmegaConf.load(path))
+    (tmp_path / "bases.yaml").write_text(f"base: {own.pop('base')}\n")
+    below = dict(flatten(OmegaConf.to_container(load_config(tmp_path / "bases.yaml"))))
+    said = {line.split(":")[0].strip() for line in path.read_text().splitlines() if re.search("OPEN|DIFFERS", line)}
+    repeated = [key for key, value in flatten(own) if key in below and below[key] == value]
+    assert [key for key in repeated if key.split(".")[-1] not in said] == []
+
+
+def test_no_recipe_has_changed_its_meaning():
+    assert meanings() == json.loads(RECORDED.read_text()), "see tests/golden/meanings.py"
 
 
 @pytest.mark.parametrize("subcommand", [False, True])

@@ -58,7 +58,7 @@ def test_it_holds_every_file_of_the_packages_the_configs_and_nothing_else(wheel)
     expected = {file.relative_to(ROOT).as_posix(): file for file in files if "__pycache__" not in file.parts}
     configs = {file.relative_to(ROOT / "configs").as_posix(): file for file in (ROOT / "configs").rglob("*.yaml")}
     assert len(configs) > 40
-    expected |= {f"twostage/recipes/{name}": file for name, file in configs.items()}
+    expected |= {f"eqvae/recipes/{name}": file for name, file in configs.items()}
     assert {name for name in wheel.namelist() if ".dist-info/" not in name} == set(expected)
     assert all(wheel.read(name) == file.read_bytes() for name, file in expected.items())
 

@@ -13,6 +13,7 @@ from typing import Any
 from eqvae.autoencoders.loading import PACKAGED, SOURCE_KEYS, load_autoencoder
 from eqvae.evaluation.generation import GENERATION_METRICS
 from eqvae.evaluation.metric import EXTRACTORS
+from eqvae.packaged import TRAINING, find_config
 from eqvae.ranges import require_number
 from eqvae.stream import divide_batch
 from eqvae.training.cli import TrainCLI
@@ -20,7 +21,6 @@ from twostage.analysis.intervals import FIRST_LOOK, SEQUENTIAL_LEVELS
 from twostage.analysis.records import START
 from twostage.configs import flatten, load_config, require_readable, value_at
 from twostage.graph.node import STORE
-from twostage.packaged import TRAINING, find_config
 from twostage.parts.evaluation import sampling_of
 from twostage.parts.generator import objective_class
 from twostage.parts.sizes import source_name

@@ -1,17 +1,15 @@
 """Configs of `train.py` as plain values: loaded with overrides, resolved, flattened, and filled in with folders."""
 
 from collections.abc import Iterator
-from copy import deepcopy
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from eqvae.plain_yaml import load_plain_yaml
+from eqvae import bases
+from eqvae.packaged import TRAINING, find_config
 from eqvae.records import RECORD, TEXT, WHOLE, Check, or_none, require_entries
-from twostage.packaged import TRAINING, find_config
 
 CLASS: Check = ("a class path or a mapping", lambda value: isinstance(value, str | dict))
 READ = {  # by a plan and its estimates, where a config has it
@@ -55,7 +53,7 @@ def load_config(path: str | Path, overrides: dict[str, Any]) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"no file at {path}")
     try:
-        config = deepcopy(_parsed(str(path), path.read_bytes()))
+        config = bases.load_config(path)
         for key, value in overrides.items():
             OmegaConf.update(config, key, value, merge=False)
         plain = OmegaConf.to_container(config, resolve=True)
@@ -87,12 +85,6 @@ def _require_source(source: dict[str, Any] | None, where: str) -> None:
     inner = f"{where}init_args."
     require_entries(settings, {name: check for name, check in READ_OF_SOURCES.items() if name in settings}, inner)
     _require_source(settings.get("source"), f"{inner}source.")
-
-
-@cache
-def _parsed(path: str, content: bytes) -> DictConfig:
-    """A plan reads the same few files for every arm and seed, and YAML is slow; a changed one is read again."""
-    return load_plain_yaml(path)
 
 
 def common_overrides(seed: int) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dit.samplers.settings import SamplingSettings
 from eqvae.errors import first_line
+from eqvae.packaged import SWEEPS, find_config
 from eqvae.plain_yaml import load_plain_yaml
 from twostage.checks import config_problems, data_problems, problems
-from twostage.packaged import SWEEPS, find_config
 from twostage.schema import Sweep
 
 SAMPLING_KEY = "evaluation.sampling"

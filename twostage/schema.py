@@ -103,7 +103,7 @@ class Sweep:
         start: common start of all trained arms.
         autoencoders: arms by name.
         generators: by name.
-        generator_images:   where generators learn from other images than autoencoders: what to change in the arms'
+        generator_images: where generators learn from other images than autoencoders: what to change in the arms'
             configs when the generators' images are encoded, by dotted key.
         seeds: each with its own order, transforms, noise and start weights.
         until_decided: take the seeds one by one, from the third on, until every verdict stands; each look then has a

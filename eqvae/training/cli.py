@@ -13,10 +13,11 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.strategies import StrategyRegistry
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from eqvae.bases import load_config
 from eqvae.commands import one_line
-from eqvae.plain_yaml import require_plain_yaml
 from eqvae.plugins import OPTION, PluginOption, plugins, take_plugins
 from eqvae.training.checkpoints import AtomicCheckpointIO, checkpoint_step, load_checkpoint
 from eqvae.training.last_checkpoint import LastCheckpoint, checkpoint_folder
@@ -38,6 +39,7 @@ ALLOWED_CLASSES = [
     "lightning.pytorch.trainer",
 ]
 
+CONFIG_OPTIONS = ("-c", "--config")
 NOT_OFFERED = ("optimizer", "lr_scheduler")
 """Options that stay null, as in configs that earlier runs have saved."""
 
@@ -102,12 +104,11 @@ class TrainCLI(LightningCLI):
             ValueError: one line with the key, what is wrong with it, and what is most like it.
         """
         words = sys.argv[1:] if args is None else args
-        for path in _config_files(words) if isinstance(words, list) else ():
-            require_plain_yaml(path)
+        words = _with_bases(words) if isinstance(words, list) else words
         subparsers = getattr(self, "_subcommand_parsers", {})
         chosen = next((subparsers[word] for word in words if word in subparsers), parser)
         try:
-            super().parse_arguments(parser, args)
+            self.config = parser.parse_args(words) if isinstance(words, list) else parser.parse_object(words)
         except (argparse.ArgumentError, OmegaConfBaseException) as error:
             raise ValueError(explain(str(error), chosen._option_string_actions)) from None
 
@@ -200,12 +201,19 @@ class TrainCLI(LightningCLI):
         """Nothing: Lightning would let hyperparameters in a checkpoint win over the command line, without a word."""
 
 
-def _config_files(words: list[str]) -> list[str]:
-    """Files that a command line names by `--config`."""
-    pairs = zip(words, [*words[1:], ""])
-    given = [
-        following if word in ("-c", "--config") else word.partition("=")[2]
-        for word, following in pairs
-        if word in ("-c", "--config") or word.startswith("--config=")
-    ]
-    return [path for path in given if path]
+def _with_bases(words: list[str]) -> list[str]:
+    """A command line with the content of each config, on top of its bases, in place of its path."""
+    with_content, before = [], ""
+    for word in words:
+        option, is_joined, path = word.partition("=")
+        if before in CONFIG_OPTIONS and word:
+            word = _content(word)
+        elif is_joined and option in CONFIG_OPTIONS and path:
+            word = f"{option}={_content(path)}"
+        with_content.append(word)
+        before = word
+    return with_content
+
+
+def _content(path: str) -> str:
+    return OmegaConf.to_yaml(load_config(path))

@@ -1,13 +1,11 @@
 """Random crops of published trainings: which part of an image they keep, how they resize it, what they are keyed by."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image
 
+from eqvae.bases import load_config
 from eqvae.data import FolderSource, ImageDataModule, ShapesSource, adm_random_crop, eq_vae_random_crop
 from eqvae.data.module import ImageBatches
 
@@ -84,5 +82,5 @@ def test_random_crops_are_keyed_by_position(tmp_path):
 
 
 def test_the_released_recipe_crops_as_the_released_code():
-    data = yaml.safe_load(Path("configs/eqvae/eq-vae-released.yaml").read_text())["data"]["init_args"]
+    data = load_config("configs/eqvae/eq-vae-released.yaml").data.init_args
     assert (data["crop"], data.get("flip", False)) == ("random_eq_vae", False)

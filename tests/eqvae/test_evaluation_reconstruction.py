@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from torch.nn import functional
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
+from eqvae.bases import load_config
 from eqvae.data.images import to_float
 from eqvae.evaluation import ReconstructionMetrics, images_to_psnr, images_to_ssim
 from eqvae.evaluation.autoencoder import AutoencoderEvaluation
@@ -154,5 +154,5 @@ def test_recipes_of_published_autoencoders_measure_as_published(name):
     paths = list(Path("configs/eqvae").glob(f"{name}.yaml"))
     assert len(paths) >= 3
     for path in paths:
-        evaluation = yaml.safe_load(path.read_text())["model"]["init_args"]["evaluation"]
+        evaluation = load_config(path).model.init_args.evaluation
         assert (evaluation["extractor"], evaluation["perceptual"]) == ("published", "published"), path

@@ -6,12 +6,12 @@ from zlib import crc32
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from eqvae.autoencoders import load_autoencoder
 from eqvae.autoencoders.ldm import ldm_name
+from eqvae.bases import load_config
 from eqvae.losses import AdversarialLoss, PatchCritic
 from eqvae.module import AutoencoderModule
 from eqvae.regularizers import TransformDistribution
@@ -179,12 +179,12 @@ RECIPES = ("eq-vae-paper", "eq-vae-released", "eq-vae-ema", "sd-vae-ordinary")
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_the_published_recipes_go_on_from_kl_f8(recipe):
     """Not from sd-vae-ft-ema, which is a control of its own, and not with a critic of random weights at step 0."""
-    model = yaml.safe_load(Path(f"configs/eqvae/{recipe}.yaml").read_text())["model"]["init_args"]
+    model = load_config(f"configs/eqvae/{recipe}.yaml").model.init_args
     start = "weights/kl-f8.ckpt"
     assert model["autoencoder"] == {"source": start, "config": {"family": "sd"}}
     assert (model["adversarial"]["critic_weights"], model["optimizer_state"]) == (start, start)
     assert (model["learning_rate"], model["scale_learning_rate"]) == ("restored", False)
-    control = yaml.safe_load(Path("configs/eqvae/control-ft-ema.yaml").read_text())
+    control = load_config("configs/eqvae/control-ft-ema.yaml")
     assert control["model"]["init_args"]["autoencoder"] == "stabilityai/sd-vae-ft-ema"
     assert control["trainer"]["max_steps"] == 0
 

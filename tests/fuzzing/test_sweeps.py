@@ -8,8 +8,10 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 from rich.console import Console
 
+from eqvae.bases import load_config
 from eqvae.training.cli import TrainCLI
 from tests.fuzzing.mutations import REFUSED, changed_bytes, changed_values, fuzzing, outcome
 from twostage import dry_run, load_sweep, plan
@@ -112,7 +114,7 @@ def test_a_sweep_over_another_config_is_planned_or_refused(demo, tmp_path, draw)
     """The configs that a sweep names are read in the plan, before `train.py` reads them."""
     sweep = copy.deepcopy(demo)
     (tmp_path / "config.yaml").write_text(
-        yaml.safe_dump(draw.draw(changed_values(yaml.safe_load(TRAIN[0].read_text()))), sort_keys=False)
+        yaml.safe_dump(draw.draw(changed_values(OmegaConf.to_container(load_config(TRAIN[0])))), sort_keys=False)
     )
     sweep["generators"]["sit"]["config"] = str(tmp_path / "config.yaml")
     path = tmp_path / "sweep.yaml"
@@ -125,7 +127,7 @@ def test_a_sweep_over_another_config_is_planned_or_refused(demo, tmp_path, draw)
 @given(draw=st.data())
 def test_a_config_of_train_is_read_or_refused(config, tmp_path, draw):
     """Read alone: what is built of it, its classes check."""
-    content, path = yaml.safe_load(config.read_text()), tmp_path / "config.yaml"
+    content, path = OmegaConf.to_container(load_config(config)), tmp_path / "config.yaml"
     if draw.draw(st.booleans()):
         path.write_text(yaml.safe_dump(draw.draw(changed_values(content)), sort_keys=False))
     else:

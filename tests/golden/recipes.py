@@ -7,10 +7,10 @@ from pathlib import Path
 from unittest import mock
 
 import torch
-import yaml
 from torch import Tensor
 
 from eqvae.autoencoders import Codes, VQAutoencoder
+from eqvae.bases import load_config
 from tests.golden.recordings import one_thread
 from twostage.cli import train
 
@@ -23,7 +23,7 @@ RECIPES = {
     path.stem: path
     for stage in ("eqvae", "dit")
     for path in sorted(CONFIGS.glob(f"{stage}/tiny-*.yaml"))
-    if yaml.safe_load(path.read_text())["model"]["class_path"] in TRAINED
+    if load_config(path).model.class_path in TRAINED
 }
 
 QUIET = {

@@ -330,7 +330,7 @@ def test_unknown_keys_of_configs_are_refused_before_anything_runs(tmp_path):
 
 
 def test_what_a_sweep_needs_is_missed_when_it_is_to_run():
-    with pytest.raises(ValueError, match=r"line \d+: generator_images:   .*no readable folder at data/imagenet/train"):
+    with pytest.raises(ValueError, match=r"line \d+: generator_images: .*no readable folder at data/imagenet/train"):
         load_sweep(ROOT / "configs/sweeps/imagenet-dit-b.yaml", [], to_run=True)
     with pytest.raises(ValueError, match=r"line 8: start\.autoencoder: nothing at weights/vqgan"):
         load_sweep(ROOT / "configs/sweeps/imagenet-maskgit.yaml", [], to_run=True)

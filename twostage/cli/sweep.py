@@ -11,9 +11,9 @@ from pathlib import Path
 from rich.console import Console
 
 from eqvae.commands import CommandParser, run_command
+from eqvae.packaged import SWEEPS, packaged_configs
 from eqvae.plugins import plugin_options
 from twostage import comparison_table, dry_run, load_sweep, run_sweep
-from twostage.packaged import SWEEPS, packaged_configs
 
 
 def main() -> None:

@@ -8,10 +8,8 @@ import sys
 from collections.abc import Iterator
 
 from eqvae.commands import run_command
-from eqvae.training.cli import TrainCLI
-from twostage.packaged import TRAINING, find_config
-
-CONFIG_OPTIONS = ("-c", "--config")
+from eqvae.packaged import TRAINING, find_config
+from eqvae.training.cli import CONFIG_OPTIONS, TrainCLI
 
 
 def main() -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from twostage import load_sweep, packaged
+from eqvae import packaged
+from eqvae.packaged import SWEEPS, TRAINING, find_config, packaged_configs
+from twostage import load_sweep
 from twostage.cli import sweep, train
-from twostage.packaged import SWEEPS, TRAINING, find_config, packaged_configs
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from pathlib import Path
 
 INSTALLED, CHECKOUT = Path(__file__).parent / "recipes", Path(__file__).parents[1] / "configs"
 FOLDER = INSTALLED if INSTALLED.is_dir() else CHECKOUT
-TRAINING, SWEEPS = ("eqvae", "dit"), ("sweeps",)
-"""Folders below it with the configs of `train.py`, and with those of `sweep.py`."""
+TRAINING, SWEEPS, BASES = ("eqvae", "dit"), ("sweeps",), ("bases", "eqvae", "dit")
+"""Folders below it with the configs of `train.py`, those of `sweep.py`, and those that a config may build on."""
 
 
 def find_config(given: str | Path, folders: tuple[str, ...]) -> Path:
@@ -15,7 +15,7 @@ def find_config(given: str | Path, folders: tuple[str, ...]) -> Path:
 
     Args:
         given: what the user wrote.
-        folders: those whose configs the command reads, `TRAINING` or `SWEEPS`.
+        folders: those whose configs the command reads, `TRAINING` or `SWEEPS`; `BASES` for the `base` of a config.
 
     Raises:
         ValueError: naming the packaged configs that are most like an unknown name, those that an ambiguous name may
