@@ -44,11 +44,11 @@ class StepKey:
         return random.Random(f"{self.stream} {name}/{self.seed}/{self.step}".lstrip())
 
     def uniform(self, name: str, shape: tuple[int, ...] = ()) -> Tensor:
-        """Draws of each image from (0, 1), [B, *shape]: the same in whatever batch the image comes."""
+        """Draws of each image from (0, 1), [B, ...] of this shape: the same in whatever batch the image comes."""
         return keyed_uniform(self.images, shape, seed=self.seed, stream=f"{self.stream} {name}".lstrip())
 
     def normal(self, name: str, shape: tuple[int, ...] = ()) -> Tensor:
-        """Standard normal draws of each image, [B, *shape]: the same in whatever batch the image comes."""
+        """Standard normal draws of each image, [B, ...] of this shape: the same in whatever batch the image comes."""
         return keyed_normal(self.images, shape, seed=self.seed, stream=f"{self.stream} {name}".lstrip())
 
 
