@@ -16,6 +16,7 @@ from torch import Tensor
 
 from eqvae.devices import column
 from eqvae.efficientnet import FrozenNetwork, efficientnet_lite0
+from eqvae.foundation import FeatureEncoder
 from eqvae.network import quick_hub
 from eqvae.weights import torch_refusal
 
@@ -59,7 +60,7 @@ ENCODERS = {
 }
 
 
-class Encoder:
+class Encoder(FeatureEncoder):
     """Tokens of images. The network is frozen, no submodule of anything, and opened on first use.
 
     Args:
