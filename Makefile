@@ -6,7 +6,7 @@ EXTRAS ?= test
 CONSTRAINTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage reliability lint docs bench clean
+.PHONY: help demo test coverage reliability style lint docs bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -22,7 +22,7 @@ $(BIN)/python:
 demo: .venv/installed  ## both stages on procedural images, with and without equivariance; ends with a report
 	$(BIN)/python sweep.py --config configs/sweeps/tiny-shapes.yaml
 
-test: lint  ## lint and tests
+test: style  ## style and tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 coverage: .venv/installed  ## tests with the share of lines they run, per file; half as long again
@@ -31,10 +31,12 @@ coverage: .venv/installed  ## tests with the share of lines they run, per file; 
 reliability: .venv/installed  ## thirty checks of docs/reliability.md in full, with their table; half an hour
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --reliability -p no:cacheprovider -W ignore
 
-lint: .venv/installed  ## style, docstrings and types; two minutes
+style: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
+
+lint: style  ## style, docstrings and types; two minutes
+	PYRIGHT_PYTHON_GLOBAL_NODE=0 PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
 
 docs: .venv/installed  ## HTML documentation in docs/_build
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build

@@ -51,8 +51,10 @@ class Aligned(Action):
 
 
 class FoundationAlignment(LatentRegularizer):
-    """VF loss: ``relu(1 - m1 - cos(F, W z))`` of each place and ``relu(|cos(z_i, z_j) - cos(F_i, F_j)| - m2)`` of all
-    pairs of places, for features F of a frozen network and a projection W that trains with the autoencoder.
+    """VF loss: latents lie where features of a frozen network lie, place by place and pair by pair.
+
+    ``relu(1 - m1 - cos(F, W z))`` of each place and ``relu(|cos(z_i, z_j) - cos(F_i, F_j)| - m2)`` of all pairs of
+    places, for features F and a projection W that trains with the autoencoder.
 
     Source: VA-VAE, arXiv 2501.01423. Its weight is adaptive: it follows the gradients of reconstruction and of this
     term at the encoder's last convolution. Its code gives images to DINOv2 without ImageNet's mean and deviation; here

@@ -41,8 +41,9 @@ class SmallerDecoded(Action):
 
 
 class ScaleEquivariance(LatentRegularizer):
-    """``weight d(D(T z), T x)`` beside ``d(D(z), x)`` in every step: T shrinks by a whole factor, d is the loss of
-    reconstruction.
+    """``weight d(D(T z), T x)`` beside ``d(D(z), x)`` in every step.
+
+    T shrinks by a whole factor, d is the loss of reconstruction.
 
     Source: "Improving the diffusability of autoencoders", arXiv 2502.14831. Where EQ-VAE puts the transformed
     reconstruction in place of the plain one, here both are in each step. The critic sees plain pairs alone.

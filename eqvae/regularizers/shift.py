@@ -79,8 +79,9 @@ class ShiftError(Action):
 
 
 class FractionalShift(LatentRegularizer):
-    """``|E(T x) - sg T z|^2 + |D(T sg z) - sg T D(z)|^2``: T moves images by whole pixels, latents by as many f-ths of
-    theirs; sg stops gradients.
+    """``|E(T x) - sg T z|^2 + |D(T sg z) - sg T D(z)|^2``.
+
+    T moves images by whole pixels, latents by as many f-ths of theirs; sg stops gradients.
 
     Source: AF-LDM, arXiv 2503.09419, which trains it with alias-free layers, in which fractions make sense, beside a
     reconstruction loss that is a mean over pixels and without a critic. Squares are means over where nothing came
