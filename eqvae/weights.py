@@ -55,7 +55,7 @@ def is_at_hand(url: str, local_file: str | None) -> bool:
     return local_file is not None or (Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name).is_file()
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file or of a torch checkpoint, on the CPU; of its `state_dict` where it has one.
 
     What kind of file it is, its first bytes tell. Training frameworks pickle objects of their own beside the weights

@@ -19,12 +19,12 @@ from eqvae.stream import divide_batch
 from eqvae.training.cli import TrainCLI
 from twostage.analysis.intervals import FIRST_LOOK, SEQUENTIAL_LEVELS
 from twostage.analysis.records import START
-from twostage.configs import flatten, load_config, require_readable, value_at
+from twostage.configs import flatten, require_readable, resolved_config, value_at
 from twostage.graph.node import STORE
 from twostage.parts.evaluation import sampling_of
 from twostage.parts.generator import objective_class
 from twostage.parts.sizes import source_name
-from twostage.schema import Arm, Evaluation, Generator, Start, Sweep, Trained, trained_parts
+from twostage.schema import ArmSettings, Evaluation, GeneratorSettings, Start, Sweep, Trained, trained_parts
 
 SINGLE_FILES = (".ckpt", ".safetensors", ".pt", ".pth")
 """Ends of the names of autoencoders in one file."""
@@ -132,12 +132,12 @@ def _number_problems(sweep: Sweep) -> Iterator[Problem]:
 def _part_problems(key: str, part: Trained | Start) -> list[Problem]:
     assert part.config is not None, "what trains has one"
     try:
-        config = load_config(part.config, part.overrides)
+        config = resolved_config(part.config, part.overrides)
         require_readable(config)
     except ValueError as error:
         return [(f"{key}.config", str(error))]
     where = f"{key}.overrides" if part.overrides else f"{key}.config"
-    if not isinstance(part, Arm):
+    if not isinstance(part, ArmSettings):
         return _batch_problems(where, config)
     found = _batch_problems(where, config) if part.autoencoder is None else []
     found += _ready_problems(f"{key}.autoencoder", part.autoencoder) if part.autoencoder is not None else []
@@ -165,7 +165,7 @@ def _batch_problems(key: str, config: dict[str, Any]) -> list[Problem]:
     return []
 
 
-def _sampling_problems(name: str, generator: Generator, evaluation: Evaluation) -> list[Problem]:
+def _sampling_problems(name: str, generator: GeneratorSettings, evaluation: Evaluation) -> list[Problem]:
     """What keeps a generator from being sampled as the sweep says."""
     key = f"generators.{name}.sampling" if generator.sampling else "evaluation.sampling"
     if "seed" in generator.sampling:
@@ -260,7 +260,7 @@ def _may_exist(source: str) -> bool:
 
 
 def _missing_data(part: Trained, changes: dict[str, Any]) -> Iterator[str]:
-    for name, value in flatten(load_config(part.config, part.overrides | changes)["data"]):
+    for name, value in flatten(resolved_config(part.config, part.overrides | changes)["data"]):
         if name.endswith("init_args.root") and not _is_readable(Path(value)):
             yield f"{part.config}, data.{name}: no readable folder at {value}"
         if name.endswith("init_args.files") and isinstance(value, str) and not glob(value):

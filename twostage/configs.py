@@ -40,7 +40,7 @@ NODE = "{node}"
 """Stands for the node's own folder in its settings; `{role}` for the folder of the input with that role."""
 
 
-def load_config(path: str | Path, overrides: dict[str, Any]) -> dict[str, Any]:
+def resolved_config(path: str | Path, overrides: dict[str, Any]) -> dict[str, Any]:
     """A config of `train.py` with dotted overrides, interpolations resolved.
 
     Args:

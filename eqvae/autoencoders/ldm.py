@@ -18,7 +18,7 @@ from torch import Tensor
 from eqvae.autoencoders.families import create_model, expand_family, published_constants
 from eqvae.autoencoders.normalization import Normalization
 from eqvae.hashes import KEY, require_safetensors, write_safetensors
-from eqvae.weights import read_checkpoint
+from eqvae.weights import read_tensors
 
 PREFIXES = ("", "first_stage_model.", "vae.")  # of an autoencoder among the weights of other models
 ANCHORS = ("encoder.conv_in.weight", "encoder.conv_out.weight", "decoder.conv_in.weight", "decoder.conv_out.weight")
@@ -63,7 +63,7 @@ def load_single_file(path: Path, config: Mapping) -> tuple[AutoencoderKL | VQMod
         ValueError: one line with the file; the first five missing and unexpected keys and the layouts tried, the
             families that it may be of, or what config and shapes disagree on.
     """
-    weights, spellings = _respell(select_autoencoder(path, read_checkpoint(path)))
+    weights, spellings = _respell(select_autoencoder(path, read_tensors(path)))
     if FIRST_BLOCK not in weights:
         raise ValueError(_mismatch(path, [FIRST_BLOCK], list(spellings.values())))
     stored, normalization = _read_metadata(path)

@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from eqvae.autoencoders.exporting import RECORD, read_record
+from eqvae.autoencoders.exporting import RECORD, read_export_record
 from eqvae.devices import column
 
 MAX_CHANNELS = 2048  # the widest published latents have 1536
@@ -74,7 +74,7 @@ class Normalization:
     @classmethod
     def load(cls, folder: Path) -> Self | None:
         """Of an exported folder; None of another. A damaged file is a ValueError naming it."""
-        record = read_record(folder)
+        record = read_export_record(folder)
         if record is None:
             return None
         try:

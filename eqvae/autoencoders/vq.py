@@ -9,7 +9,7 @@ from diffusers import VQModel
 from torch import Tensor
 
 from eqvae.autoencoders.base import Autoencoder
-from eqvae.autoencoders.encodings import Codes, Decoded, Point
+from eqvae.autoencoders.encodings import Codes, Decoded, PointPosterior
 from eqvae.autoencoders.latent_losses import CodebookLoss, LatentLoss, codebook_terms
 
 ROWS_AT_ONCE = 8192  # bounds the distance matrix: half a GiB in float32 at 16384 codes
@@ -50,9 +50,9 @@ class VQAutoencoder(Autoencoder):
         """Images [B, 3, H, W] in [-1, 1] to codes on a grid of [H / f, W / f]."""
         return self.quantize(self.features(images))
 
-    def posterior(self, images: Tensor) -> Point:
+    def posterior(self, images: Tensor) -> PointPosterior:
         """Features before the quantizer, which have no spread."""
-        return Point(self.features(images))
+        return PointPosterior(self.features(images))
 
     def cached_rows(self, images: Tensor) -> dict[str, Tensor]:
         """`tokens` [B, h, w] int64."""

@@ -13,7 +13,7 @@ from eqvae.data.npz import IMAGES, npz_arrays
 from eqvae.errors import first_line
 from eqvae.evaluation.feature_sets import FeatureSet, Statistics, cached_feature_set, images_to_feature_set
 from eqvae.evaluation.features import create_extractor
-from eqvae.evaluation.sample_folders import ARRAY, GRID, read_record
+from eqvae.evaluation.sample_folders import ARRAY, GRID, read_samples_record
 from eqvae.files import sha256_of_file
 from eqvae.selection import describe_selection, evenly_spaced
 from eqvae.stream import SequentialBatches
@@ -41,7 +41,7 @@ def open_samples(where: str, image_size: int | None) -> tuple[ImageSource, str]:
             neither samples.npz nor single images.
     """
     folder = Path(where)
-    record = read_record(folder)
+    record = read_samples_record(folder)
     if record is None:
         return open_source(where, image_size or side_of(where)), AS_STORED
     if not record.get("finished"):

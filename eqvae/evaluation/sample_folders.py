@@ -21,7 +21,7 @@ ImagesOf = Callable[[range], Tensor]
 """uint8 images [N, 3, H, W] of a range of indices."""
 
 
-def read_record(folder: Path) -> dict[str, Any] | None:
+def read_samples_record(folder: Path) -> dict[str, Any] | None:
     """What `sample.py` says of a folder; None where it says nothing.
 
     Raises:

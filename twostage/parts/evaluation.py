@@ -28,12 +28,12 @@ from twostage.parts.part import Estimate, Part
 from twostage.parts.training import checkpoint_at
 
 if TYPE_CHECKING:
-    from twostage.schema import Evaluation, Generator
+    from twostage.schema import Evaluation, GeneratorSettings
 
 METRICS, GRID = "metrics.json", "grid.png"
 
 
-def sampling_of(evaluation: "Evaluation", generator: "Generator") -> SamplingSettings:
+def sampling_of(evaluation: "Evaluation", generator: "GeneratorSettings") -> SamplingSettings:
     """How a generator is sampled, with nothing left to defaults: equal samples have equal settings.
 
     Raises:
@@ -52,7 +52,7 @@ def sampling_of(evaluation: "Evaluation", generator: "Generator") -> SamplingSet
     return sampling.spelled_out(objective_class(generator))
 
 
-def settings(evaluation: "Evaluation", generator: "Generator", seed: int, num_resamples: int) -> dict[str, Any]:
+def settings(evaluation: "Evaluation", generator: "GeneratorSettings", seed: int, num_resamples: int) -> dict[str, Any]:
     """What determines a measurement of a generator's samples, beside the training step `at_step`."""
     sampling = dataclasses.replace(sampling_of(evaluation, generator), seed=seed)
     spelled_out = json.loads(json.dumps(dataclasses.asdict(sampling)))  # as the node's record gives it back

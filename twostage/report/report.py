@@ -191,7 +191,7 @@ def group_samples(results: SweepResults) -> list[SampleGroup]:
     ]
 
 
-def comparison_table(results: SweepResults) -> str:
+def terminal_table(results: SweepResults) -> str:
     """Plain text for the terminal: metrics per arm, mean [lowest, highest] over seeds, and the headline."""
     summary = summarize(results)
     table = Table(title=Text(results.title), title_justify="left", title_style="bold")

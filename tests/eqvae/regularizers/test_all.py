@@ -11,6 +11,7 @@ from eqvae.module import AutoencoderModule
 from eqvae.regularizers import Equivariance, LatentRegularizer, Passes, Regularizers, TransformDistribution
 from tests.eqvae.regularizers.registry import CONFIGS, METHODS, acted_out, key, prepared
 from tests.eqvae.test_objective import PIXELS, fit, images
+from tests.tiny import needs_bfloat16
 
 EACH = pytest.mark.parametrize("name", METHODS)
 KINDS = {
@@ -28,7 +29,10 @@ def test_the_registry_has_them_all():
 
 
 @EACH
-@pytest.mark.parametrize(("config", "precision"), [("kl", "32-true"), ("kl", "bf16-mixed"), ("vq", "32-true")])
+@pytest.mark.parametrize(
+    ("config", "precision"),
+    [("kl", "32-true"), pytest.param("kl", "bf16-mixed", marks=needs_bfloat16), ("vq", "32-true")],
+)
 def test_each_trains(name, config, precision, monkeypatch):
     method, logged = METHODS[name], []
     if config == "vq" and not method.of_vq:

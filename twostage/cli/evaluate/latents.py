@@ -11,7 +11,7 @@ from eqvae.evaluation.predictors.measuring import autoencoder_to_sample, choose_
 from eqvae.evaluation.tables import directions
 from eqvae.selection import describe_selection
 from twostage.cli.evaluate.autoencoders import add_autoencoders
-from twostage.cli.evaluate.options import add_command, conditions, image_batches, with_spread
+from twostage.cli.evaluate.options import add_command, conditions, requested_batches, with_spread
 
 
 def add_to(commands: Any) -> None:
@@ -24,7 +24,7 @@ def add_to(commands: Any) -> None:
 def _measure(autoencoder: Autoencoder, source: ImageSource, arguments: argparse.Namespace) -> dict:
     names = choose_predictors(arguments.predictors)
     metrics = LatentMetrics(expected_images=min(arguments.num_images or len(source), len(source)))
-    for images in image_batches(source, arguments):
+    for images in requested_batches(source, arguments):
         metrics.update(autoencoder, images)
     report = with_spread(metrics.compute(), metrics.standard_deviations())
     carried = autoencoder.normalization.to_dict()

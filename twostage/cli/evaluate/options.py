@@ -37,7 +37,7 @@ def add_extractor(sub: argparse.ArgumentParser, several: bool) -> None:
     sub.add_argument("--extractor-weights", help="local weights of Inception-v3 (default: downloaded)")
 
 
-def image_batches(source: ImageSource, arguments: argparse.Namespace) -> Iterator[torch.Tensor]:
+def requested_batches(source: ImageSource, arguments: argparse.Namespace) -> Iterator[torch.Tensor]:
     """The images that are asked for: [B, 3, H, W] in [-1, 1], on the device."""
     batches = SequentialBatches(ImageBatches(source), BATCH_SIZE, arguments.num_images)
     return (batch["image"].to(arguments.device) for batch in batches.loader(arguments.num_workers))

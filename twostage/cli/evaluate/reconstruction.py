@@ -11,7 +11,7 @@ from eqvae.evaluation import ReconstructionMetrics
 from eqvae.losses.perceptual import PERCEPTUAL_NAMES
 from eqvae.selection import describe_selection
 from twostage.cli.evaluate.autoencoders import add_autoencoders
-from twostage.cli.evaluate.options import add_command, add_extractor, conditions, image_batches, with_spread
+from twostage.cli.evaluate.options import add_command, add_extractor, conditions, requested_batches, with_spread
 
 
 def add_to(commands: Any) -> None:
@@ -27,7 +27,7 @@ def add_to(commands: Any) -> None:
 def _measure(autoencoder: Autoencoder, source: ImageSource, arguments: argparse.Namespace) -> dict:
     settings = (arguments.extractor, arguments.extractor_weights, arguments.perceptual, arguments.lpips_weights)
     metrics = ReconstructionMetrics(*settings, uint8_rule=arguments.uint8_rule)
-    for images in image_batches(source, arguments):
+    for images in requested_batches(source, arguments):
         with torch.no_grad():
             latents, _ = autoencoder.latent_moments(images)
             metrics.update(images, autoencoder.decode(latents).float())
