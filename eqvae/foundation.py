@@ -42,5 +42,5 @@ class EfficientNetMap(FeatureEncoder):
         network = self._network.on(images.device)
         with torch.autocast(images.device.type, enabled=False):
             resized = F.interpolate(images.float(), (self.stride * grid,) * 2, mode="bilinear", align_corners=False)
-            (features,) = network.forward_intermediates(resized, indices=[self.stage], intermediates_only=True)
+            features = network.forward_intermediates(resized, indices=[self.stage], intermediates_only=True)[0]
         return features.flatten(2).transpose(1, 2)

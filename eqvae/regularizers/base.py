@@ -45,10 +45,12 @@ class StepKey:
 
     def uniform(self, name: str, shape: tuple[int, ...] = ()) -> Tensor:
         """Draws of each image from (0, 1), [B, ...] of this shape: the same in whatever batch the image comes."""
+        assert self.images is not None, "draws of each image need their keys"
         return keyed_uniform(self.images, shape, seed=self.seed, stream=f"{self.stream} {name}".lstrip())
 
     def normal(self, name: str, shape: tuple[int, ...] = ()) -> Tensor:
         """Standard normal draws of each image, [B, ...] of this shape: the same in whatever batch the image comes."""
+        assert self.images is not None, "draws of each image need their keys"
         return keyed_normal(self.images, shape, seed=self.seed, stream=f"{self.stream} {name}".lstrip())
 
 

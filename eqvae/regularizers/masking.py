@@ -109,12 +109,13 @@ class ChannelMasking(LatentRegularizer):
 
     def __init__(self, kept: Sequence[int] | None = None):
         super().__init__()
-        self.kept = None if kept is None else tuple(kept)
+        self.given = None if kept is None else tuple(kept)
+        self.kept: tuple[int, ...] = self.given or ()
 
     def prepare(self, autoencoder: Autoencoder) -> None:
         require_no_codebook(autoencoder, CHANNELS, "its generators predict codes, whose channels have no order")
         channels = autoencoder.latent_channels
-        if self.kept is None:
+        if self.given is None:
             self.kept = (*range(16, channels, 4), channels) if channels > 16 else tuple(range(1, channels + 1))
         if not self.kept or not all(1 <= count <= channels for count in self.kept):
             raise ValueError(f"{CHANNELS}: kept {list(self.kept)}: give numbers in 1 ... {channels}")

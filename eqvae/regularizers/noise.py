@@ -46,7 +46,8 @@ class LatentNoise(LatentRegularizer):
 
     def __init__(self, strength: float = 3.0, mix: Literal["interpolate", "add"] = "interpolate"):
         super().__init__()
-        self.strength, self.mix = strength, mix
+        self.strength = strength
+        self.mix: Literal["interpolate", "add"] = mix
 
     def prepare(self, autoencoder: Autoencoder) -> None:
         require_no_codebook(autoencoder, self.name, "the codebook would learn the noise")

@@ -37,7 +37,8 @@ class SmallerDecoded(Action):
         whole = result.encoded
         if self.target == "reconstruction":
             whole = step.autoencoder.transformed_decode(result.latents).images
-        return [Term(NAME, step.distance(decoded, shrink(whole, tuple(decoded.shape[-2:]))), self.weight)]
+        height, width = decoded.shape[-2:]
+        return [Term(NAME, step.distance(decoded, shrink(whole, (height, width))), self.weight)]
 
 
 class ScaleEquivariance(LatentRegularizer):
@@ -68,7 +69,8 @@ class ScaleEquivariance(LatentRegularizer):
         super().__init__()
         if not factors or min(factors) < 2:
             raise ValueError(f"{NAME}: factors {list(factors)} do not shrink: give whole numbers of at least 2")
-        self.factors, self.weight, self.target = tuple(factors), weight, target
+        self.factors, self.weight = tuple(factors), weight
+        self.target: Literal["image", "reconstruction"] = target
 
     def draw(self, key: StepKey) -> SmallerDecoded:
         factor = key.generator(NAME).choice(self.factors)

@@ -43,7 +43,8 @@ def stayed_inside(size: tuple[int, int], shift: tuple[float, float], like: Tenso
 
 def masked_square(actual: Tensor, expected: Tensor, shift: tuple[float, float]) -> Tensor:
     """Mean squared difference of [B, C, H, W] where a shift brings nothing around the edge."""
-    mask = stayed_inside(tuple(actual.shape[-2:]), shift, expected)
+    height, width = actual.shape[-2:]
+    mask = stayed_inside((height, width), shift, expected)
     squares = (at_least_float32(actual) - expected).square().mean((0, 1))
     return (squares * mask).sum() / mask.sum().clamp_min(1)
 
@@ -59,14 +60,16 @@ class ShiftError(Action):
     def terms(self, step: Pass) -> list[Term]:
         autoencoder, result = step.autoencoder, step.result
         factor = autoencoder.downsampling_factor
-        shift = self._pixels(result.encoded)
-        on_latents = tuple(each / factor for each in shift)
-        moved = autoencoder.posterior(result.encoded.roll(shift, (-2, -1))).mean
+        down, right = self._pixels(result.encoded)
+        on_latents = (down / factor, right / factor)
+        moved = autoencoder.posterior(result.encoded.roll((down, right), (-2, -1))).mean
         encoder = masked_square(moved, fractional_shift(result.posterior.mean.detach(), on_latents), on_latents)
-        shift = self._pixels(result.images)
-        moved_latents = fractional_shift(result.acted.detach(), tuple(each / factor for each in shift))
+        down, right = self._pixels(result.images)
+        moved_latents = fractional_shift(result.acted.detach(), (down / factor, right / factor))
         decoded = autoencoder.transformed_decode(moved_latents).images
-        decoder = masked_square(decoded, at_least_float32(result.images.detach().roll(shift, (-2, -1))), shift)
+        decoder = masked_square(
+            decoded, at_least_float32(result.images.detach().roll((down, right), (-2, -1))), (down, right)
+        )
         return [Term(f"{NAME}_encoder", encoder, self.weight), Term(f"{NAME}_decoder", decoder, self.weight)]
 
     def _pixels(self, images: Tensor) -> tuple[int, int]:
