@@ -52,7 +52,8 @@ class SignalInside(Callback):
 
     def on_train_start(self, trainer, module):
         network = module.backbone.blocks[0] if hasattr(module, "backbone") else module.autoencoder.model.encoder
-        network.register_forward_hook(lambda *_: self._send(trainer, "forward"))
+        # Forward of a training step: the one of a validation is another place.
+        network.register_forward_hook(lambda *_: self._send(trainer, "forward") if trainer.training else None)
         network.register_full_backward_hook(lambda *_: self._send(trainer, "backward"))
 
     def on_validation_batch_start(self, trainer, *_):
