@@ -20,6 +20,7 @@ USED_SHARE = 0.85  # of the time that is planned with: the rest is for what the 
 STEPS, IMAGES = 200, 100  # of the lowest rung
 RUNGS_PER_DOUBLING = 4  # of steps and images
 RUNGS_PER_SEED = 2
+ONLY_SEEDS = 2  # lowest rungs that add a seed and nothing else: with three, Student's t costs more than all the rest
 MOST_IMAGES = 5000
 GRID_IMAGES = 10  # that every measurement samples beside its own, for the report
 
@@ -91,14 +92,16 @@ class Work:
     """What is to be compared, as far as it costs time.
 
     Args:
-        num_ready, num_trained: autoencoders that are ready, and that are fine-tuned in every seed.
+        num_arms, num_trained: autoencoders, and how many of them are fine-tuned in every seed.
+        num_taken_over: that are measured and encoded once as they are; also what fine-tuning starts from.
         tuning_steps: of each fine-tuning.
         num_train, num_held_out: images.
         num_workers: processes side by side; 0 works in the process itself.
     """
 
-    num_ready: int
+    num_arms: int
     num_trained: int
+    num_taken_over: int
     tuning_steps: int
     num_train: int
     num_held_out: int
@@ -138,11 +141,13 @@ def parse_duration(text: str) -> float:
 
 def ladder(num_held_out: int) -> Iterator[Rung]:
     """All plans there are, from the cheapest on, up to the most seeds; no number falls from one to the next."""
-    for number in range(RUNGS_PER_SEED * (max(SEQUENTIAL_LEVELS) - FIRST_LOOK) + 1):
-        growth = 2 ** (number / RUNGS_PER_DOUBLING)
+    most = max(SEQUENTIAL_LEVELS) - FIRST_LOOK - ONLY_SEEDS
+    for number in range(-ONLY_SEEDS, RUNGS_PER_SEED * most + 1):
+        growth = 2 ** (max(0, number) / RUNGS_PER_DOUBLING)
         steps, images = round(STEPS * growth), min(round(IMAGES * growth), MOST_IMAGES, num_held_out)
         size = [name for name, about in SIZES.items() if about.from_steps <= steps][-1]
-        yield Rung(size, steps, images, FIRST_LOOK + number // RUNGS_PER_SEED)
+        more = number if number < 0 else number // RUNGS_PER_SEED
+        yield Rung(size, steps, images, FIRST_LOOK + ONLY_SEEDS + more)
 
 
 def seconds_of(rung: Rung, work: Work, costs: Costs) -> float:
@@ -154,8 +159,8 @@ def seconds_of(rung: Rung, work: Work, costs: Costs) -> float:
     trained = costs.training_start + rung.num_steps * costs.training_step[rung.size]
     sampled = (rung.num_images + GRID_IMAGES) * costs.sampled_image[rung.size]
     measured = trained + len(rung.at_steps) * (costs.measuring_start + sampled)
-    a_seed = work.rounds(work.num_ready + work.num_trained) * measured + work.rounds(work.num_trained) * tuned
-    once = work.num_ready * (costs.ready + costs.diagnosis + cached) + rung.num_images * costs.reference_image
+    a_seed = work.rounds(work.num_arms) * measured + work.rounds(work.num_trained) * tuned
+    once = work.num_taken_over * (costs.ready + costs.diagnosis + cached) + rung.num_images * costs.reference_image
     looks = rung.num_seeds - FIRST_LOOK + 1
     return once + rung.num_seeds * a_seed + looks * costs.look + costs.report
 

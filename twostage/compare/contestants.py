@@ -54,6 +54,11 @@ class Field:
     num_weights: int
 
     @property
+    def taken_over(self) -> set[str]:
+        """Sources of what is there already: ready autoencoders, and what fine-tuning starts from."""
+        return {each.source for each in self.contestants if not each.is_trained or each is self.trained[0]}
+
+    @property
     def trained(self) -> list[Contestant]:
         return [each for each in self.contestants if each.is_trained]
 

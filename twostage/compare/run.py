@@ -54,8 +54,9 @@ def _make_plan(folder: Path, request: Request, console: Console, started: float)
     images = find_images(request.data, request.held_out, request.image_size)
     field = read_field(contestants, request.image_size)
     work = Work(
-        num_ready=len(contestants) - len(field.trained),
+        num_arms=len(contestants),
         num_trained=len(field.trained),
+        num_taken_over=len(field.taken_over),
         tuning_steps=request.fine_tuning_steps,
         num_train=images.num_train,
         num_held_out=images.num_held_out,

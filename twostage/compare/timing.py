@@ -138,8 +138,8 @@ def _of_the_smallest(bench: _Bench, field: Field, reading: _Reading) -> Costs:
     size = next(iter(SIZES))
     more, few = bench.plan(size, MORE), bench.plan(size, FEW)
     branch = few.branch(bench.arm, 0)
-    ready = [each.name for each in field.contestants if not each.is_trained]
-    taken_over = bench.do(few.branch(ready[0], 0).autoencoder).seconds if ready else 0.0
+    ready = [few.branch(each.name, 0).autoencoder for each in field.contestants if not each.is_trained]
+    taken_over = bench.do(few.start or ready[0]).seconds
     tuning = bench.do(few.branch(field.trained[0].name, 0).autoencoder) if field.trained else Taken(0.0, 0.0)
     tuning_start = _start(tuning, TUNING_STEPS) + reading.opening if field.trained else 0.0
     encoding = bench.do(branch.latents)

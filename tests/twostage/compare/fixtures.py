@@ -4,7 +4,9 @@ from dataclasses import replace
 
 from twostage.compare.budget import SIZES, Costs, Work
 
-WORK = Work(num_ready=1, num_trained=1, tuning_steps=200, num_train=2000, num_held_out=2000, num_workers=0)
+WORK = Work(
+    num_arms=2, num_trained=1, num_taken_over=1, tuning_steps=200, num_train=2000, num_held_out=2000, num_workers=0
+)
 COSTS = Costs(
     ready=0.1,
     diagnosis=2.0,

@@ -53,7 +53,8 @@ def test_evaluation_points_are_those_of_the_budget_version():
 def test_no_number_falls_on_the_ladder():
     rungs = list(ladder(1500))
     for lower, higher in pairwise(rungs):
-        assert higher.num_steps > lower.num_steps
+        assert higher.num_steps >= lower.num_steps
+        assert higher.num_steps * higher.num_seeds > lower.num_steps * lower.num_seeds
         assert higher.num_seeds >= lower.num_seeds
         assert higher.num_images >= lower.num_images
         assert SIZES.index(higher.size) >= SIZES.index(lower.size)
@@ -97,7 +98,7 @@ def test_too_small_a_budget_is_told_the_smallest_that_would_do():
 
 def test_fine_tuned_autoencoders_and_a_single_process_cost_time():
     rung = Rung("small", 400, 200, 5)
-    ready = replace(WORK, num_ready=2, num_trained=0)
+    ready = replace(WORK, num_trained=0, num_taken_over=2)
     seconds = [seconds_of(rung, replace(WORK, num_workers=number), COSTS) for number in (0, 1, 2, 4)]
     assert seconds[0] == seconds[1] > seconds[2] == seconds[3]
     tuning = COSTS.tuning_start + 200 * COSTS.tuning_step

@@ -1,6 +1,7 @@
 """A comparison from the command line to its last line, its parts being synthetic and its times given."""
 
 import io
+import re
 import shlex
 import sys
 from dataclasses import asdict, replace
@@ -11,8 +12,11 @@ from rich.console import Console
 
 from tests.twostage import synthetic_nodes
 from tests.twostage.compare.fixtures import COSTS, WORK, scaled
+from tests.twostage.synthetic_sweep import METRIC, synthetic_results
 from twostage import load_sweep, plan
+from twostage.analysis.records import Arm
 from twostage.cli import compare as command
+from twostage.compare.answer import answer
 from twostage.compare.budget import choose, smallest_budget
 from twostage.compare.contestants import parse_contestants, read_field
 from twostage.compare.images import find_images
@@ -22,7 +26,7 @@ from twostage.compare.timing import choose_workers, take_times
 from twostage.graph.node import unique
 from twostage.graph.store import is_done
 
-REQUEST = Request(["shapes-f4c8", "eq:shapes-f4c8", "ordinary:shapes-f4c8"], "shapes:300", None, 32, 300.0, 20)
+REQUEST = Request(["eq:shapes-f4c8", "ordinary:shapes-f4c8"], "shapes:300", None, 32, 300.0, 20)
 
 
 def run(request, folder):
@@ -36,11 +40,11 @@ def finished(tmp_path_factory):
     """The folder of a comparison whose time was up, and what it printed in its first and second run."""
     folder = tmp_path_factory.mktemp("runs") / "own"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("twostage.compare.run.take_times", lambda *given: scaled(0.05))
+        patch.setattr("twostage.compare.run.take_times", lambda *given: scaled(0.5))
         patch.setattr("twostage.compare.run.choose_workers", lambda num_arms: 0)
         patch.setattr("twostage.compare.run.REPORT_SECONDS", 1e9)
         patch.setattr("twostage.sweep.run_node", synthetic_nodes.run_node)
-        patch.setattr("twostage.report.charts.RESOLUTION", 20)
+        patch.setattr("twostage.sweep.write_report", lambda folder, results: folder / "report.html")
         patch.setattr(synthetic_nodes, "SPREAD", 500)
         first = run(REQUEST, folder)
         begun = {path: path.stat().st_mtime_ns for path in folder.parent.glob("store/*/starts.txt")}
@@ -55,10 +59,8 @@ def test_it_prints_plan_verdicts_ranking_files_and_time(finished):
     assert "timed in" in first[1]
     assert "plan: SiT, " in text
     assert "times in 9 of 10 cases" in text
-    assert "eq:shapes-f4c8 against shapes-f4c8: undecided: " in text
-    assert "ordinary:shapes-f4c8 against shapes-f4c8: undecided: " in text
-    assert "ranking: 1. " in text
-    assert "shapes-f4c8 (control)" in text
+    assert "ordinary:shapes-f4c8 against eq:shapes-f4c8: undecided: " in text
+    assert "ranking" not in text, "of two"
     assert f"more seeds, without a budget: sweep.py --config {folder / 'comparison.yaml'}" in text
     assert f"report: {folder / 'report/report.html'}" in text
     assert first[-1].startswith("time: ")
@@ -69,8 +71,8 @@ def test_no_seed_is_begun_after_its_time_and_a_second_run_says_the_same(finished
     folder, first, second = finished
     sweep = load_sweep(folder / "comparison.yaml", [])
     assert len(sweep.seeds) > 3
-    assert any("3 seeds: 2 of 2 comparisons undecided; no time is left for another" in line for line in first)
-    found = [[line for line in lines if " against " in line or "ranking" in line] for lines in (first, second)]
+    assert any("3 seeds: 1 of 1 comparisons undecided; no time is left for another" in line for line in first)
+    found = [[line for line in lines if " against " in line] for lines in (first, second)]
     assert found[0] == found[1] != []
     assert not any("timed in" in line for line in second), "the plan that lies there is taken"
     done = [is_done(node, folder.parent) for node in unique(plan(sweep).nodes)]
@@ -82,18 +84,43 @@ def test_the_file_that_it_writes_is_the_sweep_that_ran(finished):
     folder, _, _ = finished
     sweep = load_sweep(folder / "comparison.yaml", [], to_run=True)
     assert asdict(sweep) == asdict(load_sweep(folder / "sweep.yaml", []))
-    rung = choose(replace(WORK, num_trained=2, tuning_steps=20, num_train=300), scaled(0.05), 299)
+    work = replace(WORK, num_trained=2, tuning_steps=20, num_train=300)
+    rung = choose(work, scaled(0.5), 299)
     assert len(sweep.seeds) == rung.num_seeds
     assert (sweep.evaluation.at_steps, sweep.evaluation.num_images) == (rung.at_steps, rung.num_images)
     assert sweep.until_decided
-    assert list(sweep.autoencoders) == ["shapes-f4c8", "eq-shapes-f4c8", "ordinary-shapes-f4c8"]
+    assert list(sweep.autoencoders) == ["eq-shapes-f4c8", "ordinary-shapes-f4c8"]
     arms = {name: plan(sweep, [0]).branch(name, 0) for name in sweep.autoencoders}
-    assert arms["shapes-f4c8"].training is None
     assert arms["eq-shapes-f4c8"].training.settings["config"]["model"]["init_args"]["transforms"] == "paper"
     assert arms["ordinary-shapes-f4c8"].training.settings["config"]["model"]["init_args"]["transforms"] is None
-    backbone = arms["shapes-f4c8"].generators["sit"].training.settings["config"]["model"]["init_args"]["backbone"]
+    backbone = arms["eq-shapes-f4c8"].generators["sit"].training.settings["config"]["model"]["init_args"]["backbone"]
     wanted = {"input_size": 8, "in_channels": 8, "num_classes": 10, "patch_size": 2}
     assert wanted.items() <= backbone["init_args"].items()
+
+
+def test_more_than_two_are_ranked_by_the_speed_up_over_the_control():
+    results = synthetic_results(4)
+    slower = [
+        replace(curve, arm="slower", points=_slowed(curve.points, curve.seed))
+        for curve in results.curves
+        if curve.arm == "control"
+    ]
+    arms = [*results.arms, Arm("slower", "Slower one", "")]
+    lines = answer(replace(results, arms=arms, curves=[*results.curves, *slower], max_seeds=5), Path("own.yaml"))
+    assert lines[0].startswith("Equivariant fine-tuning against Ordinary fine-tuning: faster by 1.")
+    assert lines[1].startswith("Slower one against Ordinary fine-tuning: slower by 1.")
+    assert re.fullmatch(
+        r"ranking: 1\. Equivariant fine-tuning \(1\.\d+. .*\), 2\. Ordinary fine-tuning \(control\), "
+        r"3\. Slower one \(0\.\d+. .*\)",
+        lines[2],
+    )
+    assert len(lines) == 3, "nothing is left to decide"
+
+
+def _slowed(points, seed):
+    """A curve that lies a tenth higher, in each seed a little more."""
+    worse = 1.1 + 0.01 * seed
+    return [replace(point, metrics=point.metrics | {METRIC: worse * point.metrics[METRIC]}) for point in points]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +129,7 @@ def test_the_file_that_it_writes_is_the_sweep_that_ran(finished):
         ({"budget": 600.0}, r"holds a comparison with --budget 5m, not 10m: give that to go on with it, or another"),
         (
             {"autoencoders": ["shapes-f4c8", "scenes-f4c8"]},
-            r"a comparison of shapes-f4c8 eq:\S+ ordinary:\S+, not shapes",
+            r"a comparison of eq:\S+ ordinary:\S+, not shapes",
         ),
         ({"data": "scenes:300"}, "with --data shapes:300, not scenes:300"),
     ],
@@ -159,7 +186,7 @@ def test_workers_are_one_per_core_or_device_and_arm(cores, devices, num_workers,
 def test_times_are_taken_of_every_kind_of_part_and_of_sizes_that_may_fit(monkeypatch):
     monkeypatch.setattr("twostage.compare.timing.run_node", synthetic_nodes.run_node)
     monkeypatch.setattr(synthetic_nodes, "SECONDS_PER_STEP", 0.01)
-    field = read_field(parse_contestants(REQUEST.autoencoders[:2]), 32)
+    field = read_field(parse_contestants(["shapes-f4c8", "eq:shapes-f4c8"]), 32)
     work = replace(WORK, num_train=300, tuning_steps=20)
     images = find_images("shapes:300", None, 32)
     costs = take_times(field, images, work, 1.0)
