@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from dit.backbones import BACKBONES, SiT
+from dit.backbones.interface import config_of
 from dit.objectives import OBJECTIVES, Diffusion, Flow, Objective
 from dit.public.transformer import public_latents, read_public_backbone
 from eqvae.latents import LatentSpec
@@ -35,22 +36,24 @@ class Generator:
     backbone: nn.Module
     objective: Objective
     spec: LatentSpec
-    autoencoder_source: str | None
+    autoencoder_source: str | dict[str, Any] | None
     num_steps: int | None
 
     @property
     def num_classes(self) -> int:
-        return self.backbone.config["num_classes"]
+        return config_of(self.backbone)["num_classes"]
 
     @property
     def default_sampler(self) -> str:
         return self.objective.default_sampler
 
 
-def describe_generator(backbone: nn.Module, objective: Objective, spec: LatentSpec, autoencoder: str | None) -> dict:
+def describe_generator(
+    backbone: nn.Module, objective: Objective, spec: LatentSpec, autoencoder: str | dict[str, Any] | None
+) -> dict[str, Any]:
     """Plain values from which `load_generator` rebuilds it; kept in every checkpoint."""
     return {
-        "backbone": {"name": _name_of(plain_class(backbone), BACKBONES), "config": dict(backbone.config)},
+        "backbone": {"name": _name_of(plain_class(backbone), BACKBONES), "config": dict(config_of(backbone))},
         "objective": {"name": _name_of(type(objective), OBJECTIVES), "config": dict(objective.config)},
         "latents": spec.to_dict(),
         "autoencoder": autoencoder,

@@ -70,6 +70,7 @@ class LatentDataModule(lightning.LightningDataModule):
 
     @cached_property
     def validation_cache(self) -> LatentCache:
+        assert self.validation_folder is not None, "asked for where there is one"
         if not Path(self.validation_folder).is_dir():
             raise ValueError(
                 f"{self.validation_folder} is no finished latent cache: `train.py predict` writes it beside "
@@ -81,6 +82,7 @@ class LatentDataModule(lightning.LightningDataModule):
 
     @cached_property
     def features(self) -> FeatureCache:
+        assert self.features_folder is not None, "asked for where there is one"
         return FeatureCache(self.features_folder, self.verify)
 
     @property
@@ -100,7 +102,8 @@ class LatentDataModule(lightning.LightningDataModule):
                 "there are no held-out latents to measure the loss on: set data.init_args.validation_cache to the "
                 "folder that `train.py predict` wrote beside the cache"
             )
-        if self.validation_folder is not None and (stage != "fit" or self.trainer.limit_val_batches):
+        validates = stage != "fit" or (self.trainer is not None and self.trainer.limit_val_batches)
+        if self.validation_folder is not None and validates:
             assert len(self.validation_cache) > 0  # refused before anything runs
 
     def train_dataloader(self) -> DataLoader:
@@ -109,9 +112,11 @@ class LatentDataModule(lightning.LightningDataModule):
         return training_loader(batches, self.global_batch_size, self.seed, self.trainer, self.num_workers)
 
     def val_dataloader(self) -> DataLoader | list:
+        assert self.trainer is not None
         return self._validation_loader(self.trainer.limit_val_batches)
 
     def test_dataloader(self) -> DataLoader | list:
+        assert self.trainer is not None
         return self._validation_loader(self.trainer.limit_test_batches)
 
     def _validation_loader(self, limit_batches: int | float) -> DataLoader | list:
@@ -130,6 +135,7 @@ class LatentDataModule(lightning.LightningDataModule):
             return {}
         if self.features_folder is not None:
             return {"features": self.features.targets(ids, flipped)}
+        assert self.images is not None, "an alignment has asked for them, or for features"
         images = ImageBatches(self.images).get_batch(ids, None)["image"]
         return {"image": torch.where(flipped[:, None, None, None], images.flip(-1), images)}
 
@@ -154,10 +160,11 @@ class _HeldOutBatches(SequentialBatches):
 
     def __init__(self, cache: LatentCache, batch_size: int, limit: int | None, limit_batches: int | float):
         super().__init__(cache, batch_size, limit, limit_batches)
+        self.cache = cache
         self.uniform = stratified(len(self.ids))
 
     def __getitem__(self, batch: int) -> dict[str, Tensor]:
         rows = self.rows(batch)
         ids = self.ids[rows]
-        latents = self.dataset.get_batch(ids, ids, flip=False, seed=VALIDATION_SEED)
+        latents = self.cache.get_batch(ids, ids, flip=False, seed=VALIDATION_SEED)
         return latents | {"key": ids, "uniform": self.uniform[rows]}

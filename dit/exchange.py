@@ -14,9 +14,12 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiTPipeline, DiTTransformer2DModel
+from timm.layers import Mlp
 from torch import Tensor, nn
 
 from dit.backbones import DiT
+from dit.backbones.layers import linear
+from dit.backbones.transformer import Block
 from dit.checkpoints import Generator
 from dit.generation import require_autoencoder
 from dit.objectives import Diffusion
@@ -51,13 +54,13 @@ def export_diffusers(
     folder = Path(folder)
     if folder.exists():
         raise ValueError(f"{folder} exists: give a new folder for the pipeline")
-    _require_exportable(generator)
+    backbone, objective = _require_exportable(generator)
     require_autoencoder(generator, autoencoder)
-    timesteps = torch.tensor(leading_timesteps(generator.objective.num_timesteps, num_inference_steps))
+    timesteps = torch.tensor(leading_timesteps(objective.num_timesteps, num_inference_steps))
     pipeline = DiTPipeline(
-        transformer=_to_transformer(generator.backbone, timesteps),
+        transformer=_to_transformer(backbone, timesteps),
         vae=_to_autoencoder(autoencoder, generator.spec.normalization),
-        scheduler=_to_scheduler(generator.objective),
+        scheduler=_to_scheduler(objective),  # pyright: ignore[reportArgumentType]  (diffusers asks for an enumeration)
     )
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=folder.parent)
@@ -70,7 +73,8 @@ def export_diffusers(
         raise
 
 
-def _require_exportable(generator: Generator) -> None:
+def _require_exportable(generator: Generator) -> tuple[DiT, Diffusion]:
+    """Backbone and objective, if diffusers knows their like."""
     config = getattr(generator.backbone, "config", {})
     for refused, reason in (
         (type(generator.backbone) is not DiT, f"a {type(generator.backbone).__name__}, DiTPipeline runs DiT alone"),
@@ -81,6 +85,9 @@ def _require_exportable(generator: Generator) -> None:
     ):
         if refused:
             raise ValueError(f"this generator cannot be exported: it is {reason}")
+    assert isinstance(generator.backbone, DiT)
+    assert isinstance(generator.objective, Diffusion)
+    return generator.backbone, generator.objective
 
 
 def _to_transformer(backbone: DiT, timesteps: Tensor) -> DiTTransformer2DModel:
@@ -97,7 +104,8 @@ def _to_transformer(backbone: DiT, timesteps: Tensor) -> DiTTransformer2DModel:
         norm_eps=1e-6,
     )
     source = copy.deepcopy(backbone).cpu().float()
-    embedding = _embedding_weights(source, transformer.transformer_blocks[0].norm1.emb.time_proj, timesteps)
+    time_proj = transformer.get_submodule("transformer_blocks.0.norm1.emb.time_proj")
+    embedding = _embedding_weights(source, time_proj, timesteps)
     weights = {
         "pos_embed.proj": source.x_embedder.proj,
         "proj_out_1": source.final_layer.adaLN_modulation[1],
@@ -117,6 +125,8 @@ def _named(prefix: str, layer: nn.Module) -> list[tuple[str, Tensor]]:
 
 
 def _block_weights(block: nn.Module) -> dict[str, Tensor]:
+    assert isinstance(block, Block)
+    assert isinstance(block.mlp, Mlp)
     layers = {
         "norm1.linear": block.adaLN_modulation[1],
         "attn1.to_out.0": block.attn.proj,
@@ -132,7 +142,7 @@ def _block_weights(block: nn.Module) -> dict[str, Tensor]:
 
 def _embedding_weights(source: DiT, time_proj: nn.Module, timesteps: Tensor) -> dict[str, Tensor]:
     """Of time and labels, which every block of diffusers' transformer carries."""
-    first, second = source.t_embedder.mlp[0], source.t_embedder.mlp[2]
+    first, second = linear(source.t_embedder.mlp, 0), source.t_embedder.mlp[2]
     table, num_classes = source.y_embedder.embedding_table.weight, source.config["num_classes"]
     rows = torch.zeros(NULL_LABEL + 1, table.shape[1])
     rows[:num_classes], rows[NULL_LABEL] = table[:num_classes], table[num_classes]
@@ -147,7 +157,7 @@ def _embedding_weights(source: DiT, time_proj: nn.Module, timesteps: Tensor) -> 
 @torch.no_grad()
 def _solve_first_layer(source: DiT, time_proj: nn.Module, timesteps: Tensor) -> Tensor:
     """Weights [D, 256] of least norm that give the trained layer's outputs at these timesteps."""
-    outputs, first = [], source.t_embedder.mlp[0]
+    outputs, first = [], linear(source.t_embedder.mlp, 0)
     with first.register_forward_hook(lambda module, inputs, output: outputs.append(output)):
         source.t_embedder(timesteps)
     wanted, waves = (outputs[0] - first.bias).double(), time_proj(timesteps)
@@ -163,7 +173,8 @@ def _solve_first_layer(source: DiT, time_proj: nn.Module, timesteps: Tensor) -> 
 
 def _require_position_table(transformer: DiTTransformer2DModel, source: DiT) -> None:
     """Diffusers computes it: it must be the trained model's, whatever that was loaded from."""
-    if not torch.allclose(transformer.pos_embed.pos_embed, source.pos_embed, atol=1e-5):
+    table = transformer.get_buffer("pos_embed.pos_embed")
+    if not torch.allclose(table, source.pos_embed, atol=1e-5):
         raise ValueError("this generator cannot be exported: its position table is not the fixed one of DiT")
 
 

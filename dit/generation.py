@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from dit.backbones.interface import config_of
 from dit.checkpoints import Generator
 from dit.samplers import CountingModel, SamplingSettings, guide, image_noise, step_noise
 from dit.samplers.sampler import Callback
@@ -64,7 +65,7 @@ def generate_latents(
     """
     device = next(generator.backbone.parameters()).device
     indices, labels = indices.to(device), labels.to(device)
-    config = generator.backbone.config
+    config = config_of(generator.backbone)
     model = guide(
         counter or generator.backbone,
         labels,

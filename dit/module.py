@@ -10,8 +10,9 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor, nn
 
 from dit.alignment import Alignment, cosine_alignment, tokens_after
+from dit.backbones import DiT
 from dit.backbones.flops import num_multiply_adds, num_parameters
-from dit.backbones.interface import Backbone
+from dit.backbones.interface import Backbone, config_of
 from dit.checkpoints import describe_generator
 from dit.decoder import choose_autoencoder
 from dit.objectives import Objective
@@ -19,6 +20,7 @@ from dit.validation import VALIDATION_SEED, ValidationLoss
 from eqvae.devices import seed_default_generator
 from eqvae.latents import LatentSpec
 from eqvae.randomness import fold_keys, keyed_normal, keyed_uniform
+from eqvae.training.data_module import data_module
 from eqvae.training.gradients import Gradients
 from eqvae.training.nonfinite import FiniteGuard, OnNonFinite, loss_scaler
 from eqvae.training.schedules import Decay, learning_rate_factor, set_learning_rate
@@ -69,8 +71,9 @@ class GeneratorModule(lightning.LightningModule):
         self.backbone = backbone
         self.objective = objective
         self.autoencoder_source = autoencoder
-        self.learning_rate, self.betas, self.weight_decay = learning_rate, tuple(betas), weight_decay
-        self.warmup_steps, self.decay = warmup_steps, decay
+        self.learning_rate, self.betas, self.weight_decay = learning_rate, (betas[0], betas[1]), weight_decay
+        self.warmup_steps = warmup_steps
+        self.decay: Decay = decay
         self.seed = seed
         self.guard = FiniteGuard(on_nonfinite)
         self.alignment = alignment
@@ -78,7 +81,7 @@ class GeneratorModule(lightning.LightningModule):
         self.projector = alignment.create_projector(backbone, seed) if alignment else None
 
     def setup(self, stage: str) -> None:
-        data, config = self.trainer.datamodule, self.backbone.config
+        data, config = data_module(self.trainer), config_of(self.backbone)
         found = data.spec.backbone_config | {"num_classes": data.num_classes}
         for part, fits in (
             (self.objective, self.objective.learns == data.spec.kind),
@@ -94,6 +97,7 @@ class GeneratorModule(lightning.LightningModule):
                 raise ValueError(f"backbone.{name} is {config[name]}, the cache {data.cache_folder} has {value}")
         self.autoencoder_source = choose_autoencoder(self.autoencoder_source, data.cache)
         if self.alignment is not None:
+            assert isinstance(self.backbone, DiT), "others have no projector"
             self.alignment.connect(data, self.backbone.side)
 
     def configure_model(self) -> None:
@@ -134,7 +138,10 @@ class GeneratorModule(lightning.LightningModule):
         set_learning_rate(optimizer, self.learning_rate * factor, self.global_step)
 
     def configure_gradient_clipping(
-        self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None, gradient_clip_algorithm: str | None
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip the norm. Not Lightning's way: its mixed precision refuses a fused optimizer."""
         if gradient_clip_algorithm not in (None, "norm"):
@@ -147,11 +154,13 @@ class GeneratorModule(lightning.LightningModule):
         latents, keys = batch["latents"], batch["key"]
         times = self.objective.sample_times(keyed_uniform(keys, seed=self.seed, stream="time"))
         noise = keyed_normal(keys, tuple(latents.shape[1:]), seed=self.seed, stream="noise")
-        probability = self.backbone.config["class_dropout_prob"]
+        probability = config_of(self.backbone)["class_dropout_prob"]
         dropped = keyed_uniform(keys, seed=self.seed, stream="label-dropout") < probability
         conditions = {"y": batch["label"], "drop_labels": dropped}
         if self.alignment is None:
             return self.objective.loss_terms(self.backbone, latents, noise, times, **conditions)
+        assert isinstance(self.backbone, DiT), "others have no projector"
+        assert self.projector is not None
         depth = self.alignment.depth
         with tokens_after(self.backbone, [depth]) as tokens:
             terms = self.objective.loss_terms(self.backbone, latents, noise, times, **conditions)
@@ -197,7 +206,7 @@ class GeneratorModule(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         recorded = checkpoint.get("generator", {}).get("latents")
         if self.trainer.state.fn == TrainerFn.FITTING and recorded is not None:
-            data = self.trainer.datamodule
+            data = data_module(self.trainer)
             if LatentSpec.from_dict(recorded) != data.spec:
                 raise ValueError(
                     f"data.init_args.cache {data.cache_folder} holds other latents than the run has learned so far "
@@ -206,7 +215,7 @@ class GeneratorModule(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["generator"] = describe_generator(
-            self.backbone, self.objective, self.trainer.datamodule.spec, self.autoencoder_source
+            self.backbone, self.objective, data_module(self.trainer).spec, self.autoencoder_source
         )
         if self.alignment is not None:
             checkpoint["alignment"] = self.alignment.description()

@@ -133,6 +133,7 @@ class SamplePreviews(Callback):
     def _distance(self, images: Tensor, device: torch.device) -> float:
         extractor = create_extractor(self.extractor, device=device)
         if self._reference_statistics is None:
+            assert self.reference is not None, "distances are measured where there is one"
             ids = evenly_spaced(self.num_reference_images, len(self.reference))
             real = torch.stack([self.reference[index][0] for index in ids.tolist()])
             self._reference_statistics = features_to_statistics(images_to_features(real, extractor))

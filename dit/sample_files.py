@@ -8,7 +8,7 @@ import json
 import shutil
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,7 +29,7 @@ from eqvae.evaluation.sample_folders import (
     images_of_array,
     images_of_single_files,
     images_to_sha256,
-    read_record,
+    read_samples_record,
     single_image,
 )
 from eqvae.files import remove_leftovers, write_atomically
@@ -58,7 +58,7 @@ class SampleFolder:
         self.folder, self.parts = Path(folder), Path(folder) / "parts"
         self.settings = json.loads(json.dumps(settings))  # as a file gives them back: lists for tuples
         self._sound: set[Path] = set()  # parts that were read through and have their hash
-        record = read_record(self.folder)
+        record = read_samples_record(self.folder)
         if record is None:
             self.results: dict[str, Any] = {"part_size": part_size, "finished": False}
             self._write_record()
@@ -114,7 +114,7 @@ class SampleFolder:
 
     def was_finished(self) -> bool:
         """Whether another process has finished the folder meanwhile."""
-        return bool((read_record(self.folder) or {}).get("finished"))
+        return bool((read_samples_record(self.folder) or {}).get("finished"))
 
     def claim(self, part: range) -> FileLock:
         """A lock that raises `Timeout` at once where another process makes the part; a dead one's claim is void."""
@@ -213,7 +213,7 @@ def fill(
     make_images: Callable[[range], tuple[Tensor, dict[str, float]]],
     rank: int = 0,
     world_size: int = 1,
-    track: Callable[[list[range]], Iterator[range]] = iter,
+    track: Callable[[list[range]], Iterable[range]] = iter,
 ) -> None:
     """Make missing parts, as process `rank` first every `world_size`-th; the first process returns when all are there.
 
@@ -256,7 +256,7 @@ def wait_for_record(folder: str | Path, patience_seconds: float = PATIENCE_SECON
         ValueError: if it does not.
     """
     since = time.monotonic()
-    while read_record(Path(folder)) is None:
+    while read_samples_record(Path(folder)) is None:
         if time.monotonic() - since > patience_seconds:
             raise ValueError(f"{folder}: the first process did not open it: start all processes again")
         time.sleep(POLL_SECONDS)

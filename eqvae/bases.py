@@ -47,7 +47,9 @@ def _content(path: Path) -> dict[str, Any]:
 @cache
 def _parsed(path: Path, content: bytes) -> dict[str, Any]:
     """A sweep reads the same few files for every arm and seed, and YAML is slow; a changed one is read again."""
-    return OmegaConf.to_container(load_plain_yaml(path))
+    plain = OmegaConf.to_container(load_plain_yaml(path))
+    assert isinstance(plain, dict), "keys with values are read from files"
+    return {str(key): value for key, value in plain.items()}
 
 
 def _bases(path: Path, content: dict[str, Any]) -> list[Path]:

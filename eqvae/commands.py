@@ -148,4 +148,4 @@ def exit_at_once(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-AT_ONCE = {signal.SIGTERM: exit_at_once, signal.SIGINT: exit_at_once, signal.SIGUSR1: signal.SIG_IGN}
+AT_ONCE: dict[int, Any] = {signal.SIGTERM: exit_at_once, signal.SIGINT: exit_at_once, signal.SIGUSR1: signal.SIG_IGN}

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -49,16 +49,17 @@ class SpatialTransform:
         """
         if self.scale != (1.0, 1.0):
             exact = all(isinstance(factor, Fraction) for factor in self.scale)
-            grid = {"size": self._scaled_size(*x.shape[-2:])} if exact else {"scale_factor": self.scale}
-            x = F.interpolate(x, **grid, mode=self.interpolation, align_corners=False)
+            size = self._scaled_size(x.shape[-2], x.shape[-1]) if exact else None
+            factors = None if exact else tuple(map(float, self.scale))
+            x = F.interpolate(x, size, factors, mode=self.interpolation, align_corners=False)
         if self.flip:
             x = x.flip(-1)
         return x.rot90(self.quarter_turns % 4, dims=(-1, -2))
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Size of the transformed image of a height x width one."""
-        size = self._scaled_size(height, width)
-        return size if self.quarter_turns % 2 == 0 else size[::-1]
+        rows, columns = self._scaled_size(height, width)
+        return (rows, columns) if self.quarter_turns % 2 == 0 else (columns, rows)
 
     def _scaled_size(self, height: int, width: int) -> tuple[int, int]:
         for side, factor in zip((height, width), self.scale, strict=True):
@@ -66,7 +67,7 @@ class SpatialTransform:
                 raise ValueError(f"{factor} of {side} pixels is no whole number: use sides that it divides")
         return int(height * self.scale[0]), int(width * self.scale[1])
 
-    def then(self, other: Self) -> Self:
+    def then(self, other: "SpatialTransform") -> "SpatialTransform":
         """The single transform equal to this one followed by `other` (exact on the grid; scaling resamples once)."""
         sy, sx = other.scale if self.quarter_turns % 2 == 0 else other.scale[::-1]
         scale = (self.scale[0] * sy, self.scale[1] * sx)
@@ -75,7 +76,7 @@ class SpatialTransform:
         quarter_turns = (turns + other.quarter_turns) % 4
         return SpatialTransform(scale, quarter_turns, self.interpolation, self.flip != other.flip)
 
-    def inverse(self) -> Self:
+    def inverse(self) -> "SpatialTransform":
         """Turns and flips back, then scales back: exact for turns and flips, up to resampling for scales."""
         sy, sx = self.scale if self.quarter_turns % 2 == 0 else self.scale[::-1]
         turns = self.quarter_turns if self.flip else -self.quarter_turns  # a flipped turn is its own inverse
@@ -108,7 +109,7 @@ def equivariance_errors(autoencoder: Autoencoder, images: Tensor) -> dict[str, d
     """
     latents = autoencoder.posterior(images).mean
     errors: dict[str, dict[str, Tensor]] = {"latent": {}, "decoded": {}}
-    for name, transform in measured_transforms(tuple(latents.shape[-2:])).items():
+    for name, transform in measured_transforms((latents.shape[-2], latents.shape[-1])).items():
         transformed_image, transformed_latents = transform(images), transform(latents)
         expected = autoencoder.posterior(transformed_image).mean
         errors["latent"][name] = _relative_square(transformed_latents, expected)

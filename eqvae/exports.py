@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from eqvae.autoencoders import Autoencoder, LatentStatistics, Normalization, load_autoencoder
-from eqvae.autoencoders.exporting import ORIGIN, read_record, require_replaceable
+from eqvae.autoencoders.exporting import ORIGIN, read_export_record, require_replaceable
 from eqvae.precision import encoding
 from eqvae.selection import describe_selection
 from eqvae.training.run_folder import RunFolder
@@ -97,7 +97,7 @@ class AutoencoderExport:
         return None
 
     def _read(self, folder: Path, root: Path) -> Autoencoder:
-        exported, origin = load_autoencoder(folder), (read_record(folder) or {}).get(ORIGIN, {})
+        exported, origin = load_autoencoder(folder), (read_export_record(folder) or {}).get(ORIGIN, {})
         if not self._is_start(origin.get("start")) and self.start["fingerprint"] != exported.fingerprint():
             raise ValueError(
                 f"the run in {root} made {folder} of {origin['start']['source']}, the config names "

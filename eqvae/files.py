@@ -11,7 +11,7 @@ CHUNK_BYTES = 1 << 22
 TEMPORARY_PREFIX = ".incomplete-"
 
 
-def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], None]) -> None:
+def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
     """Write through a temporary file in the same folder, synced before it takes its name.
 
     Args:
@@ -41,7 +41,7 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], None]) ->
     sync_folder(path.parent)
 
 
-def _system_error(error: BaseException) -> OSError | None:
+def _system_error(error: BaseException | None) -> OSError | None:
     """What the file system said, also where a library answers it with an error of its own, as torch does."""
     while isinstance(error, OSError | RuntimeError):
         if isinstance(error, OSError) and error.errno is not None:

@@ -30,6 +30,7 @@ from eqvae.regularizers import (
 )
 from eqvae.starting import TrainingStart, require_large_images, require_large_validation_images
 from eqvae.stream import SequentialBatches
+from eqvae.training.data_module import data_module
 from eqvae.training.gradients import Gradients
 from eqvae.training.nonfinite import FiniteGuard, OnNonFinite
 from eqvae.training.schedules import Decay, learning_rate_factor, set_learning_rate
@@ -118,9 +119,11 @@ class AutoencoderModule(lightning.LightningModule):
         self.critic = adversarial.create_critic(seed) if adversarial else None
         origin = (source_file(autoencoder), adversarial and adversarial.critic_weights, optimizer_state)
         self.training_start = TrainingStart(*origin, learning_rate, scale_learning_rate)
-        self.training_start.load_critic(self.critic)
-        self.learning_rate, self.betas = learning_rate, tuple(betas)  # the rate is settled with the first batch
-        self.warmup_steps, self.decay = warmup_steps, decay
+        if self.critic is not None:
+            self.training_start.load_critic(self.critic)
+        self.learning_rate, self.betas = learning_rate, (betas[0], betas[1])  # the first batch settles the rate
+        self.warmup_steps = warmup_steps
+        self.decay: Decay = decay
         self.gradient_clip_norm, self.accumulate_batches = gradient_clip_norm, accumulate_batches
         self.seed = seed
         self.evaluation = evaluation or AutoencoderEvaluation()
@@ -133,7 +136,7 @@ class AutoencoderModule(lightning.LightningModule):
         require_float32_weights(self.trainer.precision)
         if stage == "fit":
             self.exporting.require_place(self.trainer.default_root_dir)
-        for split, source in getattr(self.trainer.datamodule, "sources", {}).items():
+        for split, source in getattr(data_module(self.trainer), "sources", {}).items():
             self.autoencoder.require_image_size(source[0][0].shape[-1], f"data.init_args.{split}: image_size")
 
     def _trained(self) -> list[list[torch.nn.Parameter]]:
@@ -141,12 +144,12 @@ class AutoencoderModule(lightning.LightningModule):
         groups = [[*self.autoencoder.parameters(), *self.regularizers.parameters()]]
         return groups if self.critic is None else [*groups, list(self.critic.parameters())]
 
-    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+    def configure_optimizers(self) -> list[torch.optim.Adam]:
         parameters = [[value for value in group if value.requires_grad] for group in self._trained()]
         optimizers = [torch.optim.Adam(values, betas=self.betas, foreach=True) for values in parameters]
         self.training_start.restore_optimizers(optimizers, self.autoencoder, self.critic)
         for optimizer in optimizers:
-            set_learning_rate(optimizer, self.training_start.learning_rate, step=0)  # `_step` sets it for each
+            set_learning_rate(optimizer, self.training_start.base_learning_rate, step=0)  # `_step` sets it for each
         return optimizers
 
     def on_fit_start(self) -> None:
@@ -168,11 +171,11 @@ class AutoencoderModule(lightning.LightningModule):
         """What the first images settle, before they are used."""
         amounts = (self.trainer.world_size, len(images), self.accumulate_batches)
         self.learning_rate = self.training_start.settle_learning_rate(*amounts)
-        size, factor = tuple(images.shape[-2:]), self.autoencoder.downsampling_factor
+        size, factor = (images.shape[-2], images.shape[-1]), self.autoencoder.downsampling_factor
         require_large_images(size, factor, self.regularizers.smallest_side, self._smallest_sides())
-        if self.trainer.datamodule is not None and self.trainer.limit_val_batches:
-            validation = self.trainer.datamodule.image_size("validation")
-            require_large_validation_images(validation, self.evaluation.smallest_sides)
+        data = data_module(self.trainer)
+        if data is not None and self.trainer.limit_val_batches:
+            require_large_validation_images(data.image_size("validation"), self.evaluation.smallest_sides)
 
     def _smallest_sides(self) -> dict[str, int]:
         """Shortest side in pixels of images that each network takes."""
@@ -207,9 +210,9 @@ class AutoencoderModule(lightning.LightningModule):
 
     def _draw(self, batch: dict[str, Tensor], stream: str = "") -> Action:
         """What a pass of this step does."""
-        _, *size = self.autoencoder.latent_shape(batch["image"])
+        _, height, width = self.autoencoder.latent_shape(batch["image"])
         return self.regularizers.draw(
-            StepKey(self.seed, self.global_step, tuple(size), batch["key"], self.global_rank, stream)
+            StepKey(self.seed, self.global_step, (height, width), batch["key"], self.global_rank, stream)
         )
 
     def _noise(self, batch: dict[str, Tensor], stream: str = "posterior") -> Tensor | None:
@@ -231,6 +234,8 @@ class AutoencoderModule(lightning.LightningModule):
         (nll_grad,) = torch.autograd.grad(terms["nll"], leaf)
         image_grad = nll_grad
         if self._critic_active():
+            assert self.adversarial is not None
+            assert self.critic is not None
             self.critic.requires_grad_(False)
             loss = self.adversarial.generator_loss(self.critic(leaf))
             (gan_grad,) = torch.autograd.grad(loss, leaf)
@@ -243,6 +248,7 @@ class AutoencoderModule(lightning.LightningModule):
         for term in (*self.latent_loss(result.posterior, result.codes), *asked):
             terms[term.name], weight = term.value, term.weight
             if term.adaptive:
+                assert weight is not None, "an adaptive weight multiplies one"
                 terms[f"{term.name}_weight"] = weight = weight * self._pull(decoded, nll_grad, term.value)
             if weight is not None:
                 surrogate = surrogate + weight * term.value
@@ -268,6 +274,8 @@ class AutoencoderModule(lightning.LightningModule):
 
     def _critic_loss(self, shown: tuple[Tensor, Tensor] | None) -> Tensor:
         """The critic's loss on images and reconstructions; before its start a zero that reaches all parameters."""
+        assert self.adversarial is not None
+        assert self.critic is not None
         if shown is None:
             return _zero_of(self.critic)
         real, fake = shown
@@ -276,6 +284,7 @@ class AutoencoderModule(lightning.LightningModule):
     def _step(self) -> None:
         step = self.global_step
         factor = learning_rate_factor(step, self.trainer.max_steps, self.warmup_steps, self.decay)
+        assert not isinstance(self.learning_rate, str), "the first batch settles it"
         optimizers = self.optimizers(use_pl_optimizer=True)
         optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
         for optimizer in optimizers:
@@ -292,7 +301,7 @@ class AutoencoderModule(lightning.LightningModule):
         optimizers[0].step()
         optimizers[0].zero_grad()
 
-    def export_path(self, root: Path) -> Path:
+    def export_path(self, root: str | Path) -> Path:
         """Where `fit` in a run folder leaves the autoencoder."""
         return self.exporting.path(root)
 
@@ -306,9 +315,9 @@ class AutoencoderModule(lightning.LightningModule):
 
     def on_train_end(self) -> None:
         """Export the final (averaged) weights."""
-        if self.trainer.is_global_zero and self.trainer.datamodule is not None:
-            folder = self.export_path(self.trainer.default_root_dir)
-            self.export(self.trainer.datamodule, folder, self.global_step)
+        data = data_module(self.trainer)
+        if self.trainer.is_global_zero and data is not None:
+            self.export(data, self.export_path(self.trainer.default_root_dir), self.global_step)
 
     def _take_export(self) -> None:
         exported = self.exporting.find(self.trainer, self)
@@ -358,6 +367,6 @@ class AutoencoderModule(lightning.LightningModule):
         self._cached.finish()
 
 
-def _zero_of(network: torch.nn.Module) -> Tensor | float:
+def _zero_of(network: torch.nn.Module) -> Tensor:
     """A zero that reaches all parameters, since DDP waits for each in every step."""
-    return sum(parameter.sum() for parameter in network.parameters()) * 0.0
+    return sum((parameter.sum() for parameter in network.parameters()), start=torch.zeros(())) * 0.0

@@ -25,11 +25,11 @@ def add_settings(
     hints = get_type_hints(kind)
     for field in fields(kind):
         if field.name not in skip:
-            default = field.default_factory() if field.default is MISSING else field.default
+            default = field.default if field.default_factory is MISSING else field.default_factory()
             shown = " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
-            how = {"choices": list(choices[field.name])} if field.name in (choices or {}) else {}
+            how = {"choices": list(choices[field.name])} if choices and field.name in choices else {}
             how |= _action_of(hints[field.name])
-            about = words[field.name].replace("\n", " ").replace("%", "%%").rstrip(".")
+            about = (words[field.name] or "").replace("\n", " ").replace("%", "%%").rstrip(".")
             ending = "" if default is None or default is False else f" (default: {shown})"
             option = f"--{field.name.replace('_', '-')}"
             parser.add_argument(option, default=argparse.SUPPRESS, help=about + ending, **how)

@@ -27,7 +27,7 @@ class LatentPanels(Callback):
         self.every_n_steps, self.num_images = every_n_steps, num_images
         self._last_step = 0
 
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         step = trainer.global_step
         if not trainer.is_global_zero or step % self.every_n_steps or step == self._last_step:
             return  # a step of several batches ends once

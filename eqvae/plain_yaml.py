@@ -44,12 +44,14 @@ def load_plain_yaml(path: str | Path, what: str = "config") -> DictConfig:
     """The content of a YAML file; arguments and errors as of `require_plain_yaml`, and of values that are none."""
     require_plain_yaml(path, what)
     try:
-        return OmegaConf.load(path)
+        loaded = OmegaConf.load(path)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ValueError(f"{what} {path}, line {line}: {error.problem}") from None
     except (yaml.YAMLError, ValueError, TypeError) as error:  # a date of no calendar, a text in another encoding
         raise ValueError(f"{what} {path} cannot be read: {first_line(error)}") from None
+    assert isinstance(loaded, DictConfig), "keys with values were asked for"
+    return loaded
 
 
 class _Unfolded:

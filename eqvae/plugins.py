@@ -93,8 +93,10 @@ def plugin_folders() -> dict[str, Path]:
     found = {}
     for name in plugins():
         spec = find_spec(name)
-        places = list(spec.submodule_search_locations or []) or [spec.origin]
-        found[name] = Path(places[0]).resolve().parent
+        assert spec is not None, "what has been named was imported"
+        place, *_ = [*(spec.submodule_search_locations or ()), spec.origin]
+        assert place is not None, "a module comes from a file"
+        found[name] = Path(place).resolve().parent
     return found
 
 

@@ -25,7 +25,9 @@ def encoding(precision: str, device: torch.device) -> Iterator[None]:
         raise ValueError(f"encoding_precision {precision!r} is unknown: use one of {', '.join(ENCODING_PRECISIONS)}")
     reduced = precision != "float32"
     backends = torch.backends
-    switches = [backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv]
+    # torch makes all but the first at run time, and declares none of them.
+    onednn = [backends.mkldnn.matmul, backends.mkldnn.conv]  # pyright: ignore[reportAttributeAccessIssue]
+    switches = [backends.cuda.matmul, backends.cudnn.conv, *onednn]  # pyright: ignore[reportAttributeAccessIssue]
     before = [switch.fp32_precision for switch in switches]
     try:
         for switch in [] if reduced else switches:

@@ -6,9 +6,10 @@ from typing import Literal
 
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch import nn
 
 from eqvae.autoencoders import Autoencoder
-from eqvae.autoencoders.training_files import read_autoencoder_adam, read_critic, read_critic_adam
+from eqvae.autoencoders.training_files import AdamState, read_autoencoder_adam, read_critic, read_critic_adam
 from eqvae.losses import PatchCritic
 
 
@@ -44,6 +45,12 @@ class TrainingStart:
         if self.critic_file and self.optimizer_file and not self.critic_file.samefile(self.optimizer_file):
             raise ValueError("adversarial.critic_weights and optimizer_state name two files: moments are of one critic")
 
+    @property
+    def base_learning_rate(self) -> float:
+        """The number, known once the optimizers are restored."""
+        assert not isinstance(self.learning_rate, str), "restored with the optimizers"
+        return self.learning_rate
+
     def load_critic(self, critic: PatchCritic) -> None:
         """Weights and BatchNorm's statistics, where a checkpoint is to give them.
 
@@ -75,7 +82,9 @@ class TrainingStart:
         path = self.optimizer_file
         if path is None:
             return
-        states = [(autoencoder.model, read_autoencoder_adam(path, autoencoder.model))]
+        states: list[tuple[nn.Module, AdamState]] = [
+            (autoencoder.model, read_autoencoder_adam(path, autoencoder.model))
+        ]
         if critic is not None and self.critic_file is not None:
             states.append((critic, read_critic_adam(path, critic)))
         rates = {state.learning_rate for _, state in states}
@@ -95,21 +104,22 @@ class TrainingStart:
             images: per device and batch.
             batches: that are accumulated into one step.
         """
+        base = self.base_learning_rate
         if not self.scale:
-            rank_zero_info(f"learning rate {self.learning_rate:g}")
-            return self.learning_rate
-        rate = self.learning_rate * devices * images * batches
+            rank_zero_info(f"learning rate {base:g}")
+            return base
+        rate = base * devices * images * batches
         factors = f"{devices} devices x {images} images x {batches} batches"
-        rank_zero_info(f"learning rate {rate:g} = {self.learning_rate:g} x {factors}")
+        rank_zero_info(f"learning rate {rate:g} = {base:g} x {factors}")
         return rate
 
 
 def _training_file(choice: str | None, autoencoder_file: Path | None, option: str) -> Path | None:
     if choice is None:
         return None
-    if choice == "autoencoder" and autoencoder_file is None:
-        raise ValueError(f"{option} autoencoder: the autoencoder comes from no single file: give a checkpoint's path")
     path = autoencoder_file if choice == "autoencoder" else Path(choice)
+    if path is None:
+        raise ValueError(f"{option} autoencoder: the autoencoder comes from no single file: give a checkpoint's path")
     if not path.is_file():
         raise ValueError(f"{option}: no file at {path}: give a training checkpoint, autoencoder, or null")
     return path

@@ -8,7 +8,7 @@ the global batch; devices and accumulated batches divide it among themselves.
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -58,7 +58,7 @@ class SampleOrder:
     def __getstate__(self):
         return {"num_samples": self.num_samples, "seed": self.seed}
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, int]) -> None:
         self.__init__(**state)
 
 
@@ -82,7 +82,7 @@ class StepSampler(Sampler):
     def __len__(self) -> int:
         return self.num_batches
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[range]:
         for batch in range(self.first_batch, self.num_batches):
             start = (batch * self.num_replicas + self.rank) * self.batch_size
             yield range(start, start + self.batch_size)
@@ -111,7 +111,7 @@ def whole_batch(batch: dict) -> dict:
 
 
 def training_loader(
-    dataset: BatchedDataset, global_batch_size: int, seed: int, trainer, num_workers: int = 0
+    dataset: BatchedDataset, global_batch_size: int, seed: int, trainer: Any, num_workers: int = 0
 ) -> DataLoader:
     """Loader of a whole run as one epoch, starting where the trainer stands.
 
@@ -137,14 +137,14 @@ def training_loader(
     return DataLoader(
         StreamDataset(dataset, seed),
         batch_sampler=sampler,
-        collate_fn=whole_batch,
+        collate_fn=whole_batch,  # pyright: ignore[reportArgumentType]  (`__getitems__` gives whole batches, no lists)
         num_workers=num_workers,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=num_workers > 0,
     )
 
 
-def batches_per_step(trainer) -> int:
+def batches_per_step(trainer: Any) -> int:
     """Accumulated batches per optimizer step; modules that step by themselves say it in their own attribute."""
     return getattr(trainer.lightning_module, "accumulate_batches", trainer.accumulate_grad_batches)
 
@@ -165,12 +165,12 @@ def divide_batch(global_batch_size: int, devices: int, accumulated: int) -> int:
     return global_batch_size // parts
 
 
-def batch_size_per_device(global_batch_size: int, trainer) -> int:
+def batch_size_per_device(global_batch_size: int, trainer: Any) -> int:
     """`divide_batch` by what a trainer runs on."""
     return divide_batch(global_batch_size, trainer.world_size, batches_per_step(trainer))
 
 
-def describe_batch(global_batch_size: int, trainer) -> str:
+def describe_batch(global_batch_size: int, trainer: Any) -> str:
     """One line for the start of a run: what a step is made of."""
     return (
         f"global batch {global_batch_size} = {trainer.world_size} devices x {batches_per_step(trainer)} accumulated x "
@@ -204,9 +204,9 @@ class SequentialBatches(torch.utils.data.Dataset):
         """Batches that are read."""
         return -(-len(self.ids) // self.batch_size)
 
-    def count_images(self, num_batches: int) -> int:
+    def count_images(self, num_batches: float) -> int:
         """Images in the first so many batches."""
-        return min(len(self.ids), num_batches * self.batch_size)
+        return int(min(len(self.ids), num_batches * self.batch_size))
 
     def rows(self, batch: int) -> slice:
         """Where the samples of a batch stand among those that are read."""

@@ -4,9 +4,10 @@ import pickle
 import re
 import socket
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import torch
@@ -54,7 +55,7 @@ def is_at_hand(url: str, local_file: str | None) -> bool:
     return local_file is not None or (Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name).is_file()
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file or of a torch checkpoint, on the CPU; of its `state_dict` where it has one.
 
     What kind of file it is, its first bytes tell. Training frameworks pickle objects of their own beside the weights
@@ -100,7 +101,8 @@ def _read_torch(path: Path, start: bytes) -> object:
     if start.startswith(b"PK"):  # a zip archive, torch's format since 1.6
         if not zipfile.is_zipfile(path):
             raise ValueError("the end of the archive is missing")
-        placeholders = [(_Placeholder, name) for name in get_unsafe_globals_in_checkpoint(path)]
+        names = get_unsafe_globals_in_checkpoint(path)
+        placeholders: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [(_Placeholder, n) for n in names]
         with safe_globals(placeholders):
             return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     if start.startswith(b"\x80"):  # a bare pickle, torch's format before
@@ -111,7 +113,7 @@ def _read_torch(path: Path, start: bytes) -> object:
 class _Placeholder:
     """Stands for an object whose class is not loaded; it takes any arguments and state, and drops them."""
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: object, **kwargs: object):
         pass
 
     def __setstate__(self, state: object) -> None:

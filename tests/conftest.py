@@ -15,6 +15,9 @@ from tests.watching import watching
 
 pytest_plugins = ["tests.reliability.plugin"]
 ROOT = Path(__file__).parents[1]
+# Autograd counts devices once, at the first backward of a process, and takes the ones that torch pretends to have while
+# it traces (`FakeTensorMode`) for real; it then starts threads for them, and no forked process can go backward.
+torch.ones((), requires_grad=True).backward()
 NOT_OURS = ("runs", "shared")  # what other commands write into a checkout, and data beside it
 
 

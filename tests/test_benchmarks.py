@@ -15,6 +15,7 @@ TINY = {
     "sampling": ["--input-size", "4", "--batch-size", "1", "--num-inference-steps", "2", "--repeats", "1"],
     "latent_loading": ["--num-latents", "512", "--num-batches", "3", "--num-workers", "0"],
     "predictors": ["--data", "shapes:24", "--threads", "1"],
+    "regularizers": ["--batch-size", "2", "--perceptual", "none", "--steps", "1"],
 }
 FLOAT32 = {name: ["--precision", "32"] for name in ("autoencoder_step", "encoding", "train_step", "sampling")}
 POSITIVE = {
@@ -24,6 +25,7 @@ POSITIVE = {
     "sampling": ("ratio", "network_passes_per_image"),
     "latent_loading": ("cache_gigabytes",),
     "predictors": ("seconds", "processor_seconds"),
+    "regularizers": ("seconds", "steps"),
 }
 REFERENCE = """
 import torch

@@ -7,8 +7,10 @@ import sys
 from importlib import import_module
 
 import pytest
+from omegaconf import OmegaConf
 
 from dit.checkpoints import load_generator
+from eqvae.bases import load_config
 from eqvae.commands import KEPT_LOGS, describe, run_command
 from eqvae.data import open_source
 from eqvae.training.checkpoints import load_checkpoint
@@ -160,23 +162,22 @@ def test_a_mistake_on_the_command_line_names_the_key_and_what_is_like_it(config,
         ("  max_steps: 200", "  max_step: 200", "trainer.max_step is unknown: did you mean trainer.max_steps?"),
         ("trainer:", "trainr:", "did you mean trainer?"),
         (
-            "  init_args:\n    backbone:",
-            "  init_arg:\n    backbone:",
+            "  init_args:\n    autoencoder:",
+            "  init_arg:\n    autoencoder:",
             "model.init_arg is unknown: did you mean init_args?",
         ),
         (
-            "        decay: 0.99",
-            "        decya: 0.99",
+            "      decay: 0.99",
+            "      decya: 0.99",
             "trainer.callbacks.init_args.decya is unknown: did you mean decay?",
         ),
         ("${trainer.default_root_dir}/ch", "${trainer.default_root}/ch", "Interpolation key"),
-        ("seed_everything: 0", "seed_everything: [0", "line 4: did not find expected"),
-        ("seed_everything: 0", "seed_everything: &a [*a]", "line 2: an anchor contains itself"),
+        ("seed_everything: 0", "seed_everything: [0", "line 2: did not find expected"),
+        ("seed_everything: 0", "seed_everything: &a [*a]", "line 1: an anchor contains itself"),
     ],
 )
 def test_a_mistake_in_a_file_names_the_key_or_line(tmp_path, old, new, message):
-    with open(GENERATOR) as file:
-        text = file.read()
+    text = OmegaConf.to_yaml(load_config(GENERATOR))
     assert old in text
     path = tmp_path / "config.yaml"
     path.write_text(text.replace(old, new, 1))

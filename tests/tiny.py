@@ -1,6 +1,10 @@
 """Runs that take seconds: command lines of both stages, reduced by overrides."""
 
+from functools import cache
 from pathlib import Path
+
+import pytest
+import torch
 
 from eqvae.training.cli import TrainCLI
 
@@ -35,6 +39,19 @@ FLOAT16 = {
     "trainer.plugins": "[{class_path: eqvae.training.checkpoints.AtomicCheckpointIO}, {class_path: "
     "lightning.pytorch.plugins.MixedPrecision, init_args: {precision: 16-mixed, device: cpu}}]",
 }
+
+
+@cache
+def attends_in_bfloat16() -> bool:
+    """Whether torch has an attention in bfloat16 here: not where a processor with AMX is told to be one of AVX2."""
+    try:
+        torch.nn.functional.scaled_dot_product_attention(*torch.zeros(3, 1, 1, 64, 8, dtype=torch.bfloat16))
+    except RuntimeError:
+        return False
+    return True
+
+
+needs_bfloat16 = pytest.mark.skipif(not attends_in_bfloat16(), reason="torch has no bfloat16 attention here")
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False}
 
 

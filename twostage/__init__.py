@@ -8,8 +8,8 @@ them, in worker processes or on a cluster, and skips what is done, `sweep` drive
 from twostage.dry_run import dry_run
 from twostage.loading import load_sweep
 from twostage.plan import plan
-from twostage.report.report import comparison_table, write_report
+from twostage.report.report import terminal_table, write_report
 from twostage.schema import Sweep
 from twostage.sweep import run_sweep
 
-__all__ = ["Sweep", "comparison_table", "dry_run", "load_sweep", "plan", "run_sweep", "write_report"]
+__all__ = ["Sweep", "dry_run", "load_sweep", "plan", "run_sweep", "terminal_table", "write_report"]

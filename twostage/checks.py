@@ -5,7 +5,7 @@ import io
 import json
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,12 @@ from eqvae.stream import divide_batch
 from eqvae.training.cli import TrainCLI
 from twostage.analysis.intervals import FIRST_LOOK, SEQUENTIAL_LEVELS
 from twostage.analysis.records import START
-from twostage.configs import flatten, load_config, require_readable, value_at
+from twostage.configs import flatten, require_readable, resolved_config, value_at
 from twostage.graph.node import STORE
 from twostage.parts.evaluation import sampling_of
 from twostage.parts.generator import objective_class
 from twostage.parts.sizes import source_name
-from twostage.schema import Arm, Evaluation, Generator, Start, Sweep, Trained, trained_parts
+from twostage.schema import ArmSettings, Evaluation, GeneratorSettings, Start, Sweep, Trained, trained_parts
 
 SINGLE_FILES = (".ckpt", ".safetensors", ".pt", ".pth")
 """Ends of the names of autoencoders in one file."""
@@ -102,7 +102,8 @@ def _metric_problems(evaluation: Evaluation) -> list[Problem]:
 
 def _list_problems(sweep: Sweep) -> list[Problem]:
     """Entries of lists that are of another kind: OmegaConf lets lists, mappings and null through."""
-    lists = [("seeds", sweep.seeds, int), ("evaluation.at_steps", sweep.evaluation.at_steps, int)]
+    lists: list[tuple[str, Sequence[object], type]] = [("seeds", sweep.seeds, int)]
+    lists.append(("evaluation.at_steps", sweep.evaluation.at_steps, int))
     lists.append(("evaluation.metrics", sweep.evaluation.metrics, str))
     return [
         (f"{key}[{place}]", f"must be {'a whole number' if kind is int else 'a name'}, got {value!r:.40}")
@@ -129,13 +130,14 @@ def _number_problems(sweep: Sweep) -> Iterator[Problem]:
 
 
 def _part_problems(key: str, part: Trained | Start) -> list[Problem]:
+    assert part.config is not None, "what trains has one"
     try:
-        config = load_config(part.config, part.overrides)
+        config = resolved_config(part.config, part.overrides)
         require_readable(config)
     except ValueError as error:
         return [(f"{key}.config", str(error))]
     where = f"{key}.overrides" if part.overrides else f"{key}.config"
-    if not isinstance(part, Arm):
+    if not isinstance(part, ArmSettings):
         return _batch_problems(where, config)
     found = _batch_problems(where, config) if part.autoencoder is None else []
     found += _ready_problems(f"{key}.autoencoder", part.autoencoder) if part.autoencoder is not None else []
@@ -163,7 +165,7 @@ def _batch_problems(key: str, config: dict[str, Any]) -> list[Problem]:
     return []
 
 
-def _sampling_problems(name: str, generator: Generator, evaluation: Evaluation) -> list[Problem]:
+def _sampling_problems(name: str, generator: GeneratorSettings, evaluation: Evaluation) -> list[Problem]:
     """What keeps a generator from being sampled as the sweep says."""
     key = f"generators.{name}.sampling" if generator.sampling else "evaluation.sampling"
     if "seed" in generator.sampling:
@@ -203,6 +205,7 @@ def config_problems(sweep: Sweep) -> list[Problem]:
     """What the parser of `train.py` finds in the configs with their overrides; nothing is built."""
     found = []
     for key, part in trained_parts(sweep).items():
+        assert part.config is not None, "what trains has one"
         options = [f"--{name}={_text(value)}" for name, value in part.overrides.items()]
         with (
             contextlib.redirect_stdout(io.StringIO()),
@@ -239,7 +242,7 @@ def data_problems(sweep: Sweep) -> list[Problem]:
 def _unavailable(source: str | dict[str, Any]) -> Iterator[str]:
     """That a ready autoencoder is not there, or is a single file that cannot be read, or does not tell its family."""
     name = source_name(source)
-    if not _may_exist(name):
+    if name is None or not _may_exist(name):
         yield f"nothing at {name}, and no packaged one of that name"
     elif os.path.isfile(name):
         try:
@@ -257,7 +260,7 @@ def _may_exist(source: str) -> bool:
 
 
 def _missing_data(part: Trained, changes: dict[str, Any]) -> Iterator[str]:
-    for name, value in flatten(load_config(part.config, part.overrides | changes)["data"]):
+    for name, value in flatten(resolved_config(part.config, part.overrides | changes)["data"]):
         if name.endswith("init_args.root") and not _is_readable(Path(value)):
             yield f"{part.config}, data.{name}: no readable folder at {value}"
         if name.endswith("init_args.files") and isinstance(value, str) and not glob(value):

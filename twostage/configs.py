@@ -40,7 +40,7 @@ NODE = "{node}"
 """Stands for the node's own folder in its settings; `{role}` for the folder of the input with that role."""
 
 
-def load_config(path: str | Path, overrides: dict[str, Any]) -> dict[str, Any]:
+def resolved_config(path: str | Path, overrides: dict[str, Any]) -> dict[str, Any]:
     """A config of `train.py` with dotted overrides, interpolations resolved.
 
     Args:
@@ -56,9 +56,11 @@ def load_config(path: str | Path, overrides: dict[str, Any]) -> dict[str, Any]:
         config = bases.load_config(path)
         for key, value in overrides.items():
             OmegaConf.update(config, key, value, merge=False)
-        return OmegaConf.to_container(config, resolve=True)
+        plain = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None
+    assert isinstance(plain, dict), "keys with values are read from files"
+    return {str(key): value for key, value in plain.items()}
 
 
 def require_readable(config: dict[str, Any]) -> None:

@@ -50,6 +50,7 @@ def load_sweep(path: str | Path, overrides: list[str], to_run: bool = False) -> 
         sweep = OmegaConf.to_object(merged)
     except ValueError as error:
         raise ValueError(f"{places.of(SAMPLING_KEY)}: {SAMPLING_KEY}: {error}") from None
+    assert isinstance(sweep, Sweep)
     found = problems(sweep)
     if to_run and not found:
         found = data_problems(sweep) or config_problems(sweep)
@@ -62,7 +63,9 @@ def _merged(loaded: DictConfig, overrides: list[str], places: "Places") -> DictC
     """The keys of a sweep with their values; ValueError naming the key that holds a list in place of a mapping."""
     schema = OmegaConf.structured(Sweep)
     try:
-        return OmegaConf.merge(schema, loaded, OmegaConf.from_dotlist(overrides))
+        merged = OmegaConf.merge(schema, loaded, OmegaConf.from_dotlist(overrides))
+        assert isinstance(merged, DictConfig)
+        return merged
     except (TypeError, OmegaConfBaseException) as error:
         if getattr(error, "full_key", None):
             raise

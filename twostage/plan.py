@@ -15,7 +15,7 @@ from twostage.parts.part import read_anew
 from twostage.parts.ready import READY
 from twostage.parts.reference import REFERENCE
 from twostage.parts.snapshot import SNAPSHOT
-from twostage.schema import Arm, Start, Sweep
+from twostage.schema import ArmSettings, Start, Sweep
 
 START_FOLDER = "{start}/autoencoder"
 
@@ -128,7 +128,7 @@ def _start(start: Start) -> Node | None:
     return AUTOENCODER.node("start/autoencoder", {"config": config(start, 0, None), "at_steps": []})
 
 
-def _branch(sweep: Sweep, name: str, arm: Arm, seed: int, start: Node | None, images: Node) -> Branch:
+def _branch(sweep: Sweep, name: str, arm: ArmSettings, seed: int, start: Node | None, images: Node) -> Branch:
     where = f"{name}/seed{seed}"
     training, autoencoder = _autoencoder(sweep, where, arm, seed, start)
     source = {"autoencoder": autoencoder}
@@ -142,13 +142,14 @@ def _branch(sweep: Sweep, name: str, arm: Arm, seed: int, start: Node | None, im
     return Branch(name, seed, training, autoencoder, diagnostics, latents, generators)
 
 
-def _autoencoder(sweep: Sweep, where: str, arm: Arm, seed: int, start: Node | None) -> tuple[Node | None, Node]:
+def _autoencoder(sweep: Sweep, where: str, arm: ArmSettings, seed: int, start: Node | None) -> tuple[Node | None, Node]:
     """The training of an arm's autoencoder, and the node that leaves it; they differ where a snapshot is taken."""
     if arm.autoencoder is not None:
         return None, READY.node(f"{where}/autoencoder", {"autoencoder": arm.autoencoder})
     own = config(arm, seed, START_FOLDER)
     sharing = [each for each in sweep.autoencoders.values() if config(each, seed, START_FOLDER) == own]
-    at_steps = sorted({each.at_step for each in sharing} - {None})
+    at_steps = sorted({each.at_step for each in sharing if each.at_step is not None})
+    assert start is not None, "arms that train have a start"
     training = AUTOENCODER.node(f"{where}/autoencoder", {"config": own, "at_steps": at_steps}, {"start": start})
     if arm.at_step is None:
         return training, training

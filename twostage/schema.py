@@ -27,7 +27,7 @@ class Trained:
 
 
 @dataclass
-class Generator(Trained):
+class GeneratorSettings(Trained):
     """A generator.
 
     Args:
@@ -38,7 +38,7 @@ class Generator(Trained):
 
 
 @dataclass
-class Arm(Trained):
+class ArmSettings(Trained):
     """An autoencoder under comparison: trained from the start by its config, or ready.
 
     Args:
@@ -116,8 +116,8 @@ class Sweep:
     question: str = ""
     control: str = MISSING
     start: Start = field(default_factory=Start)
-    autoencoders: dict[str, Arm] = MISSING
-    generators: dict[str, Generator] = MISSING
+    autoencoders: dict[str, ArmSettings] = MISSING
+    generators: dict[str, GeneratorSettings] = MISSING
     generator_images: dict[str, Any] = field(default_factory=dict)
     seeds: list[int] = MISSING
     until_decided: bool = False

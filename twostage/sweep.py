@@ -73,6 +73,7 @@ def _run(
 ) -> tuple[Path, SweepResults]:
     folder = root / sweep.name / "report"
     work = WithPlugins(run_node, plugins())
+    results = None
     for seeds in looks(sweep):
         planned = plan(sweep, seeds)
         record(sweep, planned, root)
@@ -88,6 +89,7 @@ def _run(
             console.print(f"{undecided}; no time is left for another, {seconds:.0f} s", highlight=False)
             break
         console.print(f"{undecided}, one seed more", highlight=False)
+    assert results is not None, "a sweep has a look at least"
     return write_report(folder, results), results
 
 

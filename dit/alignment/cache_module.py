@@ -11,6 +11,7 @@ from dit.alignment.encoders import Encoder
 from eqvae.caching import CacheRun
 from eqvae.latents import CachePlan, FeatureRows, ShardWriter
 from eqvae.precision import require_float32_weights
+from eqvae.training.data_module import data_module
 
 
 class FeatureCacheModule(lightning.LightningModule):
@@ -54,7 +55,7 @@ class FeatureCacheModule(lightning.LightningModule):
         folder = Path(self.folder or Path(self.trainer.default_root_dir) / "features")
 
         def open_writer(split: str, **options: Any) -> ShardWriter:
-            return ShardWriter(folder, rows, self.trainer.datamodule.description(split), **options)
+            return ShardWriter(folder, rows, data_module(self.trainer).description(split), **options)
 
         self._cached = CacheRun(self.trainer, open_writer)
 

@@ -3,18 +3,20 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import timm
 import torch
 import torch.nn.functional as F
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors.torch import load_file
-from timm.models.vision_transformer import checkpoint_filter_fn
-from torch import Tensor, nn
+from timm.models.efficientnet import EfficientNet
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+from torch import Tensor
 
 from eqvae.devices import column
 from eqvae.efficientnet import FrozenNetwork, efficientnet_lite0
+from eqvae.foundation import FeatureEncoder
 from eqvae.network import quick_hub
 from eqvae.weights import torch_refusal
 
@@ -58,7 +60,7 @@ ENCODERS = {
 }
 
 
-class Encoder:
+class Encoder(FeatureEncoder):
     """Tokens of images. The network is frozen, no submodule of anything, and opened on first use.
 
     Args:
@@ -103,6 +105,7 @@ class Encoder:
             features = network.forward_features(self.preprocess(images, grid)).float()
         if features.ndim == 4:  # a feature map
             return features.flatten(2).transpose(1, 2).contiguous()
+        assert isinstance(network, VisionTransformer)
         return features[:, network.num_prefix_tokens :]
 
     def fingerprint(self, grid: int) -> str:
@@ -116,19 +119,20 @@ class Encoder:
         """Free the memory of the network; the next use opens it again."""
         self._networks.clear()
 
-    def _network(self, grid: int) -> FrozenNetwork:
+    def _network(self, grid: int) -> FrozenNetwork[EfficientNet | VisionTransformer]:
         if grid not in self._networks:
             with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
                 self._networks[grid] = FrozenNetwork(self._open(grid))
         return self._networks[grid]
 
-    def _open(self, grid: int) -> nn.Module:
+    def _open(self, grid: int) -> EfficientNet | VisionTransformer:
         if self.name == "efficientnet_lite0":
             return efficientnet_lite0()
-        options = {"img_size": self.preset.patch_size * grid, "num_classes": 0}
+        options: dict[str, Any] = {"img_size": self.preset.patch_size * grid, "num_classes": 0}
         if self.weights is None:
             return self._download(options)
         network = timm.create_model(self.preset.architecture, pretrained=False, **options)
+        assert isinstance(network, VisionTransformer)
         found = checkpoint_filter_fn(_read_weights(self.weights), network)  # resamples the position table
         own = network.state_dict()
         bad = [key for key in own if key not in found or found[key].shape != own[key].shape]
@@ -137,16 +141,18 @@ class Encoder:
         network.load_state_dict({key: found[key] for key in own})
         return network
 
-    def _download(self, options: dict) -> nn.Module:
+    def _download(self, options: dict[str, Any]) -> VisionTransformer:
         remedy = f"give a local file as model.init_args.alignment.encoder.weights for {self.name}"
         if "." not in self.preset.architecture:
             raise ValueError(f"encoder weights of {self.name} have no download: {remedy}")
         try:
             with quick_hub():
-                return timm.create_model(self.preset.architecture, pretrained=True, **options)
+                network = timm.create_model(self.preset.architecture, pretrained=True, **options)
         except (OSError, RuntimeError, HfHubHTTPError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ValueError(f"encoder weights cannot be downloaded ({reason}): {remedy}") from None
+        assert isinstance(network, VisionTransformer)
+        return network
 
 
 def _resized(images: Tensor, side: int) -> Tensor:
@@ -156,6 +162,7 @@ def _resized(images: Tensor, side: int) -> Tensor:
 
 def _read_weights(path: str) -> dict[str, Tensor]:
     """A flat state dict out of whatever container a public file has around it. Nothing but tensors is unpickled."""
+    weights: Any  # what a file holds may be anything
     try:
         if Path(path).suffix == ".safetensors":
             weights = load_file(path)
@@ -165,10 +172,10 @@ def _read_weights(path: str) -> dict[str, Tensor]:
         raise ValueError(f"encoder weights cannot be read from {path} ({torch_refusal(error)}): give another") from None
     for container in CONTAINERS:
         weights = weights.get(container, weights) if isinstance(weights, dict) else weights
-    named = weights.items() if isinstance(weights, dict) else ()
-    if not named or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in named):
+    named = dict(weights) if isinstance(weights, dict) else {}
+    if not named or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in named.items()):
         raise ValueError(f"{path} holds no state dict of an encoder: give another")
     for prefix in PREFIXES:
-        if any(key.startswith(prefix) for key in weights):
-            weights = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-    return weights
+        if any(key.startswith(prefix) for key in named):
+            named = {key.removeprefix(prefix): value for key, value in named.items() if key.startswith(prefix)}
+    return named

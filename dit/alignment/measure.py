@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from dit.alignment.cknna import cknna
@@ -14,7 +15,8 @@ from dit.alignment.objective import cosine_alignment, tokens_after
 from dit.alignment.projectors import TrainedProjector
 from dit.backbones import DiT
 from dit.checkpoints import Generator
-from dit.objectives import Flow, Objective
+from dit.objectives import Diffusion, Flow, Objective
+from eqvae.autoencoders import Autoencoder
 from eqvae.files import write_atomically
 from eqvae.randomness import keyed_normal
 
@@ -30,6 +32,7 @@ def noisy_latents(objective: Objective, latents: Tensor, noise: Tensor, time: fl
         first, last = objective.interval
         times = latents.new_full((len(latents),), min(max(time, first), last))
         return objective.interpolate(noise, latents, times)[0], times
+    assert isinstance(objective, Diffusion), "tokens have no noise levels, and are refused before"
     timestep = round((1 - time) * (objective.num_timesteps - 1))
     timesteps = torch.full((len(latents),), timestep, device=latents.device)
     return objective.q_sample(latents, timesteps, noise), timesteps
@@ -38,7 +41,7 @@ def noisy_latents(objective: Objective, latents: Tensor, noise: Tensor, time: fl
 @torch.inference_mode()
 def measure_alignment(
     generator: Generator,
-    autoencoder,
+    autoencoder: Autoencoder,
     encoder: Encoder,
     batches: Iterable[dict[str, Tensor]],
     projector: TrainedProjector | None = None,
@@ -68,8 +71,8 @@ def measure_alignment(
         ValueError: if the generator learns tokens, a label is unknown to it, the projector has another width than the
             encoder or another block than there are, a time lies outside [0, 1], or there are too few images.
     """
-    backbone, times = generator.backbone, list(times)
-    _require(generator, encoder, projector, times)
+    times = list(times)
+    backbone = _require(generator, encoder, projector, times)
     device, depths = backbone.pos_embed.device, list(range(1, backbone.config["depth"] + 1))
     has_null = backbone.config["class_dropout_prob"] > 0
     features, pooled, cosines = [], {time: [] for time in times}, {time: [] for time in times}
@@ -98,20 +101,23 @@ def measure_alignment(
     return {"num_images": len(reference), "labels": "null" if has_null else "data", "levels": levels}
 
 
-def _require(generator: Generator, encoder: Encoder, projector: TrainedProjector | None, times: list[float]) -> None:
-    if not isinstance(generator.backbone, DiT):
-        raise ValueError(f"alignment is measured of DiT and SiT, this is {type(generator.backbone).__name__}")
+def _require(generator: Generator, encoder: Encoder, projector: TrainedProjector | None, times: list[float]) -> DiT:
+    """The backbone, if all that is asked for can be measured of it."""
+    backbone = generator.backbone
+    if not isinstance(backbone, DiT):
+        raise ValueError(f"alignment is measured of DiT and SiT, this is {type(backbone).__name__}")
     if wrong := [time for time in times if not 0 <= time <= 1]:
         raise ValueError(f"alignment time {wrong[0]} lies outside [0, 1]: 0 is noise, 1 is data")
     if projector is None:
-        return
-    if not 1 <= projector.depth <= generator.backbone.config["depth"]:
-        raise ValueError(f"projector depth {projector.depth}: the backbone has {generator.backbone.config['depth']}")
+        return backbone
+    if not 1 <= projector.depth <= backbone.config["depth"]:
+        raise ValueError(f"projector depth {projector.depth}: the backbone has {backbone.config['depth']}")
     if projector.width != encoder.width:
         raise ValueError(
             f"the checkpoint's projector makes {projector.width} channels, encoder {encoder.name} has "
             f"{encoder.width}: measure with the encoder of the training"
         )
+    return backbone
 
 
 def _labels(batch: dict[str, Tensor], generator: Generator) -> Tensor:
@@ -132,7 +138,7 @@ def save_alignment_figure(report: dict, path: str | Path) -> None:
     bottom, top = axes.get_ylim()
     bottom = min(0, bottom)
     axes.set(xlabel="block", ylabel=f"CKNNA with {report['encoder']}", ylim=(bottom, top + 0.1 * (top - bottom)))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, loc="lower center")
     png = io.BytesIO()

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,12 +21,11 @@ def cosine_alignment(projected: Tensor, targets: Tensor) -> Tensor:
 @contextmanager
 def tokens_after(backbone: DiT, depths: list[int]) -> Iterator[dict[int, Tensor]]:
     """Collects the tokens [B, T, D] that leave blocks `depths` (from 1) in the forward pass made inside."""
-    tokens = backbone.kept_tokens
-    tokens.update(dict.fromkeys(depths))
+    backbone.kept_depths = tuple(depths)
     try:
-        yield tokens
+        yield backbone.kept_tokens
     finally:
-        backbone.kept_tokens = {}
+        backbone.kept_depths, backbone.kept_tokens = (), {}
 
 
 def create_layers(sizes: tuple[int, int, int, int]) -> nn.Sequential:
@@ -57,17 +57,20 @@ class Alignment:
         """Linear-SiLU-Linear-SiLU-Linear from the tokens' width to the features', keys as the public `projectors.0`.
 
         Raises:
-            ValueError: if the backbone has fewer blocks than `depth`.
+            ValueError: if the backbone has fewer blocks than `depth`, or does not keep their tokens.
         """
+        if not isinstance(backbone, DiT):
+            raise ValueError(f"alignment is for DiT and SiT, not for {type(backbone).__name__}: set alignment to null")
         if self.depth > backbone.config["depth"]:
             raise ValueError(f"alignment.depth is {self.depth}, the backbone has {backbone.config['depth']} blocks")
         sizes = (backbone.config["hidden_size"], self.projector_width, self.projector_width, self.encoder.width)
         projector = create_layers(sizes)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            for layer in projector[::2]:
-                nn.init.xavier_uniform_(layer.weight)
-                nn.init.zeros_(layer.bias)
+            for layer in projector:
+                if isinstance(layer, nn.Linear):
+                    nn.init.xavier_uniform_(layer.weight)
+                    nn.init.zeros_(layer.bias)
         return projector
 
     def description(self) -> dict[str, str | int]:
@@ -78,7 +81,7 @@ class Alignment:
         """Features [B, grid * grid, width]: those of the batch, or the encoder's of its images."""
         return batch["features"] if "features" in batch else self.encoder(batch["image"], grid)
 
-    def connect(self, data, grid: int) -> None:
+    def connect(self, data: Any, grid: int) -> None:
         """Make a `LatentDataModule` deliver targets: rows of its feature cache, or else images.
 
         Raises:

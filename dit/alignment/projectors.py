@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from dit.alignment.objective import create_layers
+from dit.backbones.layers import linear
 from dit.checkpoints import read_checkpoint
 from dit.public.repa import PROJECTOR_PREFIX
 from dit.public.weights import public_weights
@@ -32,7 +33,7 @@ class TrainedProjector:
     @property
     def width(self) -> int:
         """Channels it makes."""
-        return self.network[-1].out_features
+        return linear(self.network, -1).out_features
 
 
 def load_projector(
@@ -59,8 +60,8 @@ def load_projector(
     depth = about.get("depth", depth)
     if not weights or depth is None:
         return None
-    layers = [weights[f"{number}.weight"] for number in (0, 2, 4)]
-    network = create_layers((layers[0].shape[1], *(len(layer) for layer in layers)))
+    first, second, third = (weights[f"{number}.weight"] for number in (0, 2, 4))
+    network = create_layers((first.shape[1], len(first), len(second), len(third)))
     network.load_state_dict({key: value.float() for key, value in weights.items()})
     return TrainedProjector(network.eval().requires_grad_(False), depth, about.get("encoder"))
 

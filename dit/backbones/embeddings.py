@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from dit.backbones.layers import linear
+
 FREQUENCIES = 128
 LONGEST_PERIOD = 10_000.0
 
@@ -23,7 +25,7 @@ class TimestepEmbedder(nn.Module):
         exponents = torch.arange(FREQUENCIES, dtype=torch.float32, device=t.device) / FREQUENCIES
         angles = t.float()[:, None] * torch.exp(-math.log(LONGEST_PERIOD) * exponents)
         waves = torch.cat((angles.cos(), angles.sin()), dim=1)
-        return self.mlp(waves.to(self.mlp[0].weight.dtype))
+        return self.mlp(waves.to(linear(self.mlp, 0).weight.dtype))
 
 
 class LabelEmbedder(nn.Module):

@@ -18,6 +18,8 @@ def num_multiply_adds(model: Backbone) -> int:
     Those of matrix products and convolutions, counted on a twin without values.
     """
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        twin = type(model)(**model.config).to("meta").eval()
+        twin = type(model)(**model.config)
+        assert isinstance(twin, nn.Module)
+        twin.to("meta").eval()
         twin(twin.example(), torch.zeros(1), torch.zeros(1, dtype=torch.long))
     return counter.get_total_flops() // 2

@@ -6,6 +6,7 @@ from timm.layers import SwiGLU
 from torch import Tensor, nn
 
 from dit.backbones.embeddings import LabelEmbedder
+from dit.backbones.layers import linear
 from dit.backbones.maskgit import TokenTransformer
 from dit.backbones.transformer import modulate
 
@@ -128,12 +129,13 @@ class HaltonMaskGIT(TokenTransformer):
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
+                if module.bias is not None:  # pyright: ignore[reportUnnecessaryComparison]  (torch declares it is never)
                     nn.init.zeros_(module.bias)
         for table in (self.embedding.weight, self.y_embedder.embedding_table.weight, self.positions, self.registers):
             nn.init.normal_(table, std=EMBEDDING_STD)
-        for block in self.blocks:
-            nn.init.zeros_(block.adaLN_modulation[1].weight)
+        for block in self.modules():
+            if isinstance(block, ModulatedBlock):
+                nn.init.zeros_(linear(block.adaLN_modulation, 1).weight)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor, drop_labels: Tensor | None = None) -> Tensor:
         """As `MaskGIT.forward`."""

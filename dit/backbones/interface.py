@@ -1,8 +1,9 @@
 """What the project asks of a backbone beside its forward pass."""
 
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @runtime_checkable
@@ -24,3 +25,10 @@ class Backbone(Protocol):
     def example(self) -> Tensor:
         """One sample of zeros as `x`: latents [1, C, h, w], or tokens [1, h, w]."""
         ...
+
+
+def config_of(backbone: nn.Module) -> Mapping[str, Any]:
+    """Arguments of its constructor, which every network that a generator trains keeps as `config`."""
+    config = backbone.config
+    assert isinstance(config, Mapping), f"{type(backbone).__name__}.config maps arguments to values"
+    return config

@@ -5,6 +5,8 @@ class per code and, as published, a last one for the mask itself, which no sampl
 embedding of the codes. Both take a time as every backbone does, and do not use it: hidden tokens can be counted.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from timm.layers import Attention, Mlp
@@ -23,7 +25,7 @@ class TokenTransformer(nn.Module):
         ValueError: if a number of codes or a probability is none.
     """
 
-    def __init__(self, **config):
+    def __init__(self, **config: Any):
         super().__init__()
         if config["num_codes"] < 1:
             raise ValueError(f"num_codes must be at least 1, got {config['num_codes']}: give the codebook's size")
@@ -133,10 +135,11 @@ class MaskGIT(TokenTransformer):
     def _initialize(self) -> None:
         """As published: torch's own for embedding (deviation 1) and layers, Xavier for queries, keys and values."""
         nn.init.trunc_normal_(self.positions, std=0.02)
-        for block in self.blocks:
-            nn.init.xavier_uniform_(block.attn.qkv.weight)
-            nn.init.zeros_(block.attn.qkv.bias)
-            nn.init.zeros_(block.attn.proj.bias)
+        for block in self.modules():
+            if isinstance(block, PlainBlock):
+                nn.init.xavier_uniform_(block.attn.qkv.weight)
+                nn.init.zeros_(block.attn.qkv.bias)
+                nn.init.zeros_(block.attn.proj.bias)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor, drop_labels: Tensor | None = None) -> Tensor:
         """Logits for every token.

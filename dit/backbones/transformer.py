@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from dit.backbones.embeddings import LabelEmbedder, TimestepEmbedder, position_table
+from dit.backbones.layers import linear
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -67,7 +68,8 @@ class Block(nn.Module):
         if swiglu:
             self.mlp = SwiGLU(hidden_size, hidden_features)
         else:
-            self.mlp = Mlp(hidden_size, hidden_features, act_layer=partial(nn.GELU, approximate="tanh"))
+            gelu = partial(nn.GELU, approximate="tanh")
+            self.mlp = Mlp(hidden_size, hidden_features, act_layer=gelu)  # pyright: ignore[reportArgumentType]  (called)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 6 * hidden_size))
 
     def forward(self, x: Tensor, condition: Tensor, rotation: Tensor | None = None) -> Tensor:
@@ -162,7 +164,9 @@ class DiT(nn.Module):
             "qk_norm": qk_norm,
         }
         self.gradient_checkpointing = gradient_checkpointing
-        self.kept_tokens: dict[int, Tensor | None] = {}  # by depth, from 1; not hooks, which compiled code does not see
+        # Tokens by depth, from 1, where they are asked for; not hooks, which compiled code does not see.
+        self.kept_tokens: dict[int, Tensor] = {}
+        self.kept_depths: tuple[int, ...] = ()
         self.in_channels, self.patch_size, self.side = in_channels, patch_size, input_size // patch_size
         self.num_tokens = self.side**2
         self.out_channels = in_channels * (2 if learn_sigma else 1)
@@ -185,13 +189,15 @@ class DiT(nn.Module):
                 nn.init.zeros_(module.bias)
         patch = self.x_embedder.proj
         nn.init.xavier_uniform_(patch.weight.view(patch.weight.shape[0], -1))  # as the linear map that it is
+        assert patch.bias is not None, "timm's patches have one unless told otherwise"
         nn.init.zeros_(patch.bias)
         nn.init.normal_(self.y_embedder.embedding_table.weight, std=0.02)
-        nn.init.normal_(self.t_embedder.mlp[0].weight, std=0.02)
-        nn.init.normal_(self.t_embedder.mlp[2].weight, std=0.02)
+        nn.init.normal_(linear(self.t_embedder.mlp, 0).weight, std=0.02)
+        nn.init.normal_(linear(self.t_embedder.mlp, 2).weight, std=0.02)
         # Every block starts as the identity and the prediction as zero.
-        for layer in [*(block.adaLN_modulation[1] for block in self.blocks), self.final_layer.adaLN_modulation[1]]:
-            nn.init.zeros_(layer.weight)
+        for module in self.modules():
+            if isinstance(module, Block | FinalLayer):
+                nn.init.zeros_(linear(module.adaLN_modulation, 1).weight)
         nn.init.zeros_(self.final_layer.linear.weight)
 
     def example(self) -> Tensor:
@@ -219,7 +225,7 @@ class DiT(nn.Module):
                 tokens = checkpoint(block, tokens, condition, rotation, use_reentrant=False)
             else:
                 tokens = block(tokens, condition, rotation)
-            if depth in self.kept_tokens:
+            if depth in self.kept_depths:
                 self.kept_tokens[depth] = tokens
         return self._to_image(self.final_layer(tokens, condition))
 

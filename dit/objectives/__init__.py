@@ -5,6 +5,7 @@ integers from 0 (least noisy) to T - 1. An objective maps uniform numbers to tim
 into loss terms per sample (`training_terms`, deterministic), and joins the two around a model (`loss_terms`).
 """
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
@@ -24,12 +25,17 @@ class Objective(Protocol):
 
     def sample_times(self, uniform: Tensor) -> Tensor:
         """Uniform numbers in (0, 1) [B] to times [B]."""
+        ...
 
     def flow_time(self, t: Tensor) -> Tensor:
         """Times [B] as shares of the way from noise (0) to data (1)."""
+        ...
 
-    def loss_terms(self, model, data: Tensor, noise: Tensor, t: Tensor, **conditions) -> dict[str, Tensor]:
+    def loss_terms(
+        self, model: Callable[..., Tensor], data: Tensor, noise: Tensor, t: Tensor, **conditions: Tensor
+    ) -> dict[str, Tensor]:
         """Terms [B] of `model(x_t, t, **conditions)`; `loss` is what is minimized."""
+        ...
 
 
 OBJECTIVES = {"Diffusion": Diffusion, "Flow": Flow, "MaskedTokens": MaskedTokens}

@@ -3,7 +3,7 @@
 import copy
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,7 +14,7 @@ BIN_HALF_WIDTH = 1 / 255  # of a pixel value in [-1, 1]
 OPEN_END = 0.999  # bins beyond it reach to infinity
 
 
-class Posterior(NamedTuple):
+class ReverseStep(NamedTuple):
     """One reverse step: q(x_{t-1} | x_t, x_0) or the model's, all [B, C, h, w] (or broadcastable)."""
 
     mean: Tensor
@@ -136,12 +136,12 @@ class Diffusion:
         """Noisy latents x_t = sqrt(abar) x_0 + sqrt(1 - abar) noise, for timesteps t [B]."""
         return self._at("signal", t, x_0) * x_0 + self._at("spread", t, x_0) * noise
 
-    def q_posterior(self, x_0: Tensor, x_t: Tensor, t: Tensor) -> Posterior:
+    def q_posterior(self, x_0: Tensor, x_t: Tensor, t: Tensor) -> ReverseStep:
         """The true reverse step."""
         mean = self._at("mean_from_x_0", t, x_0) * x_0 + self._at("mean_from_x_t", t, x_t) * x_t
-        return Posterior(mean, self._at("lower_log_variance", t, x_0), x_0)
+        return ReverseStep(mean, self._at("lower_log_variance", t, x_0), x_0)
 
-    def p_posterior(self, model_output: Tensor, x_t: Tensor, t: Tensor, clip: bool = False) -> Posterior:
+    def p_posterior(self, model_output: Tensor, x_t: Tensor, t: Tensor, clip: bool = False) -> ReverseStep:
         """The model's reverse step from its output, [B, 2 C, h, w] or [B, C, h, w] without learned variance.
 
         Args:
@@ -154,7 +154,7 @@ class Diffusion:
             log_variance = share * self._at("upper_log_variance", t, x_t) + (1 - share) * log_variance
         x_0 = self._at("x_0_from_x_t", t, x_t) * x_t - self._at("x_0_from_noise", t, x_t) * noise
         x_0 = x_0.clamp(-1, 1) if clip else x_0
-        return Posterior(self.q_posterior(x_0, x_t, t).mean, log_variance, x_0)
+        return ReverseStep(self.q_posterior(x_0, x_t, t).mean, log_variance, x_0)
 
     def training_terms(self, model_output: Tensor, x_0: Tensor, t: Tensor, noise: Tensor) -> dict[str, Tensor]:
         """`mse` of the noise, `vb` of the variance in bits per dimension, and `loss`, their sum; [B] each.
@@ -177,18 +177,20 @@ class Diffusion:
         likelihood = _discretized_log_likelihood(x_0, model).flatten(1).mean(1)
         return torch.where(t == 0, -likelihood, divergence) / math.log(2)
 
-    def loss_terms(self, model, data: Tensor, noise: Tensor, t: Tensor, **conditions) -> dict[str, Tensor]:
+    def loss_terms(
+        self, model: Callable[..., Tensor], data: Tensor, noise: Tensor, t: Tensor, **conditions: Tensor
+    ) -> dict[str, Tensor]:
         """Terms of `model(x_t, t, **conditions)`."""
         x_t = self.q_sample(data, t, noise)
         return self.training_terms(model(x_t, t, **conditions), data, t, noise)
 
 
-def _normal_kl(p: Posterior, q: Posterior) -> Tensor:
+def _normal_kl(p: ReverseStep, q: ReverseStep) -> Tensor:
     difference = p.log_variance - q.log_variance
     return 0.5 * (-1 - difference + difference.exp() + (p.mean - q.mean).square() * (-q.log_variance).exp())
 
 
-def _discretized_log_likelihood(x: Tensor, model: Posterior) -> Tensor:
+def _discretized_log_likelihood(x: Tensor, model: ReverseStep) -> Tensor:
     """log probability that the model gives to the bins of 1/127.5 around x, open beyond +-0.999."""
     inverse_std = (-0.5 * model.log_variance).exp()
     upper = _normal_cdf(inverse_std * (x - model.mean + BIN_HALF_WIDTH))

@@ -1,5 +1,6 @@
 """Flow matching along interpolants, in the exact conventions of SiT (arXiv 2401.08740)."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -96,17 +97,19 @@ class Flow:
         return c.alpha * data + c.sigma * noise, c.alpha_derivative * data + c.sigma_derivative * noise
 
     def training_terms(self, model_output: Tensor, noise: Tensor, data: Tensor, t: Tensor) -> dict[str, Tensor]:
-        """{"loss": [B]}, the mean over elements, for a prediction made at x_t; with a `cosine_weight` also its terms
-        "velocity_mse" [B] and "velocity_cosine" [B], the mean of 1 - cosine over positions."""
+        """{"loss": [B]}, the mean over elements, for a prediction made at x_t.
+
+        With a `cosine_weight` also its terms "velocity_mse" [B] and "velocity_cosine" [B], the mean of 1 - cosine over
+        positions.
+        """
         output, noise, data = model_output.float(), noise.float(), data.float()
-        if self.prediction == "velocity":
-            velocity = self.interpolate(noise, data, t)[1]
-            error = output - velocity
-        else:
+        if self.prediction != "velocity":
             c = self.coefficients(t, data)
             error = output - noise if self.prediction == "noise" else c.sigma * output + noise
             error = error * self._weight(c).sqrt()
-        loss = error.square().flatten(1).mean(1)
+            return {"loss": error.square().flatten(1).mean(1)}
+        velocity = self.interpolate(noise, data, t)[1]
+        loss = (output - velocity).square().flatten(1).mean(1)
         if self.cosine_weight == 0:
             return {"loss": loss}
         cosine = (1 - F.cosine_similarity(output, velocity, dim=1)).flatten(1).mean(1)
@@ -118,7 +121,9 @@ class Flow:
         factor = c.score_factor
         return (factor / c.sigma).square() if self.weighting == "velocity" else factor / c.sigma.square()
 
-    def loss_terms(self, model, data: Tensor, noise: Tensor, t: Tensor, **conditions) -> dict[str, Tensor]:
+    def loss_terms(
+        self, model: Callable[..., Tensor], data: Tensor, noise: Tensor, t: Tensor, **conditions: Tensor
+    ) -> dict[str, Tensor]:
         """Terms of `model(x_t, t, **conditions)`."""
         x_t, _ = self.interpolate(noise, data, t)
         return self.training_terms(model(x_t, t, **conditions), noise, data, t)

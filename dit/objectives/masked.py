@@ -1,6 +1,7 @@
 """Masked tokens (MaskGIT, arXiv 2202.04200): hide some tokens, predict them all."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -58,6 +59,8 @@ class MaskedTokens:
         loss = F.cross_entropy(logits, tokens.flatten(), reduction="none", label_smoothing=self.label_smoothing)
         return {"loss": loss.view(len(tokens), -1).mean(1)}
 
-    def loss_terms(self, model, data: Tensor, noise: Tensor, t: Tensor, **conditions) -> dict[str, Tensor]:
+    def loss_terms(
+        self, model: Callable[..., Tensor], data: Tensor, noise: Tensor, t: Tensor, **conditions: Tensor
+    ) -> dict[str, Tensor]:
         """Terms of `model(hidden tokens, t, **conditions)` for tokens `data` [B, h, w]."""
         return self.training_terms(model(self.hide(data, noise, t), t, **conditions), data)

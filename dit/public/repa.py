@@ -6,6 +6,7 @@ sign goes into the last layer.
 """
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ TIME_LAYER = "t_embedder.mlp.0.weight"
 LAST_LAYER = ("final_layer.linear.weight", "final_layer.linear.bias")
 
 
-def from_public_weights(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
+def from_public_weights(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
     """Weights of `dit.backbones.SiT` and of each encoder's projector, of a REPA state dict.
 
     Raises:
@@ -35,7 +36,7 @@ def from_public_weights(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], 
     return backbone | {key: -weights[key] for key in LAST_LAYER}, projectors
 
 
-def _below(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def _below(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,12 @@ def public_weights(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
     return next((checkpoint[name] for name in WRAPPERS if isinstance(checkpoint.get(name), Mapping)), checkpoint)
 
 
-def with_weights(family: type[nn.Module], config: dict[str, Any], weights: Mapping[str, Tensor], path: str | Path):
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def with_weights(
+    family: type[Network], config: dict[str, Any], weights: Mapping[str, Tensor], path: str | Path
+) -> Network:
     """`family(**config)` with exactly these weights, in evaluation mode.
 
     Raises:

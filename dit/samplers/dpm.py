@@ -37,7 +37,7 @@ def dpm_solver(
     scheduler.set_timesteps(num_inference_steps)  # on the processor, where the scheduler looks steps up
     for step, timestep in enumerate(scheduler.timesteps.tolist()):
         output = model(x, filled(timestep, x)).float()
-        x = scheduler.step(output[:, : x.shape[1]], timestep, x).prev_sample
+        x = scheduler.step(output[:, : x.shape[1]], timestep, x, return_dict=False)[0]
         callback(step, x, timestep)
     return x
 

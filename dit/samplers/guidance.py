@@ -55,6 +55,7 @@ def guide(
         scale = guidance_scale if schedule == "constant" else 1 + (guidance_scale - 1) * _unit_time(decisive)
         if scale == 1.0 or not low - EDGE <= number_of(decisive) <= high + EDGE:
             return backbone(x, t, labels)
+        assert null_label is not None
         both = torch.cat((labels, torch.full_like(labels, null_label)))
         conditional, unconditional = backbone(torch.cat((x, x)), torch.cat((t, t)), both).chunk(2)
         guided = _guided_channels(x, conditional, channels)

@@ -144,10 +144,15 @@ def adaptive(
     def slope(time: Tensor, state: Tensor) -> Tensor:
         return velocity(state, time.to(state.dtype).expand(len(state)))
 
-    slope.callback_accept_step = lambda time, state, size: callback(next(steps), state, float(time))
+    def accepted(time: Tensor, state: Tensor, size: Tensor) -> None:
+        callback(next(steps), state, float(time))
+
+    slope.callback_accept_step = accepted  # pyright: ignore[reportFunctionMemberAccess]  (where torchdiffeq looks)
     ends = torch.tensor(flow.sampling_interval, dtype=torch.float64).to(x.device)
     tolerances = {"rtol": settings.relative_tolerance, "atol": settings.absolute_tolerance}
-    return odeint(slope, x, ends, **tolerances, method="dopri5")[-1]
+    solution = odeint(slope, x, ends, **tolerances, method="dopri5")
+    assert isinstance(solution, Tensor)  # a tuple only of several states
+    return solution[-1]
 
 
 EULER = Sampler("euler", fixed_steps(euler), Flow, FlowSettings)

@@ -17,8 +17,13 @@ StepNoise = Callable[[int], Tensor]
 Callback = Callable[[int, Tensor, float], None]
 """Told step, x and time after each step."""
 
-SamplerFunction = Callable[[Any, Model, Tensor, int, StepNoise | None, Any, Callback], Tensor]
+SamplerFunction = Callable[[Any, Model, Tensor, int, StepNoise, Any, Callback], Tensor]
 """(objective, model, noise, num_inference_steps, step_noise, settings, callback) to latents or tokens."""
+
+
+def _no_noise(draw: int) -> Tensor:
+    """Stands in where a sampler adds none."""
+    raise AssertionError("a sampler that adds noise says so in draws_noise")
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class Sampler:
         if self.draws_noise and step_noise is None:
             raise ValueError(f"sampler {self.name!r} adds noise at each step: give step_noise")
         callback = callback or (lambda step, x, time: None)
-        return self.function(objective, model, noise, num_inference_steps, step_noise, settings, callback)
+        return self.function(objective, model, noise, num_inference_steps, step_noise or _no_noise, settings, callback)
 
     def build_settings(self, options: Mapping[str, Any]) -> Any:
         """Its settings from plain values by name, each of the type it is declared with.

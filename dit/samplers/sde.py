@@ -66,7 +66,8 @@ class StochasticSettings:
                 return norm * (1 - t)
             case "decreasing":
                 return 0.25 * (norm * torch.cos(math.pi * t) + 1).square()
-        return norm * torch.sin(math.pi * t).square()
+            case _:
+                return norm * torch.sin(math.pi * t).square()
 
 
 def stochastic_times(flow: Flow, settings: StochasticSettings, num_inference_steps: int) -> Tensor:

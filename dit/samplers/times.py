@@ -12,10 +12,12 @@ def filled(time: float, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """
     dtype = dtype or (torch.int64 if isinstance(time, int) else x.dtype)
     times = torch.full((len(x),), time, dtype=dtype, device=x.device)
-    times.number = torch.tensor(time, dtype=dtype).item()  # rounded as the times are
+    number = torch.tensor(time, dtype=dtype).item()  # rounded as the times are
+    times.number = number  # pyright: ignore[reportAttributeAccessIssue]  (a tensor takes further attributes)
     return times
 
 
 def number_of(times: Tensor) -> float:
     """The number in times [B] that are all the same; only of times that `filled` did not make is it read off."""
-    return times.number if hasattr(times, "number") else float(times[0])
+    number = getattr(times, "number", None)
+    return float(times[0]) if number is None else number

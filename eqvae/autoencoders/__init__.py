@@ -6,7 +6,7 @@ carries its latent normalization and its fingerprint, so that caches and generat
 """
 
 from eqvae.autoencoders.base import Autoencoder
-from eqvae.autoencoders.encodings import Codes, Decoded, Point, Posterior
+from eqvae.autoencoders.encodings import Codes, Decoded, PointPosterior, Posterior
 from eqvae.autoencoders.kl import KLAutoencoder
 from eqvae.autoencoders.latent_losses import CodebookLoss, LatentLoss, Term, codebook_usage
 from eqvae.autoencoders.loading import load_autoencoder, source_file
@@ -22,7 +22,7 @@ __all__ = [
     "LatentLoss",
     "LatentStatistics",
     "Normalization",
-    "Point",
+    "PointPosterior",
     "Posterior",
     "Term",
     "VQAutoencoder",

@@ -59,6 +59,14 @@ class Autoencoder(nn.Module, ABC):
         """Size of the codebook, 0 without one."""
         return 0
 
+    def lookup(self, indices: Tensor) -> Tensor:
+        """Indices [B, h, w] in [0, num_codes) to codebook vectors [B, C, h, w].
+
+        Raises:
+            ValueError: without a codebook.
+        """
+        raise ValueError(f"{type(self).__name__} has no codebook that tokens could be looked up in")
+
     @abstractmethod
     def encode(self, images: Tensor) -> Any:
         """Images [B, 3, H, W] in [-1, 1] to what the family is known for: a posterior, or codes."""
@@ -120,7 +128,7 @@ class Autoencoder(nn.Module, ABC):
     @property
     def downsampling_factor(self) -> int:
         """Image side over latent side."""
-        return 2 ** (len(self.model.config.block_out_channels) - 1)
+        return 2 ** (len(self.model.config["block_out_channels"]) - 1)
 
     def latent_shape(self, images: Tensor) -> tuple[int, int, int]:
         """(C, h, w) of a latent of images [B, 3, H, W]."""
@@ -218,5 +226,5 @@ class Autoencoder(nn.Module, ABC):
 
 
 def _published_normalization(model: AutoencoderKL | VQModel) -> Normalization:
-    shift = getattr(model.config, "shift_factor", None) or 0.0
-    return Normalization((shift,), (model.config.scaling_factor,))
+    shift = model.config.get("shift_factor") or 0.0
+    return Normalization((shift,), (model.config["scaling_factor"],))

@@ -18,7 +18,7 @@ class Posterior(Protocol):
 
 
 @dataclass(frozen=True)
-class Point:
+class PointPosterior:
     """The posterior of an autoencoder that draws nothing.
 
     Args:

@@ -81,7 +81,7 @@ def remove_export(folder: str | Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def read_record(folder: str | Path) -> dict[str, Any] | None:
+def read_export_record(folder: str | Path) -> dict[str, Any] | None:
     """What an export says of itself, verified where it carries its hash; None of a folder that was not exported here.
 
     Raises:
@@ -106,7 +106,7 @@ def verify_files(folder: str | Path) -> None:
         ValueError: naming the file that is missing or damaged.
     """
     folder = Path(folder)
-    files = (read_record(folder) or {}).get(FILES, {})
+    files = (read_export_record(folder) or {}).get(FILES, {})
     for name, sha256 in files.items():
         path = folder / Path(name).name
         if not path.is_file():
@@ -118,7 +118,7 @@ def verify_files(folder: str | Path) -> None:
 def _recorded(folder: Path) -> list[str]:
     """Names of the files of an export, as far as it still tells."""
     try:
-        return list(read_record(folder)[FILES])
+        return list((read_export_record(folder) or {})[FILES])
     except (ValueError, KeyError, TypeError):
         return []
 

@@ -120,7 +120,7 @@ def create_model(config: Mapping) -> AutoencoderKL | VQModel:
     return model
 
 
-def class_of(config: Mapping, where: str) -> type[AutoencoderKL] | type[VQModel]:
+def class_of(config: object, where: str) -> type[AutoencoderKL] | type[VQModel]:
     """The diffusers class of a config; ValueError naming `where` it came from, if it is no autoencoder's."""
     if not isinstance(config, Mapping):
         raise ValueError(f"{where} is no config but a {type(config).__name__}")

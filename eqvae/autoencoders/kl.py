@@ -5,10 +5,12 @@ from functools import partial
 
 import torch
 from diffusers import AutoencoderKL
-from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDistribution
+from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from torch import Tensor
 
 from eqvae.autoencoders.base import Autoencoder
+from eqvae.autoencoders.encodings import Posterior
 from eqvae.autoencoders.latent_losses import CodebookLoss, LatentLoss, kl_terms
 from eqvae.autoencoders.normalization import Normalization
 from eqvae.randomness import keyed_normal
@@ -18,8 +20,14 @@ class KLAutoencoder(Autoencoder):
     """Encoder to a diagonal Gaussian posterior, decoder back to images, over an `AutoencoderKL`."""
 
     @property
+    def network(self) -> AutoencoderKL:
+        """The model, as what it is in this family."""
+        assert isinstance(self.model, AutoencoderKL)
+        return self.model
+
+    @property
     def latent_channels(self) -> int:
-        return self.model.config.latent_channels
+        return self.model.config["latent_channels"]
 
     def encode(self, images: Tensor) -> DiagonalGaussianDistribution:
         """Images [B, 3, H, W] in [-1, 1] to the posterior of raw latents [B, C, H / f, W / f].
@@ -27,11 +35,15 @@ class KLAutoencoder(Autoencoder):
         The posterior has `mean`, `std`, `logvar` (clamped to [-30, 20]), `sample(generator=None)` and `kl()`, the
         divergence from a standard normal summed over C, h, w: [B].
         """
-        return self.model.encode(images).latent_dist
+        output = self.network.encode(images)
+        assert isinstance(output, AutoencoderKLOutput)  # unless asked for a tuple
+        return output.latent_dist
 
     def decode(self, latents: Tensor) -> Tensor:
         """Raw latents [B, C, h, w] to images [B, 3, f h, f w], near [-1, 1] but not clamped."""
-        return self.model.decode(latents).sample
+        output = self.network.decode(latents)  # pyright: ignore[reportArgumentType]  (diffusers asks for FloatTensor)
+        assert isinstance(output, DecoderOutput)  # unless asked for a tuple
+        return output.sample
 
     def posterior(self, images: Tensor) -> DiagonalGaussianDistribution:
         return self.encode(images)
@@ -44,7 +56,7 @@ class KLAutoencoder(Autoencoder):
     def posterior_noise(self, keys: Tensor, shape: tuple[int, int, int], seed: int, stream: str) -> Tensor:
         return keyed_normal(keys, shape, seed=seed, stream=stream)
 
-    def sample(self, posterior: DiagonalGaussianDistribution, noise: Tensor | None) -> Tensor:
+    def sample(self, posterior: Posterior, noise: Tensor | None) -> Tensor:
         """Latents [B, C, h, w]; without noise the mean."""
         if noise is None:
             return posterior.mean
@@ -59,7 +71,7 @@ class KLAutoencoder(Autoencoder):
         """Pipelines know one scale: any other normalization goes into the convolutions next to the latents."""
         if self.padding_mode != "zeros":
             raise ValueError(f"diffusers ignores padding {self.padding_mode!r}")
-        model = copy.deepcopy(self.model).cpu().float()
+        model = copy.deepcopy(self.network).cpu().float()
         if len(set(normalization.scale)) == 1 and not any(normalization.shift):
             model.register_to_config(scaling_factor=normalization.scale[0], shift_factor=None)
             return model
@@ -75,7 +87,8 @@ class KLAutoencoder(Autoencoder):
         At width zero-mean unit noise drowns the latents of an untrained encoder, and a small autoencoder needs
         thousands of steps to dig them out.
         """
-        head = self.model.quant_conv if self.model.quant_conv is not None else self.model.encoder.conv_out
+        head = self.network.quant_conv if self.network.quant_conv is not None else self.network.encoder.conv_out
+        assert head.bias is not None, "convolutions of an AutoencoderKL have a bias"
         with torch.no_grad():
             head.bias[self.latent_channels :] = -6.0
 
@@ -83,9 +96,13 @@ class KLAutoencoder(Autoencoder):
 @torch.no_grad()
 def _fold_normalization(model: AutoencoderKL, normalization: Normalization) -> None:
     """Make the autoencoder's own latents the normalized ones: mean (m - shift) scale, log variance + 2 log scale."""
-    channels = model.config.latent_channels
+    channels = model.config["latent_channels"]
     scale, shift = (torch.tensor(values).expand(channels) for values in (normalization.scale, normalization.shift))
     inward, outward = model.quant_conv, model.post_quant_conv
+    assert inward is not None
+    assert outward is not None
+    assert inward.bias is not None
+    assert outward.bias is not None
     inward.weight[:channels] *= scale[:, None, None, None]
     inward.bias[:channels] = (inward.bias[:channels] - shift) * scale
     inward.bias[channels:] += 2 * scale.log()

@@ -37,8 +37,9 @@ def no_terms(posterior: Posterior, codes: Codes | None) -> list[Term]:
     return []
 
 
-def kl_terms(weight: float, posterior: DiagonalGaussianDistribution, codes: Codes | None) -> list[Term]:
+def kl_terms(weight: float, posterior: Posterior, codes: Codes | None) -> list[Term]:
     """The divergence from a standard normal, summed over the latent, mean over the batch."""
+    assert isinstance(posterior, DiagonalGaussianDistribution), "only a Gaussian diverges from a normal"
     return [Term("kl", at_least_float32(posterior.kl()).mean(), weight)]
 
 

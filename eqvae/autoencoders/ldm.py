@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, VQModel
@@ -17,7 +18,7 @@ from torch import Tensor
 from eqvae.autoencoders.families import create_model, expand_family, published_constants
 from eqvae.autoencoders.normalization import Normalization
 from eqvae.hashes import KEY, require_safetensors, write_safetensors
-from eqvae.weights import read_checkpoint
+from eqvae.weights import read_tensors
 
 PREFIXES = ("", "first_stage_model.", "vae.")  # of an autoencoder among the weights of other models
 ANCHORS = ("encoder.conv_in.weight", "encoder.conv_out.weight", "decoder.conv_in.weight", "decoder.conv_out.weight")
@@ -62,7 +63,7 @@ def load_single_file(path: Path, config: Mapping) -> tuple[AutoencoderKL | VQMod
         ValueError: one line with the file; the first five missing and unexpected keys and the layouts tried, the
             families that it may be of, or what config and shapes disagree on.
     """
-    weights, spellings = _respell(select_autoencoder(path, read_checkpoint(path)))
+    weights, spellings = _respell(select_autoencoder(path, read_tensors(path)))
     if FIRST_BLOCK not in weights:
         raise ValueError(_mismatch(path, [FIRST_BLOCK], list(spellings.values())))
     stored, normalization = _read_metadata(path)
@@ -77,7 +78,7 @@ def save_ldm(model: AutoencoderKL | VQModel, normalization: Normalization, path:
     The metadata hold the diffusers config and the normalization, so that `load_autoencoder` needs no guess about what
     shapes do not tell: scaling, groups of the normalization layers, padding. They hold the file's sha256, too.
     """
-    num_levels = len(model.config.block_out_channels)
+    num_levels = len(model.config["block_out_channels"])
     state = {}
     for name, value in model.state_dict().items():
         spelled, value = ldm_name(name, num_levels), value.detach().cpu().contiguous()
@@ -87,7 +88,7 @@ def save_ldm(model: AutoencoderKL | VQModel, normalization: Normalization, path:
     write_safetensors(path, state, metadata)
 
 
-def infer_architecture(weights: Mapping[str, Tensor]) -> dict:
+def infer_architecture(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """Diffusers config entries of weights in LDM spelling, from names and shapes alone.
 
     GroupNorm has 32 groups, as in all published models: shapes do not show them.
@@ -160,7 +161,7 @@ def _read_metadata(path: Path) -> tuple[dict, Normalization | None]:
         raise ValueError(f"file {path} has damaged metadata ({error}): export it again") from None
 
 
-def _empty_model(path: Path, weights: Mapping[str, Tensor], config: Mapping) -> AutoencoderKL | VQModel:
+def _empty_model(path: Path, weights: Mapping[str, Tensor], config: dict[str, Any]) -> AutoencoderKL | VQModel:
     """A model on the meta device, of the weights' architecture and the config's constants."""
     try:
         architecture = infer_architecture(weights)
@@ -185,7 +186,7 @@ def _copy_weights(
     path: Path, model: AutoencoderKL | VQModel, weights: Mapping[str, Tensor], spellings: Mapping[str, str]
 ) -> None:
     """Into the model in float32; attention weights may be 1x1 convolutions [C, C, 1, 1] or linear [C, C]."""
-    num_levels = len(model.config.block_out_channels)
+    num_levels = len(model.config["block_out_channels"])
     expected = {ldm_name(name, num_levels): name for name in model.state_dict()}
     as_diffusers = any("_blocks." in key for key in spellings.values())
     missing = [expected[name] if as_diffusers else name for name in expected if name not in spellings]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, VQModel
@@ -177,7 +178,7 @@ def _nearest_path(name: str) -> str | None:
 
 
 def _from_pretrained(
-    name: str | Path, problem: str, subfolder: str | None = None, **options
+    name: str | Path, problem: str, subfolder: str | None = None, **options: Any
 ) -> AutoencoderKL | VQModel:
     """diffusers' model in float32; ValueError that begins with `problem`, if it cannot be loaded whole.
 
@@ -187,11 +188,14 @@ def _from_pretrained(
     try:
         config = AutoencoderKL.load_config(name, subfolder=subfolder)
         model_class = class_of(config, "it")
+        assert isinstance(config, Mapping), "what is none has no class"
         require_config(config, "its config")
         if isinstance(name, Path):
             require_weights_for(config, name, "it")
         with known_to_config():
-            model, info = model_class.from_pretrained(name, **options)
+            loaded = model_class.from_pretrained(name, **options)
+        assert isinstance(loaded, tuple), "output_loading_info asks for a pair"
+        model, info = loaded
         for kind in ("missing_keys", "unexpected_keys"):
             if info[kind]:
                 raise ValueError(f"{kind.replace('_', ' ')} {', '.join(sorted(info[kind])[:5])}")

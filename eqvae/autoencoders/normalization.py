@@ -5,9 +5,10 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, Self
 
+import torch
 from torch import Tensor
 
-from eqvae.autoencoders.exporting import RECORD, read_record
+from eqvae.autoencoders.exporting import RECORD, read_export_record
 from eqvae.devices import column
 
 MAX_CHANNELS = 2048  # the widest published latents have 1536
@@ -73,7 +74,7 @@ class Normalization:
     @classmethod
     def load(cls, folder: Path) -> Self | None:
         """Of an exported folder; None of another. A damaged file is a ValueError naming it."""
-        record = read_record(folder)
+        record = read_export_record(folder)
         if record is None:
             return None
         try:
@@ -91,7 +92,8 @@ def _numbers(name: str, values: Any) -> tuple[float, ...]:
         size = f"{len(values)} of them" if isinstance(values, (list, tuple)) else repr(values)[:40]
         raise ValueError(f"{name} must be a list of 1 to {MAX_CHANNELS} numbers, got {size}")
     for value in values:
-        if not isinstance(value, Real) or isinstance(value, bool) or not abs(value) <= LARGEST:
+        # typeshed knows no order of the absolute values of `Real`
+        if not isinstance(value, Real) or isinstance(value, bool) or not abs(value) <= LARGEST:  # pyright: ignore[reportOperatorIssue]
             raise ValueError(f"{name} must hold finite numbers, got {repr(value)[:40]}")
     return tuple(map(float, values))
 
@@ -104,7 +106,7 @@ class LatentStatistics:
 
     def __init__(self):
         self.count, self.num_images = 0, 0
-        self.sum = self.sum_of_squares = 0.0
+        self.sum = self.sum_of_squares = torch.zeros((), dtype=torch.float64)
 
     def update(self, mean: Tensor, std: Tensor) -> None:
         """Add the posteriors of a batch, both [B, C, h, w]."""

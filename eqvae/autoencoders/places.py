@@ -19,7 +19,7 @@ def describe_place(source: Source | None, folder: str | Path) -> dict[str, Any] 
         source: what `load_autoencoder` took. Of what lies here, the absolute path and that from `folder` are kept.
     """
     name = _name(source)
-    if name is None:
+    if source is None or name is None:
         return None
     if not Path(name).exists():  # a packaged name or hub id
         return {"source": source}

@@ -16,7 +16,7 @@ from diffusers import AutoencoderKL, VQModel
 from torch import Tensor, nn
 
 from eqvae.autoencoders.ldm import PREFIXES, ldm_name, select_autoencoder
-from eqvae.weights import read_checkpoint, read_optimizer_states
+from eqvae.weights import read_optimizer_states, read_tensors
 
 CRITIC = "loss.discriminator."
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -47,7 +47,7 @@ def read_critic(path: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: naming the file, if it holds none, or one with ActNorm, whose layers are others.
     """
-    weights = read_checkpoint(path)
+    weights = read_tensors(path)
     for start in (prefix + CRITIC for prefix in PREFIXES):
         found = {key.removeprefix(start): value for key, value in weights.items() if key.startswith(start)}
         if any(key.endswith(".loc") for key in found):
@@ -70,8 +70,8 @@ def read_autoencoder_adam(path: Path, model: AutoencoderKL | VQModel) -> AdamSta
     Raises:
         ValueError: naming the file, if it holds no optimizer, or one of another network.
     """
-    weights = select_autoencoder(path, read_checkpoint(path))
-    num_levels = len(model.config.block_out_channels)
+    weights = select_autoencoder(path, read_tensors(path))
+    num_levels = len(model.config["block_out_channels"])
     names = {ldm_name(name, num_levels): name for name, _ in model.named_parameters()}
     shapes = {names[key]: value.shape for key, value in weights.items() if key in names}
     return _read_adam(path, 0, "autoencoder", shapes, dict(model.named_parameters()))

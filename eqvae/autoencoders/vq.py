@@ -5,10 +5,11 @@ from functools import partial
 from typing import ClassVar
 
 import torch
+from diffusers import VQModel
 from torch import Tensor
 
 from eqvae.autoencoders.base import Autoencoder
-from eqvae.autoencoders.encodings import Codes, Decoded, Point
+from eqvae.autoencoders.encodings import Codes, Decoded, PointPosterior
 from eqvae.autoencoders.latent_losses import CodebookLoss, LatentLoss, codebook_terms
 
 ROWS_AT_ONCE = 8192  # bounds the distance matrix: half a GiB in float32 at 16384 codes
@@ -20,17 +21,23 @@ class VQAutoencoder(Autoencoder):
     kind: ClassVar[str] = "tokens"
 
     @property
+    def network(self) -> VQModel:
+        """The model, as what it is in this family."""
+        assert isinstance(self.model, VQModel)
+        return self.model
+
+    @property
     def latent_channels(self) -> int:
         """Channels of features and latents: the dimension of a codebook vector."""
-        return self.model.quantize.vq_embed_dim
+        return self.network.quantize.vq_embed_dim
 
     @property
     def num_codes(self) -> int:
-        return self.model.quantize.n_e
+        return self.network.quantize.n_e
 
     def features(self, images: Tensor) -> Tensor:
         """Images [B, 3, H, W] in [-1, 1] to what is quantized [B, C, H / f, W / f], where transforms act."""
-        return self.model.quant_conv(self.model.encoder(images))
+        return self.network.quant_conv(self.network.encoder(images))
 
     def quantize(self, features: Tensor) -> Codes:
         """Features [B, C, h, w] to the codebook vectors of least squared distance, compared in float32."""
@@ -43,9 +50,9 @@ class VQAutoencoder(Autoencoder):
         """Images [B, 3, H, W] in [-1, 1] to codes on a grid of [H / f, W / f]."""
         return self.quantize(self.features(images))
 
-    def posterior(self, images: Tensor) -> Point:
+    def posterior(self, images: Tensor) -> PointPosterior:
         """Features before the quantizer, which have no spread."""
-        return Point(self.features(images))
+        return PointPosterior(self.features(images))
 
     def cached_rows(self, images: Tensor) -> dict[str, Tensor]:
         """`tokens` [B, h, w] int64."""
@@ -69,21 +76,21 @@ class VQAutoencoder(Autoencoder):
 
     def lookup(self, indices: Tensor) -> Tensor:
         """Indices [B, h, w] in [0, num_codes) to codebook vectors [B, C, h, w]."""
-        return self.model.quantize.embedding(indices).permute(0, 3, 1, 2).contiguous()
+        return self.network.quantize.embedding(indices).permute(0, 3, 1, 2).contiguous()
 
     def decode(self, latents: Tensor) -> Tensor:
         """Codebook vectors [B, C, h, w] to images [B, 3, f h, f w], near [-1, 1] but not clamped.
 
         What is given is decoded, never quantized: features may be decoded, too.
         """
-        condition = latents if self.model.config.norm_type == "spatial" else None
-        return self.model.decoder(self.model.post_quant_conv(latents), condition)
+        condition = latents if self.network.config["norm_type"] == "spatial" else None
+        return self.network.decoder(self.network.post_quant_conv(latents), condition)
 
     @torch.no_grad()
     def _nearest(self, rows: Tensor) -> Tensor:
         """Index [N] of the codebook vector nearest to each row [N, C]."""
         with torch.autocast(rows.device.type, enabled=False):
-            codebook = self.model.quantize.embedding.weight.float()
+            codebook = self.network.quantize.embedding.weight.float()
             squares = codebook.square().sum(1)
             nearest = []
             for part in rows.float().split(ROWS_AT_ONCE):

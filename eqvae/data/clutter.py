@@ -32,7 +32,7 @@ class Pile:
         return np.take_along_axis(values[:, :, 0, 0].T, self.top.reshape(len(self.top), -1), 1).reshape(self.top.shape)
 
 
-def grass(draws: Draws, x, y, finest):
+def grass(draws: Draws, x: np.ndarray, y: np.ndarray, finest: float):
     """A meadow: bent blades that taper, the near ones lower, longer and brighter."""
     hue, wind = draws(0.17, 0.34), draws(-0.35, 0.35)
     ground = np.clip(draws(0.1, 0.3) + 0.04 * noise(draws, x, y, 1, 20, 0.7, finest), 0, 1)
@@ -50,7 +50,7 @@ def grass(draws: Draws, x, y, finest):
     return np.where(pile.top < 0, rgb(hue, 0.6, ground), blades)
 
 
-def leaves(draws: Draws, x, y, finest):
+def leaves(draws: Draws, x: np.ndarray, y: np.ndarray, finest: float):
     """Fallen leaves of all sizes on each other, with a midrib and veins."""
     autumn, hue = draws(), draws(0.02, 0.3)
     ground = rgb(draws(0.04, 0.12), 0.5, np.clip(0.22 + 0.06 * noise(draws, x, y, 1, 20, 0.7, finest), 0, 1))
@@ -72,7 +72,7 @@ def leaves(draws: Draws, x, y, finest):
     return np.where(pile.top < 0, ground, shown)
 
 
-def balls(draws: Draws, x, y, finest):
+def balls(draws: Draws, x: np.ndarray, y: np.ndarray, finest: float):
     """Balls on a floor before a wall: plain, striped or dotted, lit from above, the near ones hiding the far ones."""
     horizon, hue = draws(0.0, 0.5), draws()
     wall = rgb(hue, draws(0.05, 0.5), np.clip(draws(0.45, 0.9) + 0.05 * noise(draws, x, y, 0.5, 8, 1, finest), 0, 1))
@@ -104,7 +104,7 @@ def balls(draws: Draws, x, y, finest):
     return colour
 
 
-def houses(draws: Draws, x, y, finest):
+def houses(draws: Draws, x: np.ndarray, y: np.ndarray, finest: float):
     """A town by day or at night: rows of houses with lit windows and pitched or flat roofs, nearer ones lower."""
     night, hue = draws() ** 2, draws(0.5, 0.68)
     sky = rgb(hue, 0.3 + 0.4 * night, np.clip(0.95 - 0.75 * night - 0.2 * y * (1 - night), 0, 1))

@@ -49,7 +49,7 @@ class FolderSource(EncodedSource):
         folders = _class_folders(self.root) if class_folders else []
         if folders:
             _refuse_images(list(listing.images_in(self.root)), self.root)
-        self.class_names = [folder.name for folder in folders] or ["all"]
+        self.class_names: list[str] | None = [folder.name for folder in folders] or ["all"]
         self.num_classes = len(self.class_names)
         self.files: list[tuple[Path, int]] = []
         for label, folder in enumerate(folders or [self.root]):

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 UINT8_RULES = ("round", "truncate")
@@ -50,10 +50,12 @@ def unreadable(name: str, error: Exception) -> ValueError:
     return ValueError(f"{name} is not a readable image ({' '.join(str(error).split()) or type(error).__name__})")
 
 
-def _transparent_value(image: Image.Image) -> int | tuple[int, ...] | bytes | None:
+def _transparent_value(image: ImageFile.ImageFile) -> int | tuple[int, ...] | bytes | None:
     """The value that a PNG without an alpha channel declares transparent, in the levels that Pillow decodes to."""
     declared = image.info.get("transparency")
-    stored_as = image.tile[0][3] if declared is not None and image.tile else None
+    if declared is None or not image.tile:
+        return declared
+    stored_as = image.tile[0][3]
     if stored_as == "RGB;16B":
         return tuple(value >> 8 for value in declared)
     return declared * GREY_STEPS[stored_as] if stored_as in GREY_STEPS else declared

@@ -47,6 +47,7 @@ class ImageBatches:
     def get_batch(self, ids: Tensor, keys: Tensor | None) -> dict[str, Tensor]:
         """`image` [B, 3, H, W] in [-1, 1], `label` [B], `index` [B]; keys None reads without random flips."""
         if self.crop != "center" and keys is not None:
+            assert isinstance(self.source, EncodedSource), "only these are cropped at random"
             draws = keyed_uniform(keys, (3,), seed=self.seed, stream="crop")
             crops = [partial(RANDOM_CROPS[self.crop], draw=draw) for draw in draws]
             read = [self.source.cropped(index, crop) for index, crop in zip(ids.tolist(), crops, strict=True)]
@@ -92,6 +93,7 @@ class ImageDataModule(lightning.LightningDataModule):
     ):
         super().__init__()
         self.sources = {"train": train, "validation": validation or train}
+        self.crop: Crop = crop
         self.global_batch_size, self.evaluation_batch_size = global_batch_size, evaluation_batch_size
         self.num_validation_images = num_validation_images
         self.flip, self.num_workers, self.seed, self.crop = flip, num_workers, seed, crop
@@ -159,7 +161,8 @@ class ImageDataModule(lightning.LightningDataModule):
 
     def image_size(self, split: str) -> tuple[int, int]:
         """(height, width) of the images of "train" or "validation", read off the first."""
-        return tuple(self.sources[split][0][0].shape[-2:])
+        height, width = self.sources[split][0][0].shape[-2:]
+        return height, width
 
     def description(self, split: str = "train") -> dict:
         """What a latent cache records of its images."""

@@ -6,6 +6,7 @@ import os
 import zipfile
 from collections import Counter
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -30,7 +31,8 @@ class NpzSource:
         ValueError: naming the file that is missing, damaged, or holds no images of that size.
     """
 
-    num_classes, class_names = 1, None
+    num_classes: int = 1
+    class_names: list[str] | None = None
 
     def __init__(self, file: str | Path, image_size: int | None = None):
         self.file = Path(file)
@@ -43,7 +45,8 @@ class NpzSource:
             raise ValueError(f"{file} holds no images: {IMAGES} has shape {shape}: write it again")
         self.num_images, self.image_size = shape[0], shape[1]
         self._row_bytes = math.prod(shape[1:])
-        self._stream, self._start, self._process = None, 0, 0
+        self._stream: IO[bytes] | None = None
+        self._start, self._process = 0, 0
 
     def __len__(self) -> int:
         return self.num_images
@@ -52,7 +55,8 @@ class NpzSource:
         if not 0 <= index < self.num_images:
             raise IndexError(index)
         try:
-            if self._process != os.getpid():  # a forked loader must not share the position in the file
+            # A forked loader must not share the position in the file.
+            if self._stream is None or self._process != os.getpid():
                 self._stream = zipfile.ZipFile(self.file).open(f"{IMAGES}.npy")  # noqa: SIM115 (for its whole life)
                 _read_header(self._stream)
                 self._start, self._process = self._stream.tell(), os.getpid()
@@ -102,7 +106,7 @@ def npz_arrays(file: Path) -> dict[str, tuple[tuple[int, ...], np.dtype, bool]]:
         raise ValueError(f"{file} is not a readable .npz file ({first_line(error)})") from None
 
 
-def _read_header(stream) -> tuple[tuple[int, ...], np.dtype, bool]:
+def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype, bool]:
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran_order, dtype = read(stream)

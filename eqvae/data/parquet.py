@@ -61,7 +61,9 @@ class ParquetSource(EncodedSource):
         self.labels = torch.zeros(len(self._rows), dtype=torch.long)
         if labels is not None:
             self.labels = torch.from_numpy(labels)[self._rows]
-        self.class_names = ["all"] if labels is None else _class_names(schemas[0].metadata, label_column)
+        self.class_names: list[str] | None = ["all"]
+        if labels is not None and label_column is not None:
+            self.class_names = _class_names(schemas[0].metadata, label_column)
         self._label_column = label_column
         super().__init__(image_size, len(self._rows), on_error, max_skipped)
 

@@ -22,7 +22,7 @@ OVERSAMPLING = 2  # samples along each axis of a pixel, averaged
 DRAWN_TOGETHER = 64  # images of one class; their samples stay in the cache
 
 
-def bricks(draws: Draws, x, y, finest):
+def bricks(draws: Draws, x: np.ndarray, y: np.ndarray, finest: float):
     """A wall of bricks in mortar, straight or a little askew."""
     u, v = turned(x, y, draws(-0.3, 0.3))
     width, mortar = draws(0.4, 0.75), draws(0.025, 0.06)
@@ -42,7 +42,7 @@ def bricks(draws: Draws, x, y, finest):
     return mix(joint, wall, stone)
 
 
-def tiles(draws: Draws, x, y, finest):
+def tiles(draws: Draws, x: np.ndarray, y: np.ndarray, finest: float):
     """A checkered floor that runs away from the eye, dull or shining."""
     depth = draws(1.3, 3.2) / (draws(1.35, 2.6) - y)
     u, v = turned(x * depth, depth * 1.5, draws(-0.8, 0.8))
@@ -56,7 +56,7 @@ def tiles(draws: Draws, x, y, finest):
     return rgb((hue + 0.5 * draws() * dark) % 1, draws(0.05, 0.7) * (0.35 + 0.65 * dark), np.clip(value * light, 0, 1))
 
 
-def stripes(draws: Draws, x, y, finest):
+def stripes(draws: Draws, x: np.ndarray, y: np.ndarray, finest: float):
     """Striped cloth or hide: a grating of any direction whose lines are bent."""
     bend = draws(0, 0.9) * noise(draws, x, y, 0.25, 1.2, 1, finest)
     u, _ = turned(x, y, draws(0, math.pi))
@@ -69,7 +69,7 @@ def stripes(draws: Draws, x, y, finest):
     return np.clip(mix(one, other, share) * shade * grain, 0, 1)
 
 
-def clouds(draws: Draws, x, y, finest):
+def clouds(draws: Draws, x: np.ndarray, y: np.ndarray, finest: float):
     """A sky, blue or at dusk, with ragged clouds whose undersides are darker."""
     high = 0.5 + 0.5 * y
     hue = draws(0.53, 0.64)
@@ -84,7 +84,7 @@ def clouds(draws: Draws, x, y, finest):
     return mix(sky, rgb(draws(0, 1), 0.06, np.clip(shade, 0, 1)), cover)
 
 
-def pebbles(draws: Draws, x, y, finest):
+def pebbles(draws: Draws, x: np.ndarray, y: np.ndarray, finest: float):
     """Round stones side by side, of many greys and browns, dark where they meet."""
     scale, squeeze = draws(1.7, 4.2), draws(1, 1.6)
     bent = 0.035 * noise(draws, x, y, 0.5, 3, 1, finest)
@@ -97,7 +97,7 @@ def pebbles(draws: Draws, x, y, finest):
     return rgb(hue % 1, draws(0.03, 0.4) + 0.12 * (number * 13 % 1), np.clip(value, 0, 1))
 
 
-def planks(draws: Draws, x, y, finest):
+def planks(draws: Draws, x: np.ndarray, y: np.ndarray, finest: float):
     """Boards of wood, upright or lying, with grain along them and dark joints."""
     u, v = turned(x, y, math.pi / 2 * np.rint(draws()) + draws(-0.12, 0.12))
     width = draws(0.3, 0.65)

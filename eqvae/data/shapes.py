@@ -6,6 +6,7 @@ signed distances, so the same scene can be had at any resolution.
 """
 
 import math
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
@@ -18,25 +19,27 @@ from eqvae.randomness import keyed_uniform
 CLASS_NAMES = ["disc", "ring", "triangle", "square", "star", "cross", "heart", "crescent", "drop", "arrow"]
 NUM_PARAMETERS = 16
 
+Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
-def _disc(x, y, radius=1.0):
+
+def _disc(x: np.ndarray, y: np.ndarray, radius: float = 1.0) -> np.ndarray:
     return np.hypot(x, y) - radius
 
 
-def _ring(x, y):
+def _ring(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.abs(np.hypot(x, y) - 0.7) - 0.27
 
 
-def _polygon(x, y, corners, inner_radius):
+def _polygon(x: np.ndarray, y: np.ndarray, corners: int, inner_radius: float) -> np.ndarray:
     normals = 2 * math.pi * (np.arange(corners) + 0.5) / corners + math.pi / 2
     return np.max([x * math.cos(a) + y * math.sin(a) for a in normals], axis=0) - inner_radius
 
 
-def _box(x, y, half_width, half_height):
+def _box(x: np.ndarray, y: np.ndarray, half_width: float, half_height: float) -> np.ndarray:
     return np.maximum(np.abs(x) - half_width, np.abs(y) - half_height)
 
 
-def _star(x, y):
+def _star(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     fold = math.pi / 5
     angle = np.abs((np.arctan2(x, y) + fold) % (2 * fold) - fold)
     radius = np.hypot(x, y)
@@ -46,22 +49,22 @@ def _star(x, y):
     return ((v - tip[1]) * -edge[0] + (u - tip[0]) * edge[1]) / math.hypot(*edge)
 
 
-def _cross(x, y):
+def _cross(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.minimum(_box(x, y, 1.0, 0.32), _box(x, y, 0.32, 1.0))
 
 
-def _heart(x, y):
+def _heart(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     side, y = 0.56, y + 0.28
     tilted = _box((x + y) * math.sqrt(0.5), (x - y) * math.sqrt(0.5), side, side)
     lobe = side * math.sqrt(0.5)
     return np.minimum(tilted, _disc(np.abs(x) - lobe, y - lobe, side))
 
 
-def _crescent(x, y):
+def _crescent(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.maximum(_disc(x, y), -_disc(x - 0.5, y, 0.78))
 
 
-def _drop(x, y):
+def _drop(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     radius, centre, tip = 0.66, -0.34, 1.15
     sine = radius / (tip - centre)
     cosine = math.sqrt(1 - sine * sine)
@@ -69,7 +72,7 @@ def _drop(x, y):
     return np.minimum(_disc(x, y - centre, radius), wedge)
 
 
-def _arrow(x, y):
+def _arrow(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     head = np.maximum((np.abs(x) * 0.95 + (y - 1.1) * 0.85) / math.hypot(0.95, 0.85), 0.1 - y)
     return np.minimum(head, _box(x, y + 0.45, 0.28, 0.6))
 
@@ -106,7 +109,7 @@ def draw_masks(seed: int, indices: Tensor | list[int], size: int) -> Tensor:
     return _draw_each(_mask_class, seed, indices, np.empty((len(indices), size, size), bool))
 
 
-def _draw_each(draw, seed: int, indices: Tensor | list[int], drawn: np.ndarray) -> Tensor:
+def _draw_each(draw: Callable[..., np.ndarray], seed: int, indices: Tensor | list[int], drawn: np.ndarray) -> Tensor:
     """Fill `drawn` [N, ..., S, S] with what `draw(distance, parameters, x, y)` gives of each class."""
     indices, size = torch.as_tensor(indices, dtype=torch.long), drawn.shape[-1]
     parameters = keyed_uniform(indices, (NUM_PARAMETERS,), seed=seed, stream="shapes").numpy()
@@ -119,14 +122,14 @@ def _draw_each(draw, seed: int, indices: Tensor | list[int], drawn: np.ndarray) 
     return torch.from_numpy(drawn)
 
 
-def _mask_class(distance, parameters: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _mask_class(distance: Distance, parameters: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Pixels inside the shapes of one class, bool [N, S, S]."""
     columns = iter(parameters.T[:, :, None, None])
     u, v, radius = _place(columns, x, y)
     return _signed_distance(distance, 2 * math.pi * next(columns), u, v, radius) < 0
 
 
-def _place(columns, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _place(columns: Iterator[np.ndarray], x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Coordinates in units of the shape, [N, S, S] each, and its radius [N, 1, 1]; takes three columns."""
     radius = 0.46 + 0.24 * next(columns)
     reach = 0.9 - radius  # keeps the shape inside the frame
@@ -134,12 +137,14 @@ def _place(columns, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return (x - offset_x) / radius, (y - offset_y) / radius, radius
 
 
-def _signed_distance(distance, turn: np.ndarray, u: np.ndarray, v: np.ndarray, radius: np.ndarray) -> np.ndarray:
+def _signed_distance(
+    distance: Distance, turn: np.ndarray, u: np.ndarray, v: np.ndarray, radius: np.ndarray
+) -> np.ndarray:
     """[N, S, S], negative inside, in half sides of the image."""
     return distance(u * np.cos(turn) - v * np.sin(turn), u * np.sin(turn) + v * np.cos(turn)) * radius
 
 
-def _draw_class(distance, parameters: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _draw_class(distance: Distance, parameters: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Images of one class, uint8 [N, 3, S, S], from [N, 16] uniforms."""
     columns = iter(parameters.T[:, :, None, None])
     u, v, radius = _place(columns, x, y)

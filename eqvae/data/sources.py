@@ -19,9 +19,11 @@ class ImageSource(Protocol):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         """uint8 [3, S, S] and the class of one image."""
+        ...
 
     def fingerprint(self) -> str:
         """sha256 of what defines the images: files, crop and size."""
+        ...
 
 
 @runtime_checkable
@@ -30,6 +32,7 @@ class MaskedSource(Protocol):
 
     def masks(self, indices: Tensor) -> Tensor:
         """bool [B, S, S] of the images of these indices [B]."""
+        ...
 
 
 def describe_images(source: ImageSource) -> dict:

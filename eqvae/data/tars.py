@@ -80,7 +80,9 @@ def _samples(path: str) -> Iterator[tuple[str, int, int, int | None]]:
                         raise ValueError(f"{path}: {name} and {images[key][0]} are one sample: keep one image of it")
                     images[key] = (str(name), member.offset_data, member.size)
                 elif extension in ("cls", "json"):
-                    label = _label(tar.extractfile(member).read(), extension, f"{path}: {name}")
+                    stream = tar.extractfile(member)
+                    assert stream is not None, "regular files have a content"
+                    label = _label(stream.read(), extension, f"{path}: {name}")
                     if label is not None and labels.setdefault(key, label) != label:
                         raise ValueError(f"{path}: {name} says class {label}, another file {labels[key]}: keep one")
             _require_end(path, tar.offset)

@@ -9,6 +9,7 @@ import math
 import numpy as np
 
 NUM_WAVES = 24
+Level = np.ndarray | float
 
 
 class Draws:
@@ -37,7 +38,7 @@ class Draws:
         return (self() * 2**31).astype(np.uint32)
 
 
-def rgb(hue, saturation, value) -> np.ndarray:
+def rgb(hue: Level, saturation: Level, value: Level) -> np.ndarray:
     """Float32 [3, N, S, S] from hue in circles, saturation and value in [0, 1], which broadcast."""
     parts = np.atleast_3d(*(np.asarray(part, np.float32) for part in (hue, saturation, value)))
     hue, saturation, value = np.broadcast_arrays(*parts)
@@ -50,19 +51,19 @@ def mix(a: np.ndarray, b: np.ndarray, share: np.ndarray) -> np.ndarray:
     return a + (b - a) * share
 
 
-def smooth_step(x: np.ndarray, low, high) -> np.ndarray:
+def smooth_step(x: np.ndarray, low: Level, high: Level) -> np.ndarray:
     """0 below low, 1 above high, smooth between."""
     t = np.clip((x - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
 
 
-def turned(x: np.ndarray, y: np.ndarray, angle) -> tuple[np.ndarray, np.ndarray]:
+def turned(x: np.ndarray, y: np.ndarray, angle: Level) -> tuple[np.ndarray, np.ndarray]:
     """Coordinates along axes that are turned by an angle, in radians and counter-clockwise."""
     cosine, sine = np.cos(angle), np.sin(angle)
     return x * cosine + y * sine, y * cosine - x * sine
 
 
-def noise(draws: Draws, x: np.ndarray, y: np.ndarray, lowest: float, highest, slope: float, finest: float):
+def noise(draws: Draws, x: np.ndarray, y: np.ndarray, lowest: float, highest: Level, slope: float, finest: float):
     """A Gaussian texture of variance 1: random plane waves.
 
     Args:

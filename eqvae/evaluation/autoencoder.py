@@ -87,8 +87,10 @@ class LatentMetrics:
         return {name: float(torch.cat(parts).double().std(correction=0)) for name, parts in self._errors.items()}
 
     def curves(self) -> dict[str, list[float]]:
-        """Lists: `spectrum_frequency` (cycles per latent pixel), `spectrum_power`, and per channel `shift` and `scale`
-        of these images' latents, (raw - shift) * scale having mean 0 and std 1."""
+        """Lists: `spectrum_frequency` (cycles per latent pixel), `spectrum_power`, and per channel `shift` and `scale`.
+
+        The latter are of these images' latents, (raw - shift) * scale having mean 0 and std 1.
+        """
         frequencies, power = radial_power_spectrum(torch.cat(self._latents))
         measured = self._statistics.normalization()
         return {
@@ -136,9 +138,9 @@ class AutoencoderEvaluation:
     ):
         self.extractor, self.extractor_weights = extractor, extractor_weights
         self.perceptual, self.perceptual_weights_file = perceptual, perceptual_weights_file
-        self.uint8_rule = uint8_rule
+        self.uint8_rule: Literal["round", "truncate"] = uint8_rule
         self.num_equivariance_images, self.num_latents = num_equivariance_images, num_latents
-        self._reconstruction = self._latents = None
+        self._accumulated: tuple[ReconstructionMetrics, LatentMetrics] | None = None
 
     @cached_property
     def networks(self) -> dict[str, str]:
@@ -172,27 +174,33 @@ class AutoencoderEvaluation:
 
     def reset(self, expected_images: int | None = None) -> None:
         """Forget what was accumulated; so many images will come (None: unknown, see `LatentMetrics`)."""
+        self._accumulated = self._fresh(expected_images)
+
+    def _fresh(self, expected_images: int | None) -> tuple[ReconstructionMetrics, LatentMetrics]:
         networks = self.networks
-        self._reconstruction = ReconstructionMetrics(
+        reconstruction = ReconstructionMetrics(
             networks["extractor"],
             self.extractor_weights,
             networks["perceptual"],
             self.perceptual_weights_file,
             self.uint8_rule,
         )
-        self._latents = LatentMetrics(self.num_equivariance_images, self.num_latents, expected_images)
+        return reconstruction, LatentMetrics(self.num_equivariance_images, self.num_latents, expected_images)
 
     @torch.no_grad()
     def update(self, autoencoder: Autoencoder, images: Tensor) -> None:
         """Add images [B, 3, H, W] in [-1, 1]."""
-        if self._latents is None:
-            self.reset()
+        if self._accumulated is None:
+            self._accumulated = self._fresh(None)
+        reconstruction_metrics, latent_metrics = self._accumulated
         latents, _ = autoencoder.latent_moments(images)
-        self._reconstruction.update(images, autoencoder.decode(latents).float())
-        self._latents.update(autoencoder, images)
+        reconstruction_metrics.update(images, autoencoder.decode(latents).float())
+        latent_metrics.update(autoencoder, images)
 
     def compute(self) -> dict[str, float]:
         """The report; the intrinsic dimension is left out where fewer than three latents differ."""
-        report = self._reconstruction.compute()
-        del report["uint8_rule"]
-        return report | self._latents.compute()
+        assert self._accumulated is not None, "no image was added"
+        reconstruction_metrics, latent_metrics = self._accumulated
+        measured = reconstruction_metrics.compute()  # with the uint8 rule, a text
+        numbers: dict[str, float] = {name: value for name, value in measured.items() if not isinstance(value, str)}
+        return numbers | latent_metrics.compute()

@@ -38,7 +38,9 @@ class RunningStatistics:
     """
 
     def __init__(self):
-        self.count, self.mean, self.scatter = 0, 0.0, 0.0
+        self.count = 0
+        self.mean: np.ndarray = np.zeros(())  # [D] and [D, D] with the first batch
+        self.scatter: np.ndarray = np.zeros(())
 
     def update(self, features: Tensor) -> None:
         """Add features [B, D]."""
@@ -183,6 +185,9 @@ def description_to_fingerprint(about: dict) -> str:
 
 def write_feature_set(path: Path, feature_set: FeatureSet, about: dict) -> None:
     """Keep a set of images, all but its logits, as safetensors with `about` (see `cached_feature_set`) inside."""
+    assert feature_set.features is not None, "known of images"
+    assert feature_set.spatial is not None, "known of images"
+    assert feature_set.kept is not None, "known of images"
     tensors = {"features": feature_set.features}
     for name, statistics in (("pooled", feature_set.pooled), ("spatial", feature_set.spatial)):
         tensors |= {f"{name}.{key}": torch.from_numpy(value) for key, value in statistics.items()}

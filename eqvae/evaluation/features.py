@@ -41,13 +41,14 @@ class EfficientNetFeatures(FeatureExtractorBase):
         name: str = "efficientnet_lite0",
         features_list: list[str] | None = None,
         input_size: int | None = None,
-        **kwargs,  # torch-fidelity hands all its options to every extractor
+        **kwargs: object,  # torch-fidelity hands all its options to every extractor
     ):
         super().__init__(name, list(features_list or self.FEATURES))
         self.network = efficientnet_lite0()
         self.input_size = input_size
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, input: Tensor) -> tuple[Tensor, ...]:
+        images = input
         assert images.dtype == torch.uint8, f"features are taken of uint8 images, got {images.dtype}"
         images = images.float() / 127.5 - 1
         small = max(images.shape[-2:]) <= SMALL_INPUT_SIZE
@@ -55,7 +56,9 @@ class EfficientNetFeatures(FeatureExtractorBase):
         images = F.interpolate(images, (side, side), mode="bicubic", antialias=True)
         last, (middle,) = self.network.forward_intermediates(images, indices=[SPATIAL_STAGE])
         pooled = self.network.forward_head(last, pre_logits=True)
-        logits = pooled @ self.network.classifier.weight.T
+        classifier = self.network.classifier
+        assert isinstance(classifier, torch.nn.Linear)
+        logits = pooled @ classifier.weight.T
         features = dict(zip(self.FEATURES, (pooled, _spatial(middle), logits), strict=True))
         return tuple(features[name] for name in self.features_list)
 
@@ -80,8 +83,10 @@ register_feature_extractor("efficientnet_lite0", EfficientNetFeatures)
 
 
 class InceptionFeatures(FeatureExtractorInceptionV3):
-    """torch-fidelity's Inception-v3 of 2015 with ADM's spatial features: pooled [B, 2048], spatial [B, 2023] (the first
-    seven channels of the layer `mixed_6`, 17 x 17 positions, channels last) and logits without bias [B, 1008].
+    """torch-fidelity's Inception-v3 of 2015 with ADM's spatial features.
+
+    Pooled [B, 2048], spatial [B, 2023] (the first seven channels of the layer `mixed_6`, 17 x 17 positions, channels
+    last) and logits without bias [B, 1008].
 
     Args:
         weights: what torch-fidelity loads; a file or an open one.
@@ -96,8 +101,8 @@ class InceptionFeatures(FeatureExtractorInceptionV3):
     def _keep(self, block: torch.nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
         self._kept.middle = output
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        pooled, logits = super().forward(images)
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        pooled, logits = super().forward(x)
         spatial = _spatial(self._kept.middle)
         del self._kept.middle
         return pooled, spatial, logits

@@ -4,6 +4,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
+from torch import Tensor
+
 from eqvae.evaluation.distances import (
     inception_score,
     kernel_distance,
@@ -36,9 +38,17 @@ class GenerationMetric:
 
 
 def _spatial_distance(real: FeatureSet, generated: FeatureSet) -> float:
+    assert real.spatial is not None, "asked for in needs"
+    assert generated.spatial is not None, "computed of all images"
     if real.spatial["mu"].shape != generated.spatial["mu"].shape:
         raise ValueError("spatial features do not match: were both sets of the same size?")
     return statistics_to_frechet_distance(real.spatial, generated.spatial)
+
+
+def _rows(known: Tensor | None) -> Tensor:
+    """Rows that a set has, since they are named in a metric's needs, or since it is of generated images."""
+    assert known is not None
+    return known
 
 
 GENERATION_METRICS: dict[str, GenerationMetric] = {
@@ -58,18 +68,20 @@ GENERATION_METRICS: dict[str, GenerationMetric] = {
         GenerationMetric(
             "score",
             lambda names: (Metric(names.score, names.score_label, "higher"),),
-            lambda real, generated, order: (inception_score(generated.logits, order=order),),
+            lambda real, generated, order: (inception_score(_rows(generated.logits), order=order),),
         ),
         GenerationMetric(
             "kid",
             lambda names: (Metric("kid", "KID", "lower", "Kernel distance"),),
-            lambda real, generated, order: (kernel_distance(real.features, generated.features, return_std=True),),
+            lambda real, generated, order: (
+                kernel_distance(_rows(real.features), _rows(generated.features), return_std=True),
+            ),
             needs=("features",),
         ),
         GenerationMetric(
             "precision_recall",
             lambda names: (Metric("precision", "Precision", "higher"), Metric("recall", "Recall", "higher")),
-            lambda real, generated, order: precision_recall(real.features, generated.features),
+            lambda real, generated, order: precision_recall(_rows(real.features), _rows(generated.features)),
             needs=("features",),
         ),
     )
@@ -84,8 +96,10 @@ def feature_sets_to_generation_metrics(
     metrics: Collection[str] = tuple(GENERATION_METRICS),
     score_order: ScoreOrder = "given",
 ) -> dict[str, float]:
-    """What two sets tell: Fréchet distance on pooled and (name prefixed with s) on spatial features, Inception score of
-    the generated set, kernel distance, precision and recall.
+    """What two sets tell: distances, score, precision and recall.
+
+    Fréchet distance on pooled and (name prefixed with s) on spatial features, Inception score of the generated set,
+    kernel distance, precision and recall.
 
     Where the reference is statistics alone, what needs its images is left out.
 

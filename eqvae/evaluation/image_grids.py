@@ -33,8 +33,8 @@ def image_grid(images: Tensor, columns: int = GRID_COLUMNS) -> Tensor:
 
 def save_png(image: Tensor, path: Path) -> None:
     """Write a uint8 image [3, H, W] as PNG, whole or not at all."""
-    image = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
-    write_atomically(path, lambda file: image.save(file, format="PNG"))
+    encoded = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+    write_atomically(path, lambda file: encoded.save(file, format="PNG"))
 
 
 class LatentColours:
@@ -66,9 +66,10 @@ def autoencoder_panels(autoencoders: dict[str, Autoencoder], images: Tensor) -> 
 
 @torch.no_grad()
 def autoencoder_panel(autoencoder: Autoencoder, images: Tensor, title: str | None = None) -> Tensor:
-    """One row per image x: it, its latents E(x), its reconstruction D(E(x)); then for each probe T the latents of the
-    transformed image beside the transformed latents (equal where the autoencoder is equivariant), and the transformed
-    image beside what those decode to.
+    """One row per image x: it, its latents E(x), its reconstruction D(E(x)), and the same of each probe.
+
+    For a probe T the latents of the transformed image stand beside the transformed latents (equal where the autoencoder
+    is equivariant), and the transformed image beside what those decode to.
 
     Args:
         images: [N, 3, H, W] in [-1, 1].

@@ -13,7 +13,7 @@ from eqvae.data.npz import IMAGES, npz_arrays
 from eqvae.errors import first_line
 from eqvae.evaluation.feature_sets import FeatureSet, Statistics, cached_feature_set, images_to_feature_set
 from eqvae.evaluation.features import create_extractor
-from eqvae.evaluation.sample_folders import ARRAY, GRID, read_record
+from eqvae.evaluation.sample_folders import ARRAY, GRID, read_samples_record
 from eqvae.files import sha256_of_file
 from eqvae.selection import describe_selection, evenly_spaced
 from eqvae.stream import SequentialBatches
@@ -41,7 +41,7 @@ def open_samples(where: str, image_size: int | None) -> tuple[ImageSource, str]:
             neither samples.npz nor single images.
     """
     folder = Path(where)
-    record = read_record(folder)
+    record = read_samples_record(folder)
     if record is None:
         return open_source(where, image_size or side_of(where)), AS_STORED
     if not record.get("finished"):
@@ -90,19 +90,21 @@ def stored_statistics(where: str) -> tuple[Statistics | None, Statistics | None]
     if not where.endswith(".npz"):
         return None, None
     shapes = npz_arrays(Path(where))
-    found = []
+    found: list[Statistics | None] = []
     for names in (("mu", "sigma"), ("mu_s", "sigma_s")):
         if not all(name in shapes for name in names):
             found.append(None)
             continue
-        (mean_shape, *mean), (scatter_shape, *scatter) = (shapes[name] for name in names)
+        (mean_shape, mean_type, _), (scatter_shape, scatter_type, _) = (shapes[name] for name in names)
         fit = len(mean_shape) == 1 and scatter_shape == mean_shape * 2 and 0 < mean_shape[0] <= MAXIMUM_FEATURES
-        if not fit or mean[0].kind != "f" or scatter[0].kind != "f":
+        if not fit or mean_type.kind != "f" or scatter_type.kind != "f":
             what = f"{names[0]} [D] and {names[1]} [D, D], floats of at most {MAXIMUM_FEATURES} features"
             raise ValueError(f"{where}: {what}, do not fit each other")
-        found.append(dict(zip(("mu", "sigma"), (_stored_array(where, name) for name in names), strict=True)))
-        _require_covariance(found[-1]["sigma"], f"{where}: {names[1]}")
-    return tuple(found)
+        statistics = {"mu": _stored_array(where, names[0]), "sigma": _stored_array(where, names[1])}
+        _require_covariance(statistics["sigma"], f"{where}: {names[1]}")
+        found.append(statistics)
+    pooled, spatial = found
+    return pooled, spatial
 
 
 def _stored_array(where: str, name: str) -> np.ndarray:
@@ -155,11 +157,11 @@ def reference_to_feature_set(
     """
     pooled, spatial = stored_statistics(where)
     has_images = not where.endswith(".npz") or IMAGES in npz_arrays(Path(where))
-    use_stored = pooled is not None and extractor == "inception_v3"
+    stored = pooled if extractor == "inception_v3" else None
     if not has_images:
-        if not use_stored:
+        if stored is None:
             raise ValueError(f"{where} holds no images ({IMAGES}) and no statistics for extractor {extractor}")
-        return FeatureSet(pooled, spatial), {"statistics": "stored", "cached": False}
+        return FeatureSet(stored, spatial), {"statistics": "stored", "cached": False}
     source = open_source(where, image_size)
     about = {
         "dataset": source.fingerprint(),
@@ -175,10 +177,10 @@ def reference_to_feature_set(
         return images_to_feature_set(image_batches(source, num_images, num_workers), network)
 
     feature_set, was_cached = cached_feature_set(cache or default_cache_folder(), about, compute)
-    if use_stored:
-        feature_set.pooled, feature_set.spatial = pooled, spatial
+    if stored is not None:
+        feature_set.pooled, feature_set.spatial = stored, spatial
     return feature_set, {
-        "statistics": "stored" if use_stored else "computed",
+        "statistics": "computed" if stored is None else "stored",
         "cached": was_cached,
         "fingerprint": about["dataset"],
         "images": about["images"],

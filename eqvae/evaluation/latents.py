@@ -26,11 +26,11 @@ def intrinsic_dimension(points: Tensor | np.ndarray, method: Literal["twonn", "t
     """
     if method not in ("twonn", "twonn_fit"):
         raise ValueError(f"method {method!r} is unknown: use twonn or twonn_fit")
-    points = torch.as_tensor(points).detach().cpu().flatten(1).double().unique(dim=0)
-    if len(points) < MINIMUM_DIFFERENT:
+    different: Tensor = torch.as_tensor(points).detach().cpu().flatten(1).double().unique(dim=0)
+    if len(different) < MINIMUM_DIFFERENT:
         least = f"at least {MINIMUM_DIFFERENT} different points"
-        raise ValueError(f"the intrinsic dimension needs {least}, got {len(points)}")
-    nearest = nearest_distances(points, 2)
+        raise ValueError(f"the intrinsic dimension needs {least}, got {len(different)}")
+    nearest = nearest_distances(different, 2)
     log_ratio = (nearest[:, 1] / nearest[:, 0]).log()
     if method == "twonn":
         return float(len(log_ratio) / log_ratio.sum())

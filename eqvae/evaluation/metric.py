@@ -7,7 +7,7 @@ from typing import Any, Literal
 Direction = Literal["higher", "lower", "open"]
 """Which value is better (of a predictor: of a space that generators learn faster); "open" where nobody knows."""
 
-ARROWS = {"higher": "↑", "lower": "↓"}
+ARROWS: dict[Direction | None, str] = {"higher": "↑", "lower": "↓"}
 
 
 @dataclass(frozen=True)

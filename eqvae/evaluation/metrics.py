@@ -30,8 +30,10 @@ METRICS: dict[str, Metric] = {
 
 
 def find_metric(name: str) -> Metric:
-    """The metric of a name in a result, by its own name or by that of its kind; one that says nothing where neither is
-    known, and for a spread over images or subsets."""
+    """The metric of a name in a result, by its own name or by that of its kind.
+
+    One that says nothing where neither is known, and for a spread over images or subsets.
+    """
     if name in METRICS:
         return METRICS[name]
     kinds = (metric for metric in METRICS.values() if metric.name.endswith("*") and not name.endswith("_std"))

@@ -35,6 +35,7 @@ def images_to_ssim(images: Tensor, target: Tensor) -> Tensor:
     values = structural_similarity_index_measure(
         images.float(), target.float(), data_range=255.0, sigma=1.5, kernel_size=SSIM_WINDOW, reduction="none"
     )
+    assert isinstance(values, Tensor)  # a pair only where more is asked for
     return values.reshape(len(images))
 
 
@@ -78,7 +79,7 @@ class ReconstructionMetrics:
         self.extractors = [extractor] if isinstance(extractor, str) else list(extractor or [])
         self.extractor_weights = extractor_weights
         self.perceptual, self.perceptual_weights_file = perceptual, perceptual_weights_file
-        self.uint8_rule = uint8_rule
+        self.uint8_rule: Literal["round", "truncate"] = uint8_rule
         self._values: dict[str, list[Tensor]] = {}
         self._features = {name: {"real": [], "generated": []} for name in self.extractors}
 
@@ -87,6 +88,7 @@ class ReconstructionMetrics:
         """Add images and their reconstructions, both float [B, 3, H, W], nominally in [-1, 1]."""
         real, generated = to_uint8(images, self.uint8_rule), to_uint8(reconstructions, self.uint8_rule)
         for metric in IMAGE_METRICS:
+            assert metric.compute is not None
             self._add(metric.name, metric.compute(generated, real))
         distance = create_perceptual(self.perceptual, self.perceptual_weights_file)
         if distance is not None:

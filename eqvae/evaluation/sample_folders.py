@@ -21,7 +21,7 @@ ImagesOf = Callable[[range], Tensor]
 """uint8 images [N, 3, H, W] of a range of indices."""
 
 
-def read_record(folder: Path) -> dict[str, Any] | None:
+def read_samples_record(folder: Path) -> dict[str, Any] | None:
     """What `sample.py` says of a folder; None where it says nothing.
 
     Raises:
@@ -54,7 +54,7 @@ def images_to_sha256(images_of: ImagesOf, ranges: list[range]) -> str:
 
 def channels_last(images: Tensor) -> memoryview:
     """The bytes of images [N, 3, H, W] as files have them."""
-    return memoryview(images.permute(0, 2, 3, 1).contiguous().numpy()).cast("B")
+    return images.permute(0, 2, 3, 1).contiguous().numpy().data.cast("B")
 
 
 def hold_all(images_of: ImagesOf, ranges: list[range], sha256: str) -> bool:

@@ -60,8 +60,8 @@ def comparison_table(first: dict, second: dict, headings: tuple[str, str]) -> Ta
 
 def difference(first: dict, second: dict, name: str) -> float | None:
     """second - first of a measured quantity that both results have."""
-    values = (first.get(name), second.get(name))
-    return values[1] - values[0] if all(isinstance(value, float) for value in values) else None
+    before, after = first.get(name), second.get(name)
+    return after - before if isinstance(before, float) and isinstance(after, float) else None
 
 
 def differences(first: dict, second: dict) -> dict[str, float]:

@@ -94,6 +94,7 @@ def read_journal(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = {}
     try:
         content = read_json(path)
     except ValueError as error:

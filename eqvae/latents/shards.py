@@ -96,8 +96,9 @@ class RowFormat(ABC):
 
 
 class ShardWriter:
-    """Collects rows in index order into shards of `shard_rows`; a shard holds them, those of the flipped images, and
-    `index` [N].
+    """Collects rows in index order into shards of `shard_rows`.
+
+    A shard holds them, those of the flipped images, and `index` [N].
 
     Each shard is written whole, with its sha256 in the journal; the manifest comes last. Shards that a stopped run left
     are read through, and kept if they are of the same cache and as they were written; lost and damaged ones are named

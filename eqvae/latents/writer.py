@@ -32,7 +32,11 @@ class LatentRows(RowFormat):
     """
 
     def __init__(
-        self, autoencoder: Autoencoder, dtype: str = "float16", content: str = "moments", encoding_precision="float32"
+        self,
+        autoencoder: Autoencoder,
+        dtype: str = "float16",
+        content: str = "moments",
+        encoding_precision: str = "float32",
     ):
         if dtype not in DTYPES:
             raise ValueError(f"cache dtype {dtype!r} is unknown: use one of {', '.join(DTYPES)}")

@@ -116,5 +116,5 @@ class AdversarialLoss:
             nll_grad, gan_grad: gradients of the two losses with respect to `images`.
             last_layer: weight of the decoder's last convolution.
         """
-        norms = [gradient_norm(images, last_layer, grad) for grad in (nll_grad, gan_grad)]
-        return norm_ratio(*norms, MAXIMUM_WEIGHT) * self.weight
+        nll_norm, gan_norm = (gradient_norm(images, last_layer, grad) for grad in (nll_grad, gan_grad))
+        return norm_ratio(nll_norm, gan_norm, MAXIMUM_WEIGHT) * self.weight

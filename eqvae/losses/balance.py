@@ -14,7 +14,7 @@ def gradient_norm(value: Tensor, layer: Tensor, at_value: Tensor | None = None) 
         at_value: gradient of the loss with respect to `value`.
     """
     (at_layer,) = torch.autograd.grad(value, layer, at_value, retain_graph=True)
-    return _mean_over_devices(at_least_float32(at_layer)).norm()
+    return mean_over_devices(at_least_float32(at_layer)).norm()
 
 
 def norm_ratio(numerator: Tensor, denominator: Tensor, largest: float) -> Tensor:
@@ -25,8 +25,9 @@ def norm_ratio(numerator: Tensor, denominator: Tensor, largest: float) -> Tensor
     return (numerator / (denominator + 1e-4)).clamp(0.0, largest)
 
 
-def _mean_over_devices(gradient: Tensor) -> Tensor:
+def mean_over_devices(values: Tensor) -> Tensor:
+    """The mean of a detached tensor that every device has; no gradient passes."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return gradient
-    torch.distributed.all_reduce(gradient)
-    return gradient / torch.distributed.get_world_size()
+        return values
+    torch.distributed.all_reduce(values)
+    return values / torch.distributed.get_world_size()

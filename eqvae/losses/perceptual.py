@@ -1,7 +1,7 @@
 """Distances between images in the feature space of a frozen network."""
 
 import warnings
-from functools import cache
+from functools import cache, reduce
 
 import torch
 import torch.nn.functional as F
@@ -43,13 +43,15 @@ class EfficientNetDistance(nn.Module):
         """Both [B, 3, H, W] in [-1, 1]; distances [B] >= 0. Only `images` receives a gradient."""
         with torch.no_grad():
             expected = self._levels(target)
-        return sum(_unit_difference(a, b) for a, b in zip(self._levels(images), expected))
+        return reduce(torch.add, (_unit_difference(a, b) for a, b in zip(self._levels(images), expected)))
 
     def _levels(self, images: Tensor) -> list[Tensor]:
         if self.resize is not None:
             images = F.interpolate(images, (self.resize, self.resize), mode="bilinear", antialias=True)
         network = self._frozen.on(images.device)
-        return network.forward_intermediates(images, indices=self.stages, intermediates_only=True)
+        levels = network.forward_intermediates(images, indices=self.stages, intermediates_only=True)
+        assert isinstance(levels, list)  # a pair only where more than levels is asked for
+        return levels
 
 
 def _unit_difference(a: Tensor, b: Tensor) -> Tensor:

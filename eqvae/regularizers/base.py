@@ -7,13 +7,14 @@ should equal, and which terms join the loss. A method is the formula of its acti
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
 from eqvae.autoencoders import Autoencoder, Codes, Posterior, Term
+from eqvae.randomness import keyed_normal, keyed_uniform
 
 Size = tuple[int, int]
 
@@ -42,6 +43,16 @@ class StepKey:
         """Draws of a step that are the same on every device, after a resume, and for any batch size."""
         return random.Random(f"{self.stream} {name}/{self.seed}/{self.step}".lstrip())
 
+    def uniform(self, name: str, shape: tuple[int, ...] = ()) -> Tensor:
+        """Draws of each image from (0, 1), [B, ...] of this shape: the same in whatever batch the image comes."""
+        assert self.images is not None, "draws of each image need their keys"
+        return keyed_uniform(self.images, shape, seed=self.seed, stream=f"{self.stream} {name}".lstrip())
+
+    def normal(self, name: str, shape: tuple[int, ...] = ()) -> Tensor:
+        """Standard normal draws of each image, [B, ...] of this shape: the same in whatever batch the image comes."""
+        assert self.images is not None, "draws of each image need their keys"
+        return keyed_normal(self.images, shape, seed=self.seed, stream=f"{self.stream} {name}".lstrip())
+
 
 class Reconstruction(NamedTuple):
     """One forward pass of the autoencoder: what was decoded, what it should equal, and what it came from.
@@ -50,6 +61,7 @@ class Reconstruction(NamedTuple):
         images: [B, 3, h, w] decoded.
         target: [B, 3, h, w].
         latents: [B, C, h, w] of the posterior: a sample, or features; before any action on them.
+        acted: those that were decoded: after all actions on them.
         posterior: of `encoded`.
         codes: that were decoded, of an autoencoder with a codebook.
         encoded: [B, 3, H, W], the images as the encoder took them.
@@ -58,6 +70,7 @@ class Reconstruction(NamedTuple):
     images: Tensor
     target: Tensor
     latents: Tensor
+    acted: Tensor
     posterior: Posterior
     codes: Codes | None
     encoded: Tensor
@@ -194,6 +207,11 @@ class Regularizers(nn.ModuleList):
         for regularizer in regularizers:
             regularizer.prepare(autoencoder)
 
+    def __iter__(self) -> Iterator[LatentRegularizer]:
+        for regularizer in super().__iter__():
+            assert isinstance(regularizer, LatentRegularizer)
+            yield regularizer
+
     @property
     def fresh_for_critic(self) -> bool:
         return any(regularizer.fresh_for_critic for regularizer in self)
@@ -234,6 +252,7 @@ def reconstruct(
     target = action.on_target(encoded)
     posterior = autoencoder.posterior(encoded) if posterior is None else posterior
     latents = autoencoder.sample(posterior, noise)
-    decoded, codes = autoencoder.transformed_decode(latents, action.on_latents)
+    acted = action.on_latents(latents)
+    decoded, codes = autoencoder.transformed_decode(acted)
     assert decoded.shape == target.shape, f"decoded {tuple(decoded.shape)}, transformed image {tuple(target.shape)}"
-    return Reconstruction(decoded, target, latents, posterior, codes, encoded)
+    return Reconstruction(decoded, target, latents, acted, posterior, codes, encoded)

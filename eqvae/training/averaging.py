@@ -45,6 +45,7 @@ class ExponentialMovingAverage(WeightAveraging):
     @property
     def averaged_module(self) -> Any:
         """A copy of the module with the averaged weights of the first decay, during `fit`; not to be changed."""
+        assert self._average_model is not None, "there is one during fit"
         return self._average_model.module
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
@@ -80,8 +81,9 @@ class ExponentialMovingAverage(WeightAveraging):
         self._num_averaged += 1
         for decay, average in self._averages:
             torch._foreach_lerp_(average, self._current, 1 - decay)
-        if self._buffers[0]:
-            torch._foreach_copy_(*self._buffers)
+        averaged, current = self._buffers
+        if averaged:
+            torch._foreach_copy_(averaged, current)
 
     def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         if self._average_model is not None:

@@ -47,8 +47,7 @@ StrategyRegistry.register("fsdp2", FullyShardedStrategy)
 
 
 def allow_only_known_classes() -> None:
-    """Make the parser refuse, before importing it, any class but ours, Lightning's and those of named plug-ins (for
-    this process)."""
+    """Make the parser of this process refuse all classes but ours, Lightning's and those of plug-ins, unimported."""
     jsonargparse.set_parsing_settings(
         import_path_denylist=["*"],
         import_path_allowlist=[*ALLOWED_CLASSES, *plugins()],
@@ -67,10 +66,11 @@ class TrainCLI(LightningCLI):
         trainer_defaults: further defaults of the trainer.
     """
 
-    def __init__(self, args=None, run: bool = True, trainer_defaults: dict | None = None):
+    def __init__(self, args: Any = None, run: bool = True, trainer_defaults: dict | None = None):
         args = take_plugins(args) if isinstance(args, list) else args
         allow_only_known_classes()
-        lightning_plugins = [{"class_path": f"{AtomicCheckpointIO.__module__}.{AtomicCheckpointIO.__name__}"}]
+        atomic = f"{AtomicCheckpointIO.__module__}.{AtomicCheckpointIO.__name__}"
+        lightning_plugins: list[dict[str, Any]] = [{"class_path": atomic}]
         if SLURMEnvironment.detect():  # Lightning's own requeueing saves inside the signal handler, within a step
             environment = f"{SLURMEnvironment.__module__}.{SLURMEnvironment.__name__}"
             lightning_plugins.append({"class_path": environment, "init_args": {"auto_requeue": False}})
@@ -142,7 +142,8 @@ class TrainCLI(LightningCLI):
             if isinstance(callback, ModelCheckpoint):
                 callback.dirpath = callback.dirpath or str(checkpoint_folder(trainer))
                 callback.filename = callback.filename or "{epoch}-{step:07d}"  # names in the order of steps
-        trainer.callbacks += [ResumeExactly(settings_of(self.config_dump)), LastCheckpoint(), SaveOnSignal()]
+        further = [ResumeExactly(settings_of(self.config_dump)), LastCheckpoint(), SaveOnSignal()]
+        trainer.callbacks += further  # pyright: ignore[reportAttributeAccessIssue]  (Lightning does not declare it)
         return trainer
 
     def fit(self, model: Any = None, datamodule: Any = None, ckpt_path: str | None = None, **options: Any) -> None:
@@ -174,6 +175,7 @@ class TrainCLI(LightningCLI):
         rank_zero_info(f"{checkpoint} has all {steps} steps: there is nothing to train")
         exported = RunFolder.of(self.trainer, self.model).exported
         if self.trainer.is_global_zero and exported is not None:
+            assert checkpoint is not None, "without one no step is done"
             self.model.load_state_dict(load_checkpoint(checkpoint)["state_dict"])
             self.model.to(self.trainer.strategy.root_device)
             self.model.export(self.datamodule, exported, steps)

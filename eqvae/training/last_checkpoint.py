@@ -21,7 +21,7 @@ class LastCheckpoint(Callback):
             if isinstance(callback, ModelCheckpoint):
                 callback._enable_version_counter = False
 
-    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if trainer.global_step >= trainer.max_steps and trainer.checkpoint_callback is not None:
             save_last(trainer)
 

@@ -165,5 +165,6 @@ def _nearest_class(class_path: str) -> str:
 
 
 def _modules(package: str) -> list[str]:
-    locations = find_spec(package).submodule_search_locations or []
+    spec = find_spec(package)
+    locations = (spec and spec.submodule_search_locations) or []
     return [package, *(each.name for each in pkgutil.walk_packages(locations, f"{package}."))]

@@ -3,6 +3,7 @@
 import math
 from typing import Literal, get_args
 
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch.optim import Optimizer
 
 Decay = Literal["constant", "cosine", "cosine_in_last_tenth"]
@@ -38,7 +39,7 @@ def _half_cosine(progress: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, progress))))
 
 
-def set_learning_rate(optimizer: Optimizer, learning_rate: float, step: int) -> None:
+def set_learning_rate(optimizer: Optimizer | LightningOptimizer, learning_rate: float, step: int) -> None:
     """One learning rate for all parameter groups.
 
     Raises:

@@ -48,6 +48,7 @@ class FullyShardedStrategy(ModelParallelStrategy):
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         """Read the file, verified, in every process; each takes its parts of weights and optimizer state."""
         checkpoint = self.checkpoint_io.load_checkpoint(checkpoint_path)
+        assert self.model is not None, "a strategy has it before it loads"
         load_full_state(self.model, checkpoint["state_dict"])
         for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=False):
             named = FullyShardedDataParallel.rekey_optim_state_dict(state, OptimStateKeyType.PARAM_NAME, self.model)
@@ -77,12 +78,12 @@ def local_part(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def full_state(module: nn.Module) -> dict[str, Tensor]:
+def full_state(module: nn.Module) -> dict[str, Any]:
     """Whole weights of a module. Of a sharded one on the CPU and in the first process only; all have to ask."""
     return get_model_state_dict(module, options=GATHER) if is_sharded(module) else module.state_dict()
 
 
-def load_full_state(module: nn.Module, state: dict[str, Tensor]) -> None:
+def load_full_state(module: nn.Module, state: dict[str, Any]) -> None:
     """Load whole weights; of a sharded module every process takes its part."""
     if is_sharded(module):
         set_model_state_dict(module, state, options=SPLIT)

@@ -60,7 +60,9 @@ class SaveOnSignal(Callback):
         if (batch_idx + 1) % batches_per_step(trainer) == 0 and trainer.global_step < trainer.max_steps:
             self._answer(trainer)
 
-    def on_validation_batch_end(self, trainer: Any, *args: Any) -> None:
+    def on_validation_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
         if trainer.state.fn == TrainerFn.FITTING:
             self._answer(trainer)
 

@@ -88,7 +88,7 @@ def matmul_flops(device: torch.device, repeats: int = 5) -> float:
     for _ in range(repeats + 1):  # the first one warms up
         _wait(device)
         started = time.perf_counter()
-        matrix @ matrix
+        torch.matmul(matrix, matrix)
         _wait(device)
         seconds.append(time.perf_counter() - started)
     return 2 * side**3 / min(seconds[1:])

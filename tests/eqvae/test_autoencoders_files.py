@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from eqvae.autoencoders import Normalization, VQAutoencoder, load_autoencoder
 from eqvae.autoencoders.ldm import ATTENTION_WEIGHT
-from eqvae.weights import read_checkpoint
+from eqvae.weights import read_tensors
 from tests.eqvae.test_autoencoders_vq import tiny_vq
 from tests.eqvae.tiny import smooth_images
 
@@ -220,7 +220,7 @@ def test_checkpoint_that_is_not_there(tmp_path):
     with pytest.raises(ValueError, match=r"no autoencoder at 'weights/last\.ckpt': give a folder, a file"):
         load_autoencoder("weights/last.ckpt")
     with pytest.raises(ValueError, match="cannot be read"):
-        read_checkpoint(tmp_path / "absent.ckpt")
+        read_tensors(tmp_path / "absent.ckpt")
 
 
 def test_config_and_options_where_they_do_not_belong(autoencoder, tmp_path):

@@ -114,6 +114,6 @@ def test_the_command_line_reads_a_config_of_ones_own_on_a_packaged_one(tmp_path,
 
 def test_a_sweep_reads_a_config_with_its_bases(tmp_path):
     write(tmp_path, mine={"base": "tiny-sit", "trainer": {"max_steps": 7}})
-    config = configs.load_config(tmp_path / "mine.yaml", {"model.init_args.learning_rate": 1})
+    config = configs.resolved_config(tmp_path / "mine.yaml", {"model.init_args.learning_rate": 1})
     assert (config["trainer"]["max_steps"], config["model"]["init_args"]["learning_rate"]) == (7, 1)
     assert config["trainer"]["logger"]["init_args"]["save_dir"] == "runs/tiny-sit"

@@ -183,7 +183,8 @@ def test_a_data_set_is_checked_beforehand(folder, tmp_path, monkeypatch, capsys)
     (tmp_path / "good").mkdir()
     (tmp_path / "good" / "a.png").write_bytes(image_file(3))
     check(tmp_path / "good")
-    assert f"all 1 images of {tmp_path / 'good'} can be read" in capsys.readouterr().out.replace("\n", "")
+    printed = "".join(capsys.readouterr().out.split())  # lines are cut where the terminal ends
+    assert f"all1imagesof{tmp_path / 'good'}canberead" in printed
 
 
 def test_rows_of_parquet_files_are_named(tmp_path):

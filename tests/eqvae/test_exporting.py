@@ -8,7 +8,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from eqvae.autoencoders import Normalization, load_autoencoder
-from eqvae.autoencoders.exporting import read_record, remove_export
+from eqvae.autoencoders.exporting import read_export_record, remove_export
 from eqvae.files import TEMPORARY_PREFIX, sha256_of_file
 from tests.eqvae.tiny import tiny_autoencoder
 
@@ -26,7 +26,7 @@ def names(folder):
 
 
 def test_the_record_has_the_hash_of_every_file_and_its_own(folder):
-    record = read_record(folder)
+    record = read_export_record(folder)
     assert sorted(record["files"]) == ["config.json", WEIGHTS]
     assert all(sha256_of_file(folder / name) == sha256 for name, sha256 in record["files"].items())
     assert record["origin"] == {"num_steps": 7}
@@ -45,7 +45,7 @@ def test_an_export_without_hashes_is_replaced_too(folder):
     (folder / "normalization.json").write_text(json.dumps(Normalization().to_dict()))
     assert load_autoencoder(folder)
     tiny_autoencoder(seed=1).save_pretrained(folder)
-    assert "files" in read_record(folder)
+    assert "files" in read_export_record(folder)
 
 
 @pytest.mark.parametrize("place", ["autoencoder", "elsewhere"])

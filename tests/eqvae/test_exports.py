@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from eqvae.autoencoders import LatentStatistics, load_autoencoder
-from eqvae.autoencoders.exporting import read_record
+from eqvae.autoencoders.exporting import read_export_record
 from eqvae.latents.reader import read_manifest
 from eqvae.training.checkpoints import load_checkpoint
 from tests.tiny import STAGE_ONE, train
@@ -46,7 +46,7 @@ def start():
 
 
 def test_the_record_tells_where_the_weights_come_from(run, start):
-    origin = read_record(run / "autoencoder")["origin"]
+    origin = read_export_record(run / "autoencoder")["origin"]
     assert origin == {"start": {"source": "shapes-f4c8", "fingerprint": start}, "num_steps": 6}
     assert identity(run / "autoencoder")[0] != start
 
@@ -76,7 +76,7 @@ def test_an_extended_run_exports_what_an_undisturbed_one_would(copy, tmp_path):
     stage_one("fit", copy, "--resume", trainer__max_steps=9, model__init_args__decay="constant")
     stage_one("fit", tmp_path / "whole", "--ckpt_path", copy / "checkpoints" / "last.ckpt", trainer__max_steps=9)
     assert load_checkpoint(copy / "checkpoints" / "last.ckpt")["global_step"] == 9
-    assert read_record(copy / "autoencoder")["origin"]["num_steps"] == 9
+    assert read_export_record(copy / "autoencoder")["origin"]["num_steps"] == 9
     assert identity(copy / "autoencoder") == identity(tmp_path / "whole" / "autoencoder")
 
 

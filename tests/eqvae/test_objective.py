@@ -20,7 +20,7 @@ from eqvae.regularizers import PRESETS, Draw, ExplicitEquivariance, TransformDis
 from eqvae.regularizers.equivariance import choose_transforms
 from eqvae.regularizers.explicit import explicit_error
 from tests.eqvae.tiny import MixingAutoencoder, tiny_autoencoder
-from tests.tiny import TINY_AUTOENCODER
+from tests.tiny import TINY_AUTOENCODER, needs_bfloat16
 
 TINY_VQ = {
     "block_out_channels": [8, 8],
@@ -268,6 +268,7 @@ def test_the_critics_part_grows_over_its_ramp():
     assert AdversarialLoss().factor(0) == 1.0
 
 
+@needs_bfloat16
 def test_bf16_trains_with_losses_in_float32():
     module = AutoencoderModule(TINY_AUTOENCODER, "released", PIXELS, CRITIC)
     dtypes = set()

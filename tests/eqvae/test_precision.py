@@ -8,7 +8,7 @@ from safetensors.torch import load
 
 from eqvae.hashes import read_json, write_json
 from eqvae.precision import encoding
-from tests.tiny import stage_one
+from tests.tiny import needs_bfloat16, stage_one
 
 SMALL = {"data.init_args.train.init_args.num_images": 12, "model.init_args.cache.dtype": "float32"}
 
@@ -34,6 +34,7 @@ def test_the_trainers_precision_changes_no_byte_of_a_cache(tmp_path):
     assert manifest(tmp_path / "full")["encoding_precision"] == "float32"
 
 
+@needs_bfloat16
 def test_another_encoding_precision_is_recorded_and_never_mixed(tmp_path):
     full = predict(tmp_path / "full")
     fast = predict(tmp_path / "fast", **{"model.init_args.cache.encoding_precision": "bfloat16"})

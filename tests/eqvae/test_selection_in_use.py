@@ -118,7 +118,8 @@ def test_validation_reads_evenly_spaced_images(limit, tmp_path, monkeypatch, cap
     assert metrics["val/num_images"] == 60
     assert numbers(torch.cat(seen)) == evenly_spaced(60, NUM_IMAGES).tolist()
     assert "validation images: 60 of 400, evenly spaced (those of the training: none held out)" in caplog.text
-    assert cli.model.evaluation._latents.selections()["equivariance_images"] == "4 of 60, evenly spaced"
+    _, latents = cli.model.evaluation._accumulated
+    assert latents.selections()["equivariance_images"] == "4 of 60, evenly spaced"
 
 
 def test_references_and_panels_are_of_the_whole_set(tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eqvae.autoencoders import Normalization
-from eqvae.evaluation.sample_folders import read_record
+from eqvae.evaluation.sample_folders import read_samples_record
 from eqvae.evaluation.tables import comparison_table, load_result, result_table, save_result
 from eqvae.hashes import read_json, write_json
 from eqvae.latents import LatentSpec
@@ -32,7 +32,7 @@ RESULT = {
 SAMPLES = {"num_images": 4, "part_size": 2, "finished": True, "images_sha256": "c" * 64, "uint8_rule": "round"}
 FILES = {  # name, content and reader of what carries its own hash
     "result": (RESULT, load_result),
-    "samples": (SAMPLES, lambda path: read_record(path.parent)),
+    "samples": (SAMPLES, lambda path: read_samples_record(path.parent)),
     "measurement": ({"fd_x": 3.5, "kid": 0.1, "resampled": [3.0, 4.0]}, lambda path: evaluation.result(path.parent)),
     "diagnostics": ({"psnr": 30.0, "equivariance/x": 0.1}, lambda path: diagnostics.result(path.parent)),
     "cost": (

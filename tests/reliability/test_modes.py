@@ -13,6 +13,7 @@ from eqvae.data import ShapesSource
 from eqvae.losses.adversarial import PatchCritic
 from tests.dit.tiny import SIZES, randomize
 from tests.eqvae.tiny import tiny_autoencoder
+from tests.tiny import needs_bfloat16
 
 FLOAT32, BFLOAT16 = 1e-5, 2e-2
 
@@ -93,7 +94,7 @@ def test_the_same_mathematics_in_another_mode(name, mode, change, reached):
 
 
 @pytest.mark.reliability(27)
-@pytest.mark.parametrize("name", ["DiT", "SiT", "autoencoder", "critic"])
+@pytest.mark.parametrize("name", ["DiT", "SiT", pytest.param("autoencoder", marks=needs_bfloat16), "critic"])
 def test_bfloat16_forward(name, reached):
     model, compute = networks(name)
     with torch.no_grad():

@@ -19,7 +19,7 @@ from eqvae.evaluation.inputs import stored_statistics
 from eqvae.latents import LatentCache, create_cache_writer
 from eqvae.training.checkpoints import checkpoint_step, load_checkpoint
 from eqvae.training.run_folder import RunFolder
-from eqvae.weights import load_weights, read_checkpoint, read_optimizer_states
+from eqvae.weights import load_weights, read_optimizer_states, read_tensors
 from tests.eqvae.tiny import tiny_autoencoder
 
 
@@ -129,7 +129,7 @@ LOADERS = {  # name -> (suffix and formats of the file that it is given, or None
     "autoencoder .pth": (".pth", WEIGHTS, load_autoencoder),
     "autoencoder .safetensors": (".safetensors", WEIGHTS, load_autoencoder),
     "autoencoder .pkl": (".pkl", WEIGHTS, load_autoencoder),
-    "critic": (".ckpt", WEIGHTS, read_checkpoint),
+    "critic": (".ckpt", WEIGHTS, read_tensors),
     "optimizer": (".ckpt", WEIGHTS, read_optimizer_states),
     "extractor": (".pth", WEIGHTS, lambda path: load_weights("", str(path), "extractor_weights")),
     "images": (".npz", ("npz",), lambda path: open_source(str(path), 16)),

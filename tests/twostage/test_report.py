@@ -14,7 +14,7 @@ from tests.twostage.synthetic_sweep import METRIC, power_law, synthetic_results,
 from twostage.analysis.records import Arm, GeneratorEntry, Panel, SweepResults
 from twostage.analysis.summary import summarize
 from twostage.report import charts
-from twostage.report.report import comparison_table, render_page, write_report
+from twostage.report.report import render_page, terminal_table, write_report
 from twostage.report.text import format_duration, format_number
 
 
@@ -271,12 +271,12 @@ def test_labels_are_escaped(tmp_path):
     results = changed(factors=(2.0,))
     results = replace(results, arms=[results.arms[0], Arm("equivariant", "<script>alert(1)</script> [bold]")])
     assert not page_without_charts(tmp_path, results).named("script")
-    assert "[bold]" in comparison_table(results)
+    assert "[bold]" in terminal_table(results)
 
 
 def test_the_terminal_table_has_metrics_ranges_and_the_headline():
     results = changed(factors=(2.0, 1.3))
-    table = comparison_table(results)
+    table = terminal_table(results)
     low, high = (format_number(power_law([1600], scale=9000 * s)[0]) for s in (1.0, 1.04))
     assert f"[{low}, {high}]" in table
     assert "PSNR (dB) ↑" in table

@@ -25,6 +25,7 @@ DEMO = ROOT / "configs/sweeps/tiny-shapes.yaml"
 
 def test_the_promised_sweeps_are_there():
     expected = {"scenes", "tiny-shapes", "shapes-repa", "shapes-maskgit", "cifar10", "transforms", "epochs"}
+    expected |= {"regularizers"}
     expected |= {f"imagenet-{name}" for name in ("dit-b", "sit-xl", "repa", "maskgit")}
     assert {path.stem for path in SHIPPED} == expected
 
@@ -218,7 +219,10 @@ def lines_with(change, text=None):
     ("change", "message"),
     [
         (("title:", "tittle:"), "'tittle' not in 'Sweep'. Did you mean: 'title'?"),
-        (("    label: Ordinary loss", "    labell: Ordinary loss"), "'labell' not in 'Arm'. Did you mean: 'label'?"),
+        (
+            ("    label: Ordinary loss", "    labell: Ordinary loss"),
+            "'labell' not in 'ArmSettings'. Did you mean: 'label'?",
+        ),
         (("control: control", "control: nobody"), "control: is none of autoencoders"),
         (("config: tiny-sit", "config: configs/dit/missing.yaml"), "no file at configs/dit/missing.yaml"),
         (

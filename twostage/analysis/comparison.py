@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
 import numpy as np
 
@@ -155,7 +156,7 @@ def curves_by_seed(
     return dict(sorted(found.items()))
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
@@ -190,8 +191,9 @@ def _axes(
             counted = {seed: speed_up(*pair, in_logs=in_logs) for seed, pair in pairs.items()}
             rows.append(_axis(label, counted, missing, level))
     pairs = _pairs(results, arm, generator, "device_seconds")
-    costs = {each.seed: each.device_seconds for each in results.autoencoders if each.arm == arm}
-    if pairs and all(is_number(costs.get(seed)) for seed in pairs):
+    measured = [each for each in results.autoencoders if each.arm == arm]
+    costs = {each.seed: each.device_seconds for each in measured if is_number(each.device_seconds)}
+    if pairs and all(seed in costs for seed in pairs):
         charged = {seed: speed_up(*pair, cost=costs[seed], in_logs=in_logs) for seed, pair in pairs.items()}
         rows.append(_axis(INCLUDING, charged, missing, level))
     return rows
@@ -232,7 +234,7 @@ def _over_samples(results: SweepResults, arm: str, generator: str) -> SampleInte
     counts = {len(point.resampled) for each in points for point in each}
     if len(counts) != 1 or counts == {0} or results.metric not in DISTANCES:
         return None
-    steps = [[point.num_steps for point in each] for each in points]
+    steps = [tuple(point.num_steps for point in each) for each in points]
     drawn = [zip(*(point.resampled for point in each), strict=True) for each in points]
     found = [
         speed_up(LearningCurve(steps[0], control), LearningCurve(steps[1], treated))
@@ -241,5 +243,5 @@ def _over_samples(results: SweepResults, arm: str, generator: str) -> SampleInte
     if any(each.kind != "value" for each in found):
         return None
     tail = (1 - SAMPLE_SHARE) / 2
-    low, high = np.quantile([each.ratio for each in found], (tail, 1 - tail))
+    low, high = np.quantile([each.ratio for each in found if each.ratio is not None], (tail, 1 - tail))
     return SampleInterval(float(low), float(high), counts.pop())

@@ -79,6 +79,7 @@ def crossing(curve: LearningCurve, level: float, in_logs: bool = True) -> Crossi
     if in_logs:
         spline = PchipInterpolator(x, np.log(best) - np.log(level))
         reached = brentq(lambda place: float(spline(place)), *x[ends], xtol=EXACT)
+        assert isinstance(reached, float)  # a pair only where more is asked for
     else:
         reached = np.interp(-level, -best[ends], x[ends])
     return Crossing(float(np.exp(reached)), coarse=coarse)

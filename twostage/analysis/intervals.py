@@ -38,6 +38,11 @@ class Interval:
     p: float | None
 
     @property
+    def ends(self) -> tuple[float, float] | None:
+        """Low and high."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
+    @property
     def identical(self) -> bool:
         """Whether several seeds gave the same number."""
         return self.sd is not None and self.sd < IDENTICAL

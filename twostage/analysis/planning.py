@@ -22,7 +22,7 @@ def seeds_needed(intervals: list[Interval], level: float = ERROR_RATE) -> int | 
     Returns:
         None for more than `MOST_SEEDS`: the difference, if any, drowns in the spread between seeds.
     """
-    effect = min(abs(each.mean) / each.sd for each in intervals)
+    effect = min(abs(each.mean) / each.sd for each in intervals if each.sd is not None)
     for count in range(intervals[0].num_seeds + 1, MOST_SEEDS + 1):
         if effect * math.sqrt(count) >= quantile(1 - level / 2, count) + quantile(POWER, count):
             return count

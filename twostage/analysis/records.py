@@ -198,7 +198,7 @@ class SweepResults:
 
 def _build(kind: Any, value: Any, where: str) -> Any:
     """A value of a declared type from what JSON holds."""
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         return _build_record(kind, value, where)
     origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):

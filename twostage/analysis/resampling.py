@@ -13,11 +13,11 @@ def resampled_distances(
     labels make a paired comparison. Repeated images bias each distance upward; use the values only beside each
     other.
     """
-    features = features.double().numpy()
-    picks = np.random.default_rng(seed).integers(len(features), size=(num_resamples, len(features)))
-    product = _trace_of_root_from_samples if len(features) <= features.shape[1] else _trace_of_root_from_covariance
-    trace_of_root = product(reference["sigma"], features)
-    return [_distance(reference, features[pick], trace_of_root(pick)) for pick in picks]
+    rows = features.double().numpy()
+    picks = np.random.default_rng(seed).integers(len(rows), size=(num_resamples, len(rows)))
+    product = _trace_of_root_from_samples if len(rows) <= rows.shape[1] else _trace_of_root_from_covariance
+    trace_of_root = product(reference["sigma"], rows)
+    return [_distance(reference, rows[pick], trace_of_root(pick)) for pick in picks]
 
 
 def _distance(reference: dict[str, np.ndarray], features: np.ndarray, trace_of_root: float) -> float:

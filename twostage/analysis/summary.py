@@ -108,10 +108,11 @@ def summarize(results: SweepResults) -> Summary:
 
 
 def _joint(comparisons: list[Comparison]) -> list[JointClaim]:
-    decidable = [each for each in comparisons if each.verdict.p is not None]
-    if len(decidable) < 2:
+    found = [(each, each.verdict.p) for each in comparisons if each.verdict.p is not None]
+    if len(found) < 2:
         return []
-    adjusted = holm([each.verdict.p for each in decidable])
+    decidable, ps = zip(*found, strict=True)
+    adjusted = holm(ps)
     return [
         JointClaim(each.arm, each.generator, p, each.verdict.word != "undecided" and p <= ERROR_RATE)
         for each, p in zip(decidable, adjusted, strict=True)
@@ -126,7 +127,7 @@ def _last_step(results: SweepResults, generator: GeneratorEntry) -> list[Measure
         return []
     rows = []
     for arm in results.arms:
-        measured = {
+        measured: dict[int | None, dict[str, float | None]] = {
             curve.seed: point.metrics
             for curve in curves
             for point in curve.points
@@ -143,7 +144,10 @@ def _autoencoder_metrics(results: SweepResults, arm: str) -> dict[int | None, di
 def _spreads(measured: Mapping[int | None, Mapping[str, float | None]]) -> dict[str, Spread]:
     """Of each metric over seeds; metrics that no seed has are absent."""
     names = dict.fromkeys(name for metrics in measured.values() for name in metrics)
-    found = {name: {s: m[name] for s, m in measured.items() if is_number(m.get(name))} for name in names}
+    found: dict[str, dict[int | None, float]] = {
+        name: {seed: value for seed, metrics in measured.items() if is_number(value := metrics.get(name))}
+        for name in names
+    }
     return {name: Spread.of(values) for name, values in found.items() if values}
 
 

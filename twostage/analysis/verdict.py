@@ -76,7 +76,7 @@ def verdict_over_seeds(
     if not speed_ups:
         raise ValueError("a verdict needs at least one seed")
     kinds = {each.kind for each in speed_ups.values()}
-    values = [each.log_ratio for each in speed_ups.values()]
+    values = [each.log_ratio for each in speed_ups.values() if each.log_ratio is not None]  # all that are resolved
     step_interval = interval_over_seeds(values, level) if kinds == {"value"} else None
     change = None if changes is None else interval_over_seeds(list(changes.values()), level)
     deciding = [each for each in (step_interval, change) if each is not None]
@@ -86,21 +86,21 @@ def verdict_over_seeds(
     if reason in ("contains 1", "measures disagree"):
         needed = seeds_needed(deciding, level)
         hidden = needed is None and len(speed_ups) < MOST_SEEDS
-    ps = [each.p for each in deciding]
-    has_ends = step_interval is not None and step_interval.low is not None
+    ps = [each.p for each in deciding if each.p is not None]
+    ends = None if step_interval is None else step_interval.ends
     return Verdict(
         word=word,
         reason=reason,
         ratio=None if kind in ("mixed", "unresolved") else math.exp(sum(values) / len(values)),
-        low=math.exp(step_interval.low) if has_ends else None,
-        high=math.exp(step_interval.high) if has_ends else None,
+        low=None if ends is None else math.exp(ends[0]),
+        high=None if ends is None else math.exp(ends[1]),
         kind=kind,
         speed_up=step_interval,
         change=change,
         num_seeds=len(speed_ups),
         missing_seeds=list(missing_seeds),
         level=level,
-        p=max(ps) if ps and None not in ps else None,
+        p=max(ps) if ps and len(ps) == len(deciding) else None,
         seeds_needed=needed,
         hidden=bool(hidden),
     )
@@ -127,7 +127,8 @@ def _decide(speed_up: Interval | None, change: Interval | None, missing: tuple[i
 
 def _side(interval: Interval, sign: int) -> int:
     """1 where the whole interval says faster, -1 where it says slower, 0 where it contains no difference."""
-    low, high = sorted((sign * interval.low, sign * interval.high))
+    assert interval.ends is not None, "one seed and identical ones are answered before"
+    low, high = sorted(sign * end for end in interval.ends)
     return 1 if low > 0 else -1 if high < 0 else 0
 
 

@@ -86,6 +86,7 @@ def _decided(comparison: Comparison, metric_label: str) -> str:
 
 def _decided_bound(comparison: Comparison) -> str:
     verdict = comparison.verdict
+    assert verdict.ratio is not None, "what is decided has one"
     size = verdict.ratio if verdict.word == "faster" else 1 / verdict.ratio
     ahead, behind = ("the arm", "the control") if verdict.word == "faster" else ("the control", "the arm")
     word, unit = ("Faster", "times fewer steps") if verdict.word == "faster" else ("Slower", "times as many steps")
@@ -98,7 +99,8 @@ def _decided_bound(comparison: Comparison) -> str:
 def _one_seed(comparison: Comparison) -> str:
     own = comparison.per_seed[0].speed_up
     text = f"Undecided: one training per arm. This seed: {ratio_text(own)}."
-    if own.log_ratio is not None and comparison.slope is not None and comparison.slope > 0:
+    resolved = own is not None and own.log_ratio is not None
+    if resolved and comparison.slope is not None and comparison.slope > 0:
         text += f" Retraining alone typically moves this number by ± {retraining_move(comparison.slope):.0%}."
     over = comparison.over_samples
     if over is not None:
@@ -143,7 +145,7 @@ def _more_seeds(verdict: Verdict) -> str:
     if verdict.seeds_needed is not None:
         more = verdict.seeds_needed - verdict.num_seeds
         return f" About {more} more seed{'s' if more > 1 else ''} would probably decide it."
-    if verdict.hidden and verdict.high is not None:
+    if verdict.hidden and verdict.low is not None and verdict.high is not None:
         largest = max(verdict.high, 1 / verdict.low)
         return (
             f" More than {MOST_SEEDS} seeds would be needed: if there is a difference, it is smaller than the spread "
@@ -158,11 +160,11 @@ def change_text(comparison: Comparison, capital: bool = True) -> str:
     if interval is None:
         return ""
     if not comparison.in_logs:
-        ends = "" if interval.low is None else f" ({_signed(interval.low)} to {_signed(interval.high)})"
+        ends = "" if interval.ends is None else f" ({' to '.join(map(_signed, interval.ends))})"
         return f"{start} equally many steps the value differs by {_signed(interval.mean)}{ends}."
     mean, ends = _percent(interval.mean), ""
-    if interval.low is not None:
-        far, near = (interval.low, interval.high) if interval.mean < 0 else (interval.high, interval.low)
+    if interval.ends is not None:
+        far, near = interval.ends if interval.mean < 0 else reversed(interval.ends)
         if far * near > 0:
             low, high = sorted(abs(100 * math.expm1(each)) for each in (far, near))
             ends = f" ({low:.1f} to {high:.1f})"
@@ -181,11 +183,12 @@ def _signed(value: float) -> str:
 
 def factor(verdict: Verdict) -> str:
     """How many times, of a slower arm the inverse: never a ratio below 1 in prose."""
+    assert verdict.ratio is not None, "what is decided has one"
     return f"{verdict.ratio if verdict.word != 'slower' else 1 / verdict.ratio:.2f}"
 
 
 def interval_text(verdict: Verdict) -> str:
-    """ "95 % interval 1.16 to 1.29", of a slower arm of the inverse; another level where looks were sequential."""
+    """Such as "95 % interval 1.16 to 1.29", of a slower arm of the inverse; of a look another level."""
     low, high = _ends(verdict)
     of_look = "" if verdict.level == ERROR_RATE else " of this look"
     name = f"{100 * (1 - verdict.level):.4g} % interval{of_look}"
@@ -194,7 +197,10 @@ def interval_text(verdict: Verdict) -> str:
 
 def _ends(verdict: Verdict) -> tuple[float, float]:
     """Of the interval, of a slower arm those of the inverse."""
-    return (verdict.low, verdict.high) if verdict.word != "slower" else (1 / verdict.high, 1 / verdict.low)
+    low, high = verdict.low, verdict.high
+    assert low is not None, "told where there is an interval"
+    assert high is not None, "told where there is an interval"
+    return (low, high) if verdict.word != "slower" else (1 / high, 1 / low)
 
 
 def seeds_text(count: int) -> str:
@@ -225,4 +231,4 @@ def signed_percent(log_change: float) -> str:
 
 def change_interval_text(interval: Interval) -> str:
     """−12.6% to +3.0%; – without an interval."""
-    return "–" if interval.low is None else f"{signed_percent(interval.low)} to {signed_percent(interval.high)}"
+    return "–" if interval.ends is None else " to ".join(map(signed_percent, interval.ends))

@@ -16,11 +16,12 @@ from pathlib import Path
 import torch
 from rich.progress import track
 
-from dit.checkpoints import load_generator
+from dit.checkpoints import Generator, load_generator
 from dit.generation import choose_labels, make_images, require_autoencoder
 from dit.sample_files import SampleFolder, fill, wait_for_record
+from dit.samplers import SamplingSettings
 from dit.sampling_options import add_sampling_options, sampling_settings
-from eqvae.autoencoders import load_autoencoder
+from eqvae.autoencoders import Autoencoder, load_autoencoder
 from eqvae.autoencoders.families import FAMILIES
 from eqvae.commands import CommandParser, run_command
 from eqvae.files import sha256_of_file
@@ -29,7 +30,8 @@ from eqvae.locks import Lock
 
 
 def main() -> None:
-    parser = CommandParser(description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    about = (__doc__ or "").split("\n\n")[0]  # without docstrings, as under python -OO, there is none
+    parser = CommandParser(description=about, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = parser.add_argument
     add("--checkpoint", required=True, help="checkpoint of a generator (.ckpt), or a public one of DiT or SiT (.pt)")
     add("--ema-decay", type=float, help="which moving average, where the run kept several; the first")
@@ -93,11 +95,18 @@ def _completed(folder: SampleFolder, arguments: argparse.Namespace) -> bool:
     return True
 
 
-def _fill(folder: SampleFolder, generator, autoencoder, labels, settings, arguments: argparse.Namespace) -> None:
+def _fill(
+    folder: SampleFolder,
+    generator: Generator,
+    autoencoder: Autoencoder,
+    labels: torch.Tensor,
+    settings: SamplingSettings,
+    arguments: argparse.Namespace,
+) -> None:
     """Make this process's share of a folder and, as the first one, assemble it."""
     rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     device = torch.device(arguments.device)
-    if device.type == "cuda" and device.index is None:
+    if device.type == "cuda" and device.index is None:  # pyright: ignore[reportUnnecessaryComparison]  (torch errs)
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     generator.backbone.to(device)
 

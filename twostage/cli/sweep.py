@@ -13,7 +13,7 @@ from rich.console import Console
 from eqvae.commands import CommandParser, run_command
 from eqvae.packaged import SWEEPS, packaged_configs
 from eqvae.plugins import plugin_options
-from twostage import comparison_table, dry_run, load_sweep, run_sweep
+from twostage import dry_run, load_sweep, run_sweep, terminal_table
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def _run(arguments: argparse.Namespace) -> None:
         dry_run(sweep, console)
         return
     report, results = run_sweep(sweep, again(sys.argv), console, arguments.retry)
-    print(comparison_table(results))
+    print(terminal_table(results))
     print(f"\nreport: {Path(report).resolve()}")
 
 

@@ -18,7 +18,8 @@ def answer(results: SweepResults, sweep_file: Path) -> list[str]:
     ]
     if len(comparisons) > 1:
         lines.append(f"ranking: {_ranking(comparisons, labels[results.control])}")
-    if any(each.verdict.word == "undecided" for each in comparisons) and len(results.seeds) < results.max_seeds:
+    is_open = any(each.verdict.word == "undecided" for each in comparisons)
+    if is_open and results.max_seeds is not None and len(results.seeds) < results.max_seeds:
         lines.append(f"more seeds, without a budget: sweep.py --config {sweep_file}")
     return lines
 

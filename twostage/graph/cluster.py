@@ -58,7 +58,7 @@ class SubmititExecutor:
         self.jobs[task.address], self.job_ids[task.folder] = (task, job), job.job_id
 
     def _parameters(self, task: Task) -> dict[str, Any]:
-        parameters = DEFAULTS | self.settings.parameters | {"name": task.name}
+        parameters: dict[str, Any] = DEFAULTS | self.settings.parameters | {"name": task.name}
         if task.trains:
             parameters |= self.settings.training_parameters
         before = [self.job_ids[folder] for folder in task.inputs.values() if folder in self.job_ids]

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]  # the folder of our packages
-OWN = dict.fromkeys(("eqvae", "dit", "twostage"), ROOT)
+OWN: dict[str, Path] = dict.fromkeys(("eqvae", "dit", "twostage"), ROOT)
 """The folder that holds each package whose sources count; all others are libraries."""
 
 
@@ -66,7 +66,7 @@ def imported_files(file: Path, folder: Path = ROOT, folders: Mapping[str, Path] 
         folder: the one that holds its package.
     """
     found = {_resolve(name, folders)[0] for name in _absolute(_read(file).imports, file, folder)}
-    return sorted(found - {None})
+    return sorted(file for file in found if file is not None)
 
 
 def _resolve(name: str, folders: Mapping[str, Path]) -> tuple[Path | None, str]:

@@ -13,7 +13,7 @@ from twostage.graph.executor import Executor
 from twostage.graph.node import Node, Work, unique
 from twostage.graph.progress import ProgressTable
 from twostage.graph.store import Outcome, Task, damage, failure_of, forget, has_failed, is_done, last_lines, record_of
-from twostage.graph.workers import InlineExecutor, LocalExecutor
+from twostage.graph.workers import InlineExecutor, LocalExecutor, Running
 
 POLL_SECONDS = 0.2
 BUSY_SECONDS = 2.0  # before a node that another sweep is at is asked for again
@@ -148,7 +148,7 @@ class _Run:
             and self.not_before.get(node.address, now) <= now
         ]
 
-    def drain(self, executor, table: ProgressTable) -> None:
+    def drain(self, executor: Running, table: ProgressTable) -> None:
         while self.running or self.ready() or self.not_before.keys() & {node.address for node in self.waiting}:
             for node in self.ready(executor.orders_tasks)[: executor.free()]:
                 self.waiting.remove(node)

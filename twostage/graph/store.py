@@ -77,8 +77,10 @@ def failure_of(node: Node, root: Path) -> str:
 
 
 def record_of(node: Node, root: Path) -> dict[str, Any]:
-    """What is known of a finished node: `seconds` of the attempt that finished it, `settings`, `inputs`, `files` (their
-    hashes) and the releases of the `libraries` it was done with.
+    """What is known of a finished node.
+
+    `seconds` of the attempt that finished it, `settings`, `inputs`, `files` (their hashes) and the releases of the
+    `libraries` it was done with.
 
     Raises:
         ValueError: naming the record, if it is damaged.

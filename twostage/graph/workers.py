@@ -16,10 +16,12 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Protocol
 
 from twostage.graph.node import Work
 from twostage.graph.store import Outcome, Task, do_task
@@ -37,6 +39,22 @@ class Advance:
     done: int
     total: int
     images: int
+
+
+class Running(Protocol):
+    """Where nodes run: here, in worker processes, or on a cluster.
+
+    Attributes:
+        orders_tasks: whether a task may be submitted before those it depends on have ended.
+    """
+
+    orders_tasks: bool
+
+    def free(self) -> int: ...
+
+    def submit(self, task: Task) -> None: ...
+
+    def poll(self, seconds: float) -> Iterable["Advance | Outcome"]: ...
 
 
 class InlineExecutor:
@@ -95,7 +113,7 @@ class LocalExecutor:
         for pipe in wait([worker.pipe for worker in self.workers], seconds):
             worker = next(worker for worker in self.workers if worker.pipe is pipe)
             try:
-                event = pipe.recv()
+                event = worker.pipe.recv()
             except (EOFError, OSError):
                 yield from self._replace(worker)
                 continue
@@ -116,7 +134,7 @@ class LocalExecutor:
 
     def _start(self, number: int) -> "_Worker":
         ours, theirs = multiprocessing.Pipe()
-        variables = dict.fromkeys(THREAD_VARIABLES, str(self.threads))
+        variables: dict[str, str] = dict.fromkeys(THREAD_VARIABLES, str(self.threads))
         if self.devices:
             variables["CUDA_VISIBLE_DEVICES"] = self.devices[number % len(self.devices)]
         with _environment(variables):
@@ -139,7 +157,7 @@ class LocalExecutor:
 @dataclass
 class _Worker:
     number: int
-    process: multiprocessing.Process
+    process: BaseProcess
     pipe: Connection
     task: Task | None = None
 
@@ -172,7 +190,9 @@ def _sender(pipe: Connection, task: Task):
 
 def _end_with_parent() -> None:
     """A killed main process takes its workers with it: nobody else would."""
-    wait([multiprocessing.parent_process().sentinel])
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a worker has one"
+    wait([parent.sentinel])
     os._exit(1)
 
 

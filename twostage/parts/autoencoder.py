@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twostage.configs import NODE, common_overrides, load_config
+from twostage.configs import NODE, common_overrides, resolved_config
 from twostage.graph.node import Node, Progress
 from twostage.parts.command import fit, train_cli
 from twostage.parts.part import Estimate, Part
@@ -24,7 +24,8 @@ def config(part: "Trained | Start", seed: int, start: str | None) -> dict[str, A
         "model.init_args.cache.folder": f"{NODE}/latents",
     }
     folders |= {"model.init_args.autoencoder": start} if start else {}
-    return load_config(part.config, part.overrides | common_overrides(seed) | folders)
+    assert part.config is not None, "what trains has one"
+    return resolved_config(part.config, part.overrides | common_overrides(seed) | folders)
 
 
 def measuring_config(part: "Trained") -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Parts that run `train.py`: its command line on a node's config, and what a part needs beside it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jsonargparse
 import torch
@@ -47,12 +47,18 @@ def fit(cli: TrainCLI, newest: Newest) -> None:
         raise ValueError(f"training was stopped at step {cli.trainer.global_step} of {cli.trainer.max_steps}")
 
 
-def data_module(config: dict[str, Any]) -> LightningDataModule:
+class ImageData(Protocol):
+    """A data module that reads the images of a split in their order."""
+
+    def sequential_loader(self, split: str, limit: int | None = None) -> Iterable[dict[str, torch.Tensor]]: ...
+
+
+def data_module(config: dict[str, Any]) -> ImageData:
     """The images of a config of `train.py`, without its model."""
     allow_only_known_classes()
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(LightningDataModule, "data")
-    return parser.instantiate_classes(parser.parse_object({"data": config})).data
+    return parser.instantiate_classes(parser.parse_object({"data": config}))["data"]
 
 
 def device() -> str:
@@ -60,7 +66,7 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def reporting(batches, progress: Progress, num_images: int) -> Iterator:
+def reporting(batches: Iterable[torch.Tensor], progress: Progress, num_images: int) -> Iterator[torch.Tensor]:
     """The batches, telling how many of `num_images` have gone through."""
     done = 0
     for batch in batches:

@@ -42,7 +42,7 @@ def _content(name: str, key: str) -> dict[str, Any] | None:
     """What a text names under this key; None where it is no path, or nothing is there."""
     if key in (ROOT, DATA_FILES):
         listed = _listed(name, key == ROOT)
-        return listed and {"data": name, "listing": listed}
+        return None if listed is None else {"data": name, "listing": listed}
     if os.path.isfile(name) and os.path.splitext(name)[1]:
         return {"sha256": _sha256(name)}
     if key in FOLDERS:

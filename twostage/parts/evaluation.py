@@ -28,12 +28,12 @@ from twostage.parts.part import Estimate, Part
 from twostage.parts.training import checkpoint_at
 
 if TYPE_CHECKING:
-    from twostage.schema import Evaluation, Generator
+    from twostage.schema import Evaluation, GeneratorSettings
 
 METRICS, GRID = "metrics.json", "grid.png"
 
 
-def sampling_of(evaluation: "Evaluation", generator: "Generator") -> SamplingSettings:
+def sampling_of(evaluation: "Evaluation", generator: "GeneratorSettings") -> SamplingSettings:
     """How a generator is sampled, with nothing left to defaults: equal samples have equal settings.
 
     Raises:
@@ -48,10 +48,11 @@ def sampling_of(evaluation: "Evaluation", generator: "Generator") -> SamplingSet
         sampling = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         raise ValueError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
+    assert isinstance(sampling, SamplingSettings)
     return sampling.spelled_out(objective_class(generator))
 
 
-def settings(evaluation: "Evaluation", generator: "Generator", seed: int, num_resamples: int) -> dict[str, Any]:
+def settings(evaluation: "Evaluation", generator: "GeneratorSettings", seed: int, num_resamples: int) -> dict[str, Any]:
     """What determines a measurement of a generator's samples, beside the training step `at_step`."""
     sampling = dataclasses.replace(sampling_of(evaluation, generator), seed=seed)
     spelled_out = json.loads(json.dumps(dataclasses.asdict(sampling)))  # as the node's record gives it back
@@ -71,6 +72,7 @@ def run(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progres
     extractor = create_extractor(settings["extractor"], settings["extractor_weights"], device())
     generated = images_to_feature_set(reporting(batches, progress, num_images), extractor)
     metrics = feature_sets_to_generation_metrics(real, generated, settings["extractor"], settings["metrics"])
+    assert generated.features is not None, "known of images"
     resampled = resampled_distances(real.pooled, generated.features, settings["num_resamples"], sampling.seed)
     write_json(folder / METRICS, metrics | ({"resampled": resampled} if resampled else {}))
     guided = dataclasses.replace(sampling, guidance_scale=settings["grid_guidance_scale"])

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eqvae.plugins import find_class
-from twostage.configs import common_overrides, load_config, value_at
+from twostage.configs import common_overrides, resolved_config, value_at
 from twostage.graph.node import Node, Progress
 from twostage.parts.command import fit, train_cli
 from twostage.parts.part import Estimate, Part
@@ -29,7 +29,7 @@ def config(part: "Trained", seed: int, max_steps: int) -> dict[str, Any]:
         "data.init_args.validation_cache": None,
         "trainer.limit_val_batches": 0,
     }
-    return load_config(part.config, part.overrides | common_overrides(seed) | filled)
+    return resolved_config(part.config, part.overrides | common_overrides(seed) | filled)
 
 
 def run(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progress: Progress) -> None:
@@ -53,7 +53,7 @@ def objective_class(part: "Trained") -> type:
     Raises:
         ValueError: if it names none, or one of a package that has not been named at the start.
     """
-    objective = value_at(load_config(part.config, part.overrides), "model.init_args.objective")
+    objective = value_at(resolved_config(part.config, part.overrides), "model.init_args.objective")
     class_path = objective.get("class_path") if isinstance(objective, dict) else objective
     if not isinstance(class_path, str):
         raise ValueError(f"{part.config} names no model.init_args.objective: give its class_path")

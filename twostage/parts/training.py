@@ -43,13 +43,13 @@ class SaveAtSteps(Callback):
     def __init__(self, folder: Path, steps: list[int]):
         self.folder, self.steps = folder, set(steps)
 
-    def on_train_start(self, trainer: Any, *args: Any) -> None:
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """The step that a resumed training goes on from is saved now, if at all: a batch later it is half the next."""
         if trainer.global_step in self.steps and not _is_intact(checkpoint_at(self.folder, trainer.global_step)):
             trainer.save_checkpoint(checkpoint_at(self.folder, trainer.global_step))
         self.steps = {step for step in self.steps if step > trainer.global_step}
 
-    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if trainer.global_step in self.steps:
             self.steps.remove(trainer.global_step)  # a step of several batches ends once
             trainer.save_checkpoint(checkpoint_at(self.folder, trainer.global_step))
@@ -66,16 +66,16 @@ class Clock(Callback):
         self.before = _read_cost(self.path) if self.path.is_file() else {}
         self.images = 0
 
-    def on_train_start(self, trainer: Any, module: Any) -> None:
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self.started, self.first_step = time.perf_counter(), trainer.global_step
 
-    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.images += num_images(batch) * trainer.world_size
 
-    def on_save_checkpoint(self, trainer: Any, module: Any, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         self._write(trainer)
 
-    def on_train_end(self, trainer: Any, module: Any) -> None:
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         self._write(trainer)
 
     def _write(self, trainer: Any) -> None:
@@ -118,17 +118,17 @@ class ReportProgress(Callback):
     def __init__(self, progress: Progress):
         self.progress, self.images = progress, 0
 
-    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self._report(trainer.global_step, trainer.max_steps, batch, trainer.world_size)
 
     def on_validation_batch_end(
-        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int, loader: int = 0
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         if trainer.state.fn == "validate":
             self._report(batch_idx + 1, int(trainer.num_val_batches[0]), batch)
 
     def on_predict_batch_end(
-        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int, loader: int = 0
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         self._report(batch_idx + 1, int(trainer.num_predict_batches[0]), batch)
 

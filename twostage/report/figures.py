@@ -5,6 +5,7 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -74,7 +75,8 @@ def _mean_curve(curves: list[LearningCurve]) -> tuple[list[float], np.ndarray, n
     steps = sorted(set.intersection(*(set(curve.steps) for curve in curves)))
     if not steps:
         longest = max(curves, key=lambda curve: len(curve.steps))
-        return list(longest.steps), *(np.asarray(longest.values),) * 3
+        values = np.asarray(longest.values)
+        return list(longest.steps), values, values, values
     values = np.array([[dict(zip(curve.steps, curve.values))[step] for step in steps] for curve in curves])
     return steps, values.mean(0), values.min(0), values.max(0)
 
@@ -174,6 +176,7 @@ def _rows(comparison: Comparison, several: bool) -> list[_Row]:
     heading = comparison.arm_label + (f", {comparison.generator_label}" if several else "")
     rows = []
     for each in comparison.per_seed:
+        assert each.speed_up is not None, "a verdict's seeds reach its level"
         ratio, kind = each.speed_up.ratio, each.speed_up.kind
         first = "" if rows else heading
         rows.append(_Row(f"seed {each.seed}", ratio_text(each.speed_up), ratio, ratio, kind, comparison.arm, first))
@@ -186,12 +189,12 @@ def _rows(comparison: Comparison, several: bool) -> list[_Row]:
 
 def _draw_row(axes: Axes, row: _Row, height: float, colour: str, theme: Theme) -> None:
     """A dot for a seed, a bar for the interval, an arrow where it is a bound, and the text to the right."""
-    beside = {"textcoords": "offset points", "va": "center"}
+    beside: dict[str, Any] = {"textcoords": "offset points", "va": "center"}
     if row.heading:
         box = {"facecolor": theme.background, "linewidth": 0}
-        place = {"xycoords": ("axes fraction", "data"), "va": "center"}
+        place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center"}
         axes.annotate(row.heading, (0, height - 0.85), color=colour, fontweight="bold", bbox=box, **place)
-    if row.low is None:
+    if row.low is None or row.high is None:
         axes.annotate(row.text, (1, height), xytext=(8, 0), color=theme.muted, **beside)
         return
     if row.low == row.high:

@@ -170,8 +170,8 @@ def _autoencoder_cards(results: SweepResults, summary: Summary, arm: str, label:
     errors = summary.equivariance["latent"][-1].arms if summary.equivariance["latent"] else {}
     pairs = {"Latent equivariance error": (errors.get(results.control), errors.get(arm))}
     for name in (f"r{results.metric}", "psnr"):
-        both = (rows.get(each, {}).get(name) for each in (results.control, arm))
-        pairs[f"Reconstruction, {find_metric(name).heading}"] = tuple(both)
+        before, after = (rows.get(each, {}).get(name) for each in (results.control, arm))
+        pairs[f"Reconstruction, {find_metric(name).heading}"] = (before, after)
     for title, (before, after) in pairs.items():
         if before and after:
             value = f"{format_number(before.mean)} → {format_number(after.mean)}"
@@ -191,7 +191,7 @@ def group_samples(results: SweepResults) -> list[SampleGroup]:
     ]
 
 
-def comparison_table(results: SweepResults) -> str:
+def terminal_table(results: SweepResults) -> str:
     """Plain text for the terminal: metrics per arm, mean [lowest, highest] over seeds, and the headline."""
     summary = summarize(results)
     table = Table(title=Text(results.title), title_justify="left", title_style="bold")
@@ -201,10 +201,11 @@ def comparison_table(results: SweepResults) -> str:
         table.add_column(Text(labels[arm]), justify="right")
     for label, cells in _table_rows(results, summary):
         table.add_row(Text(label), *(Text(with_range(cells.get(arm))) for arm in columns))
-    console = Console(file=io.StringIO(), width=TERMINAL_WIDTH)
+    written = io.StringIO()
+    console = Console(file=written, width=TERMINAL_WIDTH)
     console.print(table)
     console.print(summary.headline, markup=False, highlight=False)
-    return console.file.getvalue()
+    return written.getvalue()
 
 
 def _table_rows(results: SweepResults, summary: Summary) -> Iterator[tuple[str, dict[str, Spread]]]:

@@ -153,8 +153,10 @@ class _Gathered:
         return str(target.relative_to(self.folder))
 
     def costs(self) -> Iterator[StageCost]:
-        """Of every part, shared ones once, under the first arm and seed that has them; of a training at its mean pace,
-        which interruptions do not spoil."""
+        """Of every part, shared ones once, under the first arm and seed that has them.
+
+        Of a training at its mean pace, which interruptions do not spoil.
+        """
         seen: set[str] = set()
         for branch, node in self.plan.placed():
             if node.address in seen:
@@ -170,10 +172,10 @@ class _Gathered:
             yield StageCost(stage, spent["seconds"], **place, num_steps=steps, images_seen=spent["images_seen"])
 
 
-def _by_kind(measured: dict[str, float]) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+def _by_kind(measured: dict[str, float]) -> tuple[dict[str, float | None], dict[str, dict[str, float | None]]]:
     """Metrics, the perceptual distance without its name, and equivariance errors by space and probe."""
-    metrics: dict[str, float] = {}
-    errors: dict[str, dict[str, float]] = {}
+    metrics: dict[str, float | None] = {}
+    errors: dict[str, dict[str, float | None]] = {}
     for name, value in measured.items():
         if name.startswith("equivariance/"):
             _, space, probe = name.split("/")

@@ -4,6 +4,7 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +19,15 @@ NEEDS = {
     "model": "an autoencoder and some of its images",
     "features": "features of the images and of decoded latents",
 }
+
+
+Known = TypeVar("Known")
+
+
+def known(value: Known | None) -> Known:
+    """What a sample has since the predictor needs it: `Predictor` refuses samples without it before it computes."""
+    assert value is not None, "named in the predictor's needs"
+    return value
 
 
 @dataclass(eq=False)

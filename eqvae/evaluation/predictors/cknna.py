@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eqvae.evaluation.predictors.base import LatentSample, Predictor
+from eqvae.evaluation.predictors.base import LatentSample, Predictor, known
 from eqvae.selection import evenly_spaced
 
 NUM_IMAGES, NEIGHBOURS = 2000, 10
@@ -43,7 +43,7 @@ def compute(sample: LatentSample) -> dict[str, float]:
     rows = evenly_spaced(NUM_IMAGES, len(sample.latents))
     if len(rows) <= NEIGHBOURS + 1:
         raise ValueError(f"cknna needs more than {NEIGHBOURS + 1} images, got {len(rows)}")
-    latents, features = sample.latents[rows], sample.features[rows]
+    latents, features = sample.latents[rows], known(sample.features)[rows]
     pooled, flat = latents.mean((2, 3)), latents.flatten(1)
     return {"pooled": neighbour_alignment(pooled, features), "flat": neighbour_alignment(flat, features)}
 

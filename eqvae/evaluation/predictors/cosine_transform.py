@@ -1,6 +1,7 @@
 """Power of latents by frequency, from orthonormal cosine transforms: no jump at the border counts as high frequency."""
 
 import math
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -21,8 +22,8 @@ def cosine_basis(side: int) -> Tensor:
 def mean_power(latents: Tensor) -> Tensor:
     """Mean over images and channels of squared coefficients, [h, w] float64; its sum is that of mean squared pixels."""
     rows, columns = (cosine_basis(side).to(latents.dtype) for side in latents.shape[2:])
-    power = sum((rows @ part @ columns.T).square().double().mean(1).sum(0) for part in latents.split(500))
-    return power / len(latents)
+    parts = ((rows @ part @ columns.T).square().double().mean(1).sum(0) for part in latents.split(500))
+    return reduce(torch.add, parts) / len(latents)
 
 
 def noise_power(noise: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from eqvae.data.images import to_uint8
 from eqvae.evaluation.distances import frechet_distance
-from eqvae.evaluation.predictors.base import LatentSample
+from eqvae.evaluation.predictors.base import LatentSample, known
 from eqvae.selection import evenly_spaced
 
 NUM_DECODED = 2000
@@ -20,8 +20,9 @@ def decoded_rows(sample: LatentSample) -> Tensor:
 def distance_of_decoded(sample: LatentSample, latents: Tensor) -> float:
     """Fréchet distance of the decoded latents [n, C, h, w] from all images of the sample."""
     with torch.no_grad():
-        features = [sample.extract(to_uint8(sample.decode(part))) for part in latents.split(100)]
-    return frechet_distance(sample.features, torch.cat(features))
+        decode, extract = known(sample.decode), known(sample.extract)
+        features = [extract(to_uint8(decode(part))) for part in latents.split(100)]
+    return frechet_distance(known(sample.features), torch.cat(features))
 
 
 def reconstruction_distance(sample: LatentSample) -> float:

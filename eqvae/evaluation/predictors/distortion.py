@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from eqvae.data.images import to_float
-from eqvae.evaluation.predictors.base import LatentSample, Predictor
+from eqvae.evaluation.predictors.base import LatentSample, Predictor, known
 
 STEP = 0.02
 
@@ -20,13 +20,13 @@ def small_changes(images: Tensor) -> list[Tensor]:
 @torch.no_grad()
 def stretches(sample: LatentSample) -> Tensor:
     """Latent over image distance of each small change of each image, [M, changes]; NaN where nothing changed."""
-    found = []
-    for part in sample.images.split(64):
+    found, encode = [], known(sample.encode)
+    for part in known(sample.images).split(64):
         images = to_float(part)
-        latents = sample.encode(images)
+        latents = encode(images)
         ratios = []
         for change in small_changes(images):
-            moved = (sample.encode(images + change) - latents).double().flatten(1).norm(dim=1)
+            moved = (encode(images + change) - latents).double().flatten(1).norm(dim=1)
             length = change.double().flatten(1).norm(dim=1)
             ratios.append((moved / length.where(length > 1e-6, torch.nan)).cpu())
         found.append(torch.stack(ratios, dim=1))

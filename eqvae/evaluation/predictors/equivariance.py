@@ -5,7 +5,7 @@ from torch import Tensor
 
 from eqvae.data.images import to_float
 from eqvae.equivariance import measured_transforms
-from eqvae.evaluation.predictors.base import LatentSample, Predictor
+from eqvae.evaluation.predictors.base import LatentSample, Predictor, known
 from eqvae.randomness import keyed_normal
 
 NUM_SENSITIVITY_IMAGES = 32
@@ -14,8 +14,9 @@ NUM_SENSITIVITY_IMAGES = 32
 def channel_sensitivity(sample: LatentSample) -> Tensor:
     """Mean squared derivative [C] of the decoded images by each channel, as shares; random projections estimate it."""
     with torch.enable_grad():
-        latents = sample.encode(to_float(sample.images[:NUM_SENSITIVITY_IMAGES])).detach().requires_grad_()
-        decoded = sample.decode(latents)
+        images = to_float(known(sample.images)[:NUM_SENSITIVITY_IMAGES])
+        latents = known(sample.encode)(images).detach().requires_grad_()
+        decoded = known(sample.decode)(latents)
         direction = keyed_normal(torch.arange(len(decoded)), decoded.shape[1:], seed=0, stream="sensitivity")
         gradient = torch.autograd.grad(decoded, latents, direction.to(decoded))[0]
     squares = gradient.double().square().mean((0, 2, 3)).cpu()
@@ -25,15 +26,18 @@ def channel_sensitivity(sample: LatentSample) -> Tensor:
 @torch.no_grad()
 def channel_errors(sample: LatentSample) -> dict[str, tuple[Tensor, Tensor]]:
     """{probe: squares [M, C] of T E(x) - E(T x), and of E(T x)}."""
-    found: dict[str, list[tuple[Tensor, Tensor]]] = {}
-    for part in sample.images.split(64):
+    errors: dict[str, list[Tensor]] = {}
+    norms: dict[str, list[Tensor]] = {}
+    encode = known(sample.encode)
+    for part in known(sample.images).split(64):
         images = to_float(part)
-        latents = sample.encode(images)
-        for name, transform in measured_transforms(tuple(latents.shape[-2:])).items():
-            expected = sample.encode(transform(images)).double()
-            squares = (each.square().sum((2, 3)).cpu() for each in (transform(latents).double() - expected, expected))
-            found.setdefault(name, []).append(tuple(squares))
-    return {name: tuple(map(torch.cat, zip(*parts, strict=True))) for name, parts in found.items()}
+        latents = encode(images)
+        for name, transform in measured_transforms((latents.shape[-2], latents.shape[-1])).items():
+            expected = encode(transform(images)).double()
+            error = transform(latents).double() - expected
+            errors.setdefault(name, []).append(error.square().sum((2, 3)).cpu())
+            norms.setdefault(name, []).append(expected.square().sum((2, 3)).cpu())
+    return {name: (torch.cat(parts), torch.cat(norms[name])) for name, parts in errors.items()}
 
 
 def compute(sample: LatentSample) -> dict[str, float]:

@@ -11,9 +11,10 @@ def _is_high(height: int, width: int, cutoff: float) -> Tensor:
     return torch.arange(height)[:, None] + torch.arange(width) > cutoff * (height + width - 2)
 
 
-def high_frequency_share(power: Tensor, cutoff: float) -> float:
+def share_above(power: Tensor, cutoff: float) -> float:
     """Share of power [h, w] at u + v > cutoff (h + w - 2); the constant counts in the whole."""
-    return float(power[_is_high(*power.shape, cutoff)].sum() / power.sum())
+    height, width = power.shape
+    return float(power[_is_high(height, width, cutoff)].sum() / power.sum())
 
 
 def white_share(height: int, width: int, cutoff: float) -> float:
@@ -28,14 +29,15 @@ def compute(sample: LatentSample) -> dict[str, float]:
     `of_samples` adds the posterior's noise.
     """
     means, samples = sample_powers(sample)
-    half, quarter = (high_frequency_share(means, cutoff) for cutoff in (0.5, 0.25))
+    half, quarter = (share_above(means, cutoff) for cutoff in (0.5, 0.25))
+    height, width = means.shape
     return {
-        "half_of_white": half / white_share(*means.shape, 0.5),
-        "quarter_of_white": quarter / white_share(*means.shape, 0.25),
+        "half_of_white": half / white_share(height, width, 0.5),
+        "quarter_of_white": quarter / white_share(height, width, 0.25),
         "half": half,
         "quarter": quarter,
-        "common_band": high_frequency_share(means[:COMMON_SIDE, :COMMON_SIDE], 0.5),
-        "half_of_samples": high_frequency_share(samples, 0.5),
+        "common_band": share_above(means[:COMMON_SIDE, :COMMON_SIDE], 0.5),
+        "half_of_samples": share_above(samples, 0.5),
     }
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eqvae.evaluation.predictors.base import LatentSample, white_noise
+from eqvae.evaluation.predictors.base import LatentSample, known, white_noise
 from eqvae.selection import evenly_spaced
 
 ROUNDS = 5
@@ -31,9 +31,9 @@ def kronecker_spectrum(centred: Tensor, variance: float) -> Tensor:
     """Eigenvalues [C S] of a Kronecker covariance of centred [N, C, S], scaled to a total variance."""
     centred = centred.double()
     channels, positions = centred.shape[1:]
-    spatial = torch.eye(positions, dtype=torch.float64)
     if variance <= 0:
         return torch.zeros(channels * positions, dtype=torch.float64)
+    channel, spatial = (torch.eye(size, dtype=torch.float64) for size in (channels, positions))
     for _ in range(ROUNDS):
         rows = (centred @ _inverse_root(spatial)).transpose(0, 1).flatten(1)
         channel = rows @ rows.T / rows.shape[1]
@@ -59,8 +59,8 @@ def class_spectra(sample: LatentSample) -> list[tuple[int, Tensor]]:
     """(number of images, eigenvalues [C h w]) of each class; warns of classes of one image, which have none."""
 
     def compute() -> list[tuple[int, Tensor]]:
-        latents = fold(sample.latents)
-        members = [latents[sample.labels == label] for label in sample.labels.unique()]
+        latents, labels = fold(sample.latents), known(sample.labels)
+        members = [latents[labels == label] for label in labels.unique()]
         kept = [rows for rows in members if len(rows) > 1]
         if not kept:
             raise ValueError("no class has two images: give more images of each class")
@@ -73,12 +73,12 @@ def class_spectra(sample: LatentSample) -> list[tuple[int, Tensor]]:
 
 def pooled_spectrum(sample: LatentSample) -> tuple[int, Tensor]:
     """Number of images used, and the spectrum of one covariance for all classes, at most `POOLED_IMAGES` images."""
-    latents, count = fold(sample.latents), len(sample.latents)
+    latents, labels, count = fold(sample.latents), known(sample.labels), len(sample.latents)
     rows = evenly_spaced(POOLED_IMAGES, count)
     parts = [(n, spectrum.sum()) for n, spectrum in class_spectra(sample)]
     variance = sum(n * total for n, total in parts) / sum(n for n, _ in parts)
-    means = {int(label): latents[sample.labels == label].mean(0) for label in sample.labels.unique()}
-    centred = torch.stack([latents[row] - means[int(sample.labels[row])] for row in rows])
+    means = {int(label): latents[labels == label].mean(0) for label in labels.unique()}
+    centred = torch.stack([latents[row] - means[int(labels[row])] for row in rows])
     return len(rows), kronecker_spectrum(centred, float(variance))
 
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eqvae.evaluation.predictors.base import LatentSample, Predictor
+from eqvae.evaluation.predictors.base import LatentSample, Predictor, known
 
 NEIGHBOURS = (10, 5)
 
@@ -38,7 +38,7 @@ def compute(sample: LatentSample) -> dict[str, float]:
     """Images whose latents repeat another's are left out: a copy would be its own neighbour."""
     vectors = foreground_means(sample.latents, sample.masks)
     kept = sample.different()
-    vectors, labels = vectors[kept], sample.labels[kept]
+    vectors, labels = vectors[kept], known(sample.labels)[kept]
     if len(kept) <= max(NEIGHBOURS):
         raise ValueError(f"lnc needs more than {max(NEIGHBOURS)} different latents, got {len(kept)}")
     shares, expected = [consistency(vectors, labels, k) for k in NEIGHBOURS], chance(labels)

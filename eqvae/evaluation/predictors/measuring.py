@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
 from eqvae.autoencoders import Autoencoder
 from eqvae.data import ImageSource, to_uint8
@@ -98,7 +99,7 @@ def autoencoder_to_sample(
             features=images_to_features(images, extractor),
         )
         if isinstance(source, MaskedSource):
-            parts.add(masks=_on_grid(source.masks(batch["index"]), mean.shape[-2:]))
+            parts.add(masks=_on_grid(source.masks(batch["index"]), (mean.shape[-2], mean.shape[-1])))
         parts.add_posterior(mean, std)
     return parts.sample(autoencoder, extractor)
 
@@ -118,7 +119,7 @@ class _Rows:
 
 def _on_grid(masks: Tensor, size: tuple[int, int]) -> Tensor:
     """Masks [B, S, S] at the nearest pixel of each latent's centre, bool [B, h, w]."""
-    return F.interpolate(masks[:, None].float(), tuple(size), mode="nearest-exact")[:, 0] > 0
+    return F.interpolate(masks[:, None].float(), size, mode="nearest-exact")[:, 0] > 0
 
 
 class _Parts:
@@ -126,7 +127,7 @@ class _Parts:
 
     def __init__(self):
         self._parts: dict[str, list[Tensor]] = {}
-        self._variance = self._rate = 0.0  # sums over images
+        self._variance = self._rate = torch.zeros((), dtype=torch.float64)  # sums over images
 
     def add(self, **values: Tensor) -> None:
         for name, value in values.items():
@@ -138,7 +139,7 @@ class _Parts:
         self._variance = self._variance + variance.sum(0).cpu()
         self._rate = self._rate + nats.mean((2, 3)).sum(0).cpu()
 
-    def sample(self, autoencoder: Autoencoder, extractor) -> LatentSample:
+    def sample(self, autoencoder: Autoencoder, extractor: FeatureExtractorBase) -> LatentSample:
         whole = {name: torch.cat(self._parts.pop(name)) for name in list(self._parts)}
         raw, count = whole.pop("latents"), len(whole["labels"])
         shift, scale = channel_normalization(raw)
@@ -153,7 +154,10 @@ class _Parts:
             encode=model.encode,
             decode=model.decode,
             extract=lambda images: images_to_features(images, extractor),
-            **whole,
+            labels=whole["labels"],
+            masks=whole.get("masks"),
+            images=whole["images"],
+            features=whole["features"],
         )
 
 

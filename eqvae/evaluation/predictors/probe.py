@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eqvae.evaluation.predictors.base import LatentSample, Predictor
+from eqvae.evaluation.predictors.base import LatentSample, Predictor, known
 from eqvae.evaluation.predictors.principal import principal_directions
 
 FOLDS, COMPONENTS, NUM_BASIS_IMAGES = 5, 64, 2000
@@ -45,7 +45,7 @@ def probe_accuracy(features: Tensor, labels: Tensor) -> float:
 def compute(sample: LatentSample) -> dict[str, float]:
     """On pooled latents [C], and on principal components of whole ones: 64, a tenth of the images at most."""
     kept = sample.different()
-    labels, latents, count = sample.labels[kept], sample.latents[kept], max(1, min(COMPONENTS, len(kept) // 10))
+    labels, latents, count = known(sample.labels)[kept], sample.latents[kept], max(1, min(COMPONENTS, len(kept) // 10))
     basis = principal_directions(sample.few(NUM_BASIS_IMAGES).flatten(1), count).float()
     chance = float(labels.unique(return_counts=True)[1].max()) / len(labels)
     if chance == 1 or not folds(labels).any():

@@ -3,16 +3,17 @@
 import torch
 
 from eqvae.data.images import to_float, to_uint8
-from eqvae.evaluation.predictors.base import LatentSample, Predictor
+from eqvae.evaluation.predictors.base import LatentSample, Predictor, known
 from eqvae.evaluation.predictors.decoding import reconstruction_distance
 from eqvae.evaluation.reconstruction import images_to_psnr
 
 
 def compute(sample: LatentSample) -> dict[str, float]:
     """Fréchet distance of at most 2,000 reconstructions from all images, PSNR in dB of the few images that are kept."""
+    images, encode, decode = known(sample.images), known(sample.encode), known(sample.decode)
     with torch.no_grad():
-        decoded = [to_uint8(sample.decode(sample.encode(to_float(part)))) for part in sample.images.split(64)]
-    psnr = images_to_psnr(torch.cat(decoded), sample.images).mean()
+        decoded = [to_uint8(decode(encode(to_float(part)))) for part in images.split(64)]
+    psnr = images_to_psnr(torch.cat(decoded), images).mean()
     return {"fd_efficientnet_lite0": reconstruction_distance(sample), "psnr": float(psnr)}
 
 

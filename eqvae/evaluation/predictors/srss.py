@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from eqvae.evaluation.predictors.base import LatentSample, Predictor
+from eqvae.evaluation.predictors.base import LatentSample, Predictor, known
 from eqvae.evaluation.predictors.tokens import CELLS, MIN_SIDE, Reach, grid_distances, pixel_reach, unit_tokens
 
 
@@ -29,7 +29,7 @@ def image_scores(tokens: Tensor, masks: Tensor, distance: Tensor, reach: Reach) 
 def mean_score(sample: LatentSample, reach: Reach, centred: bool = False) -> float:
     """Mean over the images that have a score."""
     distance = grid_distances(*sample.latents.shape[2:])
-    parts = zip(sample.latents.split(250), sample.masks.split(250), strict=True)
+    parts = zip(sample.latents.split(250), known(sample.masks).split(250), strict=True)
     scores = torch.cat([image_scores(unit_tokens(part, centred), masks, distance, reach) for part, masks in parts])
     if scores.isnan().all():
         raise ValueError("srss finds no image with foreground and, far from it, background")

@@ -9,7 +9,7 @@ from eqvae.evaluation.predictors.tokens import CELLS, MIN_SIDE, Reach, grid_dist
 
 def mean_likeness(latents: Tensor, centred: bool = False) -> Tensor:
     """Cosine of each pair of cells, averaged over images, [h w, h w] float64."""
-    products = 0.0
+    products = torch.zeros((), dtype=torch.float64)
     for part in latents.split(500):
         tokens = unit_tokens(part, centred).flatten(0, 1)
         products = products + (tokens.T @ tokens).double()
@@ -52,6 +52,6 @@ def compute(sample: LatentSample) -> dict[str, float]:
 
 
 STRUCTURE = Predictor("structure", "spatial structure", "arXiv 2512.10794",
-                      dict.fromkeys(("lds", "lds_centred", "cds", "lds_cells", "cds_cells"), "higher")
-                      | {"rmsc": "open"}, compute, min_channels=2, min_side=MIN_SIDE,
+                      {"lds": "higher", "lds_centred": "higher", "cds": "higher", "lds_cells": "higher",
+                       "cds_cells": "higher", "rmsc": "open"}, compute, min_channels=2, min_side=MIN_SIDE,
                       invariances=("order", "signs", "rotation", "turn", "scale"))  # fmt: skip

@@ -8,7 +8,7 @@ import torch
 from eqvae.evaluation import high_frequency_share as share_by_fourier
 from eqvae.evaluation.predictors import PREDICTORS, LatentSample
 from eqvae.evaluation.predictors.cosine_transform import cosine_basis, mean_power, noise_power
-from eqvae.evaluation.predictors.high_frequency import high_frequency_share, white_share
+from eqvae.evaluation.predictors.high_frequency import share_above, white_share
 from eqvae.evaluation.predictors.slope import spectral_slope
 from eqvae.evaluation.predictors.srss import image_scores
 from eqvae.evaluation.predictors.structure import contrast, decay, local_against_distant, mean_likeness
@@ -147,9 +147,9 @@ def test_power_is_that_of_the_pixels():
 
 def test_a_constant_has_no_high_frequencies_and_a_chequerboard_little_else():
     power = mean_power(torch.ones(1, 1, 16, 16))
-    assert high_frequency_share(power, 0.25) == pytest.approx(0, abs=1e-12)
+    assert share_above(power, 0.25) == pytest.approx(0, abs=1e-12)
     board = (torch.arange(16)[:, None] + torch.arange(16)) % 2 * 2.0 - 1
-    assert high_frequency_share(mean_power(board[None, None]), 0.5) == pytest.approx(0.9948, abs=1e-4)
+    assert share_above(mean_power(board[None, None]), 0.5) == pytest.approx(0.9948, abs=1e-4)
 
 
 def test_the_constant_counts_in_the_whole_but_not_in_the_slope():
@@ -165,14 +165,14 @@ def test_the_constant_counts_in_the_whole_but_not_in_the_slope():
 
 def test_shares_of_a_mixture_mix_by_energy():
     rough, smooth = normal(4000, 1, 8, 8), normal(4000, 1, 1, 1, seed=1).expand(4000, 1, 8, 8)
-    expected = high_frequency_share(mean_power(rough), 0.5) / (1 + 4)
-    assert high_frequency_share(mean_power(rough + 2 * smooth), 0.5) == pytest.approx(expected, rel=0.05)
+    expected = share_above(mean_power(rough), 0.5) / (1 + 4)
+    assert share_above(mean_power(rough + 2 * smooth), 0.5) == pytest.approx(expected, rel=0.05)
 
 
 def test_a_ramp_has_no_jump_at_the_border():
     ramp = torch.arange(16.0).expand(1, 1, 16, 16)
     ramp = (ramp - ramp.mean()) / ramp.std()
-    assert high_frequency_share(mean_power(ramp), 0.25) < 0.01 < 0.09 < share_by_fourier(ramp)
+    assert share_above(mean_power(ramp), 0.25) < 0.01 < 0.09 < share_by_fourier(ramp)
 
 
 def test_posterior_noise_is_added_not_drawn():
@@ -184,7 +184,7 @@ def test_posterior_noise_is_added_not_drawn():
     assert float(added.sum()) == pytest.approx(float(drawn.sum()), rel=0.02)
     sample = LatentSample(latents, 32, noise=std.square(), rate=torch.ones(2))
     values = PREDICTORS["high_frequency"](sample)
-    assert values["high_frequency/half_of_samples"] == pytest.approx(high_frequency_share(drawn, 0.5), rel=0.03)
+    assert values["high_frequency/half_of_samples"] == pytest.approx(share_above(drawn, 0.5), rel=0.03)
     assert values["high_frequency/half"] < values["high_frequency/half_of_samples"]
 
 

@@ -1,6 +1,7 @@
 """`alignment`: how like an encoder's features the blocks of a generator are (REPA)."""
 
 import argparse
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -8,6 +9,7 @@ from rich.table import Table
 from dit.alignment import ENCODERS, Encoder
 from dit.alignment.measure import measure_alignment, save_alignment_figure
 from dit.alignment.projectors import TrainedProjector, load_projector
+from dit.backbones import DiT
 from dit.checkpoints import load_generator
 from dit.generation import require_autoencoder
 from eqvae.autoencoders import load_autoencoder
@@ -19,7 +21,7 @@ from eqvae.stream import SequentialBatches
 from twostage.cli.evaluate.options import BATCH_SIZE, IMAGES, add_command, conditions
 
 
-def add_to(commands) -> None:
+def add_to(commands: Any) -> None:
     text = "CKNNA of each block of a generator with an encoder's features (REPA)"
     sub = add_command(commands, "alignment", text, num_images=1000)
     add = sub.add_argument
@@ -55,7 +57,9 @@ def _measure(arguments: argparse.Namespace) -> dict:
     source = open_source(arguments.data, image_size)
     batches = SequentialBatches(ImageBatches(source), BATCH_SIZE, arguments.num_images).loader(arguments.num_workers)
     settings = (arguments.times, arguments.neighbours, arguments.seed)
-    report = measure_alignment(generator, autoencoder, encoder, batches, projector, *settings) | {
+    measured = measure_alignment(generator, autoencoder, encoder, batches, projector, *settings)
+    assert isinstance(generator.backbone, DiT), "others are refused there"
+    report = measured | {
         "checkpoint": arguments.checkpoint,
         "num_steps": generator.num_steps,
         "autoencoder": name,

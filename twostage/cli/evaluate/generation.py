@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -22,7 +23,7 @@ from eqvae.selection import describe_selection
 from twostage.cli.evaluate.options import add_command, add_extractor
 
 
-def add_to(commands) -> None:
+def add_to(commands: Any) -> None:
     sub = add_command(commands, "generation", "FID (FD), sFID, Inception score, KID, precision and recall of samples")
     sub.add_argument("--generated", required=True, help="samples: .npz, folder, parquet glob, sample.py's output")
     sub.add_argument("--reference", required=True, help="real images: the same, shapes:COUNT[:SEED], or an "
@@ -40,7 +41,7 @@ def add_to(commands) -> None:
 
 def _measure(arguments: argparse.Namespace) -> dict:
     source, uint8_rule = open_samples(arguments.generated, arguments.image_size)
-    size, device, name = source.image_size, arguments.device, arguments.extractor
+    size, device, name = source[0][0].shape[-1], arguments.device, arguments.extractor
     earlier = load_result(arguments.compare_with) if arguments.compare_with else None
     real, about = reference_to_feature_set(
         arguments.reference,

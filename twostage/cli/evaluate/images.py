@@ -1,6 +1,7 @@
 """`images`: looks for images that cannot be read."""
 
 import argparse
+from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress
@@ -10,7 +11,7 @@ from eqvae.data.encoded import EncodedSource
 from eqvae.evaluation.tables import save_result
 
 
-def add_to(commands) -> None:
+def add_to(commands: Any) -> None:
     text = "decode every image and name those that cannot be read; exit code 1 if there are any"
     sub = commands.add_parser("images", help=text, description=text)
     sub.add_argument("--data", required=True, help="images: folder, parquet or tar file or glob")

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -15,7 +16,7 @@ BATCH_SIZE = 100
 IMAGES = "images: shapes:COUNT[:SEED], folder, parquet glob, .npz"
 
 
-def add_command(commands, name: str, text: str, num_images: int | None = None) -> argparse.ArgumentParser:
+def add_command(commands: Any, name: str, text: str, num_images: int | None = None) -> argparse.ArgumentParser:
     """A subcommand that reads `num_images` images by default, or all."""
     sub = commands.add_parser(name, help=text, description=text)
     default = "all" if num_images is None else "%(default)s"
@@ -30,12 +31,13 @@ def add_command(commands, name: str, text: str, num_images: int | None = None) -
 def add_extractor(sub: argparse.ArgumentParser, several: bool) -> None:
     text = "features of the Fréchet distance (default efficientnet_lite0)"
     text += "; several may be named" if several else ""
-    names = {"nargs": "+", "default": ["efficientnet_lite0"]} if several else {"default": "efficientnet_lite0"}
-    sub.add_argument("--extractor", choices=list(EXTRACTORS), help=text, **names)
+    default = ["efficientnet_lite0"] if several else "efficientnet_lite0"
+    number = "+" if several else None
+    sub.add_argument("--extractor", choices=list(EXTRACTORS), help=text, nargs=number, default=default)
     sub.add_argument("--extractor-weights", help="local weights of Inception-v3 (default: downloaded)")
 
 
-def image_batches(source: ImageSource, arguments: argparse.Namespace) -> Iterator[torch.Tensor]:
+def requested_batches(source: ImageSource, arguments: argparse.Namespace) -> Iterator[torch.Tensor]:
     """The images that are asked for: [B, 3, H, W] in [-1, 1], on the device."""
     batches = SequentialBatches(ImageBatches(source), BATCH_SIZE, arguments.num_images)
     return (batch["image"].to(arguments.device) for batch in batches.loader(arguments.num_workers))

@@ -1,0 +1,34 @@
+"""The KL divergence, for which `kl_weight` suffices: closed forms, and what a strong one makes of latents."""
+
+import math
+
+import pytest
+import torch
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+
+from eqvae.autoencoders.latent_losses import kl_terms
+from eqvae.module import AutoencoderModule
+from tests.eqvae.regularizers.registry import CONFIGS
+from tests.eqvae.test_objective import PIXELS, fit, images
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (1.5, 1.0), (0.0, 0.3), (-0.7, 2.0)])
+def test_it_is_that_of_two_normal_distributions(mean, std):
+    shape = (3, 4, 5, 6)
+    moments = torch.cat((torch.full(shape, mean), torch.full(shape, 2 * math.log(std))), dim=1)
+    (term,) = kl_terms(1e-3, DiagonalGaussianDistribution(moments), None)
+    assert term.value.item() == pytest.approx(
+        4 * 5 * 6 * (mean**2 + std**2 - 1 - 2 * math.log(std)) / 2, rel=1e-5, abs=1e-5
+    )
+    assert term.weight == 1e-3
+
+
+def test_a_strong_one_takes_the_images_out_of_latents():
+    def spread(weight: float) -> float:
+        """Of posterior means over their deviations, between images."""
+        module = AutoencoderModule(CONFIGS["kl"], None, PIXELS, learning_rate=1e-2, kl_weight=weight)
+        fit(module, steps=30)
+        posterior = module.autoencoder.posterior(images())
+        return float((posterior.mean.std(0) / posterior.std.mean(0)).mean())
+
+    assert spread(1e3) < 0.3 * spread(1e-6)
