@@ -210,6 +210,7 @@ def test_anchors_that_unfold_without_end_are_refused_at_once(tmp_path):
         (["evaluate.py", "latents", "--autoencoder", "a", "--dat", "b", "--imagee", "c"], "--imagee is unknown"),
         (["sweep.py", "--config", "absent.yaml"], "no sweep file at absent.yaml"),
         (["sweep.py", "--confg", "x"], "required: --config"),
+        (["compare.py", "a"], "nothing to compare a with"),
     ],
 )
 def test_every_script_refuses_in_one_line(words, message, monkeypatch, capsys, logs):

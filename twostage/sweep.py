@@ -1,7 +1,9 @@
 """Runs a sweep: its plan, what is not yet done of it, more seeds where they are asked for, and the report."""
 
+import math
 import os
 import shutil
+import time
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -14,6 +16,8 @@ from twostage.analysis.intervals import FIRST_LOOK
 from twostage.analysis.records import SweepResults
 from twostage.analysis.summary import summarize
 from twostage.graph.execution import run_nodes
+from twostage.graph.node import unique
+from twostage.graph.store import record_of
 from twostage.libraries import installed_libraries, visible_devices
 from twostage.parts import WithPlugins, run_node
 from twostage.plan import Plan, plan
@@ -24,7 +28,9 @@ from twostage.schema import Sweep
 LOCK = ".lock"
 
 
-def run_sweep(sweep: Sweep, command: str, console: Console, retry: bool = False) -> tuple[Path, SweepResults]:
+def run_sweep(
+    sweep: Sweep, command: str, console: Console, retry: bool = False, deadline: float = math.inf
+) -> tuple[Path, SweepResults]:
     """Do what is not yet done of a sweep and write its report.
 
     With `until_decided` seeds are taken one by one, from the third on, until every comparison has its verdict; the
@@ -33,6 +39,9 @@ def run_sweep(sweep: Sweep, command: str, console: Console, retry: bool = False)
     Args:
         command: how this sweep is run again, for the report.
         retry: also parts that failed in an earlier run.
+        deadline: on the clock of `time.monotonic`. With `until_decided` no seed is begun that would not end before it,
+            going by what a seed has taken so far; the first look is always taken. When to stop then depends on time
+            alone, not on what was measured, so verdicts keep their level.
 
     Returns:
         The path of report.html, and the results it shows.
@@ -44,7 +53,7 @@ def run_sweep(sweep: Sweep, command: str, console: Console, retry: bool = False)
     root = Path(sweep.root)
     make_folder(root / sweep.name)
     with Lock(root / sweep.name / LOCK, f"sweep {root / sweep.name}"):
-        return _run(sweep, command, console, retry, root)
+        return _run(sweep, command, console, retry, root, deadline)
 
 
 def make_folder(folder: Path) -> None:
@@ -59,7 +68,9 @@ def make_folder(folder: Path) -> None:
         raise ValueError(f"root: {folder} cannot be made: {error.strerror}") from None
 
 
-def _run(sweep: Sweep, command: str, console: Console, retry: bool, root: Path) -> tuple[Path, SweepResults]:
+def _run(
+    sweep: Sweep, command: str, console: Console, retry: bool, root: Path, deadline: float
+) -> tuple[Path, SweepResults]:
     folder = root / sweep.name / "report"
     work = WithPlugins(run_node, plugins())
     results = None
@@ -70,11 +81,14 @@ def _run(sweep: Sweep, command: str, console: Console, retry: bool, root: Path) 
         run_nodes(planned.nodes, root, sweep.executor, console, work, retry, libraries, devices)
         results = collect(sweep, planned, root, folder, command)
         verdicts = [comparison.verdict.word for comparison in summarize(results).comparisons]
-        if "undecided" not in verdicts:
+        if "undecided" not in verdicts or seeds == sweep.seeds:
             break
-        if seeds != sweep.seeds:
-            undecided = f"{verdicts.count('undecided')} of {len(verdicts)} comparisons undecided"
-            console.print(f"{len(seeds)} seeds: {undecided}, one seed more", highlight=False)
+        undecided = f"{len(seeds)} seeds: {verdicts.count('undecided')} of {len(verdicts)} comparisons undecided"
+        seconds = seconds_of_a_seed(planned, root, _side_by_side(sweep, len(devices)))
+        if time.monotonic() + seconds > deadline:
+            console.print(f"{undecided}; no time is left for another, {seconds:.0f} s", highlight=False)
+            break
+        console.print(f"{undecided}, one seed more", highlight=False)
     assert results is not None, "a sweep has a look at least"
     return write_report(folder, results), results
 
@@ -84,6 +98,34 @@ def looks(sweep: Sweep) -> list[list[int]]:
     if not sweep.until_decided:
         return [sweep.seeds]
     return [sweep.seeds[:count] for count in range(FIRST_LOOK, len(sweep.seeds) + 1)]
+
+
+def seconds_of_a_seed(planned: Plan, root: Path, side_by_side: int) -> float:
+    """What another seed will take: as long as the slowest one so far, by the records of its finished parts.
+
+    Records tell the same of a sweep that was started again, and finds all of it done. What several seeds share, such as
+    the latents of a ready autoencoder, is there already.
+
+    Args:
+        side_by_side: branches that are worked on at a time.
+    """
+    seeds_of: dict[str, set[int]] = {}
+    for branch in planned.branches:
+        for node in branch.nodes():
+            seeds_of.setdefault(node.address, set()).add(branch.seed)
+    seconds: dict[int, list[float]] = {}
+    for branch in planned.branches:
+        own = unique(node for node in branch.nodes() if len(seeds_of[node.address]) == 1)
+        seconds.setdefault(branch.seed, []).append(sum(record_of(node, root)["seconds"] for node in own))
+    return max(math.ceil(len(each) / side_by_side) * max(each) for each in seconds.values())
+
+
+def _side_by_side(sweep: Sweep, num_devices: int) -> int:
+    """Branches of a seed that the executor works on at a time; jobs of a cluster wait for nobody."""
+    if sweep.executor.kind != "local":
+        return len(sweep.autoencoders)
+    workers = sweep.executor.num_workers
+    return max(1, num_devices if workers is None else workers)
 
 
 def record(sweep: Sweep, planned: Plan, root: Path) -> None:

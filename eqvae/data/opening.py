@@ -1,5 +1,7 @@
 """Images named in one word on a command line."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -20,19 +22,28 @@ def open_source(where: str, image_size: int) -> ImageSource:
     Raises:
         ValueError: if it is none of these.
     """
+    family, settings = find_source(where, image_size)
+    return family(**settings)
+
+
+def find_source(where: str, image_size: int) -> tuple[type, dict[str, Any]]:
+    """The class that a word of `open_source` means, and what it is built with; nothing is opened.
+
+    Raises:
+        ValueError: for procedural images that are not written as `open_source` says.
+    """
     kind, _, numbers = where.partition(":")
     if kind in PROCEDURAL and numbers:
         numbers = numbers.split(":")
         if not all(number.isdigit() for number in numbers) or len(numbers) > 2:
             raise ValueError(f"images {where!r}: procedural ones are written {kind}:COUNT or {kind}:COUNT:SEED")
-        return PROCEDURAL[kind](int(numbers[0]), image_size, seed=int(numbers[1]) if len(numbers) == 2 else 0)
-    if where.endswith(".parquet"):
-        return ParquetSource(where, image_size)
-    if where.endswith(".tar"):
-        return TarSource(where, image_size)
-    if where.endswith(".npz"):
-        return NpzSource(where, image_size)
-    return FolderSource(where, image_size)
+        seed = int(numbers[1]) if len(numbers) == 2 else 0
+        return PROCEDURAL[kind], {"num_images": int(numbers[0]), "image_size": image_size, "seed": seed}
+    for suffix, family, key in ((".parquet", ParquetSource, "files"), (".tar", TarSource, "files"),
+                                (".npz", NpzSource, "file")):  # fmt: skip
+        if where.endswith(suffix):
+            return family, {key: where, "image_size": image_size}
+    return FolderSource, {"root": where, "image_size": image_size}
 
 
 def read_images(where: str, image_size: int) -> Tensor:

@@ -87,4 +87,4 @@ def test_a_packaged_sweep_and_the_configs_in_it_are_read_in_an_empty_folder(name
 )
 def test_a_report_says_how_the_same_sweep_is_started_again(program, start):
     words = [program, "--config", "tiny-shapes", "--retry", "seeds=[0, 1]"]
-    assert sweep._command(words) == f"{start} --config tiny-shapes 'seeds=[0, 1]'"
+    assert sweep.again(words) == f"{start} --config tiny-shapes 'seeds=[0, 1]'"

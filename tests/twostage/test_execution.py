@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from eqvae.hashes import write_json
 from eqvae.locks import Lock
 from tests.twostage import synthetic_nodes
 from twostage import load_sweep, plan, run_sweep
@@ -24,6 +25,7 @@ from twostage.graph.node import unique
 from twostage.graph.store import is_done, record_of
 from twostage.report.report import write_report
 from twostage.report.results import collect
+from twostage.sweep import seconds_of_a_seed
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["seeds=[0]", "evaluation.at_steps=[2,4]"]
@@ -298,6 +300,37 @@ def test_seeds_are_added_until_the_verdict_stands(tmp_path, monkeypatch):
     verdict = summarize(results).comparisons[0].verdict
     assert verdict.level == SEQUENTIAL_LEVELS[6]
     assert verdict.word != "undecided" or len(results.seeds) == 6
+
+
+ENDLESS = ["until_decided=true", "executor.num_workers=0", "evaluation.at_steps=[2,4]", "seeds=[0,1,2,3,4]"]
+
+
+@pytest.mark.parametrize(("left", "num_seeds"), [(-1.0, 3), (1e6, 5)])
+def test_no_seed_is_begun_for_which_no_time_is_left(left, num_seeds, tmp_path, monkeypatch):
+    """Every verdict is undecided here; the first look is taken whatever time is left."""
+    monkeypatch.setattr("twostage.sweep.run_node", synthetic_nodes.run_node)
+    monkeypatch.setattr("twostage.report.charts.RESOLUTION", 20)
+    monkeypatch.setattr(synthetic_nodes, "SPREAD", 500)
+    sweep = load_sweep(ROOT / "configs/sweeps/tiny-shapes.yaml", [*ENDLESS, f"root={tmp_path}"])
+    console = Console(record=True, width=200, file=io.StringIO())
+    _, results = run_sweep(sweep, "", console, deadline=time.monotonic() + left)
+    assert len(results.seeds) == num_seeds
+    assert results.max_seeds == 5, "the level is that of the looks that were planned"
+    assert ("no time is left for another" in console.export_text()) == (left < 0)
+
+
+def test_a_seed_takes_as_long_as_the_slowest_so_far_and_shared_parts_take_nothing(tmp_path):
+    """Two branches of a seed, one after the other or side by side; the latents of ready arms belong to all seeds."""
+    ready = "autoencoders.control.autoencoder=shapes-f4c8"
+    planned = plan(small_sweep("seeds=[0,1]", ready))
+    run_nodes(planned.nodes, tmp_path, INLINE, Console(quiet=True), synthetic_nodes.run_node)
+    for node in unique(planned.nodes):
+        slow = node.name.startswith("equivariant/seed1/")
+        record = record_of(node, tmp_path) | {"seconds": 5.0 if slow else 1.0}
+        write_json(node.folder(tmp_path) / "done.json", record)
+    own = list(planned.branch("equivariant", 1).nodes())
+    assert seconds_of_a_seed(planned, tmp_path, 2) == 5 * len(own)
+    assert seconds_of_a_seed(planned, tmp_path, 1) == 2 * 5 * len(own)
 
 
 @pytest.mark.slow

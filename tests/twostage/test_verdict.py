@@ -1,6 +1,7 @@
 """From curves to verdicts: worked examples to six digits, symmetry, bounds, and what no number of seeds may decide."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ from scipy.interpolate import PchipInterpolator
 from twostage.analysis.curves import LearningCurve, crossing, end_slope
 from twostage.analysis.intervals import SEQUENTIAL_LEVELS, holm, interval_over_seeds, level_of_look, quantile
 from twostage.analysis.pairs import SpeedUp, changes_at_equal_steps, speed_up
-from twostage.analysis.planning import power, retraining_move, seeds_for, seeds_needed, speed_up_sd
+from twostage.analysis.planning import power, ratio_seen, retraining_move, seeds_for, seeds_needed, speed_up_sd
 from twostage.analysis.verdict import verdict_over_seeds
+from twostage.analysis.words import short_sentence
 
 SHAPES = ((250, 500, 1000), (2079, 1202, 991), (2027, 1153, 915))
 POWER_LAW = tuple(0.3 + 0.7 * (s * np.array([62.5, 125, 250, 500, 1000]) / 1000) ** -0.5 for s in (1, 1.25))
@@ -285,6 +287,32 @@ def test_seeds_to_plan_with(slope, sd, seeds):
     assert planned == pytest.approx(sd, abs=0.001 if slope > 0.1 else 0.005)
     assert [seeds_for(ratio, planned) for ratio in (1.05, 1.1, 1.25, 1.5)] == list(seeds)
     assert power(1.0, planned, 5) == pytest.approx(0.025, abs=1e-3)
+
+
+@pytest.mark.parametrize(("sd", "count", "level"), [(0.05, 3, 0.0229), (0.2, 6, 0.0187), (0.1, 20, 0.0077)])
+def test_the_ratio_that_is_seen_in_nine_of_ten_cases(sd, count, level):
+    ratio = ratio_seen(sd, count, level)
+    assert power(ratio, sd, count, level) == pytest.approx(0.9, abs=1e-3)
+    assert ratio_seen(sd, count + 1, level) < ratio < ratio_seen(1.5 * sd, count, level)
+    assert ratio_seen(sd, count, level, share=0.5) < ratio
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        (verdict_of((1.16, 1.27, 1.33)), r"faster by 1\.25 times \(1\.05 to 1\.49\)"),
+        (verdict_of((1 / 1.16, 1 / 1.27, 1 / 1.33)), r"slower by 1\.25 times \(1\.05 to 1\.49\)"),
+        (verdict_of((1.2, 1.25)), "undecided: 1 more seed would probably decide"),
+        (verdict_of((1.2, 0.9, 1.01)), "undecided: more than 20 seeds would be needed"),
+        (verdict_of((1.2,)), "undecided: one training per arm"),
+        (verdict_of((1.2, 1.2), (-0.1, -0.1)), "undecided: the seeds gave identical numbers"),
+        (verdict_of((1.2, 1.25), missing_seeds=(4,)), "undecided: seed 4 has no value at the last step"),
+        (verdict_of((valued(4, "at least"), 3, 3.5), (-0.1, -0.11, -0.12)), r"faster by at least 3\.48 times"),
+        (verdict_of((valued(4, "at least"), valued(0.5, "at most")), (-0.1, -0.11)), "faster, by how much .*not tell"),
+    ],
+)
+def test_a_verdict_in_one_phrase(verdict, words):
+    assert re.fullmatch(words, short_sentence(verdict))
 
 
 def test_how_far_one_seed_typically_moves():

@@ -8,6 +8,7 @@ from twostage.analysis.intervals import ERROR_RATE, Interval, quantile
 
 POWER = 0.8
 MOST_SEEDS = 20  # beyond it the answer is "more than 20"
+RATIO_TOLERANCE = 1e-6  # of a log speed-up that is solved for
 TRAINING_SD = 0.0126  # of a Fréchet distance between trainings, relative: 25 published SiTs; our sweeps had 1.5 %
 
 
@@ -53,6 +54,18 @@ def seeds_for(ratio: float, sd: float, level: float = ERROR_RATE) -> int:
     while power(ratio, sd, count, level) < POWER:
         count += 1
     return count
+
+
+def ratio_seen(sd: float, num_seeds: int, level: float = ERROR_RATE, share: float = 0.9) -> float:
+    """The true speed-up above 1 that the t test of `power` finds in this share of cases."""
+    low, high = 0.0, sd
+    while power(math.exp(high), sd, num_seeds, level) < share:
+        low, high = high, 2 * high
+    while high - low > RATIO_TOLERANCE:
+        middle = (low + high) / 2
+        found = power(math.exp(middle), sd, num_seeds, level) >= share
+        low, high = (low, middle) if found else (middle, high)
+    return math.exp(high)
 
 
 def retraining_move(slope: float) -> float:

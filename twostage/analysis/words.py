@@ -24,6 +24,33 @@ def headline(comparisons: list[Comparison], metric_label: str) -> str:
     return f"{text} Of all {len(comparisons)} comparisons: {counts}; each has an error rate of its own."
 
 
+def short_sentence(verdict: Verdict) -> str:
+    """A verdict in one phrase for a terminal: "faster by 1.40 times (1.20 to 1.70)", "undecided: ..."."""
+    if verdict.word == "undecided":
+        return f"undecided: {_open(verdict)}"
+    if verdict.ratio is None:
+        return f"{verdict.word}, by how much the evaluated steps do not tell"
+    if verdict.low is None:
+        at_least = verdict.kind == ("at least" if verdict.word == "faster" else "at most")
+        return f"{verdict.word} by {'at least' if at_least else 'at most'} {factor(verdict)} times"
+    low, high = _ends(verdict)
+    return f"{verdict.word} by {factor(verdict)} times ({low:.2f} to {high:.2f})"
+
+
+def _open(verdict: Verdict) -> str:
+    """What keeps a verdict open, and what would decide it."""
+    if verdict.seeds_needed is not None:
+        more = verdict.seeds_needed - verdict.num_seeds
+        return f"{more} more seed{'s' if more > 1 else ''} would probably decide"
+    if verdict.hidden:
+        return f"more than {MOST_SEEDS} seeds would be needed"
+    return {
+        "one seed": "one training per arm",
+        "identical seeds": "the seeds gave identical numbers",
+        "missing seeds": f"seed {', '.join(map(str, verdict.missing_seeds))} has no value at the last step",
+    }.get(verdict.reason, f"{seeds_text(verdict.num_seeds)} do not decide")
+
+
 def _strength(comparison: Comparison) -> tuple[bool, float]:
     """Decided ones first, by their p-value."""
     return comparison.verdict.word == "undecided", 1.0 if comparison.verdict.p is None else comparison.verdict.p
@@ -162,13 +189,18 @@ def factor(verdict: Verdict) -> str:
 
 def interval_text(verdict: Verdict) -> str:
     """Such as "95 % interval 1.16 to 1.29", of a slower arm of the inverse; of a look another level."""
-    low, high = verdict.low, verdict.high
-    assert low is not None, "told where there is an interval"
-    assert high is not None, "told where there is an interval"
-    low, high = (low, high) if verdict.word != "slower" else (1 / high, 1 / low)
+    low, high = _ends(verdict)
     of_look = "" if verdict.level == ERROR_RATE else " of this look"
     name = f"{100 * (1 - verdict.level):.4g} % interval{of_look}"
     return f"{name} {low:.2f} to {high:.2f}"
+
+
+def _ends(verdict: Verdict) -> tuple[float, float]:
+    """Of the interval, of a slower arm those of the inverse."""
+    low, high = verdict.low, verdict.high
+    assert low is not None, "told where there is an interval"
+    assert high is not None, "told where there is an interval"
+    return (low, high) if verdict.word != "slower" else (1 / high, 1 / low)
 
 
 def seeds_text(count: int) -> str:

@@ -33,13 +33,13 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
         dry_run(sweep, console)
         return
-    report, results = run_sweep(sweep, _command(sys.argv), console, arguments.retry)
+    report, results = run_sweep(sweep, again(sys.argv), console, arguments.retry)
     print(terminal_table(results))
     print(f"\nreport: {Path(report).resolve()}")
 
 
-def _command(words: list[str]) -> str:
-    """How a person starts this sweep again: by the script of a checkout, or by the installed command."""
+def again(words: list[str]) -> str:
+    """How a person starts this command again: by the script of a checkout, or by the installed command."""
     program = Path(words[0]).name
     start = ["python", program] if program.endswith(".py") else [program]
     return shlex.join([*start, *plugin_options(), *(word for word in words[1:] if word != "--retry")])

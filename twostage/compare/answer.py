@@ -1,0 +1,44 @@
+"""The last lines of a comparison: verdicts, ranking, and how to go on."""
+
+from pathlib import Path
+
+from twostage.analysis.comparison import Comparison
+from twostage.analysis.records import SweepResults
+from twostage.analysis.summary import summarize
+from twostage.analysis.words import interval_text, seeds_text, short_sentence, verdict_text
+
+
+def answer(results: SweepResults, sweep_file: Path) -> list[str]:
+    """A line for each comparison with the control, the ranking of more than two, and how to go on where undecided."""
+    labels = {arm.name: arm.label for arm in results.arms}
+    comparisons = summarize(results).comparisons
+    lines = [
+        f"{labels[each.arm]} against {labels[results.control]}: {short_sentence(each.verdict)}{_rests_on(each)}"
+        for each in comparisons
+    ]
+    if len(comparisons) > 1:
+        lines.append(f"ranking: {_ranking(comparisons, labels[results.control])}")
+    is_open = any(each.verdict.word == "undecided" for each in comparisons)
+    if is_open and results.max_seeds is not None and len(results.seeds) < results.max_seeds:
+        lines.append(f"more seeds, without a budget: sweep.py --config {sweep_file}")
+    return lines
+
+
+def _rests_on(comparison: Comparison) -> str:
+    verdict = comparison.verdict
+    seeds = seeds_text(verdict.num_seeds)
+    if verdict.low is None:
+        return f"; {seeds}"
+    return (
+        f"; {verdict_text(verdict)}, {seeds}" if verdict.word == "undecided" else f"; {interval_text(verdict)}, {seeds}"
+    )
+
+
+def _ranking(comparisons: list[Comparison], control: str) -> str:
+    """By the speed-up over the control; those it is not known of come last."""
+    ratios: list[tuple[float | None, str]] = [(1.0, f"{control} (control)")]
+    for each in comparisons:
+        open_ = ", undecided" if each.verdict.word == "undecided" else ""
+        ratios.append((each.verdict.ratio, f"{each.arm_label} ({verdict_text(each.verdict)}{open_})"))
+    ranked = sorted(ratios, key=lambda entry: (entry[0] is None, -(entry[0] or 0.0)))
+    return ", ".join(f"{place}. {text}" for place, (_, text) in enumerate(ranked, 1))
