@@ -57,6 +57,8 @@ class Pointwise(nn.Module):
         return self.mix(torch.cat((x, time), 1)) + self.classes(y)[..., None, None]
 ''',
     "objective.py": '''
+from collections.abc import Callable
+
 from torch import Tensor
 
 from dit.objectives import Flow
@@ -67,7 +69,9 @@ class Doubled(Flow):
 
     default_sampler = "{name}_euler"
 
-    def loss_terms(self, model, data: Tensor, noise: Tensor, t: Tensor, **conditions) -> dict[str, Tensor]:
+    def loss_terms(
+        self, model: Callable[..., Tensor], data: Tensor, noise: Tensor, t: Tensor, **conditions: Tensor
+    ) -> dict[str, Tensor]:
         terms = super().loss_terms(model, data, noise, t, **conditions)
         return {{name: 2 * value for name, value in terms.items()}}
 ''',

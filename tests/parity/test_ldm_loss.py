@@ -66,7 +66,8 @@ def case(name, monkeypatch):
 
     inputs = tensors["inputs"]
     decoded = F.conv2d(tensors["hidden"], autoencoder.last_layer, tensors["last_bias"], padding=1)
-    result = Reconstruction(decoded, inputs, None, DiagonalGaussianDistribution(tensors["moments"]), None, inputs)
+    posterior = DiagonalGaussianDistribution(tensors["moments"])
+    result = Reconstruction(decoded, inputs, None, None, posterior, None, inputs)
     return module, result, autoencoder.last_layer, tensors
 
 

@@ -193,5 +193,5 @@ def test_times_are_taken_of_every_kind_of_part_and_of_sizes_that_may_fit(monkeyp
     assert list(costs.training_step) == ["small"] == list(costs.sampled_image)
     for name in ("ready", "diagnosis", "tuning_step", "encoded_image", "reference_image", "look"):
         assert getattr(costs, name) > 0, name
-    assert 0.01 <= costs.training_step["small"] < 0.1
-    assert 60 < smallest_budget(work, costs) < 3600
+    assert costs.training_step["small"] >= 0.01
+    assert smallest_budget(work, costs) > 2 * 3 * 200 * 0.01  # two arms of three seeds and 200 steps
