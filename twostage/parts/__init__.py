@@ -1,30 +1,29 @@
 """What a sweep is made of, one file per kind: how a node of it is described, done, estimated, and what it leaves.
 
-A new kind is one `Part` in a file of its own, named in `PARTS`; the plan says where in a sweep it stands.
+A new kind is one `Part` in a file of its own here, and found by that; the plan says where in a sweep it stands.
 """
 
+import pkgutil
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from eqvae.plugins import enable_plugins
 from twostage.configs import NODE, fill_folders
 from twostage.graph.node import Node, Progress, Work
-from twostage.parts.autoencoder import AUTOENCODER
-from twostage.parts.diagnostics import DIAGNOSTICS
-from twostage.parts.evaluation import EVALUATION
-from twostage.parts.generator import GENERATOR
-from twostage.parts.latents import LATENTS
 from twostage.parts.part import Estimate, Part
-from twostage.parts.ready import READY
-from twostage.parts.reference import REFERENCE
-from twostage.parts.snapshot import SNAPSHOT
-
-PARTS: dict[str, Part] = {
-    part.name: part for part in (READY, AUTOENCODER, SNAPSHOT, DIAGNOSTICS, LATENTS, GENERATOR, REFERENCE, EVALUATION)
-}
 
 __all__ = ["PARTS", "Estimate", "Part", "WithPlugins", "estimate", "run_node"]
+
+
+def _found() -> dict[str, Part]:
+    """Every part that a file of this folder holds, by name."""
+    files = [import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
+    return {value.name: value for file in files for value in vars(file).values() if isinstance(value, Part)}
+
+
+PARTS = _found()
 
 
 @dataclass(frozen=True)
