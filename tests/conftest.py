@@ -11,7 +11,7 @@ from hypothesis.configuration import set_hypothesis_home_dir
 
 from tests import OWNER
 from tests.tiny import stage_one
-from tests.watching import watching
+from tests.watching import NewFiles, watching
 
 pytest_plugins = ["tests.reliability.plugin"]
 ROOT = Path(__file__).parents[1]
@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 # it traces (`FakeTensorMode`) for real; it then starts threads for them, and no forked process can go backward.
 torch.ones((), requires_grad=True).backward()
 NOT_OURS = ("runs", "shared")  # what other commands write into a checkout, and data beside it
+_new_files = NewFiles(ROOT, NOT_OURS)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -40,9 +41,8 @@ def _in_a_copy(tmp_path_factory):
 def _in_an_own_copy(tmp_path_factory, monkeypatch, _touched):
     """A working folder with links to what a checkout has: relative paths are read there, and written nowhere else."""
     monkeypatch.chdir(_checkout_in(tmp_path_factory.mktemp("folder")))
-    before = _files_of_checkout()
     yield
-    left, touched = _files_of_checkout() - before, list(_touched)
+    left, touched = _new_files(), list(_touched)
     _touched.clear()
     assert not left, f"the test left files in the checkout: {', '.join(sorted(left))}"
     assert not touched, f"the test, or a fixture, touched the checkout: {', '.join(touched)}"
@@ -53,16 +53,6 @@ def _checkout_in(folder: Path) -> Path:
         if not entry.name.startswith(".") and entry.name not in NOT_OURS:
             (folder / entry.name).symlink_to(entry)
     return folder
-
-
-def _files_of_checkout() -> set[str]:
-    """All files but those of other commands and of programs that keep their own, which are hidden or end in `__`."""
-    found = set()
-    for folder, folders, files in os.walk(ROOT):
-        skipped = NOT_OURS if folder == str(ROOT) else ()
-        folders[:] = [name for name in folders if not name.startswith((".", "__")) and name not in skipped]
-        found |= {os.path.join(folder, name) for name in files if not name.startswith(".")}
-    return found
 
 
 def pytest_configure(config):

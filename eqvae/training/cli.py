@@ -68,6 +68,8 @@ class TrainCLI(LightningCLI):
 
     def __init__(self, args: Any = None, run: bool = True, trainer_defaults: dict | None = None):
         args = take_plugins(args) if isinstance(args, list) else args
+        words = sys.argv[1:] if args is None else args
+        self._first_word = words[0] if isinstance(words, list) and words else None
         allow_only_known_classes()
         atomic = f"{AtomicCheckpointIO.__module__}.{AtomicCheckpointIO.__name__}"
         lightning_plugins: list[dict[str, Any]] = [{"class_path": atomic}]
@@ -187,6 +189,8 @@ class TrainCLI(LightningCLI):
         return options
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        if self._first_word in self.subcommands() and self._first_word != subcommand:
+            return self.init_parser(**kwargs)  # only named in a list: its options would take a tenth of a second
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         parser.add_argument(OPTION, action=PluginOption)
         for action in parser._actions:  # modules have optimizers of their own, and no class of torch is allowed
