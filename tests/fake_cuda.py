@@ -144,14 +144,21 @@ def _line_of_project() -> str:
     """The innermost line of this project, tests only where nothing else is."""
     frame, found = sys._getframe(1), "elsewhere"
     while frame is not None:
-        path = Path(frame.f_code.co_filename)
-        if path.is_relative_to(ROOT) and path != Path(__file__) and ".venv" not in path.parts:
-            place = f"{path.relative_to(ROOT)}:{frame.f_lineno}"
+        file = _file_of_project(frame.f_code.co_filename)
+        if file is not None:
+            place = f"{file}:{frame.f_lineno}"
             if not place.startswith("tests"):
                 return place
             found = place if found == "elsewhere" else found
         frame = frame.f_back
     return found
+
+
+@cache
+def _file_of_project(name: str) -> str | None:
+    path = Path(name)
+    own = path.is_relative_to(ROOT) and path != Path(__file__) and ".venv" not in path.parts
+    return str(path.relative_to(ROOT)) if own else None
 
 
 def _apply(module: nn.Module, function, recurse: bool = True) -> nn.Module:
@@ -213,6 +220,7 @@ def fake_cuda() -> Iterator[FakeCuda]:
     random_state = torch.zeros(16, dtype=torch.uint8)
     patches = {
         "torch.cuda.amp.common.amp_definitely_not_available": lambda: False,
+        "torch.cuda.is_available": cache(torch.cuda.is_available),  # asked for with every tensor, by opening a library
         "torch.cuda.is_bf16_supported": lambda *_: True,
         "torch.cuda.get_rng_state": lambda *_: random_state,
         "torch.cuda.set_rng_state": lambda *_: None,

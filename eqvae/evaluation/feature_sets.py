@@ -25,6 +25,7 @@ from eqvae.randomness import keyed_integers
 MAX_KEPT_FEATURES = 50_000  # rows for kernel distance, precision and recall: 400 MB of Inception's
 KEPT_SEED = 0
 NUM_KEYS = 1 << 53
+ROWS_AT_ONCE = 2048
 ALL_IMAGES = "all"
 FORMAT_VERSION = 2  # 1 kept the first rows
 
@@ -38,19 +39,29 @@ class RunningStatistics:
     """
 
     def __init__(self):
-        self.count = 0
-        self.mean: np.ndarray = np.zeros(())  # [D] and [D, D] with the first batch
+        self.count = self._num_held = 0
+        self.mean: np.ndarray = np.zeros(())  # [D] and [D, D] with the first rows
         self.scatter: np.ndarray = np.zeros(())
+        self._held: list[Tensor] = []
 
     def update(self, features: Tensor) -> None:
         """Add features [B, D]."""
-        batch = features.double().numpy()
-        count = self.count + len(batch)
-        mean = batch.mean(axis=0)
-        centred, shift = batch - mean, mean - self.mean
-        self.scatter = self.scatter + centred.T @ centred + np.outer(shift, shift) * (self.count * len(batch) / count)
-        self.mean = self.mean + shift * (len(batch) / count)
-        self.count = count
+        self._held.append(features)
+        self._num_held += len(features)
+        if self._num_held >= ROWS_AT_ONCE:
+            self._add_held()
+
+    def _add_held(self) -> None:
+        """Many rows at once: a product of few costs less than adding it to [D, D]."""
+        rows = torch.cat(self._held).double().numpy()
+        count = self.count + len(rows)
+        mean = rows.mean(axis=0)
+        centred, shift = rows - mean, mean - self.mean
+        self.scatter = self.scatter + centred.T @ centred
+        if self.count:
+            self.scatter += np.outer(shift, shift * (self.count * len(rows) / count))
+        self.mean = self.mean + shift * (len(rows) / count)
+        self.count, self._num_held, self._held = count, 0, []
 
     def compute(self) -> Statistics:
         """`mu` [D] and `sigma` [D, D]; warns where they come from no more samples than features.
@@ -58,6 +69,8 @@ class RunningStatistics:
         Raises:
             ValueError: for fewer than two samples or values that are not finite.
         """
+        if self._held:
+            self._add_held()
         if self.count < 2:
             raise ValueError(f"a Fréchet distance needs at least 2 images on each side, got {self.count}")
         if not np.isfinite(self.scatter).all():
@@ -148,11 +161,10 @@ def images_to_feature_set(batches: Iterable[Tensor], extractor: FeatureExtractor
         running[1].update(spatial)
         kept.update(pooled)
         logits.append(scores)
-    count = running[0].count
-    if count < 2:
-        raise ValueError(f"a distance between sets needs at least 2 images on each side, got {count}")
+    if kept.count < 2:
+        raise ValueError(f"a distance between sets needs at least 2 images on each side, got {kept.count}")
     statistics = (running[0].compute(), running[1].compute())
-    return FeatureSet(*statistics, kept.compute(), torch.cat(logits), count, kept.rule)
+    return FeatureSet(*statistics, kept.compute(), torch.cat(logits), kept.count, kept.rule)
 
 
 def cached_feature_set(folder: Path, about: dict, compute: Callable[[], FeatureSet]) -> tuple[FeatureSet, bool]:

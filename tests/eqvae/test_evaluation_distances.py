@@ -55,6 +55,20 @@ def test_frechet_distance_of_singular_covariances(reached):
     assert frechet_distance(real, real) == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.parametrize("smallest", [1e-3, 1e-6, 1e-9, 1e-15, 0.0])
+def test_the_trace_of_the_root_is_exact_however_thin_the_features_are(smallest):
+    """Commuting covariances, whose root has the products of their spreads as eigenvalues.
+
+    A covariance in float64 knows spreads down to 1e-8 of the largest, so the distance to 1e-7 of the traces.
+    """
+    axes, spreads = torch.linalg.qr(normal(60, 60)).Q, torch.logspace(0, -3, 60, dtype=torch.float64)
+    thin = torch.cat([spreads[:30], smallest * spreads[30:]])
+    kept = [{"mu": np.zeros(60), "sigma": ((axes * each**2) @ axes.T).numpy()} for each in (spreads, thin, spreads)]
+    for real, generated in (kept[:2], kept[1:]):
+        expected = float((spreads - thin).square().sum())
+        assert statistics_to_frechet_distance(real, generated) == pytest.approx(expected, abs=1e-7)
+
+
 def test_frechet_distance_is_float64_throughout():
     """A mean far from zero loses the covariance in float32."""
     real, generated = normal(2000, 4), 2 * normal(2000, 4, seed=1)
