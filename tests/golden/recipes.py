@@ -36,7 +36,6 @@ IMAGES = [f"data.init_args.{part}.init_args" for part in ("train", "validation")
 FEW_IMAGES = {f"{part}.num_images": NUM_IMAGES for part in IMAGES}
 SMALL_IMAGES = FEW_IMAGES | {f"{part}.image_size": IMAGE_SIZE for part in IMAGES}
 FIT = QUIET | {
-    "trainer.max_steps": NUM_STEPS,
     "trainer.limit_val_batches": 0,
     "trainer.log_every_n_steps": 1,
     "trainer.logger.class_path": "lightning.pytorch.loggers.CSVLogger",
@@ -89,9 +88,10 @@ def mean_colours(autoencoder: VQAutoencoder, images: Tensor) -> Codes:
     return Codes(indices, autoencoder.lookup(indices), autoencoder.lookup(indices))
 
 
-def train_recipe(name: str, folder: Path, caches: Caches) -> dict[str, list[float]]:
-    """Every loss of 100 steps of `train.py fit`, by its name in the log."""
-    options = FIT | {"trainer.default_root_dir": folder, "trainer.logger.init_args.save_dir": folder}
+def train_recipe(name: str, folder: Path, caches: Caches, num_steps: int = NUM_STEPS) -> dict[str, list[float]]:
+    """Every loss of the first steps of `train.py fit`, by its name in the log."""
+    options = FIT | {"trainer.max_steps": num_steps}
+    options |= {"trainer.default_root_dir": folder, "trainer.logger.init_args.save_dir": folder}
     if is_stage_one(name):
         options |= SMALL_IMAGES | {"data.init_args.global_batch_size": BATCH_SIZE_OF_IMAGES}
         options |= {"model.init_args.num_normalization_images": NUM_IMAGES}

@@ -37,6 +37,9 @@ class Entry:
     processor: Processor
     losses: Losses
 
+    def first(self, num_steps: int) -> "Entry":
+        return Entry(self.processor, {name: values[:num_steps] for name, values in self.losses.items()})
+
 
 def this_processor() -> Processor:
     """The processor, vector unit and torch that run now."""
