@@ -15,7 +15,7 @@ from twostage.parts.part import read_anew
 from twostage.parts.ready import READY
 from twostage.parts.reference import REFERENCE
 from twostage.parts.snapshot import SNAPSHOT
-from twostage.schema import ArmSettings, Start, Sweep
+from twostage.schema import Start, Sweep
 
 START_FOLDER = "{start}/autoencoder"
 
@@ -112,11 +112,10 @@ def plan(sweep: Sweep, seeds: Sequence[int] | None = None) -> Plan:
     measured = DIAGNOSTICS.node("start/diagnostics", first, {"autoencoder": start}) if start else None
     settings = {"data": first["config"]["data"]} | reference.image_settings(sweep.evaluation)
     images = REFERENCE.node("reference/images", settings)
-    branches = [
-        _branch(sweep, name, arm, seed, start, images)
-        for seed in (sweep.seeds if seeds is None else seeds)
-        for name, arm in sweep.autoencoders.items()
-    ]
+    branches: list[Branch] = []
+    for seed in sweep.seeds if seeds is None else seeds:
+        trained = {name: config(arm, seed, START_FOLDER) for name, arm in sweep.autoencoders.items() if arm.config}
+        branches += [_branch(sweep, name, trained, seed, start, images) for name in sweep.autoencoders]
     return Plan(images, branches, start, measured)
 
 
@@ -128,9 +127,12 @@ def _start(start: Start) -> Node | None:
     return AUTOENCODER.node("start/autoencoder", {"config": config(start, 0, None), "at_steps": []})
 
 
-def _branch(sweep: Sweep, name: str, arm: ArmSettings, seed: int, start: Node | None, images: Node) -> Branch:
-    where = f"{name}/seed{seed}"
-    training, autoencoder = _autoencoder(sweep, where, arm, seed, start)
+def _branch(
+    sweep: Sweep, name: str, trained: dict[str, dict[str, Any]], seed: int, start: Node | None, images: Node
+) -> Branch:
+    """One arm with one seed; `trained` holds the configs of all arms with this seed."""
+    where, arm = f"{name}/seed{seed}", sweep.autoencoders[name]
+    training, autoencoder = _autoencoder(sweep, name, where, trained, start)
     source = {"autoencoder": autoencoder}
     diagnostics = DIAGNOSTICS.node(f"{where}/diagnostics", {"config": measuring_config(arm)}, source)
     training_images_alone = {"model.init_args.cache.validation": False}
@@ -142,12 +144,15 @@ def _branch(sweep: Sweep, name: str, arm: ArmSettings, seed: int, start: Node | 
     return Branch(name, seed, training, autoencoder, diagnostics, latents, generators)
 
 
-def _autoencoder(sweep: Sweep, where: str, arm: ArmSettings, seed: int, start: Node | None) -> tuple[Node | None, Node]:
+def _autoencoder(
+    sweep: Sweep, name: str, where: str, trained: dict[str, dict[str, Any]], start: Node | None
+) -> tuple[Node | None, Node]:
     """The training of an arm's autoencoder, and the node that leaves it; they differ where a snapshot is taken."""
+    arm = sweep.autoencoders[name]
     if arm.autoencoder is not None:
         return None, READY.node(f"{where}/autoencoder", {"autoencoder": arm.autoencoder})
-    own = config(arm, seed, START_FOLDER)
-    sharing = [each for each in sweep.autoencoders.values() if config(each, seed, START_FOLDER) == own]
+    own = trained[name]
+    sharing = [sweep.autoencoders[other] for other, config in trained.items() if config == own]
     at_steps = sorted({each.at_step for each in sharing if each.at_step is not None})
     assert start is not None, "arms that train have a start"
     training = AUTOENCODER.node(f"{where}/autoencoder", {"config": own, "at_steps": at_steps}, {"start": start})
