@@ -30,6 +30,7 @@ from eqvae.regularizers import (
 )
 from eqvae.starting import TrainingStart, require_large_images, require_large_validation_images
 from eqvae.stream import SequentialBatches
+from eqvae.training.compiling import compile_network
 from eqvae.training.data_module import data_module
 from eqvae.training.gradients import Gradients
 from eqvae.training.nonfinite import FiniteGuard, OnNonFinite
@@ -73,8 +74,9 @@ class AutoencoderModule(lightning.LightningModule):
         evaluation: what `validate` measures.
         cache: where and how `predict` writes latent caches.
         on_nonfinite: "stop" or "skip" the update where a loss or gradient is not finite; see `FiniteGuard`.
-        compile: train encoder, decoder and critic compiled by `torch.compile`; weights and files are the same, values
-            differ in their last bits. On a CPU it needs a C++ compiler.
+        compile: train encoder, decoder and critic compiled by `torch.compile`, see `compile_network`; weights and files
+            are the same, values differ in their last bits. On a CPU it needs a C++ compiler, and Inductor makes a graph
+            of its own for each of the first eight image sizes.
     """
 
     def __init__(
@@ -156,8 +158,16 @@ class AutoencoderModule(lightning.LightningModule):
         self._begun = False
         rank_zero_info(self.regularizers.describe())
         if self.compiled:
-            for network in filter(None, (*self.autoencoder.networks, self.critic)):
-                network.compile()
+            self._compile()
+
+    def _compile(self) -> None:
+        encoder, decoder = self.autoencoder.networks
+        asked_for = (self.autoencoder.last_layer, self.autoencoder.encoder_last_layer)
+        some_size = (64, 64)
+        any_size = self.regularizers.smallest_side(some_size) < min(some_size)
+        compile_network(encoder, asked_for)
+        for network in filter(None, (decoder, self.critic)):
+            compile_network(network, asked_for, any_size)
 
     def on_train_start(self) -> None:
         self._gradients = [Gradients(group) for group in self._trained()]

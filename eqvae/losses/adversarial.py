@@ -1,5 +1,6 @@
 """The PatchGAN critic and the adaptive weight of its loss (Esser et al., "Taming transformers", 2021, eq. 6-7)."""
 
+import math
 from typing import Literal
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 from eqvae.losses.balance import gradient_norm, norm_ratio
 
 MAXIMUM_WEIGHT = 1e4
+NUM_GROUPS = 32  # of channels that are normalized together; fewer where they do not divide
+Norm = Literal["batch", "group"]
 
 
 class PatchCritic(nn.Module):
@@ -18,16 +21,17 @@ class PatchCritic(nn.Module):
         num_layers: stride-2 layers; 3 sees patches of 70 x 70 pixels, 2 of 34 x 34.
         base_channels: filters of the first layer; doubled in each of the next, up to 8 times.
         in_channels: of the images.
+        norm: see `AdversarialLoss`.
     """
 
-    def __init__(self, num_layers: int = 3, base_channels: int = 64, in_channels: int = 3):
+    def __init__(self, num_layers: int = 3, base_channels: int = 64, in_channels: int = 3, norm: Norm = "batch"):
         super().__init__()
         channels = [base_channels * min(2**n, 8) for n in range(num_layers + 1)]
         layers = [nn.Conv2d(in_channels, channels[0], 4, 2, 1), nn.LeakyReLU(0.2)]
         for n in range(1, num_layers + 1):
             stride = 2 if n < num_layers else 1
             convolution = nn.Conv2d(channels[n - 1], channels[n], 4, stride, 1, bias=False)
-            layers += [convolution, nn.BatchNorm2d(channels[n]), nn.LeakyReLU(0.2)]
+            layers += [convolution, _norm(norm, channels[n]), nn.LeakyReLU(0.2)]
         self.main = nn.Sequential(*layers, nn.Conv2d(channels[-1], 1, 4, 1, 1))
         self.num_layers = num_layers
         self.smallest_side = 3 * 2**num_layers  # three rows before the last two layers, which take one each
@@ -47,10 +51,14 @@ class PatchCritic(nn.Module):
         return self.main(images)
 
 
+def _norm(norm: Norm, channels: int) -> nn.Module:
+    return nn.BatchNorm2d(channels) if norm == "batch" else nn.GroupNorm(math.gcd(NUM_GROUPS, channels), channels)
+
+
 def _initialize(layer: nn.Module) -> None:
     if isinstance(layer, nn.Conv2d):
         nn.init.normal_(layer.weight, 0.0, 0.02)
-    elif isinstance(layer, nn.BatchNorm2d):
+    elif isinstance(layer, nn.BatchNorm2d | nn.GroupNorm):
         nn.init.normal_(layer.weight, 1.0, 0.02)
 
 
@@ -66,6 +74,11 @@ class AdversarialLoss:
         num_layers, base_channels: of the `PatchCritic`.
         critic_weights: what the critic starts from: a training checkpoint of latent-diffusion or taming, "autoencoder"
             for the file that the autoencoder came from, or None for random weights.
+        norm: "batch" as published, whose statistics are those of the images that one device sees at once, or "group",
+            those of each image, so that the number of devices does not matter.
+
+    Raises:
+        ValueError: for another norm, or `critic_weights` for one that no published critic has.
     """
 
     def __init__(
@@ -77,7 +90,15 @@ class AdversarialLoss:
         base_channels: int = 64,
         ramp_steps: int = 0,
         critic_weights: str | None = None,
+        norm: Norm = "batch",
     ):
+        if norm not in ("batch", "group"):
+            raise ValueError(f"adversarial.norm {norm!r} is unknown: use batch or group")
+        if norm == "group" and critic_weights:
+            raise ValueError(
+                "adversarial.norm group starts a critic afresh: set critic_weights to null, or norm to batch"
+            )
+        self.norm: Norm = norm
         self.kind, self.weight, self.start_step = kind, weight, start_step
         self.num_layers, self.base_channels = num_layers, base_channels
         self.ramp_steps, self.critic_weights = ramp_steps, critic_weights
@@ -86,7 +107,7 @@ class AdversarialLoss:
         """A critic of random weights."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return PatchCritic(self.num_layers, self.base_channels)
+            return PatchCritic(self.num_layers, self.base_channels, norm=self.norm)
 
     def active(self, step: int) -> bool:
         return step >= self.start_step

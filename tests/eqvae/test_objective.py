@@ -3,14 +3,16 @@
 import itertools
 import math
 from collections import Counter
+from copy import deepcopy
 from fractions import Fraction
-from functools import partialmethod
+from functools import partial, partialmethod
 from types import SimpleNamespace
 
 import lightning
 import pytest
 import torch
-from torch._dynamo.testing import CompileCounter
+from diffusers.models.attention_processor import Attention
+from torch._dynamo.testing import CompileCounter, CompileCounterWithBackend
 
 from eqvae.autoencoders import Autoencoder, CodebookLoss, Codes, KLAutoencoder, codebook_usage, load_autoencoder
 from eqvae.equivariance import SpatialTransform
@@ -19,6 +21,7 @@ from eqvae.module import AutoencoderModule
 from eqvae.regularizers import PRESETS, Draw, ExplicitEquivariance, TransformDistribution, reconstruct
 from eqvae.regularizers.equivariance import choose_transforms
 from eqvae.regularizers.explicit import explicit_error
+from eqvae.training.compiling import compile_network
 from tests.eqvae.tiny import MixingAutoencoder, tiny_autoencoder
 from tests.tiny import TINY_AUTOENCODER, needs_bfloat16
 
@@ -304,9 +307,83 @@ def test_compiled_networks_learn_the_same(monkeypatch):
         fit(AutoencoderModule(TINY_AUTOENCODER, always, PIXELS, learning_rate=1e-3, compile=switch), steps=12)
         for switch in (False, True)
     )
-    assert 2 <= graphs.frame_count <= 8, "a graph for each memory layout, not for each of the dozen sizes"
+    assert 5 <= graphs.frame_count <= 8, "a graph for each kind of block, not for each of the dozen sizes"
     assert list(plain.state_dict()) == list(compiled.state_dict())
     for name, value in plain.state_dict().items():
         # The same kernels, traced: equal but for the order of additions, which Adam divides by small gradients. A step
         # is 1e-3; another graph (a size that is baked in, a branch not taken) is off by whole steps.
-        torch.testing.assert_close(compiled.state_dict()[name], value, rtol=1e-3, atol=1e-4, msg=name)
+        # The bias of keys moves no attention: its gradient is zero but for rounding, of which Adam makes whole steps.
+        if not name.endswith("to_k.bias"):
+            torch.testing.assert_close(compiled.state_dict()[name], value, rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.reliability(27, long=True)
+def test_a_compiled_autoencoder_trains_against_a_critic_on_any_size(monkeypatch, reached):
+    """AOTAutograd refuses a second pass back through a compiled part, which the adaptive weight must not ask for."""
+    torch._dynamo.reset()
+    graphs = CompileCounterWithBackend("aot_eager")
+    monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend=graphs))
+    always = TransformDistribution(probability=1.0)
+    assert len({always.draw(0, step, (16, 16)).transform.scale for step in range(20)}) >= 8
+    fit(AutoencoderModule(TINY_AUTOENCODER, always, PIXELS, adversarial=CRITIC, compile=True), steps=20)
+    assert graphs.frame_count <= 12
+    reached.says(f"{graphs.frame_count} graphs for 20 steps of any size")
+
+
+def test_what_is_compiled_leaves_out_attention_and_the_layers_whose_gradients_are_asked_for():
+    autoencoder = AutoencoderModule(TINY_AUTOENCODER, None, PIXELS).autoencoder
+    plain = deepcopy(autoencoder)
+    asked_for = (autoencoder.last_layer, autoencoder.encoder_last_layer)
+    names = list(autoencoder.state_dict())
+    for network in autoencoder.networks:
+        compile_network(network, asked_for)
+    compiled = [part for part in autoencoder.modules() if part._compiled_call_impl is not None]
+    inside = [layer for part in compiled for layer in part.modules()]
+    assert {type(part).__name__ for part in compiled} == {"DownEncoderBlock2D", "ResnetBlock2D", "UpDecoderBlock2D"}
+    assert not any(isinstance(layer, Attention | torch.nn.ModuleList) for layer in compiled)
+    assert not any(isinstance(layer, Attention) for layer in inside)
+    assert not {id(weight) for layer in inside for weight in layer.parameters()} & set(map(id, asked_for))
+    assert list(autoencoder.state_dict()) == names
+    copy = deepcopy(autoencoder)
+    assert all(part._compiled_call_impl is None for part in copy.modules())
+    with torch.no_grad():
+        latents = torch.randn(2, autoencoder.latent_channels, 4, 6)
+        torch.testing.assert_close(copy.decode(latents), plain.decode(latents))
+
+
+def test_a_critic_with_group_norm_sees_each_image_alone():
+    critics = {
+        norm: AdversarialLoss(num_layers=2, base_channels=6, norm=norm).create_critic() for norm in ("batch", "group")
+    }
+    for norm, critic in critics.items():
+        together = critic(images(4))
+        apart = torch.cat([critic(image[None]) for image in images(4)])
+        assert torch.allclose(together, apart, atol=1e-5) == (norm == "group")
+    weights = [{k: v.shape for k, v in critic.named_parameters()} for critic in critics.values()]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"norm": "layer"}, "adversarial.norm 'layer' is unknown: use batch or group"),
+        ({"norm": "group", "critic_weights": "kl-f8.ckpt"}, "adversarial.norm group starts a critic afresh"),
+    ],
+)
+def test_a_norm_that_cannot_be_is_refused(options, expected):
+    with pytest.raises(ValueError, match=expected):
+        AdversarialLoss(**options)
+
+
+def test_a_compiled_network_sees_one_memory_layout():
+    torch._dynamo.reset()
+    graphs = CompileCounter()
+    critic = CRITIC.create_critic()
+    critic.compile = partial(critic.compile, backend=graphs)
+    compile_network(critic, any_size=True)
+    plain = CRITIC.create_critic()
+    for height, width in ((12, 20), (16, 16), (32, 18)):
+        for layout in (images(2, 32)[..., :height, :width], images(2, 32)[..., :width, :height].mT):
+            with torch.no_grad():
+                torch.testing.assert_close(critic(layout), plain(layout))
+    assert graphs.frame_count == 1

@@ -11,9 +11,10 @@ from dit.backbones import BACKBONES
 from eqvae.autoencoders import load_autoencoder
 from eqvae.data import ShapesSource
 from eqvae.losses.adversarial import PatchCritic
+from eqvae.training.compiling import compile_network
 from tests.dit.tiny import SIZES, randomize
 from tests.eqvae.tiny import tiny_autoencoder
-from tests.tiny import needs_bfloat16
+from tests.tiny import TINY_AUTOENCODER, needs_bfloat16
 
 FLOAT32, BFLOAT16 = 1e-5, 2e-2
 
@@ -68,6 +69,25 @@ def test_compiled(name, tmp_path, monkeypatch, reached):
     error = largest_error(loss_and_gradients(model, compute, torch.compile(model)), expected)
     assert error <= FLOAT32
     reached.largest("compiled", error)
+
+
+@pytest.mark.reliability(27, long=True)
+def test_compiled_at_several_sizes(tmp_path, monkeypatch, reached):
+    """A decoder with attention at the sizes that scaled latents have; Inductor cannot take it whole."""
+    if not shutil.which("g++"):
+        pytest.skip("no C++ compiler")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    torch._dynamo.reset()
+    autoencoder = load_autoencoder(TINY_AUTOENCODER)
+    model = autoencoder.model.requires_grad_(True).train()
+    latents = [images(2, autoencoder.latent_channels, 8)[..., :side, :side] for side in (8, 6, 5)]
+    decode = [lambda network, latent=latent: network.decode(latent).sample for latent in latents]
+    expected = [loss_and_gradients(model, compute, model) for compute in decode]
+    compile_network(model.decoder, (autoencoder.last_layer,), any_size=True)
+    for compute, values in zip(decode, expected, strict=True):
+        error = largest_error(loss_and_gradients(model, compute, model), values)
+        assert error <= FLOAT32
+        reached.largest("compiled", error)
 
 
 def with_checkpointing(model):
