@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from scipy.linalg.lapack import dpstrf
+from scipy.linalg import get_lapack_funcs
 from torch import Tensor
 from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
@@ -67,7 +67,8 @@ def _trace_of_root(real: np.ndarray, generated: np.ndarray) -> float:
 
 def _square_root(covariance: np.ndarray) -> np.ndarray:
     """A [D, rank] with A A' = covariance, by Cholesky's decomposition with pivots: few samples give few columns."""
-    factor, pivots, rank, _ = dpstrf(covariance, lower=1)
+    (pstrf,) = get_lapack_funcs(("pstrf",), (covariance,))
+    factor, pivots, rank, _ = pstrf(covariance, lower=1)
     root = np.empty((len(covariance), rank))
     root[pivots - 1] = np.tril(factor)[:, :rank]
     return root

@@ -24,15 +24,20 @@ def compile_network(network: nn.Module, asked_for: Iterable[Tensor] = (), any_si
         any_size: compile for images of any size at once, and not for the first size before that.
     """
     asked_for = list(asked_for)
-    weights = {*map(id, asked_for)}
-    splits = isinstance(network, nn.ModuleList) or any(isinstance(each, Attention) for each in network.modules())
-    if not splits and weights.isdisjoint(map(id, network.parameters())):
+    if _can_be_compiled(network, asked_for):
         network.__class__ = _with_inputs_in_order(type(network))
         network.compile(dynamic=True if any_size else None)
         return
     for part in network.children():
         if list(part.children()) and not isinstance(part, Attention):  # a layer alone is a kernel already
             compile_network(part, asked_for, any_size)
+
+
+def _can_be_compiled(network: nn.Module, asked_for: list[Tensor]) -> bool:
+    if isinstance(network, nn.ModuleList):  # which is never called
+        return False
+    has_attention = any(isinstance(layer, Attention) for layer in network.modules())
+    return not has_attention and {*map(id, asked_for)}.isdisjoint(map(id, network.parameters()))
 
 
 @cache
