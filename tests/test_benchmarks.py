@@ -16,6 +16,7 @@ TINY = {
     "latent_loading": ["--num-latents", "512", "--num-batches", "3", "--num-workers", "0"],
     "predictors": ["--data", "shapes:24", "--threads", "1"],
     "regularizers": ["--batch-size", "2", "--perceptual", "none", "--steps", "1"],
+    "distances": ["--num-features", "8", "--num-samples", "120", "--num-few", "6", "--repeats", "1"],
 }
 FLOAT32 = {name: ["--precision", "32"] for name in ("autoencoder_step", "encoding", "train_step", "sampling")}
 POSITIVE = {
@@ -26,6 +27,7 @@ POSITIVE = {
     "latent_loading": ("cache_gigabytes",),
     "predictors": ("seconds", "processor_seconds"),
     "regularizers": ("seconds", "steps"),
+    "distances": ("frechet_ratio", "frechet_of_few_ratio", "statistics_ratio"),
 }
 REFERENCE = """
 import torch
