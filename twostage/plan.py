@@ -152,7 +152,7 @@ def _autoencoder(
     if arm.autoencoder is not None:
         return None, READY.node(f"{where}/autoencoder", {"autoencoder": arm.autoencoder})
     own = trained[name]
-    sharing = [sweep.autoencoders[other] for other, config in trained.items() if config == own]
+    sharing = [sweep.autoencoders[other] for other, theirs in trained.items() if theirs == own]
     at_steps = sorted({each.at_step for each in sharing if each.at_step is not None})
     assert start is not None, "arms that train have a start"
     training = AUTOENCODER.node(f"{where}/autoencoder", {"config": own, "at_steps": at_steps}, {"start": start})
