@@ -46,7 +46,8 @@ def run(arguments: argparse.Namespace) -> dict:
     generator = torch.Generator().manual_seed(0)
     shape = (2, arguments.num_samples, arguments.num_features)
     real, generated = torch.randn(shape, generator=generator) * torch.logspace(0, -2, arguments.num_features)
-    many, few = ([features_to_statistics(part[:count]) for part in (real, generated)] for count in _counts(arguments))
+    counts = (arguments.num_samples, arguments.num_few)
+    many, few = ([features_to_statistics(part[:count]) for part in (real, generated)] for count in counts)
     steps: dict[str, Callable[[], object]] = {
         "frechet": lambda: statistics_to_frechet_distance(*many),
         "frechet_textbook": lambda: by_singular_values(*many),
@@ -70,10 +71,6 @@ def run(arguments: argparse.Namespace) -> dict:
         "peak_memory_gib": max(values["peak_memory_gib"] for values in timed.values()),
         **describe_device(torch.device("cpu")),
     }
-
-
-def _counts(arguments: argparse.Namespace) -> tuple[int, int]:
-    return arguments.num_samples, arguments.num_few
 
 
 def by_singular_values(real: dict[str, np.ndarray], generated: dict[str, np.ndarray]) -> float:

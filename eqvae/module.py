@@ -30,7 +30,7 @@ from eqvae.regularizers import (
 )
 from eqvae.starting import TrainingStart, require_large_images, require_large_validation_images
 from eqvae.stream import SequentialBatches
-from eqvae.training.compiling import compile_network
+from eqvae.training.compiling import allow_two_passes_back, compile_network
 from eqvae.training.data_module import data_module
 from eqvae.training.gradients import Gradients
 from eqvae.training.nonfinite import FiniteGuard, OnNonFinite
@@ -163,8 +163,9 @@ class AutoencoderModule(lightning.LightningModule):
     def _compile(self) -> None:
         encoder, decoder = self.autoencoder.networks
         asked_for = (self.autoencoder.last_layer, self.autoencoder.encoder_last_layer)
-        some_size = (64, 64)
-        any_size = self.regularizers.smallest_side(some_size) < min(some_size)
+        any_size = any(each.resizes for each in self.regularizers)
+        if any(each.adaptive for each in self.regularizers):
+            allow_two_passes_back()
         compile_network(encoder, asked_for)
         for network in filter(None, (decoder, self.critic)):
             compile_network(network, asked_for, any_size)

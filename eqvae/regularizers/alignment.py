@@ -74,6 +74,7 @@ class FoundationAlignment(LatentRegularizer):
     """
 
     name = NAME
+    adaptive = True
 
     def __init__(
         self,

@@ -125,10 +125,12 @@ class LatentRegularizer(nn.Module, ABC):
     Attributes:
         name: of its draws, and of its terms in the log; one of each name in a list.
         resizes: whether images or latents change their size by what it draws; one in a list may.
+        adaptive: whether a term of it is, whose gradient at the encoder is taken before the step's.
     """
 
     name: str
     resizes: ClassVar[bool] = False
+    adaptive: ClassVar[bool] = False
 
     def prepare(self, autoencoder: Autoencoder) -> None:
         """Make what depends on the autoencoder.

@@ -59,6 +59,7 @@ class LocalCorrelation(LatentRegularizer):
     """
 
     name = NAME
+    adaptive = True
 
     def __init__(self, threshold: float = 0.75, weight: float = 0.002):
         super().__init__()

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
+import torch._functorch.config
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
@@ -31,6 +32,11 @@ def compile_network(network: nn.Module, asked_for: Iterable[Tensor] = (), any_si
     for part in network.children():
         if list(part.children()) and not isinstance(part, Attention):  # a layer alone is a kernel already
             compile_network(part, asked_for, any_size)
+
+
+def allow_two_passes_back() -> None:
+    """Let what is compiled from now on keep its buffers, so that a graph may be gone back through twice."""
+    torch._functorch.config.donated_buffer = False
 
 
 def _can_be_compiled(network: nn.Module, asked_for: list[Tensor]) -> bool:

@@ -18,7 +18,14 @@ from eqvae.autoencoders import Autoencoder, CodebookLoss, Codes, KLAutoencoder, 
 from eqvae.equivariance import SpatialTransform
 from eqvae.losses import AdversarialLoss, ReconstructionLoss
 from eqvae.module import AutoencoderModule
-from eqvae.regularizers import PRESETS, Draw, ExplicitEquivariance, TransformDistribution, reconstruct
+from eqvae.regularizers import (
+    PRESETS,
+    Draw,
+    ExplicitEquivariance,
+    LocalCorrelation,
+    TransformDistribution,
+    reconstruct,
+)
 from eqvae.regularizers.equivariance import choose_transforms
 from eqvae.regularizers.explicit import explicit_error
 from eqvae.training.compiling import compile_network
@@ -328,6 +335,14 @@ def test_a_compiled_autoencoder_trains_against_a_critic_on_any_size(monkeypatch,
     fit(AutoencoderModule(TINY_AUTOENCODER, always, PIXELS, adversarial=CRITIC, compile=True), steps=20)
     assert graphs.frame_count <= 12
     reached.says(f"{graphs.frame_count} graphs for 20 steps of any size")
+
+
+def test_a_compiled_autoencoder_trains_with_an_adaptive_regularizer(monkeypatch):
+    """Whose weight asks for a gradient at the encoder, through the whole decoder."""
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch._functorch.config, "donated_buffer", True)
+    monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend="aot_eager"))
+    fit(AutoencoderModule(TINY_AUTOENCODER, None, PIXELS, regularizers=[LocalCorrelation()], compile=True), steps=2)
 
 
 def test_what_is_compiled_leaves_out_attention_and_the_layers_whose_gradients_are_asked_for():

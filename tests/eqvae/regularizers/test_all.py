@@ -78,6 +78,7 @@ def test_each_composes_with_equivariance(name, kind):
     for step in range(6):
         draw = both[0].draw(key(step))
         result, terms = acted_out(both.draw(key(step)), autoencoder)
+        assert method.create.adaptive == any(term.adaptive for term in terms.values())
         assert result.target.shape == draw.transform(images()).shape
         loss = result.images.sum() + sum(term.value for term in terms.values())
         loss.backward()
