@@ -94,6 +94,7 @@ def make_images(
     labels: Tensor,
     settings: SamplingSettings,
     batch_size: int = 100,
+    callback: Callback | None = None,
 ) -> tuple[Tensor, dict[str, float]]:
     """uint8 images [N, 3, H, W] of image indices [N] with labels [N], and what they cost.
 
@@ -102,6 +103,7 @@ def make_images(
 
     Args:
         batch_size: images at a time on an accelerator.
+        callback: told step, latents and time after each step of a batch, from several threads on a processor.
 
     Returns:
         Images, and `function_evaluations` and `network_passes` summed over them; guidance makes two passes in one
@@ -113,7 +115,7 @@ def make_images(
     @torch.inference_mode()
     def make(indices: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         counter = CountingModel(generator.backbone)
-        latents = generate_latents(generator, indices, labels, settings, counter=counter)
+        latents = generate_latents(generator, indices, labels, settings, callback, counter)
         images = to_uint8(generator.spec.decode(autoencoder, latents), settings.uint8_rule)
         costs = torch.tensor([counter.num_evaluations, counter.num_samples / len(indices)], dtype=torch.float64)
         return images, costs.expand(len(indices), 2)

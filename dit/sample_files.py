@@ -213,18 +213,16 @@ def fill(
     make_images: Callable[[range], tuple[Tensor, dict[str, float]]],
     rank: int = 0,
     world_size: int = 1,
-    track: Callable[[list[range]], Iterable[range]] = iter,
 ) -> None:
     """Make missing parts, as process `rank` first every `world_size`-th; the first process returns when all are there.
 
     Args:
         make_images: uint8 images [N, 3, H, W] of indices, and their costs summed over them: `function_evaluations`,
             `network_passes`, `seconds`.
-        track: shows progress.
     """
     numbers = {part: number for number, part in enumerate(folder.ranges)}
     in_turn = sorted(folder.missing(), key=lambda part: (numbers[part] - rank) % world_size)
-    _make_unclaimed(folder, track(in_turn), make_images)
+    _make_unclaimed(folder, in_turn, make_images)
     while rank == 0 and (missing := folder.missing()):  # the others make them, or died at it
         if not _make_unclaimed(folder, missing, make_images):
             time.sleep(POLL_SECONDS)

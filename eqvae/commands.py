@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,10 +33,10 @@ def run_command(command: Callable[[], None]) -> None:
 
     The trace of an error that is not one of ours goes into a file, which the line names. EQVAE_DEBUG=1 shows the trace
     of any error. SIGTERM and SIGINT end the command with 143 and 130. Packages named by `--plugin` are there from its
-    first line on.
+    first line on. A warning is one line, too.
     """
     try:
-        with ending_at_once():
+        with ending_at_once(), warnings_in_one_line():
             sys.argv[1:] = take_plugins(sys.argv[1:])
             command()
     except Exception as error:
@@ -125,6 +126,17 @@ def explain_arguments(message: str, options: Iterable[str]) -> str:
         word, choices = choice[2].strip("'\""), [each.strip(" '\"") for each in choice[3].split(",")]
         return f"{choice[1]}: {not_among(word, choices)}"
     return one_line(message)
+
+
+@contextmanager
+def warnings_in_one_line() -> Iterator[None]:
+    """Warnings that come up meanwhile are shown by what they say, without the line of code that gave them."""
+    before = warnings.showwarning
+    warnings.showwarning = lambda message, *about: print(f"warning: {one_line(str(message))}", file=sys.stderr)
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
 
 
 @contextmanager

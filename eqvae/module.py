@@ -156,6 +156,8 @@ class AutoencoderModule(lightning.LightningModule):
 
     def on_fit_start(self) -> None:
         self._begun = False
+        trained = sum(each.numel() for each in self.autoencoder.parameters() if each.requires_grad)
+        rank_zero_info(f"{type(self.autoencoder).__name__}: {trained / 1e6:.3f} M trained parameters")
         rank_zero_info(self.regularizers.describe())
         if self.compiled:
             self._compile()

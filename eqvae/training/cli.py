@@ -8,7 +8,7 @@ import jsonargparse
 import torch
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.strategies import StrategyRegistry
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -21,7 +21,9 @@ from eqvae.commands import one_line
 from eqvae.plugins import OPTION, PluginOption, plugins, take_plugins
 from eqvae.training.checkpoints import AtomicCheckpointIO, checkpoint_step, load_checkpoint
 from eqvae.training.last_checkpoint import LastCheckpoint, checkpoint_folder
+from eqvae.training.messages import leave_out_noise
 from eqvae.training.parsing import explain
+from eqvae.training.progress import TrainingProgress
 from eqvae.training.resuming import ResumeExactly
 from eqvae.training.run_folder import RunFolder
 from eqvae.training.settings import require_resumable, require_same_network, settings_of
@@ -58,7 +60,8 @@ def allow_only_known_classes() -> None:
 class TrainCLI(LightningCLI):
     """Both stages by `class_path`, YAML with OmegaConf interpolation, checkpoints through `AtomicCheckpointIO`.
 
-    A run has its folder to itself, keeps its newest state in `last.ckpt` and answers signals by `SaveOnSignal`.
+    A run has its folder to itself, keeps its newest state in `last.ckpt`, answers signals by `SaveOnSignal`, and shows
+    one `TrainingProgress` line.
 
     Args:
         args: command line or a dict of options; None reads sys.argv.
@@ -70,6 +73,7 @@ class TrainCLI(LightningCLI):
         args = take_plugins(args) if isinstance(args, list) else args
         words = sys.argv[1:] if args is None else args
         self._first_word = words[0] if isinstance(words, list) and words else None
+        leave_out_noise()
         allow_only_known_classes()
         atomic = f"{AtomicCheckpointIO.__module__}.{AtomicCheckpointIO.__name__}"
         lightning_plugins: list[dict[str, Any]] = [{"class_path": atomic}]
@@ -81,6 +85,7 @@ class TrainCLI(LightningCLI):
             "use_distributed_sampler": False,  # our sampler addresses the global batch by position
             "max_epochs": 1,
             "num_sanity_val_steps": 0,
+            "enable_model_summary": False,  # modules say their size in a line of their own
         }
         super().__init__(
             LightningModule,
@@ -136,6 +141,7 @@ class TrainCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         self._dump_config()
+        self._add_progress()
         try:
             trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError) as error:
@@ -147,6 +153,14 @@ class TrainCLI(LightningCLI):
         further = [ResumeExactly(settings_of(self.config_dump)), LastCheckpoint(), SaveOnSignal()]
         trainer.callbacks += further  # pyright: ignore[reportAttributeAccessIssue]  (Lightning does not declare it)
         return trainer
+
+    def _add_progress(self) -> None:
+        """Our progress line, where there is to be one and the config names no other."""
+        settings = self._get(self.config_init, "trainer")
+        given, added = settings["callbacks"] or [], self.trainer_defaults.get("callbacks") or []
+        callbacks = [*(given if isinstance(given, list) else [given]), *added]
+        if settings["enable_progress_bar"] is not False and not any(isinstance(one, ProgressBar) for one in callbacks):
+            self.trainer_defaults["callbacks"] = [*added, TrainingProgress()]
 
     def fit(self, model: Any = None, datamodule: Any = None, ckpt_path: str | None = None, **options: Any) -> None:
         """What `train.py fit` does: claim the run's folder, and train from where it is to go on."""

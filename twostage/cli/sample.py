@@ -14,7 +14,6 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from rich.progress import track
 
 from dit.checkpoints import Generator, load_generator
 from dit.generation import choose_labels, make_images, require_autoencoder
@@ -27,6 +26,7 @@ from eqvae.commands import CommandParser, run_command
 from eqvae.files import sha256_of_file
 from eqvae.fixed_batches import whole_batches
 from eqvae.locks import Lock
+from twostage.cli.sampling_progress import SamplingProgress
 
 
 def main() -> None:
@@ -112,10 +112,14 @@ def _fill(
 
     def make(part: range) -> tuple[torch.Tensor, dict[str, float]]:
         indices, started = torch.tensor(part), time.perf_counter()
-        images, costs = make_images(generator, autoencoder, indices, labels[indices], settings, arguments.batch_size)
+        with progress.part(len(part)) as stepped:
+            images, costs = make_images(
+                generator, autoencoder, indices, labels[indices], settings, arguments.batch_size, stepped
+            )
         return images, costs | {"seconds": time.perf_counter() - started}
 
-    fill(folder, make, rank, world_size, lambda parts: track(parts, "sampling"))
+    with SamplingProgress(folder, settings.num_inference_steps) as progress:
+        fill(folder, make, rank, world_size)
     if rank == 0:
         folder.assemble(arguments.npz, arguments.png)
         speed = folder.results["images_per_second"]

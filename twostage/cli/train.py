@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from eqvae.commands import run_command
 from eqvae.packaged import TRAINING, find_config
 from eqvae.training.cli import CONFIG_OPTIONS, TrainCLI
+from eqvae.training.messages import messages_printed
 
 
 def main() -> None:
@@ -18,7 +19,8 @@ def main() -> None:
 
 def _train() -> None:
     sys.argv[1:] = with_paths(sys.argv[1:])  # where Lightning finds the words for a training's other processes, too
-    TrainCLI()
+    with messages_printed():
+        TrainCLI()
 
 
 def with_paths(words: list[str]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import Callback
 from eqvae.hashes import archive_is_sound, read_json, write_json
 from eqvae.records import FINITE, WHOLE, require_entries
 from eqvae.training.checkpoints import Newest, newest_checkpoint
+from eqvae.training.progress import num_images
 from twostage.graph.node import Progress
 
 COST = "cost.json"
@@ -135,8 +136,3 @@ class ReportProgress(Callback):
     def _report(self, done: int, total: int, batch: Any, world_size: int = 1) -> None:
         self.images += num_images(batch) * world_size
         self.progress(done, total, self.images)
-
-
-def num_images(batch: dict[str, Any]) -> int:
-    """Rows of a batch of images or latents."""
-    return len(next(iter(batch.values())))

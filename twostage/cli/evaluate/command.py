@@ -6,9 +6,6 @@ folder of sample.py.
 """
 
 import argparse
-import warnings
-
-from rich.console import Console
 
 from eqvae.commands import CommandParser, run_command
 from eqvae.evaluation.tables import save_result
@@ -29,9 +26,7 @@ def main() -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     _require_ranges(arguments)
-    with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *about: Console(stderr=True).print(f"[yellow]warning:[/] {message}")
-        report = arguments.run(arguments)
+    report = arguments.run(arguments)
     if arguments.output:
         save_result(arguments.output, report)
 
