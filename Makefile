@@ -42,7 +42,7 @@ docs: .venv/installed  ## HTML documentation in docs/_build
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
 
 bench: .venv/installed  ## speed of every part, one JSON object each; several minutes
-	@for name in autoencoder_step encoding train_step sampling latent_loading predictors regularizers distances; do \
+	@for name in autoencoder_step encoding train_step sampling latent_loading predictors regularizers distances indexing; do \
 		$(BIN)/python benchmarks/$$name.py || exit 1; \
 	done
 

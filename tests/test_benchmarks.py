@@ -17,6 +17,7 @@ TINY = {
     "predictors": ["--data", "shapes:24", "--threads", "1"],
     "regularizers": ["--batch-size", "2", "--perceptual", "none", "--steps", "1"],
     "distances": ["--num-features", "8", "--num-samples", "120", "--num-few", "6", "--repeats", "1"],
+    "indexing": ["--num-images", "40", "--num-classes", "4"],
 }
 FLOAT32 = {name: ["--precision", "32"] for name in ("autoencoder_step", "encoding", "train_step", "sampling")}
 POSITIVE = {
@@ -28,6 +29,7 @@ POSITIVE = {
     "predictors": ("seconds", "processor_seconds"),
     "regularizers": ("seconds", "steps"),
     "distances": ("frechet_ratio", "frechet_of_few_ratio", "statistics_ratio"),
+    "indexing": ("num_images", "seconds", "fingerprint_seconds"),
 }
 REFERENCE = """
 import torch

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from eqvae.data.folders import FolderSource
+from eqvae.data.hub import HubSource
 from eqvae.data.npz import NpzSource
 from eqvae.data.parquet import ParquetSource
 from eqvae.data.scenes import ScenesSource
@@ -14,10 +15,14 @@ from eqvae.data.sources import ImageSource
 from eqvae.data.tars import TarSource
 
 PROCEDURAL = {"shapes": ShapesSource, "scenes": ScenesSource}
+HUB = "hub"
 
 
 def open_source(where: str, image_size: int) -> ImageSource:
-    """An image source: `shapes:COUNT[:SEED]`, `scenes:...`, a parquet or tar file or glob, an .npz (arr_0), a folder.
+    """An image source: `shapes:COUNT[:SEED]`, `scenes:...`, `hub:OWNER/NAME[:SPLIT]`, or what lies in files.
+
+    These are a parquet or tar file or glob, tar files by a range or address (`https://.../a-{00..09}.tar`), an .npz
+    (`arr_0`), a folder.
 
     Raises:
         ValueError: if it is none of these.
@@ -39,6 +44,9 @@ def find_source(where: str, image_size: int) -> tuple[type, dict[str, Any]]:
             raise ValueError(f"images {where!r}: procedural ones are written {kind}:COUNT or {kind}:COUNT:SEED")
         seed = int(numbers[1]) if len(numbers) == 2 else 0
         return PROCEDURAL[kind], {"num_images": int(numbers[0]), "image_size": image_size, "seed": seed}
+    if kind == HUB and numbers:
+        name, _, split = numbers.partition(":")
+        return HubSource, {"path": name, "image_size": image_size, **({"split": split} if split else {})}
     for suffix, family, key in ((".parquet", ParquetSource, "files"), (".tar", TarSource, "files"),
                                 (".npz", NpzSource, "file")):  # fmt: skip
         if where.endswith(suffix):

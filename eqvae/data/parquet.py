@@ -121,10 +121,15 @@ def _require_columns(path: str, schema: pyarrow.Schema, image_column: str, label
     if missing:
         raise ValueError(f"parquet file {path} has no column {missing[0]!r}, only {', '.join(schema.names)}")
     kind = schema.field(image_column).type
+    if not holds_images(kind):
+        raise ValueError(f"parquet file {path}: column {image_column!r} holds {kind}, not encoded images")
+
+
+def holds_images(kind: pyarrow.DataType) -> bool:
+    """Whether a column's type is that of encoded images: bytes, or a struct that has them."""
     if pyarrow.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
         kind = kind.field("bytes").type
-    if not (pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)):
-        raise ValueError(f"parquet file {path}: column {image_column!r} holds {kind}, not encoded images")
+    return pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)
 
 
 def _read_column(path: str, column: str) -> pyarrow.Table:

@@ -9,7 +9,8 @@ from typing import Literal
 
 import torch
 
-from eqvae.data.encoded import IMAGE_SUFFIXES, EncodedSource, matching_files
+from eqvae.data.encoded import IMAGE_SUFFIXES, EncodedSource
+from eqvae.data.remote import find_files
 from eqvae.files import CHUNK_BYTES
 
 MAXIMUM_MEMBER_BYTES = 1 << 28
@@ -26,16 +27,26 @@ class TarSource(EncodedSource):
     the folder in the tar's paths (sorted by name), and one class where there are no folders.
 
     Args:
-        files: path or glob of the tar files, read in sorted order.
+        files: path or glob of the tar files, read in sorted order; or, with a range, `shards-{000000..000009}.tar`,
+            also by address: `https://...`, `hf://datasets/OWNER/NAME/...`, `file://...`.
         image_size, on_error, max_skipped: see `EncodedSource`.
+        cache_folder, checksums: of files that are fetched, see `eqvae.data.remote.find_files`.
 
     Raises:
         ValueError: naming a file that is missing, compressed, damaged, cut off, or holds no images, and the member
             that is too large, repeated, or lacks its class or has two.
     """
 
-    def __init__(self, files: str, image_size: int, on_error: Literal["stop", "skip"] = "stop", max_skipped: int = 100):
-        self.paths = matching_files(files, "tar")
+    def __init__(
+        self,
+        files: str,
+        image_size: int,
+        on_error: Literal["stop", "skip"] = "stop",
+        max_skipped: int = 100,
+        cache_folder: str | None = None,
+        checksums: str | None = None,
+    ):
+        self.paths = find_files(files, "tar", cache_folder, checksums)
         samples = [(number, *sample) for number, path in enumerate(self.paths) for sample in _samples(path)]
         if not samples:
             raise ValueError(f"tar file {self.paths[0]} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")

@@ -6,7 +6,8 @@ from glob import glob
 from typing import Any
 
 from eqvae.data import ImageSource, open_source
-from eqvae.data.opening import PROCEDURAL, find_source
+from eqvae.data.opening import HUB, PROCEDURAL, find_source
+from eqvae.data.remote import is_pattern_of_shards
 
 DEFAULT = "shapes:2000"
 HELD_OUT_COUNT = 2000  # of procedural images, which are drawn as they are needed
@@ -78,7 +79,8 @@ def _drawn_alike(data: str, held_out: str) -> bool:
 
 def _open(option: str, where: str, image_size: int) -> ImageSource:
     kind, colon, _ = where.partition(":")
-    if not (colon and kind in PROCEDURAL) and not os.path.exists(where) and not glob(where):
+    is_elsewhere = (colon and kind in (*PROCEDURAL, HUB)) or is_pattern_of_shards(where)
+    if not is_elsewhere and not os.path.exists(where) and not glob(where):
         raise ValueError(f"{option}: nothing at {where}: {HOW}")
     try:
         source = open_source(where, image_size)

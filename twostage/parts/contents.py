@@ -6,7 +6,7 @@
 - A data set, which is too large to be read for that (a folder of images, parquet and tar files), counts by path, and by
   name and size of each file.
 
-What is not here (a hub id, say) counts by its name alone.
+What is not here (a hub id, or the address of shards) counts by its name alone.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from eqvae.autoencoders.loading import PACKAGED
+from eqvae.data.remote import expand_ranges
 from eqvae.files import sha256_of_file
 from eqvae.latents.manifest import MANIFEST
 
@@ -75,13 +76,17 @@ def _listed(name: str, is_folder: bool) -> str | None:
     """sha256 over name and size of each file of a data set; None where there is none."""
     digest, count = hashlib.sha256(), 0
     try:
-        found = _walk(name, "", set()) if is_folder else ((path, path) for path in glob(os.path.expanduser(name)))
+        found = _walk(name, "", set()) if is_folder else ((path, path) for path in _files(name))
         for shown, path in sorted(found):
             count += 1
             digest.update(f"{shown}/{os.path.getsize(path)}\n".encode(errors="surrogateescape"))
     except OSError as error:
         raise ValueError(f"data set {name} cannot be listed: {error.filename}: {error.strerror}") from None
     return digest.hexdigest() if count else None
+
+
+def _files(pattern: str) -> list[str]:
+    return [path for name in expand_ranges(pattern) for path in glob(os.path.expanduser(name))]
 
 
 def forget_listings() -> None:

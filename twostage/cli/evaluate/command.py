@@ -1,8 +1,9 @@
 """Metrics of autoencoders, latents and samples: prints a table and can save it as JSON.
 
-Images are given as `shapes:COUNT[:SEED]` or `scenes:COUNT[:SEED]` (procedural), a folder, a parquet file or glob, an
-.npz of the ADM layout (arr_0 [N, H, W, 3]; as a reference also mu, sigma, mu_s, sigma_s), or (generation) the output
-folder of sample.py.
+Images are given as `shapes:COUNT[:SEED]` or `scenes:COUNT[:SEED]` (procedural), `hub:OWNER/NAME[:SPLIT]`, a folder, a
+parquet or tar file or glob, tar files by a range or address (`https://HOST/a-{000..099}.tar`), an .npz
+of the ADM layout (arr_0 [N, H, W, 3]; as a reference also mu, sigma, mu_s, sigma_s), or (generation) the output folder
+of sample.py.
 """
 
 import argparse

@@ -13,7 +13,7 @@ from eqvae.evaluation.tables import CENTER_CROP, backend_versions
 from eqvae.stream import SequentialBatches
 
 BATCH_SIZE = 100
-IMAGES = "images: shapes:COUNT[:SEED], folder, parquet glob, .npz"
+IMAGES = "images: shapes:COUNT[:SEED], hub:OWNER/NAME, folder, parquet or tar glob or address, .npz"
 
 
 def add_command(commands: Any, name: str, text: str, num_images: int | None = None) -> argparse.ArgumentParser:
