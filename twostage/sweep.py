@@ -4,6 +4,7 @@ import math
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -25,11 +26,21 @@ from twostage.report.report import write_report
 from twostage.report.results import collect
 from twostage.schema import Sweep
 
-LOCK = ".lock"
+LOCK, REPORT = ".lock", "report"
+
+
+def as_measured(results: SweepResults) -> SweepResults:
+    """Results to which nothing is added."""
+    return results
 
 
 def run_sweep(
-    sweep: Sweep, command: str, console: Console, retry: bool = False, deadline: float = math.inf
+    sweep: Sweep,
+    command: str,
+    console: Console,
+    retry: bool = False,
+    deadline: float = math.inf,
+    complete: Callable[[SweepResults], SweepResults] = as_measured,
 ) -> tuple[Path, SweepResults]:
     """Do what is not yet done of a sweep and write its report.
 
@@ -42,6 +53,7 @@ def run_sweep(
         deadline: on the clock of `time.monotonic`. With `until_decided` no seed is begun that would not end before it,
             going by what a seed has taken so far; the first look is always taken. When to stop then depends on time
             alone, not on what was measured, so verdicts keep their level.
+        complete: what else belongs to the results, before their report is written.
 
     Returns:
         The path of report.html, and the results it shows.
@@ -53,7 +65,8 @@ def run_sweep(
     root = Path(sweep.root)
     make_folder(root / sweep.name)
     with Lock(root / sweep.name / LOCK, f"sweep {root / sweep.name}"):
-        return _run(sweep, command, console, retry, root, deadline)
+        results = complete(_run(sweep, command, console, retry, root, deadline))
+        return write_report(root / sweep.name / REPORT, results), results
 
 
 def make_folder(folder: Path) -> None:
@@ -68,10 +81,8 @@ def make_folder(folder: Path) -> None:
         raise ValueError(f"root: {folder} cannot be made: {error.strerror}") from None
 
 
-def _run(
-    sweep: Sweep, command: str, console: Console, retry: bool, root: Path, deadline: float
-) -> tuple[Path, SweepResults]:
-    folder = root / sweep.name / "report"
+def _run(sweep: Sweep, command: str, console: Console, retry: bool, root: Path, deadline: float) -> SweepResults:
+    folder = root / sweep.name / REPORT
     work = WithPlugins(run_node, plugins())
     results = None
     for seeds in looks(sweep):
@@ -90,7 +101,7 @@ def _run(
             break
         console.print(f"{undecided}, one seed more", highlight=False)
     assert results is not None, "a sweep has a look at least"
-    return write_report(folder, results), results
+    return results
 
 
 def looks(sweep: Sweep) -> list[list[int]]:

@@ -128,6 +128,26 @@ class StageCost:
 
 
 @dataclass(frozen=True)
+class Published:
+    """An earlier study of the same sweep, whose claim the seeds of this one check.
+
+    Args:
+        name: as it was asked for.
+        created, versions, hardware: of that study.
+        seeds, curves: what it measured.
+        max_seeds: as of `SweepResults`.
+    """
+
+    name: str
+    created: str
+    versions: dict[str, str]
+    hardware: str
+    seeds: list[int]
+    curves: list[Curve]
+    max_seeds: int | None = None
+
+
+@dataclass(frozen=True)
 class SweepResults:
     """Everything a sweep measured.
 
@@ -145,6 +165,8 @@ class SweepResults:
         autoencoders, curves: measurements.
         panels, samples, reference_grid: images in the report's folder.
         differences, cost, notes: for readers.
+        sweep: the sweep file as it was read, but for where it ran; empty in reports of earlier versions.
+        published: where fresh seeds check the claim of an earlier study.
     """
 
     name: str
@@ -170,6 +192,8 @@ class SweepResults:
     differences: list[Difference] = field(default_factory=list)
     cost: list[StageCost] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    sweep: dict[str, Any] = field(default_factory=dict)
+    published: Published | None = None
 
     def __post_init__(self):
         if self.control not in {arm.name for arm in self.arms}:

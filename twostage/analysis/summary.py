@@ -1,12 +1,13 @@
 """What a sweep's results say: the comparisons, means over seeds, and the headline; the second half of report.json."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from twostage.analysis.agreement import Agreement, agreements
 from twostage.analysis.comparison import Comparison, compare, is_number
 from twostage.analysis.intervals import ERROR_RATE, holm, level_of_look
 from twostage.analysis.records import GeneratorEntry, SweepResults
-from twostage.analysis.words import headline
+from twostage.analysis.words import agreement_sentence, headline
 
 MEAN_OF_TRANSFORMS = "mean of transforms"
 
@@ -67,6 +68,7 @@ class Summary:
         autoencoders: arms' autoencoders.
         equivariance: errors by space, the mean over transforms last.
         notes: points that were left out.
+        agreements: of the seeds with an earlier study, one per comparison, where they check one.
     """
 
     headline: str
@@ -76,6 +78,7 @@ class Summary:
     autoencoders: list[MeasuredRow]
     equivariance: dict[str, list[ErrorRow]]
     notes: list[str]
+    agreements: list[Agreement] = field(default_factory=list)
 
 
 def summarize(results: SweepResults) -> Summary:
@@ -93,8 +96,9 @@ def summarize(results: SweepResults) -> Summary:
         raise ValueError(
             f"results: no seed has a learning curve of {results.control!r} and of another arm; nothing to compare"
         )
+    agreeing = agreements(results, comparisons)
     return Summary(
-        headline=headline(comparisons, results.metric_label),
+        headline=" ".join(map(agreement_sentence, agreeing)) or headline(comparisons, results.metric_label),
         comparisons=comparisons,
         joint=_joint(comparisons),
         last_step=[row for generator in results.generators for row in _last_step(results, generator)],
@@ -104,6 +108,7 @@ def summarize(results: SweepResults) -> Summary:
         ],
         equivariance={space: _equivariance(results, space) for space in ("latent", "decoded")},
         notes=list(_left_out(results)),
+        agreements=agreeing,
     )
 
 

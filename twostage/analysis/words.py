@@ -4,6 +4,7 @@
 
 import math
 
+from twostage.analysis.agreement import Agreement
 from twostage.analysis.comparison import Comparison
 from twostage.analysis.intervals import ERROR_RATE, Interval
 from twostage.analysis.pairs import SpeedUp
@@ -232,3 +233,38 @@ def signed_percent(log_change: float) -> str:
 def change_interval_text(interval: Interval) -> str:
     """−12.6% to +3.0%; – without an interval."""
     return "–" if interval.ends is None else " to ".join(map(signed_percent, interval.ends))
+
+
+def agreement_sentence(agreement: Agreement) -> str:
+    """The study's verdict as the study's, the fresh seeds beside it, and whether they agree."""
+    verdict = agreement.verdict
+    published = f"Published: {short_sentence(verdict)}"
+    if verdict.word == "undecided" and verdict.ratio is not None:
+        published += f"; {verdict_text(verdict)}"
+    values = ", ".join(agreement_values(agreement))
+    seeds = f"seed{'s' if len(agreement.fresh) > 1 else ''} {', '.join(map(str, agreement.fresh))}"
+    return f"{published}, {seeds_text(verdict.num_seeds)}. Yours, {seeds}: {values}{_agrees(agreement)}."
+
+
+def agreement_values(agreement: Agreement) -> list[str]:
+    """Of each fresh seed, in words."""
+    return [_fresh_value(agreement, value) for value in agreement.fresh.values()]
+
+
+def _fresh_value(agreement: Agreement, value: float) -> str:
+    if agreement.quantity == "log speed-up":
+        return f"{math.exp(value):.2f} times"
+    return signed_percent(value) if agreement.quantity == "log change" else _signed(value)
+
+
+def _agrees(agreement: Agreement) -> str:
+    if agreement.repeated:
+        return f". Seed {', '.join(map(str, agreement.repeated))} repeats a number of the study: no fresh training"
+    if agreement.low is None or agreement.high is None:
+        return ", and one seed of a study foretells nothing"
+    low, high = (_fresh_value(agreement, end).removesuffix(" times") for end in (agreement.low, agreement.high))
+    several = f"the mean of {len(agreement.fresh)}" if len(agreement.fresh) > 1 else "a fresh seed"
+    expected = f"{several} falls between {low} and {high} in 95 of 100 cases"
+    if agreement.agrees is None:
+        return f". A value is missing ({expected})"
+    return f": {'agrees' if agreement.agrees else 'disagrees'}, {expected}"

@@ -1,6 +1,7 @@
 """What every chart of the report has: its themes, its sizes, and its files."""
 
 import io
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
@@ -15,6 +16,7 @@ from twostage.analysis.records import START, SweepResults
 RESOLUTION = 180
 FONTS = ["Inter", "Helvetica Neue", "Arial", "Liberation Sans", "DejaVu Sans"]
 MARKERS = "osD^v"
+RATIO_TICKS = (0.1, 0.2, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.3, 1.5, 2, 3, 5, 10, 20, 50)
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,16 @@ def write_chart(folder: Path, chart: Chart) -> DrawnChart:
         files[variant] = f"figures/{variant}/{chart.name}.png"
         write_atomically(Path(folder) / files[variant], png.getvalue())
     return DrawnChart(chart.name, chart.title, chart.alternative, files)
+
+
+def ratio_ticks(first: float, last: float) -> list[float]:
+    """Round ratios in a range, far enough from each other, 1 among them."""
+    room = max(math.log(last / first) / 6, 0.05)
+    kept = [1.0]
+    for tick in sorted(RATIO_TICKS, key=lambda tick: abs(math.log(tick))):
+        if first <= tick <= last and all(abs(math.log(tick / other)) >= room for other in kept):
+            kept.append(tick)
+    return sorted(kept)
 
 
 def _style(theme: Theme) -> dict:

@@ -17,16 +17,17 @@ from twostage.analysis.curves import LearningCurve
 from twostage.analysis.records import GeneratorEntry, SweepResults
 from twostage.analysis.summary import ErrorRow, Summary
 from twostage.analysis.words import ratio_text, verdict_text
-from twostage.report.charts import MARKERS, Chart, DrawnChart, Theme, write_chart
+from twostage.report.agreement import agreement
+from twostage.report.charts import MARKERS, Chart, DrawnChart, Theme, ratio_ticks, write_chart
 
 MINIMUM_TICK_GAP = math.log(1.35)
-RATIO_TICKS = (0.1, 0.2, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.3, 1.5, 2, 3, 5, 10, 20, 50)
 
 
 def write_figures(folder: Path, results: SweepResults, summary: Summary) -> list[DrawnChart]:
     """Draw every chart into `folder`/figures."""
     compared = {comparison.generator for comparison in summary.comparisons}
-    charts = [learning_curves(results, each) for each in results.generators if each.name in compared]
+    charts = [agreement(results, summary)] if summary.agreements else []
+    charts += [learning_curves(results, each) for each in results.generators if each.name in compared]
     charts.append(speed_ups(results, summary))
     if summary.equivariance["latent"]:
         charts.append(equivariance(results, summary))
@@ -152,7 +153,7 @@ def speed_ups(results: SweepResults, summary: Summary) -> Chart:
         # The text of each ratio stands right of its mark and needs room there.
         first, last = min(ends) / 1.25, max(ends) * (2.6 if narrow else 1.7)
         axes.set_xlim(first, last)
-        ticks = _ratio_ticks(first, max(ends) * 1.1)
+        ticks = ratio_ticks(first, max(ends) * 1.1)
         axes.set_xticks(ticks, [f"{tick:g}×" for tick in ticks])
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("steps of the control / steps of the arm\n(right of 1×: faster than the control)")
@@ -160,16 +161,6 @@ def speed_ups(results: SweepResults, summary: Summary) -> Chart:
     texts = "; ".join(f"{row.label}: {row.text}" for row in rows)
     title = "Speed-up at the last level both arms reached"
     return Chart("speedups", title, texts + ".", draw, (8.6, size), (4.3, size))
-
-
-def _ratio_ticks(first: float, last: float) -> list[float]:
-    """Round ratios in a range, far enough from each other, 1 among them."""
-    room = max(math.log(last / first) / 6, 0.05)
-    kept = [1.0]
-    for tick in sorted(RATIO_TICKS, key=lambda tick: abs(math.log(tick))):
-        if first <= tick <= last and all(abs(math.log(tick / other)) >= room for other in kept):
-            kept.append(tick)
-    return sorted(kept)
 
 
 def _rows(comparison: Comparison, several: bool) -> list[_Row]:

@@ -16,10 +16,13 @@ from rich.text import Text
 
 from eqvae.evaluation.metrics import find_metric, in_order
 from eqvae.files import write_atomically
+from twostage.analysis.agreement import Agreement
 from twostage.analysis.comparison import Comparison
 from twostage.analysis.records import START, SweepResults
 from twostage.analysis.summary import Spread, Summary, summarize
 from twostage.analysis.words import (
+    agreement_sentence,
+    agreement_values,
     change_interval_text,
     interval_text,
     ratio_text,
@@ -129,6 +132,7 @@ def _environment(autoescape: bool) -> jinja2.Environment:
         "change_interval": change_interval_text,
         "expm1": math.expm1,
         "sentence": sentence,
+        "agreement": agreement_sentence,
         "seeds": seeds_text,
     }
     return environment
@@ -147,10 +151,23 @@ def _columns(results: SweepResults) -> list[str]:
 def cards(results: SweepResults, summary: Summary) -> list[Card]:
     """The page's cards: verdict and change per comparison, then what fine-tuning did to the autoencoder."""
     several = len(summary.comparisons) > 1
-    found = [card for comparison in summary.comparisons for card in _verdict_cards(comparison, several)]
+    if summary.agreements:
+        found = [card for agreement in summary.agreements for card in _agreement_cards(agreement, several)]
+    else:
+        found = [card for comparison in summary.comparisons for card in _verdict_cards(comparison, several)]
     for arm in results.treated_arms:
         found += _autoencoder_cards(results, summary, arm.name, arm.label)
     return found
+
+
+def _agreement_cards(agreement: Agreement, several: bool) -> Iterator[Card]:
+    """The study's verdict as the study's, and whether the fresh seeds agree with it."""
+    suffix = f" · {agreement.arm_label}, {agreement.generator_label}" if several else ""
+    verdict = agreement.verdict
+    yield Card(f"Published{suffix}", verdict.word, f"{verdict_text(verdict)} in steps, {seeds_text(verdict.num_seeds)}")
+    word = {True: "agrees", False: "disagrees", None: "no answer"}[agreement.agrees]
+    values = f"{', '.join(agreement_values(agreement))}, {seeds_text(len(agreement.fresh))}"
+    yield Card(f"Yours{suffix}", word, values)
 
 
 def _verdict_cards(comparison: Comparison, several: bool) -> Iterator[Card]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 
 from eqvae.evaluation.metric import EXTRACTORS
 from eqvae.evaluation.metrics import find_metric
@@ -37,6 +38,8 @@ from twostage.plan import Branch, Plan
 from twostage.schema import Sweep
 
 IMAGES = "images"  # folder of the report's images
+PLACES = ("root", "executor")
+"""Keys of a sweep file that say where it runs, and change no number."""
 
 
 def collect(sweep: Sweep, plan: Plan, root: Path, folder: Path, command: str) -> SweepResults:
@@ -71,7 +74,16 @@ def collect(sweep: Sweep, plan: Plan, root: Path, folder: Path, command: str) ->
         differences=_differences(sweep, plan),
         cost=list(gathered.costs()),
         notes=_notes(sweep, metric) + _library_notes(plan, root),
+        sweep=_as_read(sweep),
     )
+
+
+def _as_read(sweep: Sweep) -> dict[str, Any]:
+    """A sweep file's keys, but for where it ran: what `verify` runs again."""
+    keys = OmegaConf.to_container(OmegaConf.structured(sweep))
+    assert isinstance(keys, dict), "a sweep is a mapping"
+    kept = {str(key): value for key, value in keys.items() if key not in PLACES}
+    return json.loads(json.dumps(kept))  # without tuples, which JSON does not have
 
 
 class _Gathered:
