@@ -1,9 +1,9 @@
 # Every target makes .venv when it is missing. `make help` lists them.
 PYTHON ?= python3
 BIN := .venv/bin
-EXTRAS ?= test
-# A file of versions for pip, such as constraints/oldest.txt.
-CONSTRAINTS ?=
+# A file of versions for pip; empty for the newest ones.
+CONSTRAINTS ?= constraints/tested.txt
+PIP_INSTALL = $(BIN)/python -m pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test coverage reliability style lint docs bench clean
@@ -15,8 +15,12 @@ $(BIN)/python:
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
-.venv/installed: $(BIN)/python setup.cfg setup.py
-	$(BIN)/python -m pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable '.[$(EXTRAS)]'
+.venv/installed: $(BIN)/python setup.cfg setup.py $(CONSTRAINTS)
+	$(PIP_INSTALL) .
+	@touch $@
+
+.venv/installed-test: .venv/installed
+	$(PIP_INSTALL) '.[test]'
 	@touch $@
 
 demo: .venv/installed  ## both stages on procedural images, with and without equivariance; ends with a report
@@ -25,20 +29,20 @@ demo: .venv/installed  ## both stages on procedural images, with and without equ
 test: style  ## style and tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-coverage: .venv/installed  ## tests with the share of lines they run, per file; half as long again
+coverage: .venv/installed-test  ## tests with the share of lines they run, per file; half as long again
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered
 
-reliability: .venv/installed  ## thirty checks of docs/reliability.md in full, with their table; half an hour
+reliability: .venv/installed-test  ## thirty checks of docs/reliability.md in full, with their table; half an hour
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --reliability -p no:cacheprovider -W ignore
 
-style: .venv/installed
+style: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 lint: style  ## style, docstrings and types; two minutes
 	PYRIGHT_PYTHON_GLOBAL_NODE=0 PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
 
-docs: .venv/installed  ## HTML documentation in docs/_build
+docs: .venv/installed-test  ## HTML documentation in docs/_build
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
 
 bench: .venv/installed  ## speed of every part, one JSON object each; several minutes
