@@ -1,4 +1,4 @@
-"""The files of versions: all that setup.cfg asks for is pinned, within its bounds, and the oldest ones are its bounds."""
+"""The files of versions: what setup.cfg asks for is pinned within its bounds, and the oldest ones are its bounds."""
 
 import runpy
 from pathlib import Path
