@@ -37,9 +37,13 @@ class LatentCaching:
     def plan(self) -> CachePlan:
         return CachePlan(validation=self.validation)
 
+    def path(self, root: str | Path) -> Path:
+        """Where `predict` leaves the cache of the training images."""
+        return Path(self.folder) if self.folder else Path(root) / "latents"
+
     def begin(self, trainer: Any, autoencoder: Autoencoder) -> "CacheRun":
         """Open the caches of the trainer's images; errors as of `create_cache_writer`."""
-        folder = Path(self.folder or Path(trainer.default_root_dir) / "latents")
+        folder = self.path(trainer.default_root_dir)
 
         def open_writer(split: str, **options: Any) -> ShardWriter:
             place = folder if split == "train" else folder.with_name(f"{folder.name}-{split}")

@@ -318,6 +318,10 @@ class AutoencoderModule(lightning.LightningModule):
         """Where `fit` in a run folder leaves the autoencoder."""
         return self.exporting.path(root)
 
+    def cache_path(self, root: str | Path) -> Path:
+        """Where `predict` in a run folder leaves its cache."""
+        return self.cache.path(root)
+
     def remove_export(self, folder: Path) -> None:
         """Make room for the export of a new run."""
         remove_export(folder)

@@ -40,6 +40,10 @@ class FeatureCacheModule(lightning.LightningModule):
         self.encoder, self.grid, self.folder, self.dtype_name = encoder, grid, folder, dtype
         self.cache_plan = CachePlan(FeatureRows.shard_rows)
 
+    def cache_path(self, root: str | Path) -> Path:
+        """Where `predict` in a run folder leaves its cache."""
+        return Path(self.folder) if self.folder else Path(root) / "features"
+
     def setup(self, stage: str) -> None:
         require_float32_weights(self.trainer.precision)  # others round the images, too
 
@@ -52,7 +56,7 @@ class FeatureCacheModule(lightning.LightningModule):
         }
         encode = partial(self.encoder, grid=self.grid, precision=self.encoding_precision)
         rows = FeatureRows(encode, description, self.dtype_name, self.encoding_precision)
-        folder = Path(self.folder or Path(self.trainer.default_root_dir) / "features")
+        folder = self.cache_path(self.trainer.default_root_dir)
 
         def open_writer(split: str, **options: Any) -> ShardWriter:
             return ShardWriter(folder, rows, data_module(self.trainer).description(split), **options)

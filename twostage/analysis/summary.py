@@ -112,6 +112,11 @@ def summarize(results: SweepResults) -> Summary:
     )
 
 
+def is_open(results: SweepResults) -> bool:
+    """Whether a comparison is undecided."""
+    return any(each.verdict.word == "undecided" for each in summarize(results).comparisons)
+
+
 def _joint(comparisons: list[Comparison]) -> list[JointClaim]:
     found = [(each, each.verdict.p) for each in comparisons if each.verdict.p is not None]
     if len(found) < 2:

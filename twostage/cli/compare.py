@@ -12,8 +12,11 @@ from rich.console import Console
 
 from eqvae.commands import CommandParser, run_command
 from eqvae.ranges import require_number
+from twostage.analysis.summary import is_open
+from twostage.cli.ending import command, end, look_at
 from twostage.cli.sweep import again
 from twostage.compare.budget import parse_duration
+from twostage.compare.files import SWEEP
 from twostage.compare.images import DEFAULT
 from twostage.compare.request import Request, default_folder
 from twostage.compare.run import compare
@@ -40,4 +43,7 @@ def _run(arguments: argparse.Namespace) -> None:
     names = ("autoencoders", "data", "held_out", "image_size", "fine_tuning_steps")
     request = Request(**{name: vars(arguments)[name] for name in names}, budget=parse_duration(arguments.budget))
     folder = Path(arguments.output) if arguments.output else default_folder(request.autoencoders)
-    compare(request, folder, again(sys.argv), Console(), arguments.retry)
+    report, results = compare(request, folder, again(sys.argv), Console(), arguments.retry)
+    has_more = is_open(results) and results.max_seeds is not None and len(results.seeds) < results.max_seeds
+    more_seeds = command("sweep", "--config", folder / SWEEP)  # those the budget had no time for
+    end(report.resolve(), more_seeds if has_more else look_at(report.resolve()))

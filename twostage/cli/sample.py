@@ -26,6 +26,7 @@ from eqvae.commands import CommandParser, run_command
 from eqvae.files import sha256_of_file
 from eqvae.fixed_batches import whole_batches
 from eqvae.locks import Lock
+from twostage.cli.after_sampling import end_sampling
 from twostage.cli.sampling_progress import SamplingProgress
 
 
@@ -82,6 +83,8 @@ def _run(arguments: argparse.Namespace) -> None:
         folder = SampleFolder(arguments.output, about, whole_batches(arguments.batch_size))
         if not folder.finished or (rank == 0 and not _completed(folder, arguments)):
             _fill(folder, generator, autoencoder, labels, settings, arguments)
+    if rank == 0:
+        end_sampling(Path(arguments.output), arguments.checkpoint)
 
 
 def _completed(folder: SampleFolder, arguments: argparse.Namespace) -> bool:
@@ -123,4 +126,4 @@ def _fill(
     if rank == 0:
         folder.assemble(arguments.npz, arguments.png)
         speed = folder.results["images_per_second"]
-        print(f"{len(labels)} images, {speed:.1f} per second and process: {folder.folder}/grid.png")
+        print(f"{len(labels)} images, {speed:.1f} per second and process")

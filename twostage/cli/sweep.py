@@ -14,6 +14,10 @@ from eqvae.commands import CommandParser, run_command
 from eqvae.packaged import SWEEPS, packaged_configs
 from eqvae.plugins import plugin_options
 from twostage import dry_run, load_sweep, run_sweep, terminal_table
+from twostage.analysis.intervals import SEQUENTIAL_LEVELS
+from twostage.analysis.records import SweepResults
+from twostage.analysis.summary import is_open
+from twostage.cli.ending import command, end, look_at
 
 
 def main() -> None:
@@ -32,10 +36,21 @@ def _run(arguments: argparse.Namespace) -> None:
     console = Console()
     if arguments.dry_run:
         dry_run(sweep, console)
+        end("nothing: this was the plan", command("sweep", *(word for word in sys.argv[1:] if word != "--dry-run")))
         return
     report, results = run_sweep(sweep, again(sys.argv), console, arguments.retry)
-    print(terminal_table(results))
-    print(f"\nreport: {Path(report).resolve()}")
+    print(terminal_table(results) + "\n")
+    more = _more_seeds(sys.argv[1:], results) if is_open(results) else None
+    end(report.resolve(), command("sweep", *more) if more else look_at(report.resolve()))
+
+
+def _more_seeds(words: list[str], results: SweepResults) -> list[str] | None:
+    """The words of the same sweep with one more seed; None where looks seed by seed may have no more."""
+    seeds = [*results.seeds, max(results.seeds) + 1]
+    if results.max_seeds is not None and len(seeds) > max(SEQUENTIAL_LEVELS):
+        return None
+    kept = [word for word in words if word != "--retry" and not word.startswith("seeds=")]
+    return [*kept, f"seeds={seeds}".replace(" ", "")]
 
 
 def again(words: list[str]) -> str:

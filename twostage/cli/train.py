@@ -11,6 +11,7 @@ from eqvae.commands import run_command
 from eqvae.packaged import TRAINING, find_config
 from eqvae.training.cli import CONFIG_OPTIONS, TrainCLI
 from eqvae.training.messages import messages_printed
+from twostage.cli.after_training import end_training
 
 
 def main() -> None:
@@ -18,9 +19,12 @@ def main() -> None:
 
 
 def _train() -> None:
-    sys.argv[1:] = with_paths(sys.argv[1:])  # where Lightning finds the words for a training's other processes, too
+    typed = sys.argv[1:]
+    sys.argv[1:] = with_paths(typed)  # where Lightning finds the words for a training's other processes, too
     with messages_printed():
-        TrainCLI()
+        cli = TrainCLI()
+    if cli.trainer.is_global_zero:
+        end_training(cli, typed)
 
 
 def with_paths(words: list[str]) -> Iterator[str]:

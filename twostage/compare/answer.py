@@ -1,6 +1,4 @@
-"""The last lines of a comparison: verdicts, ranking, and how to go on."""
-
-from pathlib import Path
+"""The answer of a comparison: verdicts and ranking."""
 
 from twostage.analysis.comparison import Comparison
 from twostage.analysis.records import SweepResults
@@ -8,8 +6,8 @@ from twostage.analysis.summary import summarize
 from twostage.analysis.words import interval_text, seeds_text, short_sentence, verdict_text
 
 
-def answer(results: SweepResults, sweep_file: Path) -> list[str]:
-    """A line for each comparison with the control, the ranking of more than two, and how to go on where undecided."""
+def answer(results: SweepResults) -> list[str]:
+    """A line for each comparison with the control, and the ranking of more than two."""
     labels = {arm.name: arm.label for arm in results.arms}
     comparisons = summarize(results).comparisons
     lines = [
@@ -18,9 +16,6 @@ def answer(results: SweepResults, sweep_file: Path) -> list[str]:
     ]
     if len(comparisons) > 1:
         lines.append(f"ranking: {_ranking(comparisons, labels[results.control])}")
-    is_open = any(each.verdict.word == "undecided" for each in comparisons)
-    if is_open and results.max_seeds is not None and len(results.seeds) < results.max_seeds:
-        lines.append(f"more seeds, without a budget: sweep.py --config {sweep_file}")
     return lines
 
 

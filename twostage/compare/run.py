@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from twostage.analysis.records import SweepResults
 from twostage.compare.answer import answer
 from twostage.compare.budget import Rung, Work, choose, plan_lines, seconds_of
 from twostage.compare.contestants import parse_contestants, read_field
@@ -19,13 +20,18 @@ from twostage.report.text import format_duration
 from twostage.sweep import run_sweep
 
 
-def compare(request: Request, folder: Path, command: str, console: Console, retry: bool = False) -> None:
+def compare(
+    request: Request, folder: Path, command: str, console: Console, retry: bool = False
+) -> tuple[Path, SweepResults]:
     """Answer a request, and print the answer.
 
     Args:
         folder: of this comparison: its plan, configs, sweep file and report. Parts lie in the store beside it.
         command: how it is run again, for the report.
         retry: also parts that failed in an earlier run.
+
+    Returns:
+        The path of report.html, and the results it shows.
 
     Raises:
         ValueError: for a request that cannot be run, another one than the folder holds, or a budget that is too small,
@@ -41,11 +47,9 @@ def compare(request: Request, folder: Path, command: str, console: Console, retr
         sweep = load_sweep(folder / SWEEP, [], to_run=True)
         deadline = started + request.budget - before - REPORT_SECONDS
         report, results = run_sweep(sweep, command, console, retry, deadline)
-    lines = answer(results, folder / SWEEP)
-    lines += [f"report: {report.resolve()}", f"sweep: {(folder / SWEEP).resolve()}"]
-    lines.append(f"time: {format_duration(used(folder))} of {format_duration(request.budget)}")
-    for line in lines:
+    for line in [*answer(results), f"time: {format_duration(used(folder))} of {format_duration(request.budget)}"]:
         _print(console, line)
+    return report, results
 
 
 def _make_plan(folder: Path, request: Request, console: Console, started: float) -> dict[str, Any]:

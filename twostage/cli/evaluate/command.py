@@ -11,7 +11,9 @@ import argparse
 from eqvae.commands import CommandParser, run_command
 from eqvae.evaluation.tables import save_result
 from eqvae.ranges import require_number
+from twostage.cli.ending import end
 from twostage.cli.evaluate import alignment, generation, images, latents, reconstruction
+from twostage.cli.evaluate.following import following
 
 LEAST = {"num_images": 1, "num_workers": 0, "image_size": 1, "neighbours": 1}
 """The smallest number with which anything can be measured, by option."""
@@ -30,6 +32,7 @@ def _run(arguments: argparse.Namespace) -> None:
     report = arguments.run(arguments)
     if arguments.output:
         save_result(arguments.output, report)
+    end(arguments.output, following(arguments))
 
 
 def _require_ranges(arguments: argparse.Namespace) -> None:
