@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
 from dit.checkpoints import Generator
@@ -18,6 +17,7 @@ from eqvae.evaluation.image_grids import image_grid, save_png
 from eqvae.evaluation.metric import EXTRACTORS
 from eqvae.selection import evenly_spaced
 from eqvae.training.averaging import ExponentialMovingAverage
+from eqvae.training.loggers import log_image
 from eqvae.training.sharding import full_state, is_sharded, plain_class
 from eqvae.training.signals import stop_requested
 
@@ -25,9 +25,10 @@ from eqvae.training.signals import stop_requested
 class SamplePreviews(Callback):
     """Samples with the averaged weights every so many steps: `previews/step=NNNNNNN.png` in the run's folder.
 
-    Image i starts from the same noise at every step, so that one sees it change. Grids also go to TensorBoard, and
-    with a reference the Fréchet distance is logged as `preview/fd_...`; it is for watching one run, biased upward for
-    few images, and no result. Training is not touched: the run's weights are the same with and without previews.
+    Image i starts from the same noise at every step, so that one sees it change. Grids also go to every logger that
+    takes images, and with a reference the Fréchet distance is logged as `preview/fd_...`; it is for watching one run,
+    biased upward for few images, and no result. Training is not touched: the run's weights are the same with and
+    without previews.
 
     Args:
         every_n_steps: training steps between previews.
@@ -100,9 +101,7 @@ class SamplePreviews(Callback):
             return
         grid, step = image_grid(images[: self.num_images]), trainer.global_step
         save_png(grid, Path(trainer.default_root_dir) / "previews" / f"step={step:07d}.png")
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image("preview/samples", grid, step)
+        log_image(trainer.loggers, "preview/samples", grid, step)
         if self.reference is None:
             return
         distance = self._distance(images[: self.num_reference_images], device)

@@ -1,20 +1,21 @@
-"""Images of a latent space in TensorBoard while an autoencoder trains."""
+"""Images of a latent space in the log while an autoencoder trains."""
 
 from typing import Any
 
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from eqvae.equivariance import equivariance_errors
 from eqvae.evaluation.image_grids import autoencoder_panel
+from eqvae.training.loggers import log_image, takes_images
 
 
 class LatentPanels(Callback):
     """Shows a few fixed validation images, their latents, and both under transformation, every so many steps.
 
     Logs the image `panels/latents`, and `panels/equivariance_latent` and `panels/equivariance_decoded`: the errors of
-    these images, averaged over all probes. Without a TensorBoard logger nothing is drawn.
+    these images, averaged over all probes. Without a logger that takes images nothing is
+    drawn.
 
     Args:
         every_n_steps: steps between panels.
@@ -32,20 +33,21 @@ class LatentPanels(Callback):
         if not trainer.is_global_zero or step % self.every_n_steps or step == self._last_step:
             return  # a step of several batches ends once
         self._last_step = step
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                self._draw(trainer, pl_module, logger.experiment, step)
+        if any(map(takes_images, trainer.loggers)):
+            self._draw(trainer, pl_module, step)
 
     @torch.no_grad()
-    def _draw(self, trainer: Any, pl_module: Any, writer: Any, step: int) -> None:
+    def _draw(self, trainer: Any, pl_module: Any, step: int) -> None:
         autoencoder = pl_module.autoencoder
         was_training = autoencoder.training
         autoencoder.eval()
         try:
             images = next(iter(trainer.datamodule.sequential_loader("validation", self.num_images)))["image"]
             images = images.to(pl_module.device)
-            writer.add_image("panels/latents", autoencoder_panel(autoencoder, images), step)
-            for kind, errors in equivariance_errors(autoencoder, images).items():
-                writer.add_scalar(f"panels/equivariance_{kind}", torch.stack(list(errors.values())).mean(), step)
+            log_image(trainer.loggers, "panels/latents", autoencoder_panel(autoencoder, images), step)
+            found = equivariance_errors(autoencoder, images)
+            means = {kind: float(torch.stack(list(errors.values())).mean()) for kind, errors in found.items()}
+            for logger in trainer.loggers:
+                logger.log_metrics({f"panels/equivariance_{kind}": mean for kind, mean in means.items()}, step)
         finally:
             autoencoder.train(was_training)

@@ -2,13 +2,13 @@
 
 import argparse
 import sys
-from typing import Any
+from typing import Any, cast
 
 import jsonargparse
 import torch
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.strategies import StrategyRegistry
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -21,14 +21,17 @@ from eqvae.commands import one_line
 from eqvae.plugins import OPTION, PluginOption, plugins, take_plugins
 from eqvae.training.checkpoints import AtomicCheckpointIO, checkpoint_step, load_checkpoint
 from eqvae.training.last_checkpoint import LastCheckpoint, checkpoint_folder
+from eqvae.training.loggers import LOGGERS, create_loggers
 from eqvae.training.messages import leave_out_noise
 from eqvae.training.parsing import explain
 from eqvae.training.progress import TrainingProgress
 from eqvae.training.resuming import ResumeExactly
 from eqvae.training.run_folder import RunFolder
+from eqvae.training.run_log import RunLog
 from eqvae.training.settings import require_resumable, require_same_network, settings_of
 from eqvae.training.sharding import FullyShardedStrategy
 from eqvae.training.signals import SaveOnSignal
+from eqvae.training.throughput import ThroughputMonitor
 
 ALLOWED_CLASSES = [
     "eqvae",
@@ -125,9 +128,11 @@ class TrainCLI(LightningCLI):
             raise ValueError(f"trainer.strategy {strategy}: moving averages cannot be sharded by it; use fsdp2")
         if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
             raise ValueError(f"trainer.accelerator {accelerator}: torch finds none here; set it to cpu or auto")
-        self.resume = self.overwrite = False
-        if self.subcommand == "fit":  # of this start alone: the config that is saved must not repeat them
+        self.resume, self.overwrite, self.logger_names = False, False, None
+        if self.subcommand == "fit":
             config = self.config.fit
+            self.logger_names = config.logger
+            # Of this start alone: the config that is saved must not repeat them.
             self.resume, self.overwrite, config.resume, config.overwrite = config.resume, config.overwrite, False, False
 
     def instantiate_classes(self) -> None:
@@ -150,8 +155,12 @@ class TrainCLI(LightningCLI):
             if isinstance(callback, ModelCheckpoint):
                 callback.dirpath = callback.dirpath or str(checkpoint_folder(trainer))
                 callback.filename = callback.filename or "{epoch}-{step:07d}"  # names in the order of steps
-        further = [ResumeExactly(settings_of(self.config_dump)), LastCheckpoint(), SaveOnSignal()]
-        trainer.callbacks += further  # pyright: ignore[reportAttributeAccessIssue]  (Lightning does not declare it)
+        if self.logger_names is not None:
+            trainer.loggers = create_loggers(self.logger_names, trainer.default_root_dir)
+        settings, callbacks = settings_of(self.config_dump), cast(list[Callback], trainer.callbacks)
+        if not any(isinstance(callback, ThroughputMonitor) for callback in callbacks):
+            callbacks.append(ThroughputMonitor())
+        callbacks += [RunLog(settings), ResumeExactly(settings), LastCheckpoint(), SaveOnSignal()]
         return trainer
 
     def _add_progress(self) -> None:
@@ -213,6 +222,8 @@ class TrainCLI(LightningCLI):
         if subcommand == "fit":
             parser.add_argument("--resume", action="store_true", help="continue from the newest intact checkpoint")
             parser.add_argument("--overwrite", action="store_true", help="remove an earlier run of this folder first")
+            help_ = f"in place of trainer.logger: one or more of {', '.join(LOGGERS)}, separated by commas"
+            parser.add_argument("--logger", type=str | None, default=None, help=help_, metavar="NAMES")
         return parser
 
     def _parse_ckpt_path(self) -> None:

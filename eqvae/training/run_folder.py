@@ -21,10 +21,13 @@ WRITTEN = (
     "version_*/config.yaml",
     "version_*/hparams.yaml",
     "version_*/events.out.tfevents.*",
+    "csv/version_*/config.yaml",
+    "csv/version_*/hparams.yaml",
+    "csv/version_*/metrics.csv",
     "nonfinite/step=*.safetensors",
     "previews/step=*.png",
 )
-"""What training leaves in a run folder beside checkpoints and exports."""
+"""What training leaves in a run folder beside checkpoints and exports; other trackers' logs are theirs to remove."""
 
 
 class RunFolder:

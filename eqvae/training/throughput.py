@@ -1,5 +1,7 @@
 """How fast a run is: images a second, operations a second, and the memory they take."""
 
+import resource
+import sys
 import time
 from typing import Any
 
@@ -8,6 +10,7 @@ from lightning.fabric.utilities.throughput import Throughput
 from lightning.pytorch.callbacks import Callback
 
 TRAINING_OPERATIONS = 3  # a backward pass costs two forward passes
+SHOWN = ("images_per_second", "mfu")  # in the progress bar
 MATRIX_SIDES = {"cuda": 8192, "cpu": 1024}
 
 
@@ -16,8 +19,9 @@ class ThroughputMonitor(Callback):
 
     Logged every `log_every_n_steps` steps once the window is full, summed over all devices: `speed/images_per_second`,
     `speed/tflops` where the module tells its `flops_per_image` (of a forward pass; counted three times for training),
-    `speed/mfu`, and `speed/peak_memory_gb` on CUDA devices; all but the operations also in the progress bar. A
-    validation starts a new window.
+    `speed/mfu`, and `speed/peak_memory_gb`, of the first device, or of its whole process where that computes on the
+    processor; images and `mfu` also in the progress bar. A validation starts a new window. `TrainCLI` adds one where a
+    config has none.
 
     Args:
         window: batches over which speed is averaged.
@@ -67,11 +71,19 @@ class ThroughputMonitor(Callback):
             "device/mfu": ("mfu", 1),
         }
         values = {name: measured[key] * factor for key, (name, factor) in names.items() if key in measured}
-        if values and trainer.strategy.root_device.type == "cuda":
-            values["peak_memory_gb"] = torch.cuda.max_memory_allocated(trainer.strategy.root_device) / 1e9
+        if values:
+            values["peak_memory_gb"] = peak_memory(trainer.strategy.root_device) / 1e9
         for name, value in values.items():
             value = torch.tensor(float(value))  # Lightning would copy a number to the device, and read it there
-            pl_module.log(f"speed/{name}", value, prog_bar=name != "tflops", rank_zero_only=True)
+            pl_module.log(f"speed/{name}", value, prog_bar=name in SHOWN, rank_zero_only=True)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: the most that torch had allocated on a CUDA device, else the most that this process had resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def matmul_flops(device: torch.device, repeats: int = 5) -> float:

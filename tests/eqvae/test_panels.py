@@ -1,9 +1,9 @@
-"""Latent panels in TensorBoard, and measurements of an autoencoder that quantizes."""
+"""Latent panels in the log, and measurements of an autoencoder that quantizes."""
 
 import pytest
 import torch
 from lightning.pytorch.callbacks import LambdaCallback
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from eqvae.autoencoders import Codes, VQAutoencoder
@@ -65,7 +65,7 @@ def test_panels_while_training(tmp_path):
         on_train_batch_start=lambda trainer, module, *rest: modes.append(module.autoencoder.training)
     )
     cli.trainer.callbacks += [panels, watch]
-    cli.trainer.loggers = [logger]
+    cli.trainer.loggers = [logger, CSVLogger(tmp_path, name="csv")]
     cli.trainer.fit(cli.model, cli.datamodule)
     assert modes == [True] * 4
     events = EventAccumulator(str(tmp_path))
@@ -73,5 +73,6 @@ def test_panels_while_training(tmp_path):
     assert [event.step for event in events.Images("panels/latents")] == [2, 4]
     tags = {tag for tag in events.Tags()["scalars"] if tag.startswith("panels/")}
     assert tags == {"panels/equivariance_latent", "panels/equivariance_decoded"}
+    assert tags <= set((tmp_path / "csv" / "version_0" / "metrics.csv").read_text().splitlines()[0].split(","))
     with pytest.raises(ValueError, match="every_n_steps"):
         LatentPanels(every_n_steps=0)

@@ -13,7 +13,6 @@ from lightning.pytorch.callbacks import Callback
 from eqvae.files import write_atomically
 from eqvae.training.checkpoints import Newest
 from eqvae.training.cli import TrainCLI, allow_only_known_classes
-from twostage.configs import flatten
 from twostage.graph.node import Progress
 
 BATCH_SIZE = 100  # of images that are sampled or measured
@@ -21,14 +20,11 @@ SINGLE_DEVICE = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
 
 
 def train_cli(folder: Path, config: dict[str, Any], callbacks: list[Callback]) -> TrainCLI:
-    """The command line of `train.py` on a node's config, which is kept beside its results and in TensorBoard."""
+    """The command line of `train.py` on a node's config, which is kept beside its results."""
     path = folder / "config.yaml"
     write_atomically(path, yaml.safe_dump(config, sort_keys=False).encode())
     defaults = {"callbacks": callbacks, "enable_progress_bar": False, "enable_model_summary": False}
-    cli = TrainCLI(["--config", str(path)], run=False, trainer_defaults=defaults)
-    if cli.trainer.logger is not None:
-        cli.trainer.logger.log_hyperparams(dict(flatten(config)))
-    return cli
+    return TrainCLI(["--config", str(path)], run=False, trainer_defaults=defaults)
 
 
 def single_device_cli(folder: Path, config: dict[str, Any], callbacks: list[Callback]) -> TrainCLI:
