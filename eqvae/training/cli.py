@@ -157,7 +157,7 @@ class TrainCLI(LightningCLI):
                 callback.filename = callback.filename or "{epoch}-{step:07d}"  # names in the order of steps
         if self.logger_names is not None:
             trainer.loggers = create_loggers(self.logger_names, trainer.default_root_dir)
-        settings, callbacks = settings_of(self.config_dump), cast(list[Callback], trainer.callbacks)
+        settings, callbacks = settings_of(self.config_dump), cast(list[Callback], vars(trainer)["callbacks"])
         if not any(isinstance(callback, ThroughputMonitor) for callback in callbacks):
             callbacks.append(ThroughputMonitor())
         callbacks += [RunLog(settings), ResumeExactly(settings), LastCheckpoint(), SaveOnSignal()]
