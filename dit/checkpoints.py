@@ -16,6 +16,7 @@ from eqvae.latents import LatentSpec
 from eqvae.plugins import find_class
 from eqvae.training.averaging import averaged_weights
 from eqvae.training.checkpoints import load_checkpoint
+from eqvae.training.settings import SETTINGS
 from eqvae.training.sharding import plain_class
 
 BACKBONE_PREFIX = "backbone."
@@ -31,6 +32,7 @@ class Generator:
         spec: of the latents it makes.
         autoencoder_source: folder or hub id of the autoencoder that decodes them.
         num_steps: training steps behind the weights; None where a public checkpoint does not tell.
+        settings: of the run that trained it (`eqvae.training.settings`); None where the checkpoint has none.
     """
 
     backbone: nn.Module
@@ -38,6 +40,7 @@ class Generator:
     spec: LatentSpec
     autoencoder_source: str | dict[str, Any] | None
     num_steps: int | None
+    settings: dict[str, Any] | None = None
 
     @property
     def num_classes(self) -> int:
@@ -127,6 +130,7 @@ def load_generator(
         _latents(about["latents"], path),
         about["autoencoder"],
         checkpoint["global_step"],
+        checkpoint.get(SETTINGS),
     )
 
 

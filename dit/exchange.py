@@ -20,12 +20,15 @@ from torch import Tensor, nn
 from dit.backbones import DiT
 from dit.backbones.layers import linear
 from dit.backbones.transformer import Block
+from dit.cards import render_generator_card
 from dit.checkpoints import Generator
 from dit.generation import require_autoencoder
 from dit.objectives import Diffusion
 from dit.samplers import leading_timesteps
 from eqvae.autoencoders import Autoencoder, Normalization
-from eqvae.files import TEMPORARY_PREFIX
+from eqvae.autoencoders.exporting import forget_places
+from eqvae.cards import CARD, NO_DETAILS, CardDetails
+from eqvae.files import TEMPORARY_PREFIX, write_atomically
 
 NULL_LABEL = 1000  # fixed in DiTPipeline
 MLP_RATIO = 4.0  # fixed in DiTTransformer2DModel
@@ -34,7 +37,11 @@ RANK_TOLERANCE = 1e-9
 
 
 def export_diffusers(
-    generator: Generator, autoencoder: Autoencoder, folder: str | Path, num_inference_steps: int = 50
+    generator: Generator,
+    autoencoder: Autoencoder,
+    folder: str | Path,
+    num_inference_steps: int = 50,
+    details: CardDetails = NO_DETAILS,
 ) -> None:
     """Write a trained DiT with its autoencoder and a DDIM scheduler for `DiTPipeline.from_pretrained(folder)`.
 
@@ -47,6 +54,7 @@ def export_diffusers(
         autoencoder: its own; a normalization per channel is folded into its 1x1 convolutions.
         folder: must not exist yet; written whole or not at all.
         num_inference_steps: that the pipeline will be called with; about 50 of 1000 timesteps are possible.
+        details: what its model card says that generator and autoencoder do not know.
 
     Raises:
         ValueError: if the pipeline cannot run such a model, the folder exists, or there are too many steps.
@@ -66,6 +74,9 @@ def export_diffusers(
     temporary = tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=folder.parent)
     try:
         pipeline.save_pretrained(temporary)
+        forget_places(Path(temporary))
+        card = render_generator_card(generator, autoencoder, num_inference_steps, details)
+        write_atomically(Path(temporary) / CARD, card.encode())
         os.chmod(temporary, 0o755)
         os.replace(temporary, folder)
     except BaseException:

@@ -4,6 +4,7 @@ A run's folder decides: where a training has begun, `validate`, `test` and `pred
 it started from. In any other folder they take the autoencoder that is named.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from eqvae.autoencoders import Autoencoder, LatentStatistics, Normalization, load_autoencoder
 from eqvae.autoencoders.exporting import ORIGIN, read_export_record, require_replaceable
+from eqvae.autoencoders.places import public_source
 from eqvae.precision import encoding
+from eqvae.provenance import describe_data
 from eqvae.selection import describe_selection
 from eqvae.training.run_folder import RunFolder
 
@@ -46,6 +49,7 @@ class AutoencoderExport:
     def __init__(self, folder: str | None, num_normalization_images: int, start: Autoencoder):
         self.folder, self.num_normalization_images = folder, num_normalization_images
         self.start = {"source": start.source, "fingerprint": start.fingerprint()}
+        self.start_constants = {name: list(getattr(start.normalization, name)) for name in ("shift", "scale")}
 
     def path(self, root: str | Path) -> Path:
         """Where `fit` in a run folder leaves the autoencoder."""
@@ -59,18 +63,26 @@ class AutoencoderExport:
         """
         require_replaceable(self.path(root))
 
-    def write(self, autoencoder: Autoencoder, data: Any, folder: Path, num_steps: int) -> None:
+    def write(
+        self, autoencoder: Autoencoder, data: Any, folder: Path, num_steps: int, recipe: Mapping[str, Any]
+    ) -> None:
         """Estimate the normalization of the weights as they are, and write the autoencoder folder.
 
         Args:
             data: data module of the training images.
             num_steps: that were trained, kept in the folder's record.
+            recipe: of the training, see `eqvae.provenance`; kept there, too.
 
         Raises:
             ValueError: as of `save_pretrained`.
         """
         autoencoder.normalization = estimate_normalization(autoencoder, data, self.num_normalization_images)
-        autoencoder.save_pretrained(folder, {"start": self.start, "num_steps": num_steps})
+        autoencoder.save_pretrained(folder, self._origin(num_steps, recipe, describe_data(data)))
+
+    def _origin(self, num_steps: int, recipe: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+        """What the folder's record keeps; no folder of this machine is named."""
+        start = {**self.start, **public_source(self.start["source"]), "normalization": self.start_constants}
+        return {"start": start, "num_steps": num_steps, "recipe": dict(recipe), "data": dict(data)}
 
     def find(self, trainer: Any, module: Any) -> Autoencoder | None:
         """What this folder's run has exported, for measuring or caching; None takes the module's weights.

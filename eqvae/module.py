@@ -17,6 +17,7 @@ from eqvae.exports import AutoencoderExport
 from eqvae.losses import AdversarialLoss, ReconstructionLoss
 from eqvae.losses.balance import gradient_norm, norm_ratio
 from eqvae.precision import at_least_float32, require_float32_weights
+from eqvae.provenance import describe_recipe
 from eqvae.regularizers import (
     Action,
     Equivariance,
@@ -79,6 +80,8 @@ class AutoencoderModule(lightning.LightningModule):
             of its own for each of the first eight image sizes.
     """
 
+    config_name: str | None = None  # of the recipe, where the command line was given one
+
     def __init__(
         self,
         autoencoder: str | dict[str, Any],
@@ -133,6 +136,7 @@ class AutoencoderModule(lightning.LightningModule):
         self.cache_plan = self.cache.plan
         self.guard = FiniteGuard(on_nonfinite)
         self.compiled = compile
+        self.trainable = trainable
 
     def setup(self, stage: str) -> None:
         require_float32_weights(self.trainer.precision)
@@ -328,7 +332,7 @@ class AutoencoderModule(lightning.LightningModule):
 
     def export(self, data: Any, folder: Path, num_steps: int) -> None:
         """Write the autoencoder folder, see `AutoencoderExport.write`."""
-        self.exporting.write(self.autoencoder, data, folder, num_steps)
+        self.exporting.write(self.autoencoder, data, folder, num_steps, describe_recipe(self, data))
 
     def on_train_end(self) -> None:
         """Export the final (averaged) weights."""

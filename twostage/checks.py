@@ -10,7 +10,8 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
-from eqvae.autoencoders.loading import PACKAGED, SOURCE_KEYS, load_autoencoder
+from eqvae.autoencoders.loading import SOURCE_KEYS, load_autoencoder
+from eqvae.autoencoders.places import PACKAGED
 from eqvae.evaluation.generation import GENERATION_METRICS
 from eqvae.evaluation.metric import EXTRACTORS
 from eqvae.packaged import TRAINING, find_config

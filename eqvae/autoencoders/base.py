@@ -9,12 +9,15 @@ from typing import Any, ClassVar, Self
 from diffusers import AutoencoderKL, VQModel
 from torch import Tensor, nn
 
+from eqvae.autoencoders.cards import public_origin, render_autoencoder_card
+from eqvae.autoencoders.constants import from_constants, to_constants
 from eqvae.autoencoders.encodings import Decoded, Posterior
 from eqvae.autoencoders.exporting import ORIGIN, write_export
 from eqvae.autoencoders.latent_losses import CodebookLoss, LatentLoss, no_terms
 from eqvae.autoencoders.ldm import save_ldm
 from eqvae.autoencoders.normalization import Normalization
 from eqvae.autoencoders.padding import padding_mode, set_padding_mode
+from eqvae.cards import NO_DETAILS, CardDetails
 
 
 class Autoencoder(nn.Module, ABC):
@@ -34,6 +37,7 @@ class Autoencoder(nn.Module, ABC):
     Attributes:
         kind: of the caches of its latents, a key of `eqvae.latents.KINDS`.
         source: what `load_autoencoder` was given; None where it was made otherwise.
+        origin: where the weights of an export come from, as `save_pretrained` wrote it down; None of any other.
 
     Raises:
         ValueError: for constants that are no normalization, or one of another number of channels.
@@ -45,7 +49,8 @@ class Autoencoder(nn.Module, ABC):
         super().__init__()
         self.model = model
         self.source: str | dict | None = None
-        self.normalization = normalization or _published_normalization(model)
+        self.origin: dict[str, Any] | None = None
+        self.normalization = normalization or from_constants(model.config)
         self.normalization.require_channels(self.latent_channels)
         set_padding_mode(model, None)
 
@@ -180,15 +185,25 @@ class Autoencoder(nn.Module, ABC):
             digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
-    def save_pretrained(self, folder: str | Path, origin: Mapping[str, Any] | None = None) -> None:
-        """Write a folder that diffusers' `from_pretrained` reads, with `normalization.json` beside the weights.
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        origin: Mapping[str, Any] | None = None,
+        details: CardDetails = NO_DETAILS,
+        constants: Normalization | None = None,
+    ) -> None:
+        """Write a folder that diffusers' `from_pretrained` reads, with `normalization.json` and a card beside it.
 
-        The config keeps the base model's scaling constant. diffusers alone pads with zeros, whatever `padding_mode` the
-        config names; `load_autoencoder` heeds it. The folder appears whole or not at all, and the sha256 of each file
-        stands in `normalization.json`. An earlier export is replaced.
+        The constants of the config mean the normalization (`eqvae.autoencoders.constants`). diffusers alone pads with
+        zeros, whatever `padding_mode` the config names; `load_autoencoder` heeds it. The folder appears whole or not at
+        all, and the sha256 of each file stands in `normalization.json`. An earlier export is replaced. No folder of
+        this machine is named.
 
         Args:
-            origin: where the weights come from, kept in `normalization.json`.
+            origin: where the weights come from, kept in `normalization.json`; what the card says of a training.
+            details: what the card says that the autoencoder does not know.
+            constants: what the config's constants mean in place of the normalization: that of the base model makes
+                the folder fit pipelines that were trained on it.
 
         Raises:
             ValueError: if a weight is not finite, the folder holds anything but an earlier export, or cannot be
@@ -197,8 +212,11 @@ class Autoencoder(nn.Module, ABC):
         for name, value in self.model.state_dict().items():
             if not value.isfinite().all():
                 raise ValueError(f"autoencoder folder {folder} is not written: {name} is not finite")
-        about = self.normalization.to_dict() | ({ORIGIN: dict(origin)} if origin else {})
-        write_export(folder, self.model.save_pretrained, about)
+        about = self.normalization.to_dict() | ({ORIGIN: public_origin(origin)} if origin else {})
+        entries = to_constants(constants or self.normalization)
+        entries = {name: value for name, value in entries.items() if name in self.model.config}
+        card = render_autoencoder_card(type(self.model).__name__, entries, about, details)
+        write_export(folder, self.model.save_pretrained, about, entries, card)
 
     def save_ldm(self, path: str | Path) -> None:
         """Write one safetensors file in the key layout of latent-diffusion and taming-transformers."""
@@ -223,8 +241,3 @@ class Autoencoder(nn.Module, ABC):
             if part is not None:
                 part.requires_grad_(False)
         return self
-
-
-def _published_normalization(model: AutoencoderKL | VQModel) -> Normalization:
-    shift = model.config.get("shift_factor") or 0.0
-    return Normalization((shift,), (model.config["scaling_factor"],))

@@ -1,4 +1,7 @@
-"""Autoencoder folders: written beside and moved into place, with the hash of every file, and verified when read."""
+"""Autoencoder folders: written beside and moved into place, with the hash of every file, and verified when read.
+
+The card is not verified: whoever publishes a folder may go on writing it. One that was edited is not overwritten.
+"""
 
 import json
 import os
@@ -11,21 +14,30 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from eqvae.files import TEMPORARY_PREFIX, sha256_of_file, sync_folder
+from eqvae.cards import CARD
+from eqvae.files import TEMPORARY_PREFIX, sha256_of_file, sync_folder, write_atomically
 from eqvae.hashes import KEY, read_json, write_json
 
-RECORD = "normalization.json"
-FILES, ORIGIN = "files", "origin"
+RECORD, CONFIG = "normalization.json", "config.json"
+FILES, ORIGIN, CARD_HASH, NAME_OR_PATH = "files", "origin", "card", "_name_or_path"
 DIFFUSERS_FILES = re.compile(r"config\.json|diffusion_pytorch_model.*\.safetensors(\.index\.json)?")
 
 
-def write_export(folder: str | Path, save: Callable[[Path], None], about: Mapping[str, Any]) -> None:
+def write_export(
+    folder: str | Path,
+    save: Callable[[Path], None],
+    about: Mapping[str, Any],
+    constants: Mapping[str, Any],
+    card: str,
+) -> None:
     """Make an autoencoder folder, whole or not at all; an earlier one of the same place is replaced.
 
     Args:
         folder: of the export.
         save: writes the autoencoder's files into a folder.
         about: what the record says beside the hashes; written last.
+        constants: entries of the config.
+        card: content of the model card.
 
     Raises:
         ValueError: if the folder holds anything but an earlier export, or cannot be written.
@@ -40,9 +52,11 @@ def write_export(folder: str | Path, save: Callable[[Path], None], about: Mappin
         staging = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
         try:
             save(staging)
-            _forget_place(staging / "config.json")
+            _set_constants(staging / CONFIG, constants)
+            forget_places(staging)
             files = {path.name: _synced_hash(path) for path in sorted(staging.iterdir())}
-            write_json(staging / RECORD, {**about, FILES: files})
+            write_atomically(staging / CARD, card.encode())
+            write_json(staging / RECORD, {**about, FILES: files, CARD_HASH: sha256_of_file(staging / CARD)})
             staging.chmod(0o755)
             _move(staging, folder)
         finally:
@@ -99,6 +113,17 @@ def read_export_record(folder: str | Path) -> dict[str, Any] | None:
     return read_json(path) if KEY in content else content
 
 
+def read_origin(folder: str | Path) -> dict[str, Any] | None:
+    """Where the weights of an export come from; None where its record does not say so.
+
+    Raises:
+        ValueError: naming the record, if it is damaged.
+    """
+    origin = (read_export_record(folder) or {}).get(ORIGIN)
+    start = origin.get("start") if isinstance(origin, dict) else None
+    return origin if isinstance(start, dict) and isinstance(start.get("source"), str | dict) else None
+
+
 def verify_files(folder: str | Path) -> None:
     """Compare the files of an export with their hashes, where it records them.
 
@@ -116,18 +141,32 @@ def verify_files(folder: str | Path) -> None:
 
 
 def _recorded(folder: Path) -> list[str]:
-    """Names of the files of an export, as far as it still tells."""
+    """Names of the files of an export, as far as it still tells; of the card where nobody has edited it."""
     try:
-        return list((read_export_record(folder) or {})[FILES])
+        record = read_export_record(folder) or {}
+        is_ours = CARD_HASH in record and (folder / CARD).is_file()
+        is_ours = is_ours and sha256_of_file(folder / CARD) == record[CARD_HASH]
+        return [*record[FILES], *([CARD] if is_ours else [])]
     except (ValueError, KeyError, TypeError):
         return []
 
 
-def _forget_place(path: Path) -> None:
-    """Take the folder that a model was read from out of its config: it is of one machine, and `origin` says more."""
+def forget_places(folder: Path) -> None:
+    """Take the folder that a model was read from out of all configs in a folder: it is of one machine."""
+    for path in sorted(folder.rglob("*.json")):
+        config = json.loads(path.read_text())
+        if config.pop(NAME_OR_PATH, None) is not None:
+            _write_config(path, config)
+
+
+def _set_constants(path: Path, constants: Mapping[str, Any]) -> None:
     config = json.loads(path.read_text())
-    if config.pop("_name_or_path", None) is not None:
-        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    _write_config(path, config | dict(constants))
+
+
+def _write_config(path: Path, config: Mapping[str, Any]) -> None:
+    """As diffusers writes them."""
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def _synced_hash(path: Path) -> str:

@@ -110,8 +110,7 @@ def create_model(config: Mapping) -> AutoencoderKL | VQModel:
     if unknown:
         raise ValueError(f"autoencoder config has unknown keys {sorted(unknown)}: see diffusers.{model_class.__name__}")
     require_config(config, "autoencoder config")
-    if model_class is VQModel:
-        config.setdefault("scaling_factor", 1.0)  # VQ-GAN publishes none; diffusers' default is Stable Diffusion's
+    config.setdefault("scaling_factor", 1.0)  # of random weights; diffusers' default is that of Stable Diffusion
     try:
         model = model_class(**config)
     except (ValueError, TypeError, IndexError, RuntimeError) as error:

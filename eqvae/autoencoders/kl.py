@@ -10,6 +10,7 @@ from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from torch import Tensor
 
 from eqvae.autoencoders.base import Autoencoder
+from eqvae.autoencoders.constants import to_constants
 from eqvae.autoencoders.encodings import Posterior
 from eqvae.autoencoders.latent_losses import CodebookLoss, LatentLoss, kl_terms
 from eqvae.autoencoders.normalization import Normalization
@@ -73,12 +74,12 @@ class KLAutoencoder(Autoencoder):
             raise ValueError(f"diffusers ignores padding {self.padding_mode!r}")
         model = copy.deepcopy(self.network).cpu().float()
         if len(set(normalization.scale)) == 1 and not any(normalization.shift):
-            model.register_to_config(scaling_factor=normalization.scale[0], shift_factor=None)
+            model.register_to_config(**to_constants(Normalization(scale=normalization.scale[:1])))
             return model
         if model.quant_conv is None or model.post_quant_conv is None:
             raise ValueError("its normalization needs an autoencoder with quant_conv")
         _fold_normalization(model, normalization)
-        model.register_to_config(scaling_factor=1.0, shift_factor=None)
+        model.register_to_config(**to_constants(Normalization()))
         return model
 
     def narrow_posterior(self) -> None:

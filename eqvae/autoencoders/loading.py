@@ -1,10 +1,8 @@
 """The one way to an autoencoder, wherever it lies."""
 
 import os
-import re
 from collections.abc import Mapping
 from difflib import get_close_matches
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +13,16 @@ from huggingface_hub.errors import EntryNotFoundError
 
 from eqvae.autoencoders.base import Autoencoder
 from eqvae.autoencoders.configs import require_config, require_weights_for
-from eqvae.autoencoders.exporting import RECORD, verify_files
+from eqvae.autoencoders.exporting import RECORD, read_origin, verify_files
 from eqvae.autoencoders.families import class_of, create_model
 from eqvae.autoencoders.kl import KLAutoencoder
 from eqvae.autoencoders.ldm import load_single_file
 from eqvae.autoencoders.normalization import Normalization
 from eqvae.autoencoders.padding import known_to_config, set_padding_mode
+from eqvae.autoencoders.places import PACKAGED, is_hub_id
 from eqvae.autoencoders.vq import VQAutoencoder
 from eqvae.network import quick_hub
 
-PACKAGED = files("eqvae.autoencoders") / "pretrained"
-FILE_SUFFIXES = (".safetensors", ".ckpt", ".pt")  # of files; no hub id ends so
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(/[\w.-]+)*")
-RUNS = "runs"  # the folder below which every shipped config works
 SOURCE_KEYS = {"source", "config", "family", "padding_mode"}
 
 
@@ -132,7 +127,14 @@ def _load_folder(folder: Path) -> Autoencoder:
         raise ValueError(f"autoencoder folder {folder} has no config.json: {hint}")
     verify_files(folder)
     model = _from_pretrained(folder, f"autoencoder folder {folder} cannot be read", use_safetensors=True)
-    return _wrap(model, Normalization.load(folder), f"autoencoder folder {folder}")
+    return _wrap_export(model, folder, f"autoencoder folder {folder}")
+
+
+def _wrap_export(model: AutoencoderKL | VQModel, folder: Path, where: str) -> Autoencoder:
+    """With what the record of a folder says, where there is one."""
+    autoencoder = _wrap(model, Normalization.load(folder), where)
+    autoencoder.origin = read_origin(folder)
+    return autoencoder
 
 
 def _load_hub(name: str) -> Autoencoder:
@@ -151,18 +153,7 @@ def _load_hub(name: str) -> Autoencoder:
             path = Path(hf_hub_download(repository, RECORD, subfolder=subfolder))
         except EntryNotFoundError:  # most autoencoders on the hub were not exported here
             return _wrap(model, where=f"autoencoder {name!r}")
-    return _wrap(model, Normalization.load(path.parent), f"autoencoder {name!r}")
-
-
-def is_hub_id(name: str) -> bool:
-    """Whether a name is one that the hub may have: of its form, and no path here that was mistyped.
-
-    What begins with a folder that is here, or with `runs`, is meant as a path.
-    """
-    first = name.split("/")[0]
-    return (
-        bool(HUB_ID.fullmatch(name)) and not name.endswith(FILE_SUFFIXES) and first != RUNS and not Path(first).exists()
-    )
+    return _wrap_export(model, path.parent, f"autoencoder {name!r}")
 
 
 def _nearest_path(name: str) -> str | None:

@@ -1,13 +1,25 @@
-"""Where an autoencoder lies, written down so that it is found again when folders have moved."""
+"""Where an autoencoder lies: written down so that it is found when folders have moved, or for others to read.
+
+What others read names hub ids and packaged autoencoders; of a path on this machine it keeps the last part.
+"""
 
 import os
+import re
 from collections.abc import Mapping
+from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from eqvae.cards import last_name
 from eqvae.records import RECORD, TEXT, Check, require_entries
 
 Source = str | dict[str, Any]
+Kind = Literal["hub", "packaged", "local", "scratch"]
+
+PACKAGED = files("eqvae.autoencoders") / "pretrained"
+FILE_SUFFIXES = (".safetensors", ".ckpt", ".pt")  # of files; no hub id ends so
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(/[\w.-]+)*")
+RUNS = "runs"  # the folder below which every shipped config works
 
 SOURCE: Check = ("a text, or a mapping with one", lambda value: isinstance(_name(value), str))
 
@@ -47,6 +59,42 @@ def require_place(described: Any) -> None:
     require_entries({"autoencoder": described}, {"autoencoder": RECORD})
     entries = {"source": SOURCE} | ({"relative": TEXT} if "relative" in described else {})
     require_entries(described, entries, "autoencoder.")
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name is one that the hub may have: of its form, and no path here that was mistyped.
+
+    What begins with a folder that is here, or with `runs`, is meant as a path.
+    """
+    first = name.split("/")[0]
+    return (
+        bool(HUB_ID.fullmatch(name)) and not name.endswith(FILE_SUFFIXES) and first != RUNS and not Path(first).exists()
+    )
+
+
+def kind_of(source: Source) -> Kind:
+    """What a source of `load_autoencoder` is: random weights are "scratch"."""
+    name = _name(source)
+    if name is None:
+        return "scratch"
+    if Path(name).exists():
+        return "local"
+    if (PACKAGED / name).is_dir():
+        return "packaged"
+    return "hub" if is_hub_id(name) else "local"
+
+
+def public_source(source: Source) -> dict[str, Any]:
+    """{"kind", "source"} for whoever reads an export: a source without the folders of this machine."""
+    kind, name = kind_of(source), _name(source)
+    if name is None or kind != "local":
+        return {"kind": kind, "source": source}
+    return {"kind": kind, "source": _renamed(source, last_name(name))}
+
+
+def name_of(public: Mapping[str, Any]) -> str:
+    """What people call the source that `public_source` gave."""
+    return _name(public["source"]) or "random weights"
 
 
 def _name(source: Source | None) -> str | None:

@@ -16,6 +16,10 @@ from eqvae.evaluation.feature_sets import FeatureSet
 from eqvae.evaluation.metric import EXTRACTORS, ExtractorMetrics, Metric
 
 ScoreOrder = Literal["given", "shuffled"]
+SCORE = "Inception score of the generated images on the classes of {}: mean and deviation over 10 splits"
+KERNEL_DISTANCE = "kernel distance of pooled features, third-degree polynomial, over 100 subsets of at most 1000"
+PRECISION = "share of generated images that lie within the 3-nearest-neighbour manifold of the real ones"
+RECALL = "share of real images that lie within the 3-nearest-neighbour manifold of the generated ones"
 Value = float | tuple[float, float]
 """Of a quantity; with its spread where it has one."""
 
@@ -67,12 +71,12 @@ GENERATION_METRICS: dict[str, GenerationMetric] = {
         ),
         GenerationMetric(
             "score",
-            lambda names: (Metric(names.score, names.score_label, "higher"),),
+            lambda names: (Metric(names.score, names.score_label, "higher", definition=SCORE.format(names.network)),),
             lambda real, generated, order: (inception_score(_rows(generated.logits), order=order),),
         ),
         GenerationMetric(
             "kid",
-            lambda names: (Metric("kid", "KID", "lower", "Kernel distance"),),
+            lambda names: (Metric("kid", "KID", "lower", "Kernel distance", definition=KERNEL_DISTANCE),),
             lambda real, generated, order: (
                 kernel_distance(_rows(real.features), _rows(generated.features), return_std=True),
             ),
@@ -80,7 +84,10 @@ GENERATION_METRICS: dict[str, GenerationMetric] = {
         ),
         GenerationMetric(
             "precision_recall",
-            lambda names: (Metric("precision", "Precision", "higher"), Metric("recall", "Recall", "higher")),
+            lambda names: (
+                Metric("precision", "Precision", "higher", definition=PRECISION),
+                Metric("recall", "Recall", "higher", definition=RECALL),
+            ),
             lambda real, generated, order: precision_recall(_rows(real.features), _rows(generated.features)),
             needs=("features",),
         ),

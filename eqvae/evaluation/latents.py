@@ -125,10 +125,31 @@ def _frequencies(energy: Tensor) -> tuple[Tensor, Tensor]:
 
 LATENT_METRICS = (
     Metric(
-        "intrinsic_dimension", "Intrinsic dimension (TwoNN)", needs=("different_latents",), compute=intrinsic_dimension
+        "intrinsic_dimension",
+        "Intrinsic dimension (TwoNN)",
+        needs=("different_latents",),
+        compute=intrinsic_dimension,
+        definition="TwoNN estimate of the dimension of latents, maximum likelihood (Facco et al., 2017)",
     ),
-    Metric("effective_rank", "Effective rank", compute=lambda latents: effective_rank(latents, of="latents")),
-    Metric("high_frequency_share", "High-frequency share", compute=high_frequency_share),
-    Metric("equivariance/*", "Equivariance error", "lower", needs=("model",)),
+    Metric(
+        "effective_rank",
+        "Effective rank",
+        compute=lambda latents: effective_rank(latents, of="latents"),
+        definition="exponential of the entropy of the PCA spectrum of whole latents (Roy and Vetterli, 2007)",
+    ),
+    Metric(
+        "high_frequency_share",
+        "High-frequency share",
+        compute=high_frequency_share,
+        definition="share of the latents' spectral energy above half the Nyquist frequency",
+    ),
+    Metric(
+        "equivariance/*",
+        "Equivariance error",
+        "lower",
+        needs=("model",),
+        definition="`latent`: mean of |T E(x) - E(T x)|² / |E(T x)|²; `decoded`: mean of |D(T E(x)) - T x|² / |T x|²; "
+        "for encoder E, decoder D and the transform T that the name says",
+    ),
 )
 """Of latents [N, C, h, w], where they have what is needed and a metric has a formula of its own."""

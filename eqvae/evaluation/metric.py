@@ -21,6 +21,7 @@ class Metric:
         title: full name in sentences and on axes; "": the label.
         needs: what must be there beside what everything is measured on, in the words of whoever measures it.
         compute: the number, or one for each image, from what is measured.
+        definition: in one line, for a model card; "" keeps it off cards, as a predictor is.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Metric:
     title: str = ""
     needs: tuple[str, ...] = ()
     compute: Callable[..., Any] | None = None
+    definition: str = ""
 
     @property
     def full_name(self) -> str:
@@ -50,6 +52,7 @@ class ExtractorMetrics:
         distance_title: full name of it.
         score: name of the Inception score.
         score_label: short name of it.
+        network: the extractor, for people.
     """
 
     distance: str
@@ -57,6 +60,7 @@ class ExtractorMetrics:
     distance_title: str
     score: str
     score_label: str
+    network: str
 
     def distance_metric(self, prefix: str = "", kind: str = "") -> Metric:
         """A Fréchet distance of one kind.
@@ -66,7 +70,11 @@ class ExtractorMetrics:
             kind: the same in words, in front of the full name.
         """
         title = f"{kind} {self.distance_title}".strip()
-        return Metric(f"{prefix}{self.distance}", f"{prefix}{self.distance_label}", "lower", title)
+        sets = "images and their reconstructions" if prefix == "r" else "real and generated images"
+        features = "spatial features (7 channels of a map)" if prefix == "s" else "pooled features"
+        definition = f"Fréchet distance between {features} of {self.network} of {sets}"
+        name, label = f"{prefix}{self.distance}", f"{prefix}{self.distance_label}"
+        return Metric(name, label, "lower", title, definition=definition)
 
 
 EXTRACTORS = {
@@ -76,7 +84,8 @@ EXTRACTORS = {
         "Fréchet distance (EfficientNet-Lite0)",
         "is_efficientnet_lite0",
         "Inception score (EfficientNet-Lite0)",
+        "EfficientNet-Lite0",
     ),
-    "inception_v3": ExtractorMetrics("fid", "FID", "FID", "is", "Inception score"),
+    "inception_v3": ExtractorMetrics("fid", "FID", "FID", "is", "Inception score", "Inception-v3"),
 }
 """By the name of `eqvae.evaluation.features.create_extractor`."""

@@ -40,14 +40,31 @@ def images_to_ssim(images: Tensor, target: Tensor) -> Tensor:
 
 
 IMAGE_METRICS = (
-    Metric("psnr", "PSNR (dB)", "higher", compute=images_to_psnr),
-    Metric("ssim", "SSIM", "higher", compute=images_to_ssim),
+    Metric(
+        "psnr",
+        "PSNR (dB)",
+        "higher",
+        compute=images_to_psnr,
+        definition="20 log10(255 / RMSE) of each image in uint8, then the mean",
+    ),
+    Metric(
+        "ssim",
+        "SSIM",
+        "higher",
+        compute=images_to_ssim,
+        definition="structural similarity, Gaussian window 11 x 11, sigma 1.5, range 255; mean over images",
+    ),
 )
 """Of each pair of uint8 images [B, 3, H, W], reconstruction and original; means over images are reported."""
 
 RECONSTRUCTION_METRICS = (
     *IMAGE_METRICS,
-    Metric("perceptual*", "Perceptual", "lower"),
+    Metric(
+        "perceptual*",
+        "Perceptual",
+        "lower",
+        definition="LPIPS, or the unlearned distance on EfficientNet-Lite0, as the name says; mean over images",
+    ),
     *(names.distance_metric("r", "Reconstruction") for names in EXTRACTORS.values()),
 )
 

@@ -14,7 +14,7 @@ from eqvae.hashes import read_json, write_json
 CONDITIONS = ("num_images", "num_reference", "num_generated", "image_size", "crop", "uint8_rule", "extractor",
               "features_reference", "features_generated", "score_order")  # fmt: skip
 BACKEND = ("torch", "torch-fidelity", "torchmetrics", "lpips", "timm")
-NOT_SHOWN = ("directions",)  # of a saved result: the table has a column for them
+NOT_SHOWN = ("directions", "autoencoder_fingerprint")  # of a saved result: a column of the table; for programs
 CENTER_CROP = "centre, ADM (box halving, then bicubic)"
 
 

@@ -152,6 +152,10 @@ class LatentRegularizer(nn.Module, ABC):
         """Shorter side of the smallest latents that a step can draw of latents [h, w]."""
         return min(latent_size)
 
+    def describe(self) -> str:
+        """Its name, then after a colon the settings that a model card tells."""
+        return self.name
+
     def extra_passes(self) -> Passes:
         """What it costs."""
         return Passes()

@@ -136,6 +136,11 @@ class Equivariance(LatentRegularizer):
     def fresh_for_critic(self) -> bool:
         return self.transforms.critic == "fresh"
 
+    def describe(self) -> str:
+        settings = ("scale", "rotation", "interpolation", "probability", "low_resolution_probability")
+        told = (f"{name.replace('_', ' ')} {getattr(self.transforms, name)}" for name in settings)
+        return f"{self.name}: {', '.join(told)}"
+
     def draw(self, key: StepKey) -> Draw:
         return draw_of(self.transforms, key)
 

@@ -2,6 +2,8 @@
 
 import argparse
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import jsonargparse
@@ -28,7 +30,7 @@ from eqvae.training.progress import TrainingProgress
 from eqvae.training.resuming import ResumeExactly
 from eqvae.training.run_folder import RunFolder
 from eqvae.training.run_log import RunLog
-from eqvae.training.settings import require_resumable, require_same_network, settings_of
+from eqvae.training.settings import NAME, require_resumable, require_same_network, settings_of
 from eqvae.training.sharding import FullyShardedStrategy
 from eqvae.training.signals import SaveOnSignal
 from eqvae.training.throughput import ThroughputMonitor
@@ -45,6 +47,7 @@ ALLOWED_CLASSES = [
 ]
 
 CONFIG_OPTIONS = ("-c", "--config")
+RESOLVED = "config"  # what the config of a run folder is called: no name of a recipe
 NOT_OFFERED = ("optimizer", "lr_scheduler")
 """Options that stay null, as in configs that earlier runs have saved."""
 
@@ -114,6 +117,7 @@ class TrainCLI(LightningCLI):
             ValueError: one line with the key, what is wrong with it, and what is most like it.
         """
         words = sys.argv[1:] if args is None else args
+        self.config_name = _config_name(words) if isinstance(words, list) else None
         words = _with_bases(words) if isinstance(words, list) else words
         subparsers = getattr(self, "_subcommand_parsers", {})
         chosen = next((subparsers[word] for word in words if word in subparsers), parser)
@@ -157,7 +161,9 @@ class TrainCLI(LightningCLI):
                 callback.filename = callback.filename or "{epoch}-{step:07d}"  # names in the order of steps
         if self.logger_names is not None:
             trainer.loggers = create_loggers(self.logger_names, trainer.default_root_dir)
-        settings, callbacks = settings_of(self.config_dump), cast(list[Callback], vars(trainer)["callbacks"])
+        self.model.config_name = self.config_name
+        settings = settings_of(self.config_dump) | ({NAME: self.config_name} if self.config_name else {})
+        callbacks = cast(list[Callback], vars(trainer)["callbacks"])
         if not any(isinstance(callback, ThroughputMonitor) for callback in callbacks):
             callbacks.append(ThroughputMonitor())
         callbacks += [RunLog(settings), ResumeExactly(settings), LastCheckpoint(), SaveOnSignal()]
@@ -232,16 +238,27 @@ class TrainCLI(LightningCLI):
 
 def _with_bases(words: list[str]) -> list[str]:
     """A command line with the content of each config, on top of its bases, in place of its path."""
-    with_content, before = [], ""
+    return [f"{option}{_content(path)}" if path else option for option, path in _config_words(words)]
+
+
+def _config_name(words: list[str]) -> str | None:
+    """The names of the configs of a command line, without those that a run folder has resolved."""
+    names = [Path(path).stem for _, path in _config_words(words) if path]
+    return " + ".join(name for name in names if name != RESOLVED) or None
+
+
+def _config_words(words: list[str]) -> Iterator[tuple[str, str]]:
+    """Each word as (what stands before a config's path, the path); a word that names no config has no path."""
+    before = ""
     for word in words:
         option, is_joined, path = word.partition("=")
-        if before in CONFIG_OPTIONS and word:
-            word = _content(word)
-        elif is_joined and option in CONFIG_OPTIONS and path:
-            word = f"{option}={_content(path)}"
-        with_content.append(word)
+        if before in CONFIG_OPTIONS:
+            yield "", word
+        elif is_joined and option in CONFIG_OPTIONS:
+            yield f"{option}=", path
+        else:
+            yield word, ""
         before = word
-    return with_content
 
 
 def _content(path: str) -> str:

@@ -10,6 +10,7 @@ from torch import nn
 from eqvae.training.checkpoints import read_part
 
 SETTINGS = "settings"  # key of a checkpoint
+NAME = "config"  # of the settings: the name of the file they were read from
 PARTS = ("seed_everything", "trainer", "model", "data")
 REFUSED = (
     (r"model\.class_path|data\.class_path|model\.init_args\.objective\.class_path", "that is another run"),

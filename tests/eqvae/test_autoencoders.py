@@ -203,9 +203,8 @@ def test_unknown_config_key():
     assert_one_line(error)
 
 
-def test_published_constant_is_the_default_normalization():
-    normalization = tiny_autoencoder().normalization
-    assert (normalization.shift, normalization.scale) == ((0.0,), (0.18215,))
+def test_random_weights_have_no_published_constant():
+    assert tiny_autoencoder().normalization == Normalization(), "not that of Stable Diffusion, diffusers' default"
 
 
 @torch.no_grad()

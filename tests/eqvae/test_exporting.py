@@ -28,6 +28,7 @@ def names(folder):
 def test_the_record_has_the_hash_of_every_file_and_its_own(folder):
     record = read_export_record(folder)
     assert sorted(record["files"]) == ["config.json", WEIGHTS]
+    assert record["card"] == sha256_of_file(folder / "README.md")
     assert all(sha256_of_file(folder / name) == sha256 for name, sha256 in record["files"].items())
     assert record["origin"] == {"num_steps": 7}
     assert "sha256" in json.loads((folder / "normalization.json").read_text())
@@ -42,6 +43,8 @@ def test_an_earlier_export_is_replaced_whole(folder):
 
 
 def test_an_export_without_hashes_is_replaced_too(folder):
+    """As earlier versions wrote it: no hashes, no card."""
+    (folder / "README.md").unlink()
     (folder / "normalization.json").write_text(json.dumps(Normalization().to_dict()))
     assert load_autoencoder(folder)
     tiny_autoencoder(seed=1).save_pretrained(folder)
@@ -61,9 +64,18 @@ def test_what_no_export_wrote_is_never_touched(folder, place):
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+def test_a_card_that_was_edited_is_kept_and_does_not_count_as_damage(folder):
+    with open(folder / "README.md", "a") as card:
+        card.write("Written by hand.")
+    assert load_autoencoder(folder)
+    with pytest.raises(ValueError, match=r"holds README\.md, which no export wrote"):
+        tiny_autoencoder(seed=1).save_pretrained(folder)
+    assert (folder / "README.md").read_text().endswith("Written by hand.")
+
+
 def test_a_downloaded_autoencoder_is_no_export(folder):
     (folder / "normalization.json").unlink()
-    with pytest.raises(ValueError, match=r"holds config\.json, which no export wrote"):
+    with pytest.raises(ValueError, match=r"holds README\.md, which no export wrote"):
         tiny_autoencoder(seed=1).save_pretrained(folder)
 
 
@@ -117,7 +129,7 @@ def test_a_damaged_file_is_named(folder, name, damage):
     else:
         path.unlink()
     if (name, damage) == ("normalization.json", "remove"):
-        assert load_autoencoder(folder).normalization == Normalization(scale=(0.18215,)), "as any other folder"
+        assert load_autoencoder(folder).normalization == Normalization(), "as any other folder"
         return
     with pytest.raises(ValueError, match=name.replace(".", r"\.")) as error:
         load_autoencoder(folder)

@@ -6,6 +6,7 @@ import signal
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 
 from eqvae.autoencoders import LatentStatistics, load_autoencoder
 from eqvae.autoencoders.exporting import read_export_record
@@ -47,8 +48,30 @@ def start():
 
 def test_the_record_tells_where_the_weights_come_from(run, start):
     origin = read_export_record(run / "autoencoder")["origin"]
-    assert origin == {"start": {"source": "shapes-f4c8", "fingerprint": start}, "num_steps": 6}
+    normalization = load_autoencoder("shapes-f4c8").normalization
+    constants = {"shift": list(normalization.shift), "scale": list(normalization.scale)}
+    public = {"kind": "packaged", "source": "shapes-f4c8"}
+    assert origin["start"] == {**public, "fingerprint": start, "normalization": constants}
+    assert origin["num_steps"] == 6
+    assert origin["data"] == {"name": "shapes", "num_images": 48, "image_size": 32}
+    recipe = origin["recipe"]
+    assert recipe["config"] == "tiny-shapes"
+    assert recipe["regularizers"][0].startswith("equivariance: scale isotropic, rotation quarter")
+    assert recipe["loss"][0].startswith("L1 distance of pixels")
+    assert recipe["global_batch_size"] == 4
     assert identity(run / "autoencoder")[0] != start
+
+
+def test_the_card_tells_what_the_record_does_and_no_folder_of_this_machine(run):
+    card = ModelCard.load(run / "autoencoder" / "README.md")
+    assert card.data.library_name == "diffusers"
+    assert card.data.base_model is None, "a packaged one is on no hub"
+    assert {"autoencoder", "equivariance"} <= set(card.data.tags)
+    for told in ("`shapes-f4c8`, packaged with eqvae", "tiny-shapes", "| steps | 6 |", "| number | 48 |"):
+        assert told in card.text
+    texts = [path.read_bytes() for path in (run / "autoencoder").iterdir() if path.suffix != ".safetensors"]
+    assert len(texts) == 3
+    assert not any(str(run.parent).encode() in text for text in texts)
 
 
 def test_a_signal_during_the_normalization_ends_at_once_and_resuming_exports(run, tmp_path, monkeypatch, caplog):

@@ -17,7 +17,7 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
-from eqvae.autoencoders.loading import PACKAGED
+from eqvae.autoencoders.places import PACKAGED
 from eqvae.data.remote import expand_ranges
 from eqvae.files import sha256_of_file
 from eqvae.latents.manifest import MANIFEST

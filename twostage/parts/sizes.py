@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from eqvae.autoencoders.loading import PACKAGED
+from eqvae.autoencoders.places import PACKAGED
 from eqvae.plugins import find_class
 from twostage.configs import value_at
 from twostage.graph.node import Node

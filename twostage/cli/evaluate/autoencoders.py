@@ -12,6 +12,7 @@ from eqvae.autoencoders.families import FAMILIES
 from eqvae.data import ImageSource, open_source
 from eqvae.evaluation.image_grids import autoencoder_panels, save_png
 from eqvae.evaluation.inputs import few_images
+from eqvae.evaluation.measurements import FINGERPRINT
 from eqvae.evaluation.tables import comparison_table, differences, result_table
 from twostage.cli.evaluate.options import IMAGES
 
@@ -45,7 +46,10 @@ def _measure_all(arguments: argparse.Namespace, measure: Measure) -> dict:
     for autoencoder in autoencoders.values():
         autoencoder.require_image_size(arguments.image_size, "--image-size")
     results = [measure(autoencoder, source, arguments) for autoencoder in autoencoders.values()]
-    results = [{"autoencoder": name} | each for name, each in zip(autoencoders, results, strict=True)]
+    results = [
+        {"autoencoder": name, FINGERPRINT: autoencoder.fingerprint()} | each
+        for (name, autoencoder), each in zip(autoencoders.items(), results, strict=True)
+    ]
     if arguments.figure:
         images = few_images(source, NUM_PANEL_IMAGES).to(arguments.device)
         save_png(autoencoder_panels(autoencoders, images), Path(arguments.figure))

@@ -1,0 +1,116 @@
+"""What the model card of an autoencoder says: base model, recipe, data, and how its latents are normalized.
+
+All of it comes from the record of the export: `start` (what was trained, see `places.public_source`), `num_steps`,
+`recipe` and `data` of its origin. What an older record lacks is left out.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from eqvae.autoencoders.places import name_of, public_source
+from eqvae.cards import PLACEHOLDER, CardDetails, last_name, render_card
+
+RECIPE = {
+    "config": "config",
+    "trained": "trained",
+    "regularizers": "regularizers",
+    "loss": "loss",
+    "global_batch_size": "images per step",
+    "learning_rate": "learning rate",
+    "seed": "seed",
+}
+"""Entries of a record's recipe, and what a card calls them."""
+DATA = {"name": "training images", "num_images": "number", "image_size": "side in pixels"}
+KINDS = {
+    "hub": "`{}`",
+    "packaged": "`{}`, packaged with eqvae",
+    "local": "`{}`, which is not published",
+    "scratch": "none: trained from scratch",
+}
+TASK = ("image-to-image", "Image reconstruction and latent space")
+
+
+def render_autoencoder_card(
+    model_class: str, constants: Mapping[str, Any], record: Mapping[str, Any], details: CardDetails
+) -> str:
+    """The card of an autoencoder folder.
+
+    Args:
+        model_class: of diffusers.
+        constants: of the folder's config, see `eqvae.autoencoders.constants`.
+        record: normalization and origin, as `normalization.json` has them.
+        details: what the record does not know.
+    """
+    origin = public_origin(record.get("origin") or {})
+    recipe, start = origin.get("recipe") or {}, origin.get("start")
+    title = last_name(details.repository or recipe.get("config") or (name_of(start) if start else "autoencoder"))
+    place = details.repository or PLACEHOLDER
+    usage = f'from diffusers import {model_class}\n\nautoencoder = {model_class}.from_pretrained("{place}")'
+    return render_card(
+        title,
+        _summary(model_class, origin),
+        usage,
+        {"Base model": _base(start, details), "Training": _training(origin), "Latents": _latents(constants, record)},
+        details,
+        TASK,
+        base_model=details.base_model or (hub_repository(start) if start else None),
+        tags=["diffusers", "autoencoder", *_methods(recipe), "eqvae"],
+    )
+
+
+def public_origin(origin: Mapping[str, Any]) -> dict[str, Any]:
+    """An origin as others may read it; records of before name paths."""
+    start = origin.get("start")
+    if not start or "kind" in start:
+        return dict(origin)
+    return {**origin, "start": {**start, **public_source(start["source"])}}
+
+
+def hub_repository(start: Mapping[str, Any]) -> str | None:
+    """The repository of a source on the hub, without a subfolder; None of any other."""
+    return "/".join(name_of(start).split("/")[:2]) if start["kind"] == "hub" else None
+
+
+def describe_start(start: Mapping[str, Any] | None) -> str | None:
+    """A source in words; None where it is unknown."""
+    return KINDS[start["kind"]].format(name_of(start)) if start else None
+
+
+def _summary(model_class: str, origin: Mapping[str, Any]) -> str:
+    steps, methods = origin.get("num_steps"), _methods(origin.get("recipe") or {})
+    trained = "" if steps is None else f", trained for {steps:,} steps"
+    asked = f" with {', '.join(methods)} asked of its latents" if methods else ""
+    return f"An image autoencoder ({model_class} of diffusers){trained}{asked}."
+
+
+def _methods(recipe: Mapping[str, Any]) -> list[str]:
+    """Names of the regularizers, which are told in words as `NAME: settings`."""
+    return [text.partition(":")[0] for text in recipe.get("regularizers") or ()]
+
+
+def _base(start: Mapping[str, Any] | None, details: CardDetails) -> dict[str, object]:
+    given = f"`{details.base_model}`" if details.base_model else None
+    return {"started from": given or describe_start(start)}
+
+
+def _training(origin: Mapping[str, Any]) -> dict[str, object]:
+    recipe, data = origin.get("recipe") or {}, origin.get("data") or {}
+    rows = {shown: _words(recipe.get(name)) for name, shown in RECIPE.items()}
+    return rows | {"steps": origin.get("num_steps")} | {shown: data.get(name) for name, shown in DATA.items()}
+
+
+def _words(value: object) -> object:
+    """A list that is empty says so."""
+    return "none" if value == [] else value
+
+
+def _latents(constants: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, object]:
+    about = f"{record['method']}" + (f", {record['num_images']:,} images" if record["num_images"] else "")
+    formula = {"normalized latents, by `config.json`": f"`{_formula(constants)}`"}
+    return formula | {f"`{name}`": value for name, value in constants.items()} | {"`normalization.json`": about}
+
+
+def _formula(constants: Mapping[str, Any]) -> str:
+    if constants.get("latents_mean"):
+        return "(z - latents_mean) * scaling_factor / latents_std"
+    return "(z - shift_factor) * scaling_factor" if constants.get("shift_factor") else "z * scaling_factor"
