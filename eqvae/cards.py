@@ -61,7 +61,7 @@ class CardDetails:
     Args:
         repository: hub id under which it is published; None: not yet.
         base_model: hub id of the model that it derives from; None: the one that its record names.
-        license: identifier of the hub, of the base model; None: unknown.
+        license: of the base model, an identifier of the hub; None: unknown.
         license_source: whose word that is, for people.
         measurements: of the model.
     """
@@ -139,8 +139,10 @@ def _result(measured: Measurement, task: str, task_name: str) -> EvalResult:
 
 def _license_line(details: CardDetails) -> str:
     if details.license is None:
-        return "The licence of the base model is not recorded here: look it up before you use or share these weights."
-    return f"`{details.license}`: the licence of the base model, {details.license_source}."
+        return (
+            "No licence was stated. The terms of a base model go on: look them up before you use or share the weights."
+        )
+    return f"`{details.license}`, {details.license_source}."
 
 
 def _cell(value: object) -> str:

@@ -215,7 +215,7 @@ class Autoencoder(nn.Module, ABC):
         about = self.normalization.to_dict() | ({ORIGIN: public_origin(origin)} if origin else {})
         entries = to_constants(constants or self.normalization)
         entries = {name: value for name, value in entries.items() if name in self.model.config}
-        card = render_autoencoder_card(type(self.model).__name__, entries, about, details)
+        card = render_autoencoder_card(type(self.model).__name__, entries, about, details, constants is not None)
         write_export(folder, self.model.save_pretrained, about, entries, card)
 
     def save_ldm(self, path: str | Path) -> None:

@@ -31,7 +31,11 @@ TASK = ("image-to-image", "Image reconstruction and latent space")
 
 
 def render_autoencoder_card(
-    model_class: str, constants: Mapping[str, Any], record: Mapping[str, Any], details: CardDetails
+    model_class: str,
+    constants: Mapping[str, Any],
+    record: Mapping[str, Any],
+    details: CardDetails,
+    of_base: bool = False,
 ) -> str:
     """The card of an autoencoder folder.
 
@@ -40,17 +44,23 @@ def render_autoencoder_card(
         constants: of the folder's config, see `eqvae.autoencoders.constants`.
         record: normalization and origin, as `normalization.json` has them.
         details: what the record does not know.
+        of_base: whether the constants are the base model's, not those of the record's normalization.
     """
     origin = public_origin(record.get("origin") or {})
     recipe, start = origin.get("recipe") or {}, origin.get("start")
-    title = last_name(details.repository or recipe.get("config") or (name_of(start) if start else "autoencoder"))
+    untrained = name_of(start) if start and "num_steps" not in origin else None
+    title = last_name(details.repository or recipe.get("config") or untrained or "autoencoder")
     place = details.repository or PLACEHOLDER
     usage = f'from diffusers import {model_class}\n\nautoencoder = {model_class}.from_pretrained("{place}")'
     return render_card(
         title,
         _summary(model_class, origin),
         usage,
-        {"Base model": _base(start, details), "Training": _training(origin), "Latents": _latents(constants, record)},
+        {
+            "Base model": _base(start, details),
+            "Training": _training(origin),
+            "Latents": _latents(constants, record, of_base),
+        },
         details,
         TASK,
         base_model=details.base_model or (hub_repository(start) if start else None),
@@ -104,13 +114,13 @@ def _words(value: object) -> object:
     return "none" if value == [] else value
 
 
-def _latents(constants: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, object]:
-    about = f"{record['method']}" + (f", {record['num_images']:,} images" if record["num_images"] else "")
-    formula = {"normalized latents, by `config.json`": f"`{_formula(constants)}`"}
-    return formula | {f"`{name}`": value for name, value in constants.items()} | {"`normalization.json`": about}
-
-
-def _formula(constants: Mapping[str, Any]) -> str:
-    if constants.get("latents_mean"):
-        return "(z - latents_mean) * scaling_factor / latents_std"
-    return "(z - shift_factor) * scaling_factor" if constants.get("shift_factor") else "z * scaling_factor"
+def _latents(constants: Mapping[str, Any], record: Mapping[str, Any], of_base: bool) -> dict[str, object]:
+    scalars = "(z - shift_factor) * scaling_factor" if constants.get("shift_factor") else "z * scaling_factor"
+    lists = "(z - latents_mean) * scaling_factor / latents_std" if constants.get("latents_mean") else None
+    return {
+        "normalized latents": f"`{lists or scalars}`",
+        "with scalars alone, nearly": f"`{scalars}`" if lists else None,
+        **{f"`{name}`": value for name, value in constants.items()},
+        "constants are of": "the base model, to fit its pipelines" if of_base else "these latents",
+        "`normalization.json`": record["method"],
+    }

@@ -142,7 +142,7 @@ def _details(arguments: argparse.Namespace, base: str | None, fingerprint: str |
     if arguments.license is not None:
         return CardDetails(**common, license=_checked_license(arguments.license))
     found = license_on_hub(base) if base else None
-    return CardDetails(**common, license=found, license_source=f"as the card of `{base}` gives it")
+    return CardDetails(**common, license=found, license_source=f"that of `{base}` by its own card")
 
 
 def _checked_license(identifier: str) -> str:
