@@ -89,7 +89,7 @@ def license_on_hub(repository: str) -> str | None:
     """The licence that a repository's own card gives; None where it gives none or cannot be had within seconds."""
     with quick_hub():
         try:
-            found = ModelCard.load(repository, ignore_metadata_errors=True).data.license
+            found = getattr(ModelCard.load(repository, ignore_metadata_errors=True).data, "license", None)
         except (OSError, ValueError, EntryNotFoundError):  # no such repository or card, no answer, no metadata
             return None
     return found if isinstance(found, str) else None
