@@ -6,6 +6,7 @@ Each stage hands its own module; the config's name is known where `train.py` was
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eqvae.autoencoders.places import is_hub_id
 from eqvae.cards import last_name
 from eqvae.data.sources import InMemorySource
 
@@ -58,11 +59,13 @@ def describe_data(data: Any) -> dict[str, Any]:
 
 
 def source_name(source: Any) -> str:
-    """What people call a source of images: its own name, or that of the folder that it reads."""
+    """What people call a source of images: its own name, its id on the hub, or the name of the folder that it reads."""
     while isinstance(source, InMemorySource):
         source = source.source
     if paths := getattr(source, "paths", None):
         return Path(paths[0]).absolute().parent.name
-    known = (getattr(source, name, None) for name in ("name", "root", "file"))
+    if is_hub_id(dataset := str(getattr(source, "path", ""))):
+        return dataset
+    known = (getattr(source, name, None) for name in ("name", "root", "file", "path"))
     place = next((place for place in known if place is not None), type(source).__name__)
     return last_name(str(place))
