@@ -105,7 +105,9 @@ def test_an_autoencoder_becomes_a_repository(trained, tmp_path, monkeypatch, hub
     words = ("--autoencoder", trained, "--output", out, "--metrics", *metrics, "--license", "mit")
     pushing = ("--push-to-hub", "me/eq-vae", "--private", "--revision", "v1", "--commit-message", "first")
     run(monkeypatch, "autoencoder", *words, *pushing)
-    assert "pushed: https://hub.invalid/commit" in capsys.readouterr().out
+    wrote, following = capsys.readouterr().out.splitlines()
+    assert wrote == f"wrote {out}, pushed as https://hub.invalid/commit"
+    assert following == "next: python -m webbrowser https://hub.invalid/commit"
     options = {"repo_id": "me/eq-vae", "commit_message": "first", "revision": "v1"}
     names = {"README.md", "config.json", "normalization.json", "diffusion_pytorch_model.safetensors"}
     assert hub == [
@@ -133,8 +135,9 @@ def test_an_autoencoder_becomes_a_repository(trained, tmp_path, monkeypatch, hub
     assert AutoencoderKL.from_pretrained(out).config.latents_mean == [0.1, -0.2, 0.3, 0.0]
 
 
-def test_it_may_keep_the_constants_of_its_base(trained, tmp_path, monkeypatch):
+def test_it_may_keep_the_constants_of_its_base(trained, tmp_path, monkeypatch, capsys):
     run(monkeypatch, "autoencoder", "--autoencoder", trained, "--output", tmp_path / "out", "--constants", "base")
+    assert capsys.readouterr().out == f"wrote {tmp_path / 'out'}\nnext: hf upload out {tmp_path / 'out'}\n"
     config = AutoencoderKL.from_pretrained(tmp_path / "out").config
     assert (config.scaling_factor, config.latents_mean) == (0.18215, None)
     card = ModelCard.load(tmp_path / "out" / "README.md")

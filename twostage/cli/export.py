@@ -20,6 +20,7 @@ from eqvae.cards import CardDetails
 from eqvae.commands import CommandParser, run_command
 from eqvae.evaluation.measurements import read_measurements
 from eqvae.publishing import Publication, license_on_hub, validate_repository
+from twostage.cli.ending import end, look_at
 
 LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")  # identifiers of the hub: mit, openrail++
 
@@ -76,9 +77,12 @@ def _run(arguments: argparse.Namespace) -> None:
     publication = _publication(arguments)
     if publication is not None:
         publication.require_possible()
-    print(f"{arguments.command}: {arguments.run(arguments)}")
-    if publication is not None:
-        print(f"pushed: {publication.push(arguments.output)}")
+    arguments.run(arguments)
+    if publication is None:
+        end(arguments.output, ["hf", "upload", arguments.output.resolve().name, str(arguments.output)])
+    else:
+        address = publication.push(arguments.output)
+        end(f"{arguments.output}, pushed as {address}", look_at(address))
 
 
 def _publication(arguments: argparse.Namespace) -> Publication | None:
@@ -91,14 +95,13 @@ def _publication(arguments: argparse.Namespace) -> Publication | None:
     return None
 
 
-def _export_autoencoder(arguments: argparse.Namespace) -> Path:
+def _export_autoencoder(arguments: argparse.Namespace) -> None:
     config = {"family": arguments.family} if arguments.family else None
     autoencoder = load_autoencoder(arguments.autoencoder, config=config)
     origin = _origin(autoencoder)
     constants = _base_normalization(autoencoder, arguments.autoencoder) if arguments.constants == "base" else None
     details = _details(arguments, hub_repository(origin["start"]), autoencoder.fingerprint())
     autoencoder.save_pretrained(arguments.output, origin, details, constants)
-    return arguments.output
 
 
 def _origin(autoencoder: Autoencoder) -> dict[str, Any]:
@@ -122,7 +125,7 @@ def _base_normalization(autoencoder: Autoencoder, source: str) -> Normalization:
     return Normalization.from_dict(recorded)
 
 
-def _export_generator(arguments: argparse.Namespace) -> Path:
+def _export_generator(arguments: argparse.Namespace) -> None:
     generator = load_generator(arguments.checkpoint, "DiT", ema_decay=arguments.ema_decay)
     source = arguments.autoencoder or generator.autoencoder_source
     if source is None:
@@ -130,7 +133,6 @@ def _export_generator(arguments: argparse.Namespace) -> Path:
     autoencoder = load_autoencoder(source).freeze()
     details = _details(arguments, hub_repository(public_source(source)))
     export_diffusers(generator, autoencoder, arguments.output, arguments.num_inference_steps, details)
-    return arguments.output
 
 
 def _details(arguments: argparse.Namespace, base: str | None, fingerprint: str | None = None) -> CardDetails:
