@@ -34,15 +34,24 @@ def open_image(source: str | Path | bytes, name: str | None = None) -> Image.Ima
     name = name or (str(source) if not isinstance(source, bytes) else "image")
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            transparent = _transparent_value(image)
-            image.load()
-            if 0 in image.size:
-                raise ValueError("it has no pixels")
-            return _to_rgb(ImageOps.exif_transpose(image), transparent)
+            return to_rgb(image)
     except UnidentifiedImageError:
         raise unreadable(name, ValueError("its content is of no known format")) from None
     except Exception as error:  # a damaged file can raise anything
         raise unreadable(name, error) from None
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An image of Pillow's, of any mode, as `open_image` gives it.
+
+    Raises:
+        ValueError: for one without pixels, or of floats in no known range; whatever Pillow raises on a damaged file.
+    """
+    transparent = _transparent_value(image)
+    image.load()
+    if 0 in image.size:
+        raise ValueError("it has no pixels")
+    return _to_rgb(ImageOps.exif_transpose(image), transparent)
 
 
 def unreadable(name: str, error: Exception) -> ValueError:
@@ -50,10 +59,10 @@ def unreadable(name: str, error: Exception) -> ValueError:
     return ValueError(f"{name} is not a readable image ({' '.join(str(error).split()) or type(error).__name__})")
 
 
-def _transparent_value(image: ImageFile.ImageFile) -> int | tuple[int, ...] | bytes | None:
+def _transparent_value(image: Image.Image) -> int | tuple[int, ...] | bytes | None:
     """The value that a PNG without an alpha channel declares transparent, in the levels that Pillow decodes to."""
     declared = image.info.get("transparency")
-    if declared is None or not image.tile:
+    if declared is None or not isinstance(image, ImageFile.ImageFile) or not image.tile:
         return declared
     stored_as = image.tile[0][3]
     if stored_as == "RGB;16B":

@@ -54,6 +54,12 @@ def find_source(where: str, image_size: int) -> tuple[type, dict[str, Any]]:
     return FolderSource, {"root": where, "image_size": image_size}
 
 
+def source_config(where: str, image_size: int) -> dict[str, Any]:
+    """The same as configs have it, `class_path` and `init_args`; errors as of `find_source`."""
+    family, settings = find_source(where, image_size)
+    return {"class_path": f"{family.__module__}.{family.__qualname__}", "init_args": settings}
+
+
 def read_images(where: str, image_size: int) -> Tensor:
     """All images of a source at once, uint8 [N, 3, S, S]; for small sets.
 

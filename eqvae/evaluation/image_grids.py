@@ -31,9 +31,14 @@ def image_grid(images: Tensor, columns: int = GRID_COLUMNS) -> Tensor:
     return make_grid(tiles, nrow=columns, padding=2, pad_value=255)
 
 
+def to_pillow(image: Tensor) -> Image.Image:
+    """A uint8 image [3, H, W] as one of Pillow's."""
+    return Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+
+
 def save_png(image: Tensor, path: Path) -> None:
     """Write a uint8 image [3, H, W] as PNG, whole or not at all."""
-    encoded = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+    encoded = to_pillow(image)
     write_atomically(path, lambda file: encoded.save(file, format="PNG"))
 
 

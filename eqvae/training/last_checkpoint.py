@@ -32,13 +32,18 @@ def checkpoint_folder(trainer: Any) -> Path:
     return Path(folder) if folder else Path(trainer.default_root_dir) / "checkpoints"
 
 
+def last_checkpoint(trainer: Any) -> Path:
+    """The path of a run's `last.ckpt`, whether it is there or not."""
+    return checkpoint_folder(trainer) / f"{ModelCheckpoint.CHECKPOINT_NAME_LAST}.ckpt"
+
+
 def save_last(trainer: Any) -> Path:
     """Save `last.ckpt`, unless the run's `ModelCheckpoint` has just done so; all processes have to ask.
 
     The callback learns of it as if it had saved by itself: its state goes into the checkpoint.
     """
     callback = trainer.checkpoint_callback
-    path = checkpoint_folder(trainer) / f"{ModelCheckpoint.CHECKPOINT_NAME_LAST}.ckpt"
+    path = last_checkpoint(trainer)
     if not isinstance(callback, ModelCheckpoint):
         trainer.save_checkpoint(path)
     elif (callback._last_global_step_saved, callback._last_checkpoint_saved) != (trainer.global_step, str(path)):

@@ -6,20 +6,13 @@ ordinary:A with the ordinary loss. The first one is the control. Example: shapes
 
 import argparse
 import sys
-from pathlib import Path
-
-from rich.console import Console
 
 from eqvae.commands import CommandParser, run_command
-from eqvae.ranges import require_number
 from twostage.analysis.summary import is_open
 from twostage.cli.ending import command, end, look_at
 from twostage.cli.sweep import again
-from twostage.compare.budget import parse_duration
-from twostage.compare.files import SWEEP
 from twostage.compare.images import DEFAULT
-from twostage.compare.request import Request, default_folder
-from twostage.compare.run import compare
+from twostage.compare.run import compare_autoencoders
 
 
 def main() -> None:
@@ -38,12 +31,8 @@ def main() -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    require_number("--image-size", arguments.image_size, least=8)
-    require_number("--fine-tuning-steps", arguments.fine_tuning_steps, least=1)
-    names = ("autoencoders", "data", "held_out", "image_size", "fine_tuning_steps")
-    request = Request(**{name: vars(arguments)[name] for name in names}, budget=parse_duration(arguments.budget))
-    folder = Path(arguments.output) if arguments.output else default_folder(request.autoencoders)
-    report, results = compare(request, folder, again(sys.argv), Console(), arguments.retry)
+    outcome = compare_autoencoders(**vars(arguments), command=again(sys.argv))
+    results, report = outcome.results, outcome.report.resolve()
     has_more = is_open(results) and results.max_seeds is not None and len(results.seeds) < results.max_seeds
-    more_seeds = command("sweep", "--config", folder / SWEEP)  # those the budget had no time for
-    end(report.resolve(), more_seeds if has_more else look_at(report.resolve()))
+    more_seeds = command("sweep", "--config", outcome.sweep_file)  # those the budget had no time for
+    end(report, more_seeds if has_more else look_at(report))

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import torch
 
-from dit.checkpoints import Generator, load_generator
-from dit.generation import choose_labels, make_images, require_autoencoder
+from dit.checkpoints import Generator
+from dit.generation import choose_labels, make_images
 from dit.sample_files import SampleFolder, fill, wait_for_record
 from dit.samplers import SamplingSettings
+from dit.sampling import open_generator
 from dit.sampling_options import add_sampling_options, sampling_settings
-from eqvae.autoencoders import Autoencoder, load_autoencoder
+from eqvae.autoencoders import Autoencoder
 from eqvae.autoencoders.families import FAMILIES
 from eqvae.commands import CommandParser, run_command
 from eqvae.files import sha256_of_file
@@ -57,13 +58,15 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.num_images < 1 or arguments.batch_size < 1:
         raise ValueError("--num-images and --batch-size must be at least 1")
     settings = sampling_settings(arguments)
-    generator = load_generator(arguments.checkpoint, arguments.family, arguments.num_heads, arguments.ema_decay)
-    source = arguments.autoencoder or generator.autoencoder_source
-    if source is None:
-        raise ValueError(f"checkpoint {arguments.checkpoint} names no autoencoder: give --autoencoder")
-    config = {"family": arguments.autoencoder_family} if arguments.autoencoder_family else None
-    autoencoder = load_autoencoder(source, config=config).freeze()
-    require_autoencoder(generator, autoencoder, arguments.allow_other_autoencoder)
+    generator, autoencoder, source = open_generator(
+        arguments.checkpoint,
+        arguments.autoencoder,
+        autoencoder_family=arguments.autoencoder_family,
+        allow_other_autoencoder=arguments.allow_other_autoencoder,
+        family=arguments.family,
+        num_heads=arguments.num_heads,
+        ema_decay=arguments.ema_decay,
+    )
     settings = settings.spelled_out(generator.objective)
     labels = choose_labels(torch.arange(arguments.num_images), generator.num_classes, arguments.labels, settings.seed)
     about = dataclasses.asdict(settings) | {

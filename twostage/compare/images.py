@@ -6,7 +6,7 @@ from glob import glob
 from typing import Any
 
 from eqvae.data import ImageSource, open_source
-from eqvae.data.opening import HUB, PROCEDURAL, find_source
+from eqvae.data.opening import HUB, PROCEDURAL, find_source, source_config
 from eqvae.data.remote import is_pattern_of_shards
 
 DEFAULT = "shapes:2000"
@@ -50,13 +50,8 @@ def find_images(data: str, held_out: str | None, image_size: int) -> Images:
     hidden = _open("--held-out", held_out, image_size)
     if shown.fingerprint() == hidden.fingerprint() or _drawn_alike(data, held_out):
         raise ValueError(f"--held-out {held_out} holds the images of --data: give others, that no generator is shown")
-    train, others = _in_a_config(data, image_size), _in_a_config(held_out, image_size)
+    train, others = source_config(data, image_size), source_config(held_out, image_size)
     return Images(train, others, len(shown), len(hidden), shown.num_classes, image_size)
-
-
-def _in_a_config(where: str, image_size: int) -> dict[str, Any]:
-    family, settings = find_source(where, image_size)
-    return {"class_path": f"{family.__module__}.{family.__qualname__}", "init_args": settings}
 
 
 def _other_seed(data: str) -> str:

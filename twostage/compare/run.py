@@ -1,28 +1,91 @@
 """A comparison from its request to its last line: planned once, then run as a sweep."""
 
+import shlex
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 
+from eqvae.ranges import require_number
 from twostage.analysis.records import SweepResults
 from twostage.compare.answer import answer
-from twostage.compare.budget import Rung, Work, choose, plan_lines, seconds_of
+from twostage.compare.budget import Rung, Work, choose, parse_duration, plan_lines, seconds_of
 from twostage.compare.contestants import parse_contestants, read_field
 from twostage.compare.files import SWEEP, contents
-from twostage.compare.images import find_images
-from twostage.compare.request import Request, counting, kept_plan, used, write
+from twostage.compare.images import DEFAULT, find_images
+from twostage.compare.request import Request, counting, default_folder, kept_plan, used, write
 from twostage.compare.timing import REPORT_SECONDS, choose_workers, take_times
 from twostage.loading import load_sweep
 from twostage.report.text import format_duration
 from twostage.sweep import run_sweep
 
 
-def compare(
-    request: Request, folder: Path, command: str, console: Console, retry: bool = False
-) -> tuple[Path, SweepResults]:
+class Compared(NamedTuple):
+    """What a comparison found: the last lines that it printed, its results, and where report and sweep file lie."""
+
+    lines: list[str]
+    results: SweepResults
+    report: Path
+    sweep_file: Path
+
+
+def compare_autoencoders(
+    autoencoders: Sequence[str],
+    data: str = DEFAULT,
+    budget: str = "10m",
+    *,
+    held_out: str | None = None,
+    image_size: int = 32,
+    fine_tuning_steps: int = 200,
+    output: str | Path | None = None,
+    retry: bool = False,
+    command: str | None = None,
+    console: Console | None = None,
+) -> Compared:
+    """Which of several autoencoders lets a generator learn faster? An answer within a given time, with its report.
+
+    Args:
+        autoencoders: words of `parse_contestants`, the control first: folders, packaged names or hub ids; "eq:A" is A
+            fine-tuned with EQ-VAE's transforms first, "ordinary:A" with the ordinary loss.
+        data: images to learn from, a word of `open_source`.
+        budget: time for everything: "90s", "10m" or "2h".
+        held_out: images to measure against, written likewise; None: of procedural ones the next seed's.
+        image_size: side of the images in pixels.
+        fine_tuning_steps: of each "eq:" and "ordinary:" autoencoder.
+        output: folder of the comparison; None: `runs/compare-NAMES`. What lies there is gone on with.
+        retry: also do parts again that failed in an earlier run.
+        command: how it is run again, for the report; None: by `eqvae-compare`.
+        console: that is printed to; None: standard output.
+
+    Raises:
+        ValueError: as of `compare`.
+    """
+    require_number("--image-size", image_size, least=8)
+    require_number("--fine-tuning-steps", fine_tuning_steps, least=1)
+    words, folder = list(autoencoders), Path(output) if output else default_folder(list(autoencoders))
+    request = Request(words, data, held_out, image_size, parse_duration(budget), fine_tuning_steps)
+    again = command or _command(request, budget, folder)
+    return compare(request, folder, again, console or Console(), retry)
+
+
+def _command(request: Request, budget: str, folder: Path) -> str:
+    """What a command line would ask the same with."""
+    options = {
+        "data": request.data,
+        "held-out": request.held_out,
+        "image-size": request.image_size,
+        "budget": budget,
+        "fine-tuning-steps": request.fine_tuning_steps,
+        "output": folder,
+    }
+    words = [word for name, value in options.items() if value is not None for word in (f"--{name}", str(value))]
+    return shlex.join(["eqvae-compare", *request.autoencoders, *words])
+
+
+def compare(request: Request, folder: Path, command: str, console: Console, retry: bool = False) -> Compared:
     """Answer a request, and print the answer.
 
     Args:
@@ -47,9 +110,10 @@ def compare(
         sweep = load_sweep(folder / SWEEP, [], to_run=True)
         deadline = started + request.budget - before - REPORT_SECONDS
         report, results = run_sweep(sweep, command, console, retry, deadline)
-    for line in [*answer(results), f"time: {format_duration(used(folder))} of {format_duration(request.budget)}"]:
+    lines = [*answer(results), f"time: {format_duration(used(folder))} of {format_duration(request.budget)}"]
+    for line in lines:
         _print(console, line)
-    return report, results
+    return Compared(lines, results, report, folder / SWEEP)
 
 
 def _make_plan(folder: Path, request: Request, console: Console, started: float) -> dict[str, Any]:

@@ -10,15 +10,14 @@ from dit.alignment import ENCODERS, Encoder
 from dit.alignment.measure import measure_alignment, save_alignment_figure
 from dit.alignment.projectors import TrainedProjector, load_projector
 from dit.backbones import DiT
-from dit.checkpoints import load_generator
-from dit.generation import require_autoencoder
-from eqvae.autoencoders import load_autoencoder
+from dit.sampling import open_generator
 from eqvae.autoencoders.families import FAMILIES
 from eqvae.data import open_source
 from eqvae.data.module import ImageBatches
+from eqvae.evaluation.measuring import conditions
 from eqvae.selection import describe_selection
 from eqvae.stream import SequentialBatches
-from twostage.cli.evaluate.options import BATCH_SIZE, IMAGES, add_command, conditions
+from twostage.cli.evaluate.options import BATCH_SIZE, IMAGES, add_command
 
 
 def add_to(commands: Any) -> None:
@@ -43,13 +42,15 @@ def add_to(commands: Any) -> None:
 
 
 def _measure(arguments: argparse.Namespace) -> dict:
-    generator = load_generator(arguments.checkpoint, arguments.family, arguments.num_heads, arguments.ema_decay)
-    name = arguments.autoencoder or generator.autoencoder_source
-    if name is None:
-        raise ValueError(f"checkpoint {arguments.checkpoint} names no autoencoder: give --autoencoder")
-    config = {"family": arguments.autoencoder_family} if arguments.autoencoder_family else None
-    autoencoder = load_autoencoder(name, config=config).freeze().to(arguments.device)
-    require_autoencoder(generator, autoencoder)
+    generator, autoencoder, name = open_generator(
+        arguments.checkpoint,
+        arguments.autoencoder,
+        autoencoder_family=arguments.autoencoder_family,
+        family=arguments.family,
+        num_heads=arguments.num_heads,
+        ema_decay=arguments.ema_decay,
+    )
+    autoencoder.to(arguments.device)
     generator.backbone.to(arguments.device)
     encoder = Encoder(arguments.encoder, arguments.encoder_weights)
     projector = _projector_towards(encoder, arguments)
@@ -71,7 +72,7 @@ def _measure(arguments: argparse.Namespace) -> dict:
         "seed": arguments.seed,
         "images": describe_selection(arguments.num_images, len(source)),
     }
-    report |= conditions(arguments, image_size)
+    report |= conditions(arguments.data, image_size)
     if arguments.figure:
         save_alignment_figure(report, arguments.figure)
     Console().print(_alignment_table(report))

@@ -6,20 +6,9 @@ from typing import Any
 
 from rich.console import Console
 
-from eqvae.evaluation import create_extractor
 from eqvae.evaluation.distances import SCORE_ORDERS
-from eqvae.evaluation.feature_sets import images_to_feature_set
-from eqvae.evaluation.generation import feature_sets_to_generation_metrics
-from eqvae.evaluation.inputs import image_batches, open_samples, reference_to_feature_set
-from eqvae.evaluation.tables import (
-    CENTER_CROP,
-    backend_versions,
-    comparison_table,
-    load_result,
-    result_table,
-    warn_of_different_conditions,
-)
-from eqvae.selection import describe_selection
+from eqvae.evaluation.measuring_samples import measure_generation
+from eqvae.evaluation.tables import comparison_table, load_result, result_table, warn_of_different_conditions
 from twostage.cli.evaluate.options import add_command, add_extractor
 
 
@@ -40,35 +29,19 @@ def add_to(commands: Any) -> None:
 
 
 def _measure(arguments: argparse.Namespace) -> dict:
-    source, uint8_rule = open_samples(arguments.generated, arguments.image_size)
-    size, device, name = source[0][0].shape[-1], arguments.device, arguments.extractor
     earlier = load_result(arguments.compare_with) if arguments.compare_with else None
-    real, about = reference_to_feature_set(
+    report = measure_generation(
+        arguments.generated,
         arguments.reference,
-        size,
-        name,
-        arguments.extractor_weights,
-        device,
+        arguments.image_size,
+        num_images=arguments.num_images,
+        extractor=arguments.extractor,
+        extractor_weights=arguments.extractor_weights,
+        device=arguments.device,
+        score_order=arguments.score_order,
+        statistics_cache=arguments.statistics_cache,
         num_workers=arguments.num_workers,
-        cache=arguments.statistics_cache,
     )
-    extractor = create_extractor(name, arguments.extractor_weights, device)
-    generated = images_to_feature_set(image_batches(source, arguments.num_images, arguments.num_workers), extractor)
-    report = feature_sets_to_generation_metrics(real, generated, name, score_order=arguments.score_order) | {
-        "num_reference": real.num_images,
-        "num_generated": generated.num_images,
-        "features_reference": real.kept,
-        "features_generated": generated.kept,
-        "score_order": arguments.score_order,
-        "images": describe_selection(arguments.num_images, len(source)),
-        "image_size": size,
-        "crop": CENTER_CROP,
-        "uint8_rule": uint8_rule,
-        "extractor": name,
-        "generated": arguments.generated,
-        "reference": {"images": arguments.reference} | about,
-        "versions": backend_versions(),
-    }
     if earlier is None:
         Console().print(result_table(report))
     else:

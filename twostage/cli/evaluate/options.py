@@ -1,16 +1,11 @@
 """Options that several subcommands have, and what follows from them."""
 
 import argparse
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 
-from eqvae.data import ImageSource
-from eqvae.data.module import ImageBatches
 from eqvae.evaluation import EXTRACTORS
-from eqvae.evaluation.tables import CENTER_CROP, backend_versions
-from eqvae.stream import SequentialBatches
 
 BATCH_SIZE = 100
 IMAGES = "images: shapes:COUNT[:SEED], hub:OWNER/NAME, folder, parquet or tar glob or address, .npz"
@@ -35,19 +30,3 @@ def add_extractor(sub: argparse.ArgumentParser, several: bool) -> None:
     number = "+" if several else None
     sub.add_argument("--extractor", choices=list(EXTRACTORS), help=text, nargs=number, default=default)
     sub.add_argument("--extractor-weights", help="local weights of Inception-v3 (default: downloaded)")
-
-
-def requested_batches(source: ImageSource, arguments: argparse.Namespace) -> Iterator[torch.Tensor]:
-    """The images that are asked for: [B, 3, H, W] in [-1, 1], on the device."""
-    batches = SequentialBatches(ImageBatches(source), BATCH_SIZE, arguments.num_images)
-    return (batch["image"].to(arguments.device) for batch in batches.loader(arguments.num_workers))
-
-
-def with_spread(means: dict, deviations: dict[str, float]) -> dict:
-    """Means, and beside them the standard deviations over images as `NAME_std`."""
-    return means | {f"{name}_std": value for name, value in deviations.items()}
-
-
-def conditions(arguments: argparse.Namespace, image_size: int) -> dict:
-    """What two results must have in common to be compared."""
-    return {"image_size": image_size, "crop": CENTER_CROP, "data": arguments.data, "versions": backend_versions()}

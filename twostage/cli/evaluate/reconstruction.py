@@ -3,15 +3,12 @@
 import argparse
 from typing import Any
 
-import torch
-
 from eqvae.autoencoders import Autoencoder
 from eqvae.data import ImageSource
-from eqvae.evaluation import ReconstructionMetrics
+from eqvae.evaluation.measuring import measure_reconstruction
 from eqvae.losses.perceptual import PERCEPTUAL_NAMES
-from eqvae.selection import describe_selection
 from twostage.cli.evaluate.autoencoders import add_autoencoders
-from twostage.cli.evaluate.options import add_command, add_extractor, conditions, requested_batches, with_spread
+from twostage.cli.evaluate.options import add_command, add_extractor
 
 
 def add_to(commands: Any) -> None:
@@ -25,14 +22,15 @@ def add_to(commands: Any) -> None:
 
 
 def _measure(autoencoder: Autoencoder, source: ImageSource, arguments: argparse.Namespace) -> dict:
-    settings = (arguments.extractor, arguments.extractor_weights, arguments.perceptual, arguments.lpips_weights)
-    metrics = ReconstructionMetrics(*settings, uint8_rule=arguments.uint8_rule)
-    for images in requested_batches(source, arguments):
-        with torch.no_grad():
-            latents, _ = autoencoder.latent_moments(images)
-            metrics.update(images, autoencoder.decode(latents).float())
-    report = with_spread(metrics.compute(), metrics.standard_deviations())
-    about = {"extractor": ", ".join(arguments.extractor), "perceptual": arguments.perceptual}
-    about["num_images"] = int(report["num_images"])
-    about["images"] = describe_selection(arguments.num_images, len(source))
-    return report | about | conditions(arguments, arguments.image_size)
+    return measure_reconstruction(
+        autoencoder,
+        source,
+        num_images=arguments.num_images,
+        extractor=arguments.extractor,
+        extractor_weights=arguments.extractor_weights,
+        perceptual=arguments.perceptual,
+        perceptual_weights_file=arguments.lpips_weights,
+        uint8_rule=arguments.uint8_rule,
+        num_workers=arguments.num_workers,
+        data=arguments.data,
+    )

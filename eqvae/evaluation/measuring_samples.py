@@ -1,0 +1,85 @@
+"""The whole measurement of samples: generated and real images in, a report out, as `evaluate.py generation` prints."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from eqvae.data.given import Images, describe_given, to_source
+from eqvae.evaluation.feature_sets import FeatureSet, images_to_feature_set
+from eqvae.evaluation.features import create_extractor
+from eqvae.evaluation.generation import ScoreOrder, feature_sets_to_generation_metrics
+from eqvae.evaluation.inputs import AS_STORED, image_batches, open_samples, reference_to_feature_set
+from eqvae.evaluation.tables import CENTER_CROP, backend_versions
+from eqvae.selection import describe_selection
+
+
+def measure_generation(
+    generated: Images,
+    reference: Images,
+    image_size: int | None = None,
+    *,
+    num_images: int | None = None,
+    extractor: str = "efficientnet_lite0",
+    extractor_weights: str | None = None,
+    device: str | None = None,
+    score_order: ScoreOrder = "given",
+    statistics_cache: Path | None = None,
+    num_workers: int = 0,
+) -> dict[str, Any]:
+    """How samples compare with real images: Fréchet and kernel distances, Inception score, precision and recall.
+
+    Args:
+        generated: images such as `dit.sample` gives, or what `open_samples` takes: an .npz, the folder of `sample.py`.
+        reference: real images: a word of `open_source`, an .npz of statistics, a source, or images.
+        image_size: side of images that are named; None: that of the samples.
+        num_images: measure only so many samples, evenly spaced; None: all.
+        extractor, extractor_weights: as of `create_extractor`.
+        device: that measures; None: a GPU where there is one.
+        score_order: of the samples for the Inception score, see `inception_score`.
+        statistics_cache: folder of reference statistics, see `reference_to_feature_set`.
+        num_workers: processes that decode images.
+
+    Raises:
+        ValueError: for images that cannot be had or are too few, or a reference that does not fit the extractor.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if isinstance(generated, str):
+        source, uint8_rule = open_samples(generated, image_size)
+    else:
+        source, uint8_rule = to_source(generated, image_size or 0), AS_STORED
+    size = source[0][0].shape[-1]
+    if isinstance(reference, str):
+        settings = (extractor, extractor_weights, device)
+        real, about = reference_to_feature_set(
+            reference, size, *settings, num_workers=num_workers, cache=statistics_cache
+        )
+    else:
+        real, about = _measured(reference, size, extractor, extractor_weights, device)
+    network = create_extractor(extractor, extractor_weights, device)
+    features = images_to_feature_set(image_batches(source, num_images, num_workers), network)
+    return feature_sets_to_generation_metrics(real, features, extractor, score_order=score_order) | {
+        "num_reference": real.num_images,
+        "num_generated": features.num_images,
+        "features_reference": real.kept,
+        "features_generated": features.kept,
+        "score_order": score_order,
+        "images": describe_selection(num_images, len(source)),
+        "image_size": size,
+        "crop": CENTER_CROP,
+        "uint8_rule": uint8_rule,
+        "extractor": extractor,
+        "generated": describe_given(generated),
+        "reference": {"images": describe_given(reference)} | about,
+        "versions": backend_versions(),
+    }
+
+
+def _measured(
+    reference: Images, size: int, extractor: str, weights: str | None, device: str
+) -> tuple[FeatureSet, dict[str, Any]]:
+    """Features of images in memory, which are kept nowhere, and what `reference_to_feature_set` says of them."""
+    source = to_source(reference, size)
+    feature_set = images_to_feature_set(image_batches(source), create_extractor(extractor, weights, device))
+    about = {"fingerprint": source.fingerprint(), "images": describe_selection(None, len(source))}
+    return feature_set, {"statistics": "computed", "cached": False} | about
