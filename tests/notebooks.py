@@ -17,8 +17,8 @@ SECONDS = 3600  # that a cell may take
 SMALL = (
     (r"max_steps=\d+", "max_steps=2"),
     (r"num_images=\d+", "num_images=20"),
-    (r"num_inference_steps=\d+", "num_inference_steps=2"),
-    (r"\b(shapes|scenes):\d{3,}", r"\1:40"),
+    (r'"num_inference_steps": \d+', '"num_inference_steps": 2'),
+    (r"\b(shapes|scenes):\d{3,}", r"\1:24"),
 )
 """What makes a cell small enough for a test."""
 

@@ -44,7 +44,8 @@ def test_every_cell_runs_and_shows_what_was_kept(name, tmp_path, monkeypatch, ca
     for cell in notebooks.code_cells(name):
         capsys.readouterr()
         shown = run(notebooks.reduced(cell.source), names)
-        kept = {kind for output in cell.outputs for kind in output.get("data", {})} & set(SHOWN)
+        values = (output.data for output in cell.outputs if output.output_type == "execute_result")
+        kept = {kind for value in values for kind in value} & set(SHOWN)
         assert kept == {kind for kind, of in SHOWN.items() if isinstance(shown, of)}, cell.source
         if "compare_autoencoders" not in cell.source:
             require_same_text(capsys.readouterr().out, notebooks.printed(cell), name == "latent-space")
@@ -58,7 +59,7 @@ def require_same_text(printed: str, kept: str, with_numbers: bool) -> None:
     )
     if with_numbers:
         found, expected = ([float(number) for number in NUMBER.findall(text)] for text in (printed, kept))
-        assert found == pytest.approx(expected, abs=0.01)
+        assert found == pytest.approx(expected, abs=0.02)
 
 
 @pytest.mark.parametrize("name", notebooks.NOTEBOOKS)
