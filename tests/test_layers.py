@@ -107,7 +107,7 @@ def test_the_ground_floor_stands_on_itself():
         "records",
         "weights",
     )
-    ground += ("selection", "stream", "plain_yaml", "processes")
+    ground += ("selection", "stream", "plain_yaml", "processes", "lazy")
     for name in ground:
         for imported in imported_modules(ROOT / f"eqvae/{name}.py"):
             top, *rest = imported.split(".")
