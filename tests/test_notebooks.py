@@ -9,8 +9,8 @@ from PIL import Image
 from rich.table import Table
 
 from tests import notebooks
-from tests.twostage import synthetic_nodes
 from tests.twostage.compare.fixtures import scaled
+from tests.twostage.synthetic_sweep import synthetic_results
 
 PAGE = Path(__file__).parents[1] / "docs/from-python.md"
 LARGEST = 400_000  # bytes of a notebook
@@ -28,11 +28,11 @@ def run(source: str, names: dict) -> object:
 
 @pytest.fixture
 def synthetic_comparison(monkeypatch):
-    """Parts of a comparison that take no time, so that its cell costs what planning and reporting do."""
+    """A comparison that is planned, and whose sweep has its results at once."""
     monkeypatch.setattr("twostage.compare.run.take_times", lambda *given: scaled(0.5))
     monkeypatch.setattr("twostage.compare.run.choose_workers", lambda num_arms: 0)
-    monkeypatch.setattr("twostage.sweep.run_node", synthetic_nodes.run_node)
-    monkeypatch.setattr("twostage.sweep.write_report", lambda folder, results: folder / "report.html")
+    results = synthetic_results(3)
+    monkeypatch.setattr("twostage.compare.run.run_sweep", lambda sweep, *given: (Path("report.html"), results))
 
 
 @pytest.mark.parametrize("name", notebooks.NOTEBOOKS)
@@ -43,14 +43,15 @@ def test_every_cell_runs_and_shows_what_was_kept(name, tmp_path, monkeypatch, ca
     names: dict = {}
     for cell in notebooks.code_cells(name):
         capsys.readouterr()
-        shown = run(notebooks.reduced(cell.source), names)
+        compares = "compare_autoencoders" in cell.source
+        shown = run(cell.source if compares else notebooks.reduced(cell.source), names)
         values = (output.data for output in cell.outputs if output.output_type == "execute_result")
         kept = {kind for value in values for kind in value} & set(SHOWN)
         assert kept == {kind for kind, of in SHOWN.items() if isinstance(shown, of)}, cell.source
-        if "compare_autoencoders" not in cell.source:  # whose parts are synthetic
+        if not compares:
             require_same_text(capsys.readouterr().out, notebooks.printed(cell), name == "latent-space")
     if "outcome" in names:
-        assert names["outcome"].lines[0].startswith("runs/eq/autoencoder against shapes-f4c8: ")
+        assert capsys.readouterr().out.startswith("Equivariant fine-tuning against Ordinary fine-tuning: ")
         assert names["outcome"].sweep_file.is_file()
 
 

@@ -115,5 +115,5 @@ def test_an_interrupted_training_leaves_the_program_its_handlers(monkeypatch):
 
 
 def test_a_mistake_is_a_line():
-    with pytest.raises(ValueError, match="model.init_args.learnin_rate is unknown: did you mean learning_rate?"):
+    with pytest.raises(ValueError, match=r"model\.init_args\.learnin_rate is unknown: did you mean learning_rate\?"):
         eqvae.fine_tune("tiny-shapes", overrides={"model.init_args.learnin_rate": 1})
