@@ -31,7 +31,7 @@ REQUEST = Request(["eq:shapes-f4c8", "ordinary:shapes-f4c8"], "shapes:300", None
 
 def run(request, folder):
     console = Console(record=True, width=200, file=io.StringIO())
-    report, _ = compare(request, folder, "python compare.py", console)
+    report = compare(request, folder, "python compare.py", console).report
     assert report == folder / "report/report.html"
     return console.export_text().splitlines()
 
