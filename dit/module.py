@@ -23,7 +23,7 @@ from eqvae.randomness import fold_keys, keyed_normal, keyed_uniform
 from eqvae.training.data_module import data_module
 from eqvae.training.gradients import Gradients
 from eqvae.training.nonfinite import FiniteGuard, OnNonFinite, loss_scaler
-from eqvae.training.schedules import Decay, learning_rate_factor, set_learning_rate
+from eqvae.training.schedules import learning_rate_factor, require_decay, set_learning_rate
 from eqvae.training.sharding import is_sharded, plain_class, shard
 from eqvae.training.step_logging import log_terms
 
@@ -44,7 +44,8 @@ class GeneratorModule(lightning.LightningModule):
         betas: of AdamW.
         weight_decay: of AdamW.
         warmup_steps: steps of linear warm-up.
-        decay: of the learning rate, see `learning_rate_factor`: "constant", "cosine" or "cosine_in_last_tenth".
+        decay: of the learning rate, see `learning_rate_factor`: "constant", "cosine", "cosine_in_last_tenth", or a
+            schedule of diffusers, "cosine_with_restarts:4" say.
         seed: of times, noise and dropped labels.
         on_nonfinite: "stop" or "skip" the update where a loss or gradient is not finite; see `FiniteGuard`.
         alignment: pull tokens of a block towards features of a frozen encoder (REPA); null does not.
@@ -61,7 +62,7 @@ class GeneratorModule(lightning.LightningModule):
         betas: tuple[float, float] = (0.9, 0.999),
         weight_decay: float = 0.0,
         warmup_steps: int = 0,
-        decay: Decay = "constant",
+        decay: str = "constant",
         seed: int = 0,
         on_nonfinite: OnNonFinite = "stop",
         alignment: Alignment | None = None,
@@ -73,7 +74,8 @@ class GeneratorModule(lightning.LightningModule):
         self.autoencoder_source = autoencoder
         self.learning_rate, self.betas, self.weight_decay = learning_rate, (betas[0], betas[1]), weight_decay
         self.warmup_steps = warmup_steps
-        self.decay: Decay = decay
+        require_decay(decay)
+        self.decay = decay
         self.seed = seed
         self.guard = FiniteGuard(on_nonfinite)
         self.alignment = alignment

@@ -35,7 +35,7 @@ from eqvae.training.compiling import allow_two_passes_back, compile_network
 from eqvae.training.data_module import data_module
 from eqvae.training.gradients import Gradients
 from eqvae.training.nonfinite import FiniteGuard, OnNonFinite
-from eqvae.training.schedules import Decay, learning_rate_factor, set_learning_rate
+from eqvae.training.schedules import learning_rate_factor, require_decay, set_learning_rate
 from eqvae.training.step_logging import log_terms
 
 LARGEST_PULL = 1e8  # VA-VAE's clamp, arXiv 2501.01423
@@ -66,7 +66,8 @@ class AutoencoderModule(lightning.LightningModule):
             critic comes from there, too.
         betas: of Adam.
         warmup_steps: steps of linear warm-up.
-        decay: of the learning rate, see `learning_rate_factor`: "constant", "cosine" or "cosine_in_last_tenth".
+        decay: of the learning rate, see `learning_rate_factor`: "constant", "cosine", "cosine_in_last_tenth", or a
+            schedule of diffusers, "cosine_with_restarts:4" say.
         gradient_clip_norm: largest gradient norm of the autoencoder; null does not clip.
         accumulate_batches: batches whose gradients are averaged into one step.
         seed: of transforms, posterior samples and random weights.
@@ -97,7 +98,7 @@ class AutoencoderModule(lightning.LightningModule):
         optimizer_state: str | None = None,
         betas: tuple[float, float] = (0.5, 0.9),
         warmup_steps: int = 0,
-        decay: Decay = "constant",
+        decay: str = "constant",
         gradient_clip_norm: float | None = None,
         accumulate_batches: int = 1,
         seed: int = 0,
@@ -128,7 +129,8 @@ class AutoencoderModule(lightning.LightningModule):
             self.training_start.load_critic(self.critic)
         self.learning_rate, self.betas = learning_rate, (betas[0], betas[1])  # the first batch settles the rate
         self.warmup_steps = warmup_steps
-        self.decay: Decay = decay
+        require_decay(decay)
+        self.decay = decay
         self.gradient_clip_norm, self.accumulate_batches = gradient_clip_norm, accumulate_batches
         self.seed = seed
         self.evaluation = evaluation or AutoencoderEvaluation()

@@ -119,7 +119,8 @@ MISTAKES = [
     (
         GENERATOR,
         "--model.decay=cosin",
-        "decay: cosin is none of constant, cosine, cosine_in_last_tenth: did you mean cosine?",
+        "decay: cosin is none of constant, cosine, cosine_in_last_tenth, linear, constant_with_warmup, "
+        "cosine_with_restarts, polynomial, piecewise_constant: did you mean cosine?",
     ),
     (
         GENERATOR,

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import jsonargparse
 import torch
-from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -44,6 +44,7 @@ ALLOWED_CLASSES = [
     "lightning.pytorch.strategies",
     "lightning.pytorch.plugins",
     "lightning.pytorch.trainer",
+    "lightning.fabric.plugins.environments",
 ]
 
 CONFIG_OPTIONS = ("-c", "--config")
@@ -83,7 +84,8 @@ class TrainCLI(LightningCLI):
         allow_only_known_classes()
         atomic = f"{AtomicCheckpointIO.__module__}.{AtomicCheckpointIO.__name__}"
         lightning_plugins: list[dict[str, Any]] = [{"class_path": atomic}]
-        if SLURMEnvironment.detect():  # Lightning's own requeueing saves inside the signal handler, within a step
+        # Lightning's own requeueing saves inside the signal handler, within a step; torchrun's processes are no tasks.
+        if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
             environment = f"{SLURMEnvironment.__module__}.{SLURMEnvironment.__name__}"
             lightning_plugins.append({"class_path": environment, "init_args": {"auto_requeue": False}})
         defaults = {

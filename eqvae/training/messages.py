@@ -27,6 +27,7 @@ LEFT_OUT_WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # of torch, at a call of Lightning's
     "predict returned None if it was on purpose",  # it is: batches go into the cache
     "You're resuming from a checkpoint that ended before the epoch ended",  # a run is one epoch, and resumes exactly
+    r"It is recommended to use `self\.log\(.*sync_dist=True",  # validation runs whole on every process
 )
 
 

@@ -3,9 +3,11 @@
 import math
 
 import pytest
+import torch
+from diffusers.optimization import SchedulerType, get_scheduler
 from lightning.pytorch.callbacks import Callback
 
-from eqvae.training.schedules import learning_rate_factor
+from eqvae.training.schedules import OF_DIFFUSERS, OWN, learning_rate_factor, require_decay
 from tests.tiny import stage_one, stage_two
 
 
@@ -38,9 +40,56 @@ def test_cosine_in_the_last_tenth_ends_at_one_percent(max_steps):
     assert factor(max_steps) == factor(max_steps + 5) == pytest.approx(0.01, abs=1e-12)
 
 
-def test_an_unknown_decay_is_refused():
-    with pytest.raises(ValueError, match="decay 'linear' of the learning rate is unknown: use one of constant, cosine"):
-        learning_rate_factor(0, 10, decay="linear")
+def in_diffusers(name, max_steps, warmup_steps, learning_rate, **settings):
+    """The rates that an optimizer has at each step under diffusers' schedule of this name."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=learning_rate)
+    schedule = get_scheduler(name, optimizer, num_warmup_steps=warmup_steps, num_training_steps=max_steps, **settings)
+    rates = []
+    for _ in range(max_steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return rates
+
+
+@pytest.mark.parametrize(
+    ("decay", "settings"),
+    [
+        ("linear", {}),
+        ("constant_with_warmup", {}),
+        ("cosine_with_restarts", {}),
+        ("cosine_with_restarts:3", {"num_cycles": 3}),
+        ("polynomial:2", {"power": 2.0}),
+        ("piecewise_constant:1:5,0.1:10,0.01", {"step_rules": "1:5,0.1:10,0.01"}),
+    ],
+)
+def test_schedules_of_diffusers_are_diffusers(decay, settings):
+    warmup_steps = 0 if "step_rules" in settings else 4
+    rates = [0.5 * factor for factor in factors(24, warmup_steps=warmup_steps, decay=decay)[:24]]
+    # Its polynomial ends at a rate of 1e-7, ours at that share of the rate.
+    assert rates == pytest.approx(in_diffusers(decay.partition(":")[0], 24, 4, 0.5, **settings), abs=1e-7)
+    assert len(set(rates)) > 2
+
+
+def test_every_name_of_diffusers_is_there():
+    assert {each.value for each in SchedulerType} <= {*OWN, *OF_DIFFUSERS}
+
+
+def test_an_unknown_decay_is_refused(tmp_path):
+    cases = {
+        "square": "decay: square is none of constant, cosine, .*polynomial",
+        "linear:2": "'linear:2' of the learning rate: linear takes no setting",
+        "cosine_with_restarts:x": "'cosine_with_restarts:x' of the learning rate: invalid literal",
+        "piecewise_constant": "write piecewise_constant:RULES, and no warmup_steps",
+        "piecewise_constant:a": "'piecewise_constant:a' of the learning rate",
+    }
+    for decay, expected in cases.items():
+        with pytest.raises(ValueError, match=expected):
+            require_decay(decay)
+    with pytest.raises(ValueError, match="and no warmup_steps"):
+        learning_rate_factor(0, 10, 2, "piecewise_constant:1:5,0.1")
+    with pytest.raises(ValueError, match="decay: square is none of"):
+        stage_one(tmp_path, {"model.init_args.decay": "square"})
 
 
 class LearningRates(Callback):
