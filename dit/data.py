@@ -119,6 +119,9 @@ class LatentDataModule(lightning.LightningDataModule):
         assert self.trainer is not None
         return self._validation_loader(self.trainer.limit_test_batches)
 
+    def predict_dataloader(self) -> DataLoader:
+        raise ValueError("stage 2 has no predict: images come from sample.py --checkpoint")
+
     def _validation_loader(self, limit_batches: int | float) -> DataLoader | list:
         if self.validation_folder is None:
             return []

@@ -50,6 +50,19 @@ def require_autoencoder(generator: Generator, autoencoder: Autoencoder, allow_ot
         spec.require_autoencoder(autoencoder, "the generator")
 
 
+def require_guidable(generator: Generator, guidance_scale: float) -> None:
+    """Refuse to guide a generator that knows only labels.
+
+    Raises:
+        ValueError: with the scale that does not guide.
+    """
+    if guidance_scale != 1 and config_of(generator.backbone)["class_dropout_prob"] == 0:
+        raise ValueError(
+            f"guidance_scale {guidance_scale:g} needs a generator that has also learned without labels, and this one "
+            "was trained with class_dropout_prob 0: give guidance_scale 1"
+        )
+
+
 @torch.inference_mode()
 def generate_latents(
     generator: Generator,

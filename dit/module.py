@@ -20,6 +20,7 @@ from dit.validation import VALIDATION_SEED, ValidationLoss
 from eqvae.devices import seed_default_generator
 from eqvae.latents import LatentSpec
 from eqvae.randomness import fold_keys, keyed_normal, keyed_uniform
+from eqvae.ranges import require_number
 from eqvae.training.data_module import data_module
 from eqvae.training.gradients import Gradients
 from eqvae.training.nonfinite import FiniteGuard, OnNonFinite, loss_scaler
@@ -69,6 +70,7 @@ class GeneratorModule(lightning.LightningModule):
         compile: bool = False,
     ):
         super().__init__()
+        require_number("model.init_args.learning_rate", learning_rate, least=0)
         self.backbone = backbone
         self.objective = objective
         self.autoencoder_source = autoencoder
@@ -96,7 +98,10 @@ class GeneratorModule(lightning.LightningModule):
                 )
         for name, value in found.items():
             if config[name] != value:
-                raise ValueError(f"backbone.{name} is {config[name]}, the cache {data.cache_folder} has {value}")
+                raise ValueError(
+                    f"backbone.{name} is {config[name]}, the cache {data.cache_folder} has {value}: set "
+                    f"model.init_args.backbone.init_args.{name} to that, or give another cache"
+                )
         self.autoencoder_source = choose_autoencoder(self.autoencoder_source, data.cache)
         if self.alignment is not None:
             assert isinstance(self.backbone, DiT), "others have no projector"

@@ -41,7 +41,8 @@ def _content(path: Path) -> dict[str, Any]:
     try:
         return deepcopy(_parsed(path, path.read_bytes()))
     except OSError as error:
-        raise ValueError(f"config {path} cannot be read: {error.strerror}") from None
+        way_on = "give the path of a YAML file, or a packaged config's name"
+        raise ValueError(f"config {path} cannot be read: {error.strerror}: {way_on}") from None
 
 
 @cache

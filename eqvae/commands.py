@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import errno
 import os
 import re
 import shlex
@@ -26,6 +27,15 @@ ROOT = Path(__file__).resolve().parents[1]
 MAXIMUM_LENGTH = 600  # characters of a library's message
 MAXIMUM_CHOICES = 16
 KEPT_LOGS = 20
+UNUSABLE = {
+    errno.ENOTDIR: "lies below a file: give another place",
+    errno.EEXIST: "is a file, and a folder is wanted there: give another place",
+    errno.EISDIR: "is a folder, and a file is wanted there: give another place",
+    errno.EACCES: "may not be used: change its permissions, or give another place",
+    errno.EPERM: "may not be used: change its permissions, or give another place",
+    errno.EROFS: "lies where nothing can be written: give another place",
+}
+"""What a user does about a path that the system refuses."""
 
 
 def run_command(command: Callable[[], None]) -> None:
@@ -47,10 +57,15 @@ def run_command(command: Callable[[], None]) -> None:
 
 
 def describe(error: Exception) -> str:
-    """One line: our own message as it is, of any other error its message and the file with its trace."""
+    """One line: our own message as it is, and what a path that cannot be used is.
+
+    Of any other error its message and the file with its trace.
+    """
     message = one_line(str(error))
     if isinstance(error, ValueError) and _is_ours(error):
         return message
+    if isinstance(error, OSError) and error.errno in UNUSABLE and error.filename is not None:
+        return f"{error.filename} {UNUSABLE[error.errno]}"
     if not isinstance(error, ValueError | OSError | RuntimeError) or not message:
         message = f"{type(error).__name__}: {message}"
     message = message if len(message) <= MAXIMUM_LENGTH else message[:MAXIMUM_LENGTH] + "..."
@@ -115,13 +130,23 @@ class CommandParser(argparse.ArgumentParser):
         self.add_argument(OPTION, action=PluginOption)
 
     def error(self, message: str) -> NoReturn:
-        raise ValueError(explain_arguments(message, self._option_string_actions))
+        subparsers = [each for each in self._actions if isinstance(each, argparse._SubParsersAction)]
+        parsers = [self, *(parser for each in subparsers for parser in each.choices.values())]
+        options = dict.fromkeys(option for parser in parsers for option in parser._option_string_actions)
+        raise ValueError(explain_arguments(message, options))
 
 
 def explain_arguments(message: str, options: Iterable[str]) -> str:
     """What argparse says of a command line, with the nearest of its options or choices."""
     if unknown := re.match(r"unrecognized arguments: (\S+?)(?:=|\s|$)", message):
+        if not unknown[1].startswith("-"):
+            example = f"--config {unknown[1]}" if "--config" in options else f"--NAME {unknown[1]}"
+            return f"{unknown[1]} is not expected: it is a value without its option, such as {example}"
         return f"{unknown[1]} is unknown: {nearest(unknown[1], options)}"
+    if wrong := re.match(r"argument (.+?): invalid (int|float) value: (.*)", message):
+        return f"{wrong[1]}: {wrong[3]} is no {'whole ' * (wrong[2] == 'int')}number: give one"
+    if lacking := re.match(r"argument (\S+?): expected one argument", message):
+        return f"{lacking[1]} needs a value; one that begins with a minus is written {lacking[1]}=VALUE"
     if choice := re.match(r"argument (.+?): invalid choice: (\S+) \(choose from (.*)\)", message):
         word, choices = choice[2].strip("'\""), [each.strip(" '\"") for each in choice[3].split(",")]
         return f"{choice[1]}: {not_among(word, choices)}"

@@ -1,5 +1,6 @@
 """Files that are either whole or absent, whatever kills the process."""
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -9,6 +10,22 @@ from typing import BinaryIO
 
 CHUNK_BYTES = 1 << 22
 TEMPORARY_PREFIX = ".incomplete-"
+
+
+def require_place(path: str | Path) -> None:
+    """Refuse a path that no file can be written to, before anything is computed for it.
+
+    Raises:
+        OSError: naming what is in the way.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    above = next(each for each in path.absolute().parents if each.exists())
+    if not above.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+    if not os.access(above, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(above))
 
 
 def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:

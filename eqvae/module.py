@@ -18,6 +18,7 @@ from eqvae.losses import AdversarialLoss, ReconstructionLoss
 from eqvae.losses.balance import gradient_norm, norm_ratio
 from eqvae.precision import at_least_float32, require_float32_weights
 from eqvae.provenance import describe_recipe
+from eqvae.ranges import require_number
 from eqvae.regularizers import (
     Action,
     Equivariance,
@@ -110,6 +111,8 @@ class AutoencoderModule(lightning.LightningModule):
         compile: bool = False,
     ):
         super().__init__()
+        if learning_rate != "restored":
+            require_number("model.init_args.learning_rate", learning_rate, least=0)
         self.automatic_optimization = False
         self.autoencoder = load_autoencoder(autoencoder, seed).train()
         self.exporting = AutoencoderExport(export_folder, num_normalization_images, self.autoencoder)

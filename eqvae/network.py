@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -23,7 +24,9 @@ def quick_hub() -> Iterator[bool]:
     before = constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = before or not is_reachable(constants.ENDPOINT)
     try:
-        yield not constants.HF_HUB_OFFLINE
+        with warnings.catch_warnings():  # what diffusers passes on, and its user has no say in
+            warnings.filterwarnings("ignore", message="The `local_dir_use_symlinks` argument is deprecated")
+            yield not constants.HF_HUB_OFFLINE
     finally:
         constants.HF_HUB_OFFLINE = before
 

@@ -8,6 +8,10 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import docstring_parser
 
+from eqvae.commands import not_among
+
+DEVICES = ["cpu", "cuda", "mps", "xpu"]
+
 
 def add_settings(
     parser: Any, kind: type, skip: Iterable[str] = (), choices: Mapping[str, Iterable[str]] | None = None
@@ -53,3 +57,21 @@ def _action_of(hint: Any) -> dict[str, Any]:
     if origin is tuple:
         return {"nargs": len(inner), "type": inner[0]}
     return {"action": "store_true"} if hint is bool else {"type": hint}
+
+
+def require_device(name: str) -> None:
+    """Refuse a device that a command was told and that is not there.
+
+    Raises:
+        ValueError: naming the option, with what to give.
+    """
+    import torch  # here, because an option's help needs none
+
+    kind, _, number = name.partition(":")
+    if kind not in DEVICES or (number and not number.isdigit()):
+        raise ValueError(f"--device {not_among(name, DEVICES)}")
+    if kind == "cpu":
+        return
+    found = getattr(torch, kind).device_count()
+    if int(number or 0) >= found:
+        raise ValueError(f"--device {name}: torch finds {found or 'none'} here; give --device cpu, or leave it out")

@@ -12,6 +12,7 @@ from typing import Any
 
 from eqvae.autoencoders.loading import SOURCE_KEYS, load_autoencoder
 from eqvae.autoencoders.places import PACKAGED
+from eqvae.commands import nearest
 from eqvae.evaluation.generation import GENERATION_METRICS
 from eqvae.evaluation.metric import EXTRACTORS
 from eqvae.packaged import TRAINING, find_config
@@ -44,11 +45,13 @@ def problems(sweep: Sweep) -> list[Problem]:
     checks = [
         ("name", "must be one folder name", not sweep.name or Path(sweep.name).name != sweep.name),
         ("name", "is taken by the store of all sweeps", sweep.name == STORE),
-        ("control", "is none of autoencoders", sweep.control not in sweep.autoencoders),
+        ("control", f"is none of autoencoders: {nearest(sweep.control, sweep.autoencoders)}",
+         sweep.control not in sweep.autoencoders),
         ("autoencoders", "needs the control and at least one more arm", len(sweep.autoencoders) < 2),
         (f"autoencoders.{START}", "is the name of the common start in results", START in sweep.autoencoders),
         ("generators", "is empty", not sweep.generators),
-        ("seeds", "is empty or repeats one", not sweep.seeds or len(set(sweep.seeds)) < len(sweep.seeds)),
+        ("seeds", "is empty or repeats one: give different whole numbers, such as [0, 1, 2]",
+         not sweep.seeds or len(set(sweep.seeds)) < len(sweep.seeds)),
         ("until_decided", f"needs {FIRST_LOOK} to {max(SEQUENTIAL_LEVELS)} seeds, there are {len(sweep.seeds)}",
          sweep.until_decided and not FIRST_LOOK <= len(sweep.seeds) <= max(SEQUENTIAL_LEVELS)),
         ("evaluation.at_steps", "must ascend from 1 or more", not steps or steps != sorted({*steps}) or steps[0] < 1),

@@ -9,8 +9,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dit.samplers.settings import SamplingSettings
+from eqvae.commands import nearest
 from eqvae.errors import first_line
-from eqvae.packaged import SWEEPS, find_config
+from eqvae.packaged import SWEEPS, find_config, packaged_configs
 from eqvae.plain_yaml import load_plain_yaml
 from twostage.checks import config_problems, data_problems, problems
 from twostage.schema import Sweep
@@ -34,7 +35,7 @@ def load_sweep(path: str | Path, overrides: list[str], to_run: bool = False) -> 
     """
     path = find_config(path, SWEEPS)
     if not path.is_file():
-        raise ValueError(f"no sweep file at {path}")
+        raise ValueError(f"no sweep file at {path}: give one, or {nearest(path.stem, packaged_configs(SWEEPS))}")
     loaded, places = load_plain_yaml(path, "sweep file"), Places(path, overrides)
     try:
         merged = _merged(loaded, overrides, places)

@@ -21,6 +21,11 @@ from eqvae.hashes import KEY, require_safetensors, write_safetensors
 from eqvae.weights import read_tensors
 
 PREFIXES = ("", "first_stage_model.", "vae.")  # of an autoencoder among the weights of other models
+TRAINED = {
+    "autoencoder.": "a training of stage 1: give the autoencoder folder that `fit` has left beside its checkpoints",
+    "backbone.": "a generator, stage 2: give the autoencoder that made its latents",
+}
+"""What checkpoints of `train.py` are, by how their weights are called."""
 ANCHORS = ("encoder.conv_in.weight", "encoder.conv_out.weight", "decoder.conv_in.weight", "decoder.conv_out.weight")
 FIRST_BLOCK = "encoder.down.0.block.0.conv1.weight"
 NOT_WEIGHTS = re.compile(r"loss\.|model_ema\.")  # critic and perceptual network, averages kept beside the weights
@@ -133,6 +138,9 @@ def select_autoencoder(path: Path, weights: dict[str, Tensor]) -> dict[str, Tens
         if all(prefix + anchor in weights for anchor in ANCHORS):
             own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
             return {key: value for key, value in own.items() if not NOT_WEIGHTS.match(key)}
+    for prefix, what in TRAINED.items():
+        if any(key.startswith(prefix) for key in weights):
+            raise ValueError(f"file {path} is the checkpoint of {what}")
     raise ValueError(_mismatch(path, [anchor for anchor in ANCHORS if anchor not in weights], list(weights)))
 
 

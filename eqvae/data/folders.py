@@ -44,7 +44,7 @@ class FolderSource(EncodedSource):
     ):
         self.root = Path(root)
         if not self.root.is_dir():
-            raise ValueError(f"image folder {root} does not exist: check data.init_args.train.init_args.root")
+            raise ValueError(f"image folder {root} does not exist: check `root` of the config's images")
         listing = _Listing(exclude)
         folders = _class_folders(self.root) if class_folders else []
         if folders:

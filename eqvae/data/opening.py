@@ -1,5 +1,8 @@
 """Images named in one word on a command line."""
 
+import difflib
+import os
+from glob import glob
 from typing import Any
 
 import torch
@@ -9,6 +12,7 @@ from eqvae.data.folders import FolderSource
 from eqvae.data.hub import HubSource
 from eqvae.data.npz import NpzSource
 from eqvae.data.parquet import ParquetSource
+from eqvae.data.remote import is_pattern_of_shards
 from eqvae.data.scenes import ScenesSource
 from eqvae.data.shapes import ShapesSource
 from eqvae.data.sources import ImageSource
@@ -16,6 +20,7 @@ from eqvae.data.tars import TarSource
 
 PROCEDURAL = {"shapes": ShapesSource, "scenes": ScenesSource}
 HUB = "hub"
+HOW = "give shapes:COUNT[:SEED], scenes:COUNT[:SEED], a folder, a parquet or tar file, or an .npz"
 
 
 def open_source(where: str, image_size: int) -> ImageSource:
@@ -28,6 +33,8 @@ def open_source(where: str, image_size: int) -> ImageSource:
         ValueError: if it is none of these.
     """
     family, settings = find_source(where, image_size)
+    if family is FolderSource:
+        require_there(where)
     return family(**settings)
 
 
@@ -58,6 +65,19 @@ def source_config(where: str, image_size: int) -> dict[str, Any]:
     """The same as configs have it, `class_path` and `init_args`; errors as of `find_source`."""
     family, settings = find_source(where, image_size)
     return {"class_path": f"{family.__module__}.{family.__qualname__}", "init_args": settings}
+
+
+def require_there(where: str) -> None:
+    """Refuse a word of `open_source` for images that nothing draws and that lie nowhere.
+
+    Raises:
+        ValueError: saying what may be given, or which kind of procedural images was meant.
+    """
+    kind, colon, _ = where.partition(":")
+    if (colon and kind in (*PROCEDURAL, HUB)) or is_pattern_of_shards(where) or os.path.exists(where) or glob(where):
+        return
+    near = difflib.get_close_matches(kind, PROCEDURAL, n=1) if colon else []
+    raise ValueError(f"nothing at {where}: " + (f"did you mean {near[0]}:COUNT[:SEED]?" if near else HOW))
 
 
 def read_images(where: str, image_size: int) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 from eqvae.data import FolderSource, ImageSource, open_source, to_uint8
 from eqvae.data.module import ImageBatches
 from eqvae.data.npz import IMAGES, npz_arrays
+from eqvae.data.opening import require_there
 from eqvae.errors import first_line
 from eqvae.evaluation.feature_sets import FeatureSet, Statistics, cached_feature_set, images_to_feature_set
 from eqvae.evaluation.features import create_extractor
@@ -69,6 +70,7 @@ def side_of(where: str) -> int:
         ValueError: for anything else, which needs an image size.
     """
     array = Path(where) / ARRAY if Path(where).is_dir() else Path(where)
+    require_there(where)
     if array.suffix != ".npz" or not array.is_file():
         raise ValueError(f"the size of the images in {where} is open: give --image-size")
     shape, _, _ = npz_arrays(array).get(IMAGES, ((0, 0), None, None))

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
@@ -70,19 +71,27 @@ def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"no checkpoint at {path}")
+        raise ValueError(f"no checkpoint at {path}{_offer(path) or ': check the path'}")
     sound = archive_is_sound(path)
     if sound is False:
         raise ValueError(f"checkpoint {path} is damaged: its content does not have the sha256 it names{_offer(path)}")
     try:
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # a damaged pickle can raise anything
-        raise ValueError(f"checkpoint {path} cannot be read safely: {torch_refusal(error)}{_offer(path)}") from None
+        way_on = _offer(path) or ": give another"
+        why = "it was cut short" if _is_cut(path) else torch_refusal(error)
+        raise ValueError(f"checkpoint {path} cannot be read safely: {why}{way_on}") from None
     if sound is None and _was_sealed(checkpoint):
         raise ValueError(f"checkpoint {path} is damaged: it lacks the sha256 it was written with{_offer(path)}")
     if name := _nonfinite(checkpoint, WEIGHTS):
         raise ValueError(f"checkpoint {path}: {name} is not finite: use another checkpoint")
     return checkpoint
+
+
+def _is_cut(path: Path) -> bool:
+    """Whether a file begins as an archive and has no archive's end."""
+    with path.open("rb") as file:
+        return file.read(2) == b"PK" and not is_zipfile(path)
 
 
 def checkpoint_step(path: str | Path) -> int:

@@ -137,6 +137,10 @@ class TrainCLI(LightningCLI):
         self.resume, self.overwrite, self.logger_names = False, False, None
         if self.subcommand == "fit":
             config = self.config.fit
+            if config.trainer.max_steps < 1:
+                raise ValueError(
+                    f"trainer.max_steps {config.trainer.max_steps}: give 1 or more: training counts steps, not epochs"
+                )
             self.logger_names = config.logger
             # Of this start alone: the config that is saved must not repeat them.
             self.resume, self.overwrite, config.resume, config.overwrite = config.resume, config.overwrite, False, False

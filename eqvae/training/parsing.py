@@ -1,6 +1,7 @@
 """What is wrong with a config of `train.py`, in one line, out of the parser's account of every type it has tried."""
 
 import ast
+import difflib
 import importlib
 import inspect
 import pkgutil
@@ -19,11 +20,26 @@ UNRECOGNIZED = re.compile(r"unrecognized arguments: --(?P<name>\w+)")
 UNKNOWN_CLASS = re.compile(r"(module '.+?' has no attribute '|No module named|Import of module|does not correspond to)")
 WRONG_TYPE = re.compile(r"Expected an? (?P<type>.+?)\. Got value: (?P<value>.*)")
 ONE_OF = re.compile(r"Expected a typing\.Literal\[(.+)\]")
+NO_CLASS = re.compile(r"Expected a dot import path string: (.+)")
+LACKS_ALL = re.compile(r"the following arguments are required: \w+\.(data|model)\b")
 CLASS_NAME = re.compile(r"<class '(.+?)'>")
 GIVEN = re.compile(r"Given value: (.*)")
 ACCOUNT = ("Does not validate", "Subtypes", "Subclass types", "Errors", "Expected", "Given value", "Not a valid")
 CLASS_ENTRIES = {"class_path", "init_args", "dict_kwargs"}
 PACKAGES = ("eqvae", "dit")
+PUBLIC = (
+    "eqvae.data",
+    "eqvae.module",
+    "eqvae.losses",
+    "eqvae.regularizers",
+    "dit.data",
+    "dit.module",
+    "dit.backbones",
+    "dit.objectives",
+    "lightning.pytorch.callbacks",
+    "lightning.pytorch.loggers",
+)
+"""Modules whose classes configs name."""
 RENAMED = {
     "batch_size": "was per device and is gone: set data.init_args.global_batch_size, the number per optimizer step of "
     "all devices and accumulated batches together",
@@ -70,6 +86,11 @@ def explain(message: str, options: Iterable[str]) -> str:
             return _wrong_value(key, given[1], choices, "")
         if class_path and line and not line.startswith(ACCOUNT):
             return f"{key}: {_reworded(line)}"
+    if LACKS_ALL.match(lines[0]):
+        return "nothing says what to train: give --config, with a packaged config's name or a YAML file"
+    if keys and (given := next(filter(None, map(NO_CLASS.match, lines)), None)):
+        key, _ = _places(keys, values[-1] if values else "")
+        return f"{key}: {given[1]} is no class: give the full path of one{_example(given[1])}"
     return explain_arguments(message if keys else lines[0], options)
 
 
@@ -162,6 +183,18 @@ def _nearest_class(class_path: str) -> str:
         known = vars(importlib.import_module(module)).values()
         return nearest(class_path, [f"{module}.{each.__name__}" for each in known if inspect.isclass(each)])
     return nearest(class_path, [f"{each}.{name}" for each in modules])
+
+
+def _example(name: str) -> str:
+    """The path of the class that a bare name may have meant; nothing where none is like it."""
+    word = (re.match(r"\w*", name) or [""])[0].lower()
+    known = {}
+    for module in PUBLIC:
+        classes = filter(inspect.isclass, vars(importlib.import_module(module)).values())
+        known |= {each.__name__.lower(): f"{module}.{each.__name__}" for each in classes}
+    found = [each for each in known if word and each.startswith(word)]
+    found = found or difflib.get_close_matches(word, known, n=1)
+    return f", such as {known[min(found, key=len)]}" if found else ""
 
 
 def _modules(package: str) -> list[str]:

@@ -120,7 +120,7 @@ def test_a_copied_folder_has_the_same_newest_one(tmp_path):
 
 
 def test_missing_checkpoint(tmp_path):
-    with pytest.raises(ValueError, match=r"^no checkpoint at .*absent\.ckpt$"):
+    with pytest.raises(ValueError, match=r"^no checkpoint at .*absent\.ckpt: check the path$"):
         load_checkpoint(tmp_path / "absent.ckpt")
 
 

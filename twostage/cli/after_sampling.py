@@ -41,6 +41,8 @@ def held_out_images(checkpoint: str) -> str | None:
 def images_of(dataset: dict) -> str | None:
     """The word for procedural images that a cache was made of, as `--data` and `--reference` take it."""
     size = dataset.get("image_size")
-    words = [f"{kind}:{dataset['num_images']}:{seed}" for kind in PROCEDURAL for seed in SEEDS] if size else []
+    if not isinstance(size, int):
+        return None
+    words = (f"{kind}:{dataset['num_images']}:{seed}" for kind in PROCEDURAL for seed in SEEDS)
     fits = (word for word in words if open_source(word, size).fingerprint() == dataset["fingerprint"])
     return next(fits, None)

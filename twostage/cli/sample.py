@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from dit.checkpoints import Generator
-from dit.generation import choose_labels, make_images
+from dit.generation import choose_labels, make_images, require_guidable
 from dit.sample_files import SampleFolder, fill, wait_for_record
 from dit.samplers import SamplingSettings
 from dit.sampling import open_generator
@@ -27,6 +27,7 @@ from eqvae.commands import CommandParser, run_command
 from eqvae.files import sha256_of_file
 from eqvae.fixed_batches import whole_batches
 from eqvae.locks import Lock
+from eqvae.options import require_device
 from twostage.cli.after_sampling import end_sampling
 from twostage.cli.sampling_progress import SamplingProgress
 
@@ -57,6 +58,7 @@ def _run(arguments: argparse.Namespace) -> None:
     rank = int(os.environ.get("RANK", 0))
     if arguments.num_images < 1 or arguments.batch_size < 1:
         raise ValueError("--num-images and --batch-size must be at least 1")
+    require_device(arguments.device)
     settings = sampling_settings(arguments)
     generator, autoencoder, source = open_generator(
         arguments.checkpoint,
@@ -67,6 +69,7 @@ def _run(arguments: argparse.Namespace) -> None:
         num_heads=arguments.num_heads,
         ema_decay=arguments.ema_decay,
     )
+    require_guidable(generator, settings.guidance_scale)
     settings = settings.spelled_out(generator.objective)
     labels = choose_labels(torch.arange(arguments.num_images), generator.num_classes, arguments.labels, settings.seed)
     about = dataclasses.asdict(settings) | {

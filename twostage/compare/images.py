@@ -1,18 +1,14 @@
 """What autoencoders are compared on: images to train on, and held-out ones that samples are measured against."""
 
-import os
 from dataclasses import dataclass
-from glob import glob
 from typing import Any
 
 from eqvae.data import ImageSource, open_source
-from eqvae.data.opening import HUB, PROCEDURAL, find_source, source_config
-from eqvae.data.remote import is_pattern_of_shards
+from eqvae.data.opening import PROCEDURAL, find_source, require_there, source_config
 
 DEFAULT = "shapes:2000"
 HELD_OUT_COUNT = 2000  # of procedural images, which are drawn as they are needed
 FEWEST_IMAGES = 100  # to train on, and to measure against
-HOW = "give shapes:COUNT[:SEED], scenes:COUNT[:SEED], a folder, a parquet or tar file"
 
 
 @dataclass(frozen=True)
@@ -73,10 +69,10 @@ def _drawn_alike(data: str, held_out: str) -> bool:
 
 
 def _open(option: str, where: str, image_size: int) -> ImageSource:
-    kind, colon, _ = where.partition(":")
-    is_elsewhere = (colon and kind in (*PROCEDURAL, HUB)) or is_pattern_of_shards(where)
-    if not is_elsewhere and not os.path.exists(where) and not glob(where):
-        raise ValueError(f"{option}: nothing at {where}: {HOW}")
+    try:
+        require_there(where)
+    except ValueError as error:
+        raise ValueError(f"{option}: {error}") from None
     try:
         source = open_source(where, image_size)
     except ValueError as error:

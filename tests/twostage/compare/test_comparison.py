@@ -2,10 +2,7 @@
 
 import io
 import re
-import shlex
-import sys
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -15,7 +12,6 @@ from tests.twostage.compare.fixtures import COSTS, WORK, scaled
 from tests.twostage.synthetic_sweep import METRIC, synthetic_results
 from twostage import load_sweep, plan
 from twostage.analysis.records import Arm
-from twostage.cli import compare as command
 from twostage.compare.answer import answer
 from twostage.compare.budget import choose, smallest_budget
 from twostage.compare.contestants import parse_contestants, read_field
@@ -149,28 +145,6 @@ def test_too_small_a_budget_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="--budget 20s is too small here: the smallest comparison takes"):
         run(replace(REQUEST, budget=20.0), tmp_path / "own")
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ("shapes-f4c8", "nothing to compare shapes-f4c8 with"),
-        ("a b --budget soon", "--budget 'soon' is no time: write 90s, 10m or 2h"),
-        ("a b --image-size 0", "--image-size must be at least 8"),
-        ("a b --fine-tuning-steps 0", "--fine-tuning-steps must be at least 1"),
-        ("a b --buget 3m", "--buget is unknown: did you mean --budget?"),
-        ("shapes-f4c8 nowhere", "no autoencoder at 'nowhere'"),
-    ],
-)
-def test_the_command_refuses_in_one_line(words, message, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["compare.py", *shlex.split(words)])
-    with pytest.raises(SystemExit) as stop:
-        command.main()
-    assert stop.value.code == 1
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
-    assert not Path("runs").exists()
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ import argparse
 
 from eqvae.commands import CommandParser, run_command
 from eqvae.evaluation.tables import save_result
+from eqvae.files import require_place
+from eqvae.options import require_device
 from eqvae.ranges import require_number
 from twostage.cli.ending import end
 from twostage.cli.evaluate import alignment, generation, images, latents, reconstruction
@@ -29,6 +31,10 @@ def main() -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     _require_ranges(arguments)
+    if hasattr(arguments, "device"):
+        require_device(arguments.device)
+    for place in filter(None, (getattr(arguments, name, None) for name in ("output", "figure"))):
+        require_place(place)
     report = arguments.run(arguments)
     if arguments.output:
         save_result(arguments.output, report)

@@ -4,11 +4,11 @@ import argparse
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress
 
 from eqvae.data import find_unreadable, open_source
 from eqvae.data.encoded import EncodedSource
 from eqvae.evaluation.tables import save_result
+from eqvae.progress import ProgressLine
 
 
 def add_to(commands: Any) -> None:
@@ -25,12 +25,9 @@ def _look(arguments: argparse.Namespace) -> dict:
     source = open_source(arguments.data, arguments.image_size)
     if not isinstance(source, EncodedSource):
         raise ValueError(f"--data {arguments.data} holds no image files: give a folder, parquet or tar file")
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("images", total=len(source))
+    with ProgressLine("images", len(source)) as line:
         search = find_unreadable(
-            source,
-            num_threads=arguments.num_threads,
-            progress=lambda done, total: bar.update(task, completed=done),
+            source, num_threads=arguments.num_threads, progress=lambda done, total: line.update(done)
         )
     report = {"num_images": len(source), "num_unreadable": len(search.problems), "unreadable": search.problems}
     if arguments.output:
