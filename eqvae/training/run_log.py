@@ -2,13 +2,14 @@
 
 from typing import Any
 
+import torch
 from lightning.pytorch.callbacks import Callback
 
 from eqvae.training.step_logging import is_logged
 
 
 class RunLog(Callback):
-    """Logs the settings of a fit as hyper-parameters, and on every logged step `train/learning_rate`.
+    """Logs the settings of a fit as hyper-parameters, and on every logged step `optimizer/learning_rate`.
 
     `TrainCLI` adds it.
 
@@ -25,5 +26,6 @@ class RunLog(Callback):
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if is_logged(trainer):
-            rate = trainer.optimizers[0].param_groups[0]["lr"]
-            pl_module.log("train/learning_rate", rate, rank_zero_only=True)
+            # Of a number, Lightning would make a copy on the device, and read it there.
+            rate = torch.tensor(float(trainer.optimizers[0].param_groups[0]["lr"]))
+            pl_module.log("optimizer/learning_rate", rate, rank_zero_only=True)

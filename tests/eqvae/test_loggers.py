@@ -74,7 +74,7 @@ def test_a_run_logs_its_settings_rate_speed_and_memory(tmp_path):
     assert (type(first), type(second)) == (CSVLogger, TensorBoardLogger)
     with open(tmp_path / "my-run" / "csv" / "version_0" / "metrics.csv") as file:
         rows = list(csv.DictReader(file))
-    rates = [float(row["train/learning_rate"]) for row in rows if row["train/learning_rate"]]
+    rates = [float(row["optimizer/learning_rate"]) for row in rows if row["optimizer/learning_rate"]]
     assert rates == pytest.approx([0.5e-3, 1e-3, 1e-3, 0.5e-3])
     measured = [row for row in rows if row["speed/images_per_second"]]
     assert len(measured) >= 2
@@ -83,7 +83,7 @@ def test_a_run_logs_its_settings_rate_speed_and_memory(tmp_path):
     assert kept["model"]["init_args"]["warmup_steps"] == 2
     events = EventAccumulator(str(tmp_path / "my-run" / "version_0"))
     events.Reload()
-    assert {"train/learning_rate", "speed/images_per_second", "train/loss"} <= set(events.Tags()["scalars"])
+    assert {"optimizer/learning_rate", "speed/images_per_second", "train/loss"} <= set(events.Tags()["scalars"])
     saved = yaml.safe_load((tmp_path / "my-run" / "csv" / "version_0" / "config.yaml").read_text())
     assert saved["logger"] == "csv,tensorboard"
 
