@@ -112,12 +112,13 @@ def equivariance_errors(autoencoder: Autoencoder, images: Tensor) -> dict[str, d
     for name, transform in measured_transforms((latents.shape[-2], latents.shape[-1])).items():
         transformed_image, transformed_latents = transform(images), transform(latents)
         expected = autoencoder.posterior(transformed_image).mean
-        errors["latent"][name] = _relative_square(transformed_latents, expected)
+        errors["latent"][name] = relative_square(transformed_latents, expected)
         decoded = autoencoder.transformed_decode(transformed_latents).images
-        errors["decoded"][name] = _relative_square(decoded, transformed_image)
+        errors["decoded"][name] = relative_square(decoded, transformed_image)
     return errors
 
 
-def _relative_square(actual: Tensor, expected: Tensor) -> Tensor:
+def relative_square(actual: Tensor, expected: Tensor) -> Tensor:
+    """``|a - e|^2 / |e|^2`` of each of [B, ...], as [B] float32."""
     difference = (actual.float() - expected.float()).flatten(1).square().sum(1)
     return difference / expected.float().flatten(1).square().sum(1).clamp_min(1e-12)

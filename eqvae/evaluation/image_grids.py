@@ -27,7 +27,7 @@ PANEL_TRANSFORMS = {
 
 def image_grid(images: Tensor, columns: int = GRID_COLUMNS) -> Tensor:
     """uint8 images [N, 3, H, W] side by side, uint8 [3, H', W']; small ones enlarged without smoothing."""
-    tiles = _enlarged(images, max(1, SMALLEST_TILE // images.shape[-1]))
+    tiles = enlarged(images, max(1, SMALLEST_TILE // images.shape[-1]))
     return make_grid(tiles, nrow=columns, padding=2, pad_value=255)
 
 
@@ -87,13 +87,13 @@ def autoencoder_panel(autoencoder: Autoencoder, images: Tensor, title: str | Non
     colours, factor = LatentColours(latents), autoencoder.downsampling_factor
     columns = {
         "image\nx": to_uint8(images),
-        "latents E(x)\n(PCA)": _enlarged(colours(latents), factor),
+        "latents E(x)\n(PCA)": enlarged(colours(latents), factor),
         "decoded\nD(E(x))": to_uint8(autoencoder.transformed_decode(latents).images),
     }
     for name, transform in PANEL_TRANSFORMS.items():
         transformed = transform(latents)
-        columns[f"E(T x)\n{name}"] = _enlarged(colours(autoencoder.posterior(transform(images)).mean), factor)
-        columns[f"T E(x)\n{name}"] = _enlarged(colours(transformed), factor)
+        columns[f"E(T x)\n{name}"] = enlarged(colours(autoencoder.posterior(transform(images)).mean), factor)
+        columns[f"T E(x)\n{name}"] = enlarged(colours(transformed), factor)
         columns[f"T x\n{name}"] = to_uint8(transform(images))
         columns[f"D(T E(x))\n{name}"] = to_uint8(autoencoder.transformed_decode(transformed).images)
     return _draw_columns(columns, images.shape[-1], title)
@@ -110,7 +110,7 @@ def _draw_columns(columns: dict[str, Tensor], side: int, title: str | None) -> T
         for column, (heading, images) in enumerate(columns.items()):
             axes[0, column].set_title(heading, fontsize=8)
             for row in range(rows):
-                axes[row, column].imshow(_framed(images[row].cpu(), side).permute(1, 2, 0).numpy())
+                axes[row, column].imshow(framed(images[row].cpu(), side).permute(1, 2, 0).numpy())
                 axes[row, column].axis("off")
         figure.subplots_adjust(0.005, 0.005, 0.995, 1 - heading_inches / height, 0.05, 0.05)
         buffer = io.BytesIO()
@@ -119,12 +119,12 @@ def _draw_columns(columns: dict[str, Tensor], side: int, title: str | None) -> T
     return torch.from_numpy(np.array(Image.open(buffer).convert("RGB"))).permute(2, 0, 1)
 
 
-def _framed(image: Tensor, side: int) -> Tensor:
-    """Centred on white, to full size."""
+def framed(image: Tensor, side: int) -> Tensor:
+    """A square uint8 image [3, H, H] in the middle of a white one of this side."""
     missing = side - image.shape[-1]
     return F.pad(image, (missing // 2, missing - missing // 2) * 2, value=255)
 
 
-def _enlarged(images: Tensor, factor: int) -> Tensor:
-    """By a whole factor, without smoothing."""
+def enlarged(images: Tensor, factor: int) -> Tensor:
+    """Images [..., H, W] by a whole factor, without smoothing."""
     return images.repeat_interleave(factor, -1).repeat_interleave(factor, -2)

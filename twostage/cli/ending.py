@@ -27,14 +27,15 @@ def look_at(path: object) -> list[str]:
     return ["python", "-m", "webbrowser", str(path)]
 
 
-def end(wrote: object, following: list[str]) -> None:
+def end(wrote: object, following: list[str], verb: str = "wrote") -> None:
     """Print the two lines.
 
     Args:
         wrote: path of what is there now; None where nothing was to be kept.
         following: words of the next command, which can be typed as they stand.
+        verb: what was done to it.
     """
-    print(f"wrote {NOTHING if wrote is None else wrote}")
+    print(f"{verb} {NOTHING if wrote is None else wrote}")
     print(f"next: {shlex.join(following)}", flush=True)
 
 

@@ -1,0 +1,1 @@
+"""One image under transformed latents of several autoencoders, and samples of generators: numbers, and a page."""
