@@ -25,7 +25,8 @@ CSS = """
 .gradio-container { max-width: 1800px !important; margin: 0 auto }
 footer { display: none !important }
 #dropped img { width: 100%; height: 100%; object-fit: contain }
-#turns label { padding: 6px 9px }
+#turns .wrap { gap: 4px; flex-wrap: nowrap }
+#turns label { padding: 6px 5px }
 .heading { overflow-wrap: anywhere }
 """
 PIXELS = ".gradio-container img { image-rendering: pixelated }"  # of small images, which browsers would blur
@@ -92,9 +93,10 @@ def build(gradio: ModuleType, exhibit: Exhibit, examples: list[Path]) -> Any:
 def _controls(gradio: ModuleType, exhibit: Exhibit, examples: list[Path]) -> list[Any]:
     """Image, shift to the right, shift down, scale, turns."""
     side, scales = exhibit.image_size, exhibit.scales
+    gradio.Markdown("**Image x**: drop one, or choose")
     image = gradio.Image(
-        str(examples[0]), label="image x: drop one, or choose", type="filepath", image_mode=None, format="png",
-        sources=["upload", "clipboard"], buttons=[], height=INPUT_HEIGHT, elem_id="dropped",
+        str(examples[0]), show_label=False, type="filepath", image_mode=None, format="png", height=INPUT_HEIGHT,
+        sources=["upload", "clipboard"], buttons=[], elem_id="dropped",
     )  # fmt: skip
     gradio.Examples([[str(path)] for path in examples], [image], label="images to try", examples_per_page=len(examples))
     turns = gradio.Radio(TURNS, value=TURNS[0], type="index", label="rotate, clockwise", elem_id="turns")
@@ -123,7 +125,9 @@ def _image(gradio: ModuleType, heading: str | None, height: int | None) -> Any:
     """A picture below its heading, which would lie on it if it were Gradio's label."""
     if heading is not None:
         gradio.Markdown(f"**{heading}**", elem_classes="heading")
-    return gradio.Image(format="png", interactive=False, show_label=False, buttons=[], height=height, min_width=100)
+    return gradio.Image(
+        format="png", interactive=False, show_label=False, buttons=[], height=height, elem_classes="picture"
+    )
 
 
 def _follow(gradio: ModuleType, page: Any, exhibit: Exhibit, controls: list[Any], outputs: list[Any]) -> None:

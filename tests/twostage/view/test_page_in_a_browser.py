@@ -16,8 +16,9 @@ from twostage.view.page import load_gradio, serve
 from twostage.view.sampling import Decoding
 
 SIDE = 16
+PLACES = 1 + 2 * 2 + 1  # T x, both autoencoders' images and latents, samples
 NUMBERS = "[...document.querySelectorAll('#errors td')].map(cell => cell.innerText)"
-PICTURES = "[...document.querySelectorAll('.heading')].map(h => h.parentElement.querySelector('img')?.src ?? '')"
+PICTURES = "[...document.querySelectorAll('.picture')].map(each => each.querySelector('img')?.src ?? '')"
 DRAWN = "[...document.images].every(image => image.complete && image.naturalWidth > 0)"
 
 
@@ -49,6 +50,7 @@ def test_what_is_moved_on_the_page_is_what_is_computed(tmp_path, monkeypatch):
         return json.dumps(numbers_of(exhibit.transformed(str(path), 0, 0, 1, turns)[1]))
 
     gradio = load_gradio("the test", tmp_path / "gradio")
+    assert not gradio.analytics.analytics_enabled()
     port = free_port()
     with serve(gradio, exhibit, paths[:2], "127.0.0.1", port) as address, open_tab(tmp_path / "profile") as tab:
         with pytest.raises(ValueError, match=f"--port {port} of --host 127.0.0.1 cannot be listened at"):
@@ -56,14 +58,15 @@ def test_what_is_moved_on_the_page_is_what_is_computed(tmp_path, monkeypatch):
         tab.tell("Page.navigate", url=address)
         tab.wait(same(computed(paths[0], 0)))
         before = tab.value(PICTURES)
+        assert len(before) == PLACES
         tab.click("document.querySelectorAll('#turns label')[1]")
         tab.wait(same(computed(paths[0], 1)))
-        tab.wait(f"{PICTURES}.slice(0, 3).every((source, place) => source != {json.dumps(before)}[place])")
+        tab.wait(f"{PICTURES}.slice(0, -1).every((source, place) => source != {json.dumps(before)}[place])")
         tab.choose_file("#dropped input[type=file]", paths[2])
         tab.wait(same(computed(paths[2], 1)))
-        assert tab.value(PICTURES)[3] == ""
+        assert tab.value(PICTURES)[-1] == ""
         tab.click("document.querySelector('#sample')")
-        tab.wait(f"{PICTURES}[3] != ''")
+        tab.wait(f"{PICTURES}.at(-1) != ''")
         tab.wait(DRAWN)
         elsewhere = [each for each in tab.addresses if urlsplit(each).scheme not in ("data", "blob")]
         assert len(elsewhere) > 10
