@@ -115,8 +115,5 @@ def test_documented_commands_are_read(command, monkeypatch, capsys):
             run(words, parsing)
         return
     with pytest.raises(SystemExit) as stop:
-        run(
-            [*words, "--help" if words[0] in ("evaluate.py", "compare.py", "export.py") else "--print_config"],
-            monkeypatch,
-        )
+        run([*words, "--print_config" if words[0] == "train.py" else "--help"], monkeypatch)
     assert stop.value.code == 0

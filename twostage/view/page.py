@@ -146,13 +146,14 @@ def _follow(gradio: ModuleType, page: Any, exhibit: Exhibit, controls: list[Any]
 
 def _samples(gradio: ModuleType, exhibit: Exhibit) -> None:
     """Samples of all generators, taken when they are asked for."""
-    gradio.Markdown(f"## Samples\n{NUM_SAMPLES} of each generator, image by image from the same noise.")
+    gradio.Markdown(f"## Samples\n{NUM_SAMPLES} of each generator, image by image from the same noise. "
+                    "Guidance scale 1 is none. Classes: balanced, random, or numbers with commas between.")  # fmt: skip
     with gradio.Row():
         controls = [
             gradio.Number(0, label="seed of the noise", precision=0, minimum=0),
-            gradio.Slider(1, 250, STEPS, step=1, label="steps of the sampler"),
-            gradio.Slider(1, 10, 1, step=0.1, label="guidance scale, 1 is none"),
-            gradio.Textbox("balanced", label="classes: balanced, random, or numbers with commas"),
+            gradio.Slider(1, 250, STEPS, step=1, label="sampler's steps"),
+            gradio.Slider(1, 10, 1, step=0.1, label="guidance scale"),
+            gradio.Textbox("balanced", label="classes"),
         ]
         ask = gradio.Button("Sample", variant="primary", elem_id="sample")
     with gradio.Row():
