@@ -1,7 +1,7 @@
 """The page: controls and pictures of an exhibit, drawn by Gradio, which is an extra."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -141,7 +141,7 @@ def _follow(gradio: ModuleType, page: Any, exhibit: Exhibit, controls: list[Any]
         return [*pictures, table]
 
     changes = [page.load, *(control.change for control in controls)]
-    gradio.on(changes, show, controls, outputs, show_progress="hidden", trigger_mode="always_last")
+    gradio.on(changes, _telling(gradio, show), controls, outputs, show_progress="hidden", trigger_mode="always_last")
 
 
 def _samples(gradio: ModuleType, exhibit: Exhibit) -> None:
@@ -153,7 +153,7 @@ def _samples(gradio: ModuleType, exhibit: Exhibit) -> None:
             gradio.Number(0, label="seed of the noise", precision=0, minimum=0),
             gradio.Slider(1, 250, STEPS, step=1, label="sampler's steps"),
             gradio.Slider(1, 10, 1, step=0.1, label="guidance scale"),
-            gradio.Textbox("balanced", label="classes"),
+            gradio.Textbox("balanced", label="classes", elem_id="classes"),
         ]
         ask = gradio.Button("Sample", variant="primary", elem_id="sample")
     with gradio.Row():
@@ -166,4 +166,16 @@ def _samples(gradio: ModuleType, exhibit: Exhibit) -> None:
         pictures = exhibit.samples(*values)
         return pictures[0] if len(pictures) == 1 else pictures
 
-    ask.click(show, controls, grids)
+    ask.click(_telling(gradio, show), controls, grids)
+
+
+def _telling(gradio: ModuleType, show: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, with errors in one line on the page and no trace in the terminal."""
+
+    def tell(*values: Any) -> Any:
+        try:
+            return show(*values)
+        except ValueError as error:
+            raise gradio.Error(str(error), print_exception=False) from None
+
+    return tell

@@ -82,7 +82,7 @@ class Tab:
 
 
 @contextmanager
-def open_tab(profile: Path, seconds: float = 240) -> Iterator[Tab]:
+def open_tab(profile: Path, seconds: float = 120) -> Iterator[Tab]:
     """A tab of a browser that runs meanwhile, its answers waited for so many seconds."""
     (reads_here, writes_there), (reads_there, writes_here) = os.pipe(), os.pipe()
     reads_high, writes_high = (fcntl.fcntl(end, fcntl.F_DUPFD, ABOVE) for end in (reads_there, writes_there))

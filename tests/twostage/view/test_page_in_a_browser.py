@@ -1,4 +1,4 @@
-"""The page in a real browser: what is moved there is what is computed, and nothing is fetched from elsewhere."""
+"""The page in a real browser: what is moved there is what is computed, and nothing is fetched from asked."""
 
 import json
 import socket
@@ -68,9 +68,13 @@ def test_what_is_moved_on_the_page_is_what_is_computed(tmp_path, monkeypatch):
         tab.click("document.querySelector('#sample')")
         tab.wait(f"{PICTURES}.at(-1) != ''")
         tab.wait(DRAWN)
-        elsewhere = [each for each in tab.addresses if urlsplit(each).scheme not in ("data", "blob")]
-        assert len(elsewhere) > 10
-        assert {urlsplit(each).netloc for each in elsewhere} == {f"127.0.0.1:{port}"}
+        tab.click("document.querySelector('#classes input, #classes textarea')")
+        tab.tell("Input.insertText", text="9")
+        tab.click("document.querySelector('#sample')")
+        tab.wait("document.body.innerText.includes(`labels 'balanced9': use balanced, random, or numbers`)")
+        asked = [each for each in tab.addresses if urlsplit(each).scheme not in ("data", "blob")]
+        assert len(asked) > 10
+        assert {urlsplit(each).netloc for each in asked} == {f"127.0.0.1:{port}"}
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("127.0.0.1", port), timeout=5)
 
