@@ -9,6 +9,7 @@ from rich.console import Console
 
 from tests.twostage import synthetic_nodes
 from twostage import load_sweep, run_sweep
+from twostage.cli.verify import main
 from twostage.verify import find_study, read_study, verify
 from twostage.verify.run import fresh_seeds, notes, prepare
 from twostage.verify.studies import packaged_studies
@@ -123,3 +124,12 @@ def test_an_unknown_study_is_refused_with_the_ones_there_are(tmp_path):
         find_study("dmeo")
     with pytest.raises(ValueError, match=r"no report at .*nowhere/report\.json"):
         find_study(tmp_path / "nowhere" / "report.json")
+
+
+def test_the_command_ends_with_its_report_and_another_seed(study, tmp_path, counting, monkeypatch, capsys):
+    words = ["verify.py", str(study), "--seeds", "8", "--set", f"root={tmp_path}", "executor.num_workers=0"]
+    monkeypatch.setattr("sys.argv", words)
+    main()
+    *_, wrote, following = capsys.readouterr().out.splitlines()
+    assert wrote == f"wrote {tmp_path / 'verify-demo/report/report.html'}"
+    assert following.startswith(f"next: python verify.py {study} --seeds 8 9 --set root={tmp_path}")

@@ -5,12 +5,12 @@ A study is the report.json of a sweep, or one that comes with the package. Examp
 
 import argparse
 import sys
-from pathlib import Path
 
 from rich.console import Console
 
 from eqvae.commands import CommandParser, run_command
 from eqvae.ranges import require_number
+from twostage.cli.ending import command, end
 from twostage.cli.sweep import again
 from twostage.report.report import terminal_table
 from twostage.verify import find_study, read_study, verify
@@ -38,5 +38,11 @@ def _run(arguments: argparse.Namespace) -> None:
         require_number("--seeds", seed, least=0)
     name = path.name.removesuffix(SUFFIX) if path.name.endswith(SUFFIX) else str(arguments.study)
     report, results = verify(study, name, seeds, arguments.set, again(sys.argv), Console(), arguments.retry)
-    print(terminal_table(results))
-    print(f"\nreport: {Path(report).resolve()}")
+    print(terminal_table(results) + "\n")
+    end(report.resolve(), command("verify", arguments.study, *_one_seed_more(arguments, seeds)))
+
+
+def _one_seed_more(arguments: argparse.Namespace, seeds: list[int]) -> list[str]:
+    """The options of the same check with another seed: what is trained already is not trained again."""
+    options = ["--seeds", *map(str, [*seeds, max(seeds) + 1])]
+    return [*options, "--set", *arguments.set] if arguments.set else options
