@@ -120,5 +120,8 @@ def test_documented_commands_are_read(command, monkeypatch, capsys):
             run(words, parsing)
         return
     with pytest.raises(SystemExit) as stop:
-        run([*words, "--help" if words[0] in ("evaluate.py", "compare.py", "verify.py") else "--print_config"], monkeypatch)
+        run(
+            [*words, "--help" if words[0] in ("evaluate.py", "compare.py", "verify.py") else "--print_config"],
+            monkeypatch,
+        )
     assert stop.value.code == 0

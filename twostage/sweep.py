@@ -18,9 +18,10 @@ from twostage.analysis.records import SweepResults
 from twostage.analysis.summary import summarize
 from twostage.graph.execution import run_nodes
 from twostage.graph.node import unique
+from twostage.graph.pruning import Freed, prune
 from twostage.graph.store import record_of
 from twostage.libraries import installed_libraries, visible_devices
-from twostage.parts import WithPlugins, run_node
+from twostage.parts import WithPlugins, run_node, superfluous_checkpoints
 from twostage.plan import Plan, plan
 from twostage.report.report import write_report
 from twostage.report.results import collect
@@ -102,6 +103,17 @@ def _run(sweep: Sweep, command: str, console: Console, retry: bool, root: Path, 
         console.print(f"{undecided}, one seed more", highlight=False)
     assert results is not None, "a sweep has a look at least"
     return results
+
+
+def prune_sweep(sweep: Sweep) -> Freed:
+    """Remove checkpoints of a finished sweep that nothing in it reads any more; one of each training stays.
+
+    Raises:
+        ValueError: if a process works on the sweep, or on one of its parts.
+    """
+    root = Path(sweep.root)
+    with Lock(root / sweep.name / LOCK, f"sweep {root / sweep.name}"):
+        return prune(plan(sweep, sweep.seeds).nodes, root, superfluous_checkpoints)
 
 
 def looks(sweep: Sweep) -> list[list[int]]:

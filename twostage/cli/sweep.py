@@ -18,6 +18,7 @@ from twostage.analysis.intervals import SEQUENTIAL_LEVELS
 from twostage.analysis.records import SweepResults
 from twostage.analysis.summary import is_open
 from twostage.cli.ending import command, end, look_at
+from twostage.sweep import prune_sweep
 
 
 def main() -> None:
@@ -27,6 +28,8 @@ def main() -> None:
                         "keys are explained where they stand")  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="print the plan (parts, state, estimated cost) and stop")
     parser.add_argument("--retry", action="store_true", help="also do parts again that failed in an earlier run")
+    parser.add_argument("--prune", action="store_true", help="when all is done and measured, keep one checkpoint of "
+                        "each training; a later measurement of another one trains it again")  # fmt: skip
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="keys of the sweep file to change")
     run_command(lambda: _run(parser.parse_args()))
 
@@ -40,6 +43,9 @@ def _run(arguments: argparse.Namespace) -> None:
         return
     report, results = run_sweep(sweep, again(sys.argv), console, arguments.retry)
     print(terminal_table(results) + "\n")
+    if arguments.prune:
+        freed = prune_sweep(sweep)
+        print(f"pruned {freed.num_nodes} trainings: {freed.num_bytes / 1e6:,.1f} MB less")
     more = _more_seeds(sys.argv[1:], results) if is_open(results) else None
     end(report.resolve(), command("sweep", *more) if more else look_at(report.resolve()))
 
@@ -49,7 +55,7 @@ def _more_seeds(words: list[str], results: SweepResults) -> list[str] | None:
     seeds = [*results.seeds, max(results.seeds) + 1]
     if results.max_seeds is not None and len(seeds) > max(SEQUENTIAL_LEVELS):
         return None
-    kept = [word for word in words if word != "--retry" and not word.startswith("seeds=")]
+    kept = [word for word in words if word not in ("--retry", "--prune") and not word.startswith("seeds=")]
     return [*kept, f"seeds={seeds}".replace(" ", "")]
 
 

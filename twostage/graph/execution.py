@@ -12,6 +12,7 @@ from rich.markup import escape
 from twostage.graph.executor import Executor
 from twostage.graph.node import Node, Work, unique
 from twostage.graph.progress import ProgressTable
+from twostage.graph.pruning import pruned_inputs
 from twostage.graph.store import Outcome, Task, damage, failure_of, forget, has_failed, is_done, last_lines, record_of
 from twostage.graph.workers import InlineExecutor, LocalExecutor, Running
 
@@ -46,6 +47,7 @@ def run_nodes(
     nodes = unique(nodes)
     require_store(nodes, root)
     _forget_damaged(nodes, root, console, retry)
+    _forget_pruned(nodes, root, console)
     _compare_libraries(nodes, root, console, libraries or {})
     run = _Run(nodes, root, console, retry, libraries or {})
     if run.states["done"]:
@@ -71,6 +73,16 @@ def _forget_damaged(nodes: list[Node], root: Path, console: Console, retry: bool
         if problem is not None:
             console.print(f"[yellow]again[/] {escape(node.name)}: {escape(problem)}", highlight=False, soft_wrap=True)
             forget(node, root)
+
+
+def _forget_pruned(nodes: list[Node], root: Path, console: Console) -> None:
+    """Take nodes for not done that lost a file which a node that is not done reads."""
+    for node in nodes:
+        for source, name in [] if is_done(node, root) else pruned_inputs(node, root):
+            if is_done(source, root):
+                why = f"{node.name} needs {name}, which was removed when it had been measured"
+                console.print(f"[yellow]again[/] {escape(source.name)}: {escape(why)}", highlight=False, soft_wrap=True)
+                forget(source, root)
 
 
 def _compare_libraries(nodes: list[Node], root: Path, console: Console, libraries: Mapping[str, str]) -> None:

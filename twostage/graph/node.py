@@ -31,6 +31,7 @@ class Node:
         trains: whether it trains, and so may take several devices of a cluster.
         counted: what counts of the settings, where that is more than their text: contents of files in place of names;
             None: the settings.
+        reads: files of its inputs, by role, that may be removed once all who read them are done (`pruning`).
     """
 
     name: str
@@ -40,6 +41,7 @@ class Node:
     version: str = ""
     trains: bool = False
     counted: Any = None
+    reads: dict[str, list[str]] = field(default_factory=dict)
 
     @cached_property
     def address(self) -> str:

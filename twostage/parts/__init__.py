@@ -13,8 +13,9 @@ from eqvae.plugins import enable_plugins
 from twostage.configs import NODE, fill_folders
 from twostage.graph.node import Node, Progress, Work
 from twostage.parts.part import Estimate, Part
+from twostage.parts.training import CHECKPOINTS
 
-__all__ = ["PARTS", "Estimate", "Part", "WithPlugins", "estimate", "run_node"]
+__all__ = ["PARTS", "Estimate", "Part", "WithPlugins", "estimate", "run_node", "superfluous_checkpoints"]
 
 
 def _found() -> dict[str, Part]:
@@ -51,3 +52,12 @@ def run_node(kind: str, folder: Path, settings: dict[str, Any], inputs: dict[str
 def estimate(node: Node, latents: tuple[int, ...] | None) -> Estimate:
     """Cost of a node, `latents` being the shape of a cached latent where it is known."""
     return PARTS[node.kind].estimate(node, latents)
+
+
+def superfluous_checkpoints(node: Node, folder: Path) -> list[Path]:
+    """Checkpoints of a finished training but the one that stays; none where that one is missing."""
+    part = PARTS[node.kind]
+    stays = part.kept(folder, node.settings) if part.kept else None
+    if stays is None or not stays.is_file():
+        return []
+    return sorted(path for path in (folder / CHECKPOINTS).glob("*.ckpt") if path != stays)

@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eqvae.training.checkpoints import newest_checkpoint
 from twostage.configs import NODE, common_overrides, resolved_config
 from twostage.graph.node import Node, Progress
 from twostage.parts.command import fit, train_cli
 from twostage.parts.part import Estimate, Part
 from twostage.parts.sizes import autoencoder_bytes, batch_size
-from twostage.parts.training import Clock, ReportProgress, SaveAtSteps, resumable_checkpoint
+from twostage.parts.training import CHECKPOINTS, Clock, ReportProgress, SaveAtSteps, resumable_checkpoint
 
 if TYPE_CHECKING:
     from twostage.schema import Start, Trained
@@ -46,4 +47,9 @@ def estimate(node: Node, latents: tuple[int, ...] | None) -> Estimate:
     return Estimate(steps, steps * batch_size(config), None if size is None else copies * size)
 
 
-AUTOENCODER = Part("autoencoder", run, estimate, trains=True)
+def kept(folder: Path, settings: dict[str, Any]) -> Path | None:
+    """The newest: its result is the exported folder, and a longer training goes on from there."""
+    return newest_checkpoint(folder / CHECKPOINTS).path
+
+
+AUTOENCODER = Part("autoencoder", run, estimate, trains=True, kept=kept)

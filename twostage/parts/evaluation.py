@@ -25,7 +25,7 @@ from twostage.parts import reference
 from twostage.parts.command import BATCH_SIZE, device, reporting
 from twostage.parts.generator import objective_class
 from twostage.parts.part import Estimate, Part
-from twostage.parts.training import checkpoint_at
+from twostage.parts.training import checkpoint_at, read_at
 
 if TYPE_CHECKING:
     from twostage.schema import Evaluation, GeneratorSettings
@@ -101,4 +101,8 @@ def estimate(node: Node, latents: tuple[int, ...] | None) -> Estimate:
     return Estimate(num_images=node.settings["num_images"])
 
 
-EVALUATION = Part("evaluation", run, estimate)
+def reads(settings: dict[str, Any]) -> dict[str, list[str]]:
+    return read_at("generator", settings["at_step"])
+
+
+EVALUATION = Part("evaluation", run, estimate, reads=reads)

@@ -9,7 +9,7 @@ from twostage.graph.node import Node, Progress
 from twostage.parts.command import fit, train_cli
 from twostage.parts.part import Estimate, Part
 from twostage.parts.sizes import batch_size, count_weights
-from twostage.parts.training import Clock, ReportProgress, SaveAtSteps, resumable_checkpoint
+from twostage.parts.training import Clock, ReportProgress, SaveAtSteps, checkpoint_at, resumable_checkpoint
 
 if TYPE_CHECKING:
     from twostage.schema import Trained
@@ -68,4 +68,9 @@ def latent_shape(config: dict[str, Any]) -> tuple[int, ...] | None:
     return backbone["in_channels"], backbone["input_size"], backbone["input_size"]
 
 
-GENERATOR = Part("generator", run, estimate, trains=True)
+def kept(folder: Path, settings: dict[str, Any]) -> Path:
+    """The checkpoint of its last step."""
+    return checkpoint_at(folder, settings["config"]["trainer"]["max_steps"])
+
+
+GENERATOR = Part("generator", run, estimate, trains=True, kept=kept)

@@ -33,12 +33,16 @@ class Part:
         run: does the work: own folder, settings with folders filled in, input folders by role, progress.
         estimate: what a node will cost, given the shape of a cached latent where it is known.
         trains: whether it trains, and so may take several devices of a cluster.
+        reads: checkpoints of its inputs that it reads, by role, given its settings.
+        kept: the one checkpoint that stays when those that nobody needs any more are removed; of a part that trains.
     """
 
     name: str
     run: Callable[[Path, dict[str, Any], dict[str, Path], Progress], None]
     estimate: Callable[[Node, tuple[int, ...] | None], Estimate]
     trains: bool = False
+    reads: Callable[[dict[str, Any]], dict[str, list[str]]] = lambda settings: {}
+    kept: Callable[[Path, dict[str, Any]], Path | None] | None = None
 
     def node(self, name: str, settings: dict[str, Any], inputs: dict[str, Node] | None = None) -> Node:
         """A node of this kind, its version being that of all code it reaches: its own and the classes in its settings.
@@ -54,7 +58,8 @@ class Part:
         packages = {name.split(".")[0] for name in named} & set(plugins())  # importing one of its modules runs it, too
         names, folders = {self.run.__module__, *named, *packages}, OWN | plugin_folders()
         version = _version(frozenset(names), tuple(sorted(folders.items())))
-        return Node(name, self.name, settings, inputs or {}, version, self.trains, with_contents(settings))
+        reads, counted = self.reads(settings), with_contents(settings)
+        return Node(name, self.name, settings, inputs or {}, version, self.trains, counted, reads)
 
 
 def read_anew() -> None:

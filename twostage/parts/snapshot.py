@@ -8,7 +8,7 @@ from twostage.graph.node import Node, Progress
 from twostage.parts.command import train_cli
 from twostage.parts.part import Estimate, Part
 from twostage.parts.sizes import autoencoder_bytes
-from twostage.parts.training import checkpoint_at
+from twostage.parts.training import checkpoint_at, read_at
 
 
 def run(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progress: Progress) -> None:
@@ -22,4 +22,8 @@ def estimate(node: Node, latents: tuple[int, ...] | None) -> Estimate:
     return Estimate(num_bytes=autoencoder_bytes(node))
 
 
-SNAPSHOT = Part("snapshot", run, estimate)
+def reads(settings: dict[str, Any]) -> dict[str, list[str]]:
+    return read_at("training", settings["at_step"])
+
+
+SNAPSHOT = Part("snapshot", run, estimate, reads=reads)

@@ -13,12 +13,22 @@ from eqvae.training.progress import num_images
 from twostage.graph.node import Progress
 
 COST = "cost.json"
+CHECKPOINTS = "checkpoints"
 COST_ENTRIES = {"seconds": FINITE, "num_steps": FINITE, "images_seen": FINITE, "num_devices": WHOLE}
 
 
 def checkpoint_at(folder: Path, step: int) -> Path:
     """Where `SaveAtSteps` leaves the checkpoint of a step."""
-    return folder / "checkpoints" / f"step={step:07d}.ckpt"
+    return folder / CHECKPOINTS / checkpoint_name(step)
+
+
+def checkpoint_name(step: int) -> str:
+    return f"step={step:07d}.ckpt"
+
+
+def read_at(role: str, step: int) -> dict[str, list[str]]:
+    """That a part reads the checkpoint of a step of an input."""
+    return {role: [f"{CHECKPOINTS}/{checkpoint_name(step)}"]}
 
 
 def resumable_checkpoint(folder: Path, at_steps: list[int]) -> Newest:
@@ -26,7 +36,7 @@ def resumable_checkpoint(folder: Path, at_steps: list[int]) -> Newest:
 
     Where the checkpoint of an asked step is missing or damaged, it is one of before that step.
     """
-    newest = newest_checkpoint(folder / "checkpoints")
+    newest = newest_checkpoint(folder / CHECKPOINTS)
     lacking = [step for step in at_steps if not _is_intact(checkpoint_at(folder, step))]
     if newest.path is None or not lacking or newest.step <= lacking[0]:
         return newest
