@@ -79,7 +79,8 @@ def agreements(results: SweepResults, comparisons: Iterable[Comparison]) -> list
     earlier = replace(
         results, seeds=published.seeds, curves=published.curves, autoencoders=[], max_seeds=published.max_seeds
     )
-    arms, generators = ({each.name: each for each in group} for group in (results.arms, results.generators))
+    arms = {arm.name: arm for arm in results.arms}
+    generators = {generator.name: generator for generator in results.generators}
     found = []
     for fresh in comparisons:
         level = level_of_look(published.max_seeds)
@@ -95,9 +96,8 @@ def _agreement(there: Comparison, fresh: Comparison) -> Agreement:
     if before is None or now is None:
         quantity = "log change" if there.in_logs and fresh.in_logs else "difference"
         before, now = _last_changes(there), _last_changes(fresh)
-    interval = prediction_interval(before.values(), len(now)) if before and now else None
+    low, high = (prediction_interval(before.values(), len(now)) if before and now else None) or (None, None)
     mean = sum(now.values()) / len(now) if now else None
-    complete = interval is not None and mean is not None and not fresh.verdict.missing_seeds
     repeated = [seed for seed, value in now.items() if any(abs(value - other) < IDENTICAL for other in before.values())]
     return Agreement(
         arm=fresh.arm,
@@ -109,11 +109,15 @@ def _agreement(there: Comparison, fresh: Comparison) -> Agreement:
         published=dict(before),
         fresh=dict(now),
         mean=mean,
-        low=None if interval is None else interval[0],
-        high=None if interval is None else interval[1],
-        agrees=interval[0] <= mean <= interval[1] if complete and not repeated else None,
+        low=low,
+        high=high,
+        agrees=None if repeated or fresh.verdict.missing_seeds else _lies_between(mean, low, high),
         repeated=repeated,
     )
+
+
+def _lies_between(mean: float | None, low: float | None, high: float | None) -> bool | None:
+    return None if mean is None or low is None or high is None else low <= mean <= high
 
 
 def _speed_ups(comparison: Comparison) -> Mapping[int, float] | None:
