@@ -6,6 +6,9 @@ import pytest
 
 from studies import start_report, treatment_report
 from studies.start_search import read_results
+from studies.sweep_table import tables
+from twostage.verify import find_study, read_study
+from twostage.verify.studies import packaged_studies
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,3 +31,8 @@ def test_a_page_holds_the_table_of_its_results_as_it_is(page, table):
     rows = table()
     assert rows.count("\n") > 10
     assert rows in (ROOT / f"docs/studies/{page}.md").read_text()
+
+
+@pytest.mark.parametrize("name", packaged_studies())
+def test_the_page_of_a_published_sweep_holds_the_tables_of_its_report(name):
+    assert tables(read_study(find_study(name))) in (ROOT / f"docs/studies/{name}.md").read_text()

@@ -30,9 +30,9 @@ def format_duration(seconds: float | None) -> str:
 
 
 def with_range(spread: Spread | None) -> str:
-    """Mean [lowest, highest] over seeds."""
+    """Mean [lowest, highest] over seeds; the number alone where it is the same in all, as of a ready autoencoder."""
     if spread is None:
         return "–"
-    if len(spread.values) == 1:
+    if spread.low == spread.high:
         return format_number(spread.mean)
     return f"{format_number(spread.mean)} [{format_number(spread.low)}, {format_number(spread.high)}]"
