@@ -1,6 +1,7 @@
 """The tables of a published sweep for its page: `python -m studies.sweep_table demo`. A test compares the two."""
 
 import argparse
+import textwrap
 from collections.abc import Iterator
 
 from twostage.analysis.comparison import Comparison
@@ -10,6 +11,7 @@ from twostage.analysis.words import ratio_text, sentence, signed_percent, verdic
 from twostage.report.text import with_range
 from twostage.verify import find_study, read_study
 
+WIDTH = 120  # of a page's lines
 AUTOENCODER = {"psnr": "PSNR (dB)", "ssim": "SSIM", "intrinsic_dimension": "TwoNN dimension"}
 AT_THE_END = {"kid": "KID", "precision": "precision", "recall": "recall"}
 
@@ -23,7 +25,7 @@ def tables(results: SweepResults) -> str:
     parts = [_table(header, rows)]
     for comparison in summary.comparisons:
         parts.append(_table(["seed", "speed-up in steps", "change at the last step"], list(_by_seed(comparison))))
-        parts.append(f"**{sentence(comparison, results.metric_label)}**")
+        parts.append(textwrap.fill(f"**{sentence(comparison, results.metric_label)}**", WIDTH))
     return "\n\n".join(parts)
 
 
