@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from eqvae.autoencoders import load_autoencoder
-from tests.tiny import STAGE_ONE, STAGE_TWO, options
+from tests.tiny import STAGE_ONE, STAGE_TWO
 
 README = Path(__file__).parents[1] / "README.md"
+READ_ALONE = ("compare.py", "sample.py", "verify.py")
 SMALL_SWEEP = [
     "seeds=[0]",
     "evaluation.at_steps=[2,4]",
@@ -29,30 +29,19 @@ def commands() -> list[str]:
 
 
 def reduced(words: list[str], runs: Path) -> list[str]:
-    """The same command with its files below `runs` and small sizes."""
-    words = [word.replace("runs/", f"{runs}/") if word.startswith("runs/") else word for word in words]
-    if words[0] == "train.py" and "configs/eqvae/tiny-shapes.yaml" in words:
-        return words + options(STAGE_ONE | {"trainer.default_root_dir": runs / "tiny-shapes-eq"})
-    if words[0] == "train.py":
-        folders = {
-            "trainer.default_root_dir": runs / "tiny-sit",
-            "data.init_args.cache": runs / "tiny-shapes-eq/latents",
-        }
-        return words + options(STAGE_TWO | folders | {"trainer.max_steps": 50})
-    if words[0] == "sweep.py":
-        stage_one = json.dumps(STAGE_ONE).replace('"', "")
-        control = json.dumps(STAGE_ONE | {"model.init_args.transforms": None}).replace('"', "")
-        parts = {"autoencoders.control": control, "autoencoders.equivariant": stage_one}
-        parts["generators.sit"] = json.dumps(STAGE_TWO).replace('"', "")
-        return words + SMALL_SWEEP + [f"root={runs}"] + [f"{part}.overrides={value}" for part, value in parts.items()]
-    return [word.replace("200", "20").replace("500", "20") for word in words]
+    """The same sweep with its files below `runs` and small sizes."""
+    stage_one = json.dumps(STAGE_ONE).replace('"', "")
+    control = json.dumps(STAGE_ONE | {"model.init_args.transforms": None}).replace('"', "")
+    parts = {"autoencoders.control": control, "autoencoders.equivariant": stage_one}
+    parts["generators.sit"] = json.dumps(STAGE_TWO).replace('"', "")
+    return words + SMALL_SWEEP + [f"root={runs}"] + [f"{part}.overrides={value}" for part, value in parts.items()]
 
 
 def run(words: list[str], monkeypatch) -> None:
     """A command in this process; one that takes a time or a study as it is, is only read."""
     module = import_module(f"twostage.cli.{words[0].removesuffix('.py')}")
     with monkeypatch.context() as patch:
-        if words[0] in ("compare.py", "verify.py"):
+        if words[0] in READ_ALONE:
             patch.setattr(module, "_run", lambda arguments: None)
         patch.setattr(sys, "argv", words)
         module.main()
@@ -68,21 +57,11 @@ def test_ci_runs_the_two_commands_in_their_order_in_one_copy():
 
 
 @pytest.mark.slow
-def test_every_command_runs(tmp_path, monkeypatch, capsys):
-    found = commands()
-    assert len(found) >= 8, "the README lost its examples"
-    for command in found:
-        run(reduced(shlex.split(command)[1:], tmp_path), monkeypatch)
-
-    exported = load_autoencoder(tmp_path / "tiny-shapes-eq/autoencoder").fingerprint()
-    assert exported != load_autoencoder("shapes-f4c8").fingerprint()
-    manifest = json.loads((tmp_path / "tiny-shapes-eq/latents/manifest.json").read_text())
-    samples = json.loads((tmp_path / "samples/samples.json").read_text())
-    assert manifest["autoencoder_fingerprint"] == samples["autoencoder_fingerprint"] == exported
-    assert (tmp_path / "tiny-shapes-eq/latents-validation/manifest.json").is_file()
-    assert not [line for line in found if "init_args" in line], "the road needs no override to be right"
-    assert (tmp_path / "latents.png").stat().st_size > 10_000
-    assert samples["num_steps"] == 50
+def test_the_sweep_runs_and_is_found_done(tmp_path, monkeypatch, capsys):
+    """The other commands run in tests/test_road.py and tests/test_guides.py."""
+    words = reduced(shlex.split(commands()[-1])[1:], tmp_path)
+    assert words[0] == "sweep.py"
+    run(words, monkeypatch)
     report = tmp_path / "tiny-shapes/report/report.html"
     assert str(report) in capsys.readouterr().out
     finished = {path: path.stat().st_mtime_ns for path in (tmp_path / "store").glob("*/done.json")}
@@ -90,7 +69,7 @@ def test_every_command_runs(tmp_path, monkeypatch, capsys):
     links = [path for path in (tmp_path / "tiny-shapes/nodes").rglob("*") if path.is_symlink()]
     assert {link.resolve() for link in links} == {path.parent for path in finished}
 
-    run(reduced(shlex.split(found[-1])[1:], tmp_path), monkeypatch)
+    run(words, monkeypatch)
     assert {path: path.stat().st_mtime_ns for path in finished} == finished, "a second start did finished parts again"
     results = json.loads((report.parent / "report.json").read_text())
     assert {row["arm"] for row in results["curves"]} == {"control", "equivariant"}
@@ -99,9 +78,14 @@ def test_every_command_runs(tmp_path, monkeypatch, capsys):
     assert keys
 
 
+def test_the_road_needs_no_override_to_be_right():
+    assert len(commands()) >= 8
+    assert not [line for line in commands() if "init_args" in line]
+
+
 def documented() -> list[str]:
     """Commands of the documentation, too long to run whole."""
-    pages = sorted(README.parent.glob("docs/*.md"))
+    pages = [README, *sorted(README.parent.glob("docs/*.md"))]
     return [line for page in pages for line in page.read_text().splitlines() if line.startswith("python ")]
 
 
@@ -114,14 +98,9 @@ def test_documented_commands_are_read(command, monkeypatch, capsys):
         run([*words, "--dry-run"], monkeypatch)
         assert re.search(r"equivariant/seed0/metrics/\w+/step", capsys.readouterr().out)
         return
-    if words[0] == "sample.py":
-        with monkeypatch.context() as parsing:
-            parsing.setattr("twostage.cli.sample._run", lambda arguments: None)
-            run(words, parsing)
+    if words[0] in READ_ALONE:
+        run(words, monkeypatch)
         return
     with pytest.raises(SystemExit) as stop:
-        run(
-            [*words, "--help" if words[0] in ("evaluate.py", "compare.py", "verify.py") else "--print_config"],
-            monkeypatch,
-        )
+        run([*words, "--print_config" if words[0] == "train.py" else "--help"], monkeypatch)
     assert stop.value.code == 0
