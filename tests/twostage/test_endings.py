@@ -21,6 +21,7 @@ from twostage.cli.ending import command, end, free
 from twostage.cli.evaluate.following import FOLLOWING, following
 from twostage.cli.sweep import _more_seeds
 from twostage.compare.files import SWEEP
+from twostage.compare.run import Compared
 
 
 def parsed(words: list[str], monkeypatch) -> object:
@@ -202,7 +203,8 @@ def test_an_undecided_comparison_is_followed_by_the_seeds_that_it_had_no_time_fo
     max_seeds, goes_on, monkeypatch, capsys
 ):
     results = replace(synthetic_results(4, factors=(2.0, 0.5, 2.0, 0.5)), max_seeds=max_seeds)
-    monkeypatch.setattr("twostage.cli.compare.compare", lambda *_: (Path("report.html"), results))
+    outcome = Compared([], results, Path("report.html"), Path("own", SWEEP))
+    monkeypatch.setattr("twostage.cli.compare.compare_autoencoders", lambda *_, **__: outcome)
     _, found = endings(["compare.py", "a", "b", "--output", "own"], monkeypatch, capsys)
     report = f"next: python -m webbrowser {Path('report.html').resolve()}"
     assert found == (f"next: python sweep.py --config {Path('own', SWEEP)}" if goes_on else report)

@@ -64,6 +64,14 @@ def test_a_seed_of_the_study_is_no_fresh_one(study, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+def test_it_runs_on_as_many_processes_as_there_are_cores_unless_told(study, tmp_path, monkeypatch):
+    monkeypatch.setattr("twostage.compare.timing._num_cores", lambda: 3)
+    results, root = read_study(study), f"root={tmp_path}"
+    assert prepare(results, [7], [root]).executor.num_workers == 2, "one pair"
+    assert prepare(results, [7, 8], [root]).executor.num_workers == 3
+    assert prepare(results, [7], [root, "executor.num_workers=5"]).executor.num_workers == 5
+
+
 def test_what_would_change_the_numbers_cannot_be_set(study, tmp_path):
     with pytest.raises(ValueError, match=r"evaluation\.num_images: a study is verified as it was run; only root and"):
         prepare(read_study(study), [7], [f"root={tmp_path}", "evaluation.num_images=5"])

@@ -10,12 +10,14 @@ from rich.console import Console
 from eqvae.files import write_atomically
 from twostage.analysis.comparison import is_number
 from twostage.analysis.records import Published, SweepResults
+from twostage.compare.timing import choose_workers
 from twostage.loading import load_sweep
 from twostage.report.results import PLACES
 from twostage.schema import Sweep
 from twostage.sweep import make_folder, run_sweep
 
 SWEEP = "verify.yaml"
+WORKERS = "executor.num_workers"
 SAME = 1e-3  # relative: a ready autoencoder measures the same but for the order of sums
 
 
@@ -67,6 +69,8 @@ def prepare(study: SweepResults, seeds: Sequence[int], overrides: list[str]) -> 
         key = override.partition("=")[0]
         if key.split(".")[0] not in PLACES:
             raise ValueError(f"{key}: a study is verified as it was run; only {' and '.join(PLACES)} can be set")
+    workers = f"{WORKERS}={choose_workers(len(seeds) * len(study.arms))}"
+    overrides = [workers, *overrides]  # what is given comes last, and counts
     places = OmegaConf.from_dotlist(overrides)
     root = Path(str(places.get("root", "runs")))
     keys = study.sweep | {"name": f"verify-{study.name}", "seeds": list(seeds), "until_decided": False}
