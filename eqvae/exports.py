@@ -49,7 +49,7 @@ class AutoencoderExport:
     def __init__(self, folder: str | None, num_normalization_images: int, start: Autoencoder):
         self.folder, self.num_normalization_images = folder, num_normalization_images
         self.start = {"source": start.source, "fingerprint": start.fingerprint()}
-        self.start_constants = {name: list(getattr(start.normalization, name)) for name in ("shift", "scale")}
+        self.start_constants: dict[str, list[float]] | None = None  # before the first export takes its place
 
     def path(self, root: str | Path) -> Path:
         """Where `fit` in a run folder leaves the autoencoder."""
@@ -76,6 +76,9 @@ class AutoencoderExport:
         Raises:
             ValueError: as of `save_pretrained`.
         """
+        if self.start_constants is None:
+            of_start = autoencoder.normalization
+            self.start_constants = {"shift": list(of_start.shift), "scale": list(of_start.scale)}
         autoencoder.normalization = estimate_normalization(autoencoder, data, self.num_normalization_images)
         autoencoder.save_pretrained(folder, self._origin(num_steps, recipe, describe_data(data)))
 

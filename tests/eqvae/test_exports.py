@@ -119,7 +119,7 @@ def test_weights_that_are_not_finite_at_the_last_step_save_and_export_nothing(tm
 
 
 def test_a_learning_rate_that_is_not_finite_saves_nothing(tmp_path):
-    with pytest.raises(ValueError, match="learning rate inf at step 0"):
+    with pytest.raises(ValueError, match="learning_rate must be at least 0 and finite, got inf"):
         stage_one("fit", tmp_path, trainer__max_steps=1, model__init_args__learning_rate=".inf")
     assert not (tmp_path / "autoencoder").exists()
 

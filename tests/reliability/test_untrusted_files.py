@@ -183,5 +183,6 @@ def test_the_message_names_what_is_safe(loader, tmp_path):
 @pytest.mark.reliability(23)
 def test_exports_are_safetensors_alone(tmp_path, reached):
     tiny_autoencoder().save_pretrained(tmp_path / "export")
-    assert {path.suffix for path in (tmp_path / "export").rglob("*") if path.is_file()} == {".json", ".safetensors"}
-    reached.says("exports: .json and .safetensors")
+    suffixes = {path.suffix for path in (tmp_path / "export").rglob("*") if path.is_file()}
+    assert suffixes == {".json", ".md", ".safetensors"}
+    reached.says("exports: .json, .md and .safetensors")
