@@ -4,7 +4,6 @@ The bare encoder runs on one batch that is ready in memory; its images/s are the
 """
 
 import argparse
-import logging
 import tempfile
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ from eqvae.commands import run_command
 from eqvae.data import FolderSource, ImageDataModule, ShapesSource
 from eqvae.losses import ReconstructionLoss
 from eqvae.module import AutoencoderModule
+from eqvae.training.messages import leave_out_noise
 
 
 def main() -> None:
@@ -97,7 +97,7 @@ def _cache_images_per_second(arguments: argparse.Namespace, device: torch.device
         evaluation_batch_size=arguments.batch_size,
         num_workers=arguments.num_workers,
     )
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    leave_out_noise()
     trainer = lightning.Trainer(
         accelerator=device.type,
         devices=1,
