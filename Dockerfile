@@ -22,7 +22,7 @@ RUN python -m pip install --no-cache-dir --constraint ${CONSTRAINTS} ${WHEELS:+-
 COPY . .
 RUN python -m pip install --no-cache-dir --constraint ${CONSTRAINTS} ".[${EXTRAS}]"
 
-# Runs, data and what libraries fetch belong in folders of the host: docker run -v "$PWD":/work ...
-ENV XDG_CACHE_HOME=/work/.cache HF_HOME=/work/.cache/huggingface
-WORKDIR /work
+# Runs, data and what libraries fetch belong in folders of the host: docker run -v "$PWD":/data ...
+ENV XDG_CACHE_HOME=/data/.cache HF_HOME=/data/.cache/huggingface
+WORKDIR /data
 CMD ["eqvae-train", "--help"]
