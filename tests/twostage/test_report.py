@@ -14,6 +14,7 @@ from tests.twostage.synthetic_sweep import METRIC, power_law, synthetic_results,
 from twostage.analysis.records import Arm, GeneratorEntry, Panel, SweepResults
 from twostage.analysis.summary import summarize
 from twostage.report import charts
+from twostage.report.files import read_report
 from twostage.report.report import render_page, terminal_table, write_report
 from twostage.report.text import format_duration, format_number
 
@@ -69,7 +70,7 @@ def test_report_json_holds_the_results_and_their_summary(report):
     folder, results, _ = report
     saved = json.loads((folder / "report.json").read_text())
     summary = saved.pop("summary")
-    assert SweepResults.from_dict(saved) == results
+    assert read_report(folder / "report.json") == results
     assert summary["headline"] == summarize(results).headline
     verdict = only(results).verdict
     assert summary["comparisons"][0]["verdict"] == json.loads(json.dumps(asdict(verdict)))

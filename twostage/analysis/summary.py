@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 
 from twostage.analysis.agreement import Agreement, agreements
 from twostage.analysis.comparison import Comparison, compare, is_number
+from twostage.analysis.draws import SeedDraws, draws
 from twostage.analysis.intervals import ERROR_RATE, holm, level_of_look
+from twostage.analysis.leaderboard import LeaderboardRow, leaderboard
 from twostage.analysis.records import GeneratorEntry, SweepResults
 from twostage.analysis.words import agreement_sentence, headline
 
@@ -69,6 +71,8 @@ class Summary:
         equivariance: errors by space, the mean over transforms last.
         notes: points that were left out.
         agreements: of the seeds with an earlier study, one per comparison, where they check one.
+        leaderboard: every arm with every generator, the fastest first.
+        draws: what fewer of these seeds would have said.
     """
 
     headline: str
@@ -79,6 +83,8 @@ class Summary:
     equivariance: dict[str, list[ErrorRow]]
     notes: list[str]
     agreements: list[Agreement] = field(default_factory=list)
+    leaderboard: list[LeaderboardRow] = field(default_factory=list)
+    draws: list[SeedDraws] = field(default_factory=list)
 
 
 def summarize(results: SweepResults) -> Summary:
@@ -109,6 +115,8 @@ def summarize(results: SweepResults) -> Summary:
         equivariance={space: _equivariance(results, space) for space in ("latent", "decoded")},
         notes=list(_left_out(results)),
         agreements=agreeing,
+        leaderboard=leaderboard(results, comparisons),
+        draws=[each for comparison in comparisons for each in draws(comparison)],
     )
 
 

@@ -5,7 +5,7 @@ import io
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jinja2
@@ -33,6 +33,7 @@ from twostage.analysis.words import (
 )
 from twostage.report.charts import DrawnChart
 from twostage.report.figures import write_figures
+from twostage.report.files import report_json
 from twostage.report.text import format_duration, format_number, with_range
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -72,9 +73,7 @@ def write_report(folder: Path, results: SweepResults) -> Path:
     folder, summary = Path(folder), summarize(results)
     figures = write_figures(folder, results, summary)
     page = render_page(folder, results, summary, figures)
-    content = _finite(asdict(results) | {"summary": asdict(summary)})
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomically(folder / "report.json", text.encode())
+    write_atomically(folder / "report.json", report_json(results, summary))
     write_atomically(folder / "report.html", page.encode())
     write_atomically(folder / "report.md", render_markdown(results, summary).encode())
     return folder / "report.html"
@@ -251,12 +250,3 @@ def _embed(folder: Path, file: str) -> dict[str, str | int]:
     content = path.read_bytes()
     width, height = Image.open(io.BytesIO(content)).size
     return {"uri": f"data:image/png;base64,{base64.b64encode(content).decode()}", "width": width, "height": height}
-
-
-def _finite(value: object) -> object:
-    """The same data with null for numbers that JSON cannot hold, and names for keys that are none."""
-    if isinstance(value, dict):
-        return {START if key is None else str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,17 +1,14 @@
 """Published studies: the report.json of a sweep, as a file or one that comes with the package."""
 
-import gzip
-import json
 import re
-import zlib
 from pathlib import Path
 
 from eqvae.commands import nearest
 from twostage.analysis.records import SweepResults
+from twostage.report.files import read_report
 
 FOLDER = Path(__file__).parents[1] / "published"
 SUFFIX = ".json.gz"
-SUMMARY = "summary"  # of a report.json: conclusions, which are drawn anew
 
 
 def packaged_studies() -> dict[str, Path]:
@@ -45,19 +42,7 @@ def read_study(path: Path) -> SweepResults:
     Raises:
         ValueError: naming the file, if it is damaged, of another version, or does not say which sweep it is of.
     """
-    try:
-        content = path.read_bytes()
-        content = gzip.decompress(content) if path.suffix == ".gz" else content
-        values = json.loads(content)
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"report {path} is damaged: {error}") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"report {path} is no report of a sweep")
-    values.pop(SUMMARY, None)
-    try:
-        results = SweepResults.from_dict(values)
-    except ValueError as error:
-        raise ValueError(f"report {path}: {error}") from None
+    results = read_report(path)
     if not results.sweep:
         raise ValueError(f"report {path} does not hold its sweep file: write it again with this version")
     return results
