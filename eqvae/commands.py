@@ -133,6 +133,8 @@ class CommandParser(argparse.ArgumentParser):
         subparsers = [each for each in self._actions if isinstance(each, argparse._SubParsersAction)]
         parsers = [self, *(parser for each in subparsers for parser in each.choices.values())]
         options = dict.fromkeys(option for parser in parsers for option in parser._option_string_actions)
+        if subparsers and message == f"the following arguments are required: {subparsers[0].dest}":
+            raise ValueError(f"give one of {', '.join(subparsers[0].choices)}")
         raise ValueError(explain_arguments(message, options))
 
 

@@ -31,9 +31,11 @@ def add_settings(
         if field.name not in skip:
             default = field.default if field.default_factory is MISSING else field.default_factory()
             shown = " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
-            how = {"choices": list(choices[field.name])} if choices and field.name in choices else {}
+            own = list(choices[field.name]) if choices and field.name in choices else []
+            how = {"choices": own, "metavar": "NAME"} if own else {}
             how |= _action_of(hints[field.name])
             about = (words[field.name] or "").replace("\n", " ").replace("%", "%%").rstrip(".")
+            about += f": {', '.join(own)}" if own else ""
             ending = "" if default is None or default is False else f" (default: {shown})"
             option = f"--{field.name.replace('_', '-')}"
             parser.add_argument(option, default=argparse.SUPPRESS, help=about + ending, **how)
@@ -59,19 +61,22 @@ def _action_of(hint: Any) -> dict[str, Any]:
     return {"action": "store_true"} if hint is bool else {"type": hint}
 
 
-def require_device(name: str) -> None:
-    """Refuse a device that a command was told and that is not there.
+def choose_device(name: str | None) -> str:
+    """The device that a command was told; without a word CUDA where there is one, else the processor.
 
     Raises:
         ValueError: naming the option, with what to give.
     """
     import torch  # here, because an option's help needs none
 
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, number = name.partition(":")
     if kind not in DEVICES or (number and not number.isdigit()):
         raise ValueError(f"--device {not_among(name, DEVICES)}")
     if kind == "cpu":
-        return
+        return name
     found = getattr(torch, kind).device_count()
     if int(number or 0) >= found:
         raise ValueError(f"--device {name}: torch finds {found or 'none'} here; give --device cpu, or leave it out")
+    return name

@@ -72,15 +72,3 @@ def test_a_foreign_class_is_refused_before_its_import(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"model: class evil\.Evil is not allowed"):
         TrainCLI(["--config", str(config)], run=False)
     assert not (tmp_path / "imported").exists()
-
-
-@pytest.mark.parametrize("script", ["train", "sample", "evaluate", "sweep"])
-def test_help_explains(script, monkeypatch, capsys):
-    import importlib
-    import sys
-
-    monkeypatch.setattr(sys, "argv", [f"{script}.py", "--help"])
-    with pytest.raises(SystemExit) as stop:
-        importlib.import_module(f"twostage.cli.{script}").main()
-    assert stop.value.code == 0
-    assert "usage" in capsys.readouterr().out

@@ -37,7 +37,7 @@ SHORT = {
 
 MISTAKES = {
     # what to do at all
-    "train.py": 'expected "subcommand" to be one of',
+    "train.py": "give one of fit, validate, test, predict",
     "train.py fitt": "fitt is none of fit, validate, test, predict: did you mean fit?",
     "train.py fit": "nothing says what to train: give --config",
     "train.py fit tiny-shapes": "tiny-shapes is not expected: * such as --config tiny-shapes",

@@ -22,7 +22,7 @@ from twostage.graph.pruning import Freed, prune
 from twostage.graph.store import record_of
 from twostage.libraries import installed_libraries, visible_devices
 from twostage.parts import WithPlugins, run_node, superfluous_checkpoints
-from twostage.plan import Plan, plan
+from twostage.planner import Plan, plan
 from twostage.report.report import write_report
 from twostage.report.results import collect
 from twostage.schema import Sweep

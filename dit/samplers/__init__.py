@@ -6,16 +6,25 @@ index, so that an image does not depend on the batch or device it is made in. `g
 backbone beforehand.
 """
 
-from dit.samplers.counting import CountingModel
-from dit.samplers.ddpm import DiffusionSettings, leading_timesteps
-from dit.samplers.guidance import guide
-from dit.samplers.masked import TokenSettings
-from dit.samplers.noise import image_noise, step_noise
-from dit.samplers.ode import AdaptiveSettings, FlowSettings
-from dit.samplers.registry import SAMPLERS, find_sampler, sample
-from dit.samplers.sampler import Sampler
-from dit.samplers.sde import StochasticSettings
-from dit.samplers.settings import SamplingSettings
+from typing import TYPE_CHECKING
+
+from eqvae.lazy import pass_on
+
+if TYPE_CHECKING:
+    from dit.samplers.counting import CountingModel
+    from dit.samplers.ddpm import leading_timesteps
+    from dit.samplers.guidance import guide
+    from dit.samplers.noise import image_noise, step_noise
+    from dit.samplers.own_settings import (
+        AdaptiveSettings,
+        DiffusionSettings,
+        FlowSettings,
+        StochasticSettings,
+        TokenSettings,
+    )
+    from dit.samplers.registry import SAMPLERS, find_sampler, sample
+    from dit.samplers.sampler import Sampler
+    from dit.samplers.settings import SamplingSettings
 
 __all__ = [
     "SAMPLERS",
@@ -34,3 +43,24 @@ __all__ = [
     "sample",
     "step_noise",
 ]
+
+__getattr__, __dir__ = pass_on(
+    __name__,
+    {
+        "SAMPLERS": "dit.samplers.registry",
+        "AdaptiveSettings": "dit.samplers.own_settings",
+        "CountingModel": "dit.samplers.counting",
+        "DiffusionSettings": "dit.samplers.own_settings",
+        "FlowSettings": "dit.samplers.own_settings",
+        "Sampler": "dit.samplers.sampler",
+        "SamplingSettings": "dit.samplers.settings",
+        "StochasticSettings": "dit.samplers.own_settings",
+        "TokenSettings": "dit.samplers.own_settings",
+        "find_sampler": "dit.samplers.registry",
+        "guide": "dit.samplers.guidance",
+        "image_noise": "dit.samplers.noise",
+        "leading_timesteps": "dit.samplers.ddpm",
+        "sample": "dit.samplers.registry",
+        "step_noise": "dit.samplers.noise",
+    },
+)

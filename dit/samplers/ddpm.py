@@ -5,12 +5,11 @@ it is keyed by image, so that no batch size changes an image. A test holds the t
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor
 
 from dit.objectives.diffusion import Diffusion, space_timesteps
+from dit.samplers.own_settings import DiffusionSettings
 from dit.samplers.sampler import Callback, Model, Sampler, StepNoise
 from dit.samplers.times import filled
 
@@ -31,26 +30,6 @@ def leading_timesteps(num_timesteps: int, num_inference_steps: int) -> list[int]
 
 
 TIMESTEP_SPACINGS = {"linspace": space_timesteps, "leading": leading_timesteps}
-
-
-@dataclass(frozen=True)
-class DiffusionSettings:
-    """Which timesteps a diffusion sampler visits.
-
-    Args:
-        timestep_spacing: in diffusers' words "linspace", with both ends and rounding (the public DiT), or "leading",
-            whole strides from 0 (the exported pipeline).
-
-    Raises:
-        ValueError: for a spacing of another name.
-    """
-
-    timestep_spacing: Literal["linspace", "leading"] = "linspace"
-
-    def __post_init__(self):
-        if self.timestep_spacing not in TIMESTEP_SPACINGS:
-            known = " or ".join(TIMESTEP_SPACINGS)
-            raise ValueError(f"timestep_spacing {self.timestep_spacing!r} is unknown: use {known}")
 
 
 def ddpm(

@@ -4,7 +4,7 @@ from diffusers import DPMSolverMultistepScheduler
 from torch import Tensor
 
 from dit.objectives.diffusion import Diffusion
-from dit.samplers.ddpm import DiffusionSettings
+from dit.samplers.own_settings import DiffusionSettings
 from dit.samplers.sampler import Callback, Model, Sampler, StepNoise
 from dit.samplers.times import filled
 

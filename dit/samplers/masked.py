@@ -6,18 +6,16 @@ the last one. Two draws of `step_noise` serve each step: 2 i picks the codes of 
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from dit.backbones.maskgit import MASKED
 from dit.objectives.masked import MaskedTokens
+from dit.samplers.own_settings import TokenSettings
 from dit.samplers.sampler import Callback, Model, Sampler, StepNoise
 from dit.samplers.times import filled
-from eqvae.ranges import require_number
 
 KNOWN = {
     "arccos": lambda r: 1 - torch.acos(r.double()).to(r.dtype) / (math.pi / 2),  # rounded once, alike everywhere
@@ -26,44 +24,6 @@ KNOWN = {
     "square": torch.square,
     "root": torch.sqrt,
 }  # share of known tokens after a share r of the steps
-
-
-@dataclass(frozen=True)
-class TokenSettings:
-    """How tokens are sampled.
-
-    Args:
-        schedule: growth of the number of known tokens: "arccos", "cosine", "linear", "square" or "root".
-        counts: of "confidence": "proportional" commits in each step a number proportional to the schedule's mask ratio
-            (v1), "cumulative" commits what the schedule says is known by then, nothing at first (v2).
-        gumbel_temperature: of "confidence": noise on the confidences, falling linearly to none at the last step.
-        inverse_temperature: factor of the logits; above 1 sharpens.
-        warmup_steps: first steps, with half of the inverse temperature.
-        top_k: number of likeliest codes that are drawn from; null draws from all.
-        halton_shift: of "halton": start the order at another place in each image.
-
-    Raises:
-        ValueError: naming the setting that is out of range.
-    """
-
-    schedule: Literal["arccos", "cosine", "linear", "square", "root"] = "arccos"
-    counts: Literal["proportional", "cumulative"] = "proportional"
-    gumbel_temperature: float = 4.5
-    inverse_temperature: float = 1.0
-    warmup_steps: int = 0
-    top_k: int | None = None
-    halton_shift: bool = False
-
-    def __post_init__(self):
-        if self.schedule not in KNOWN:
-            raise ValueError(f"token schedule {self.schedule!r} is unknown: use one of {', '.join(KNOWN)}")
-        if self.counts not in ("proportional", "cumulative"):
-            raise ValueError(f"token counts {self.counts!r} are unknown: use proportional or cumulative")
-        require_number("inverse_temperature", self.inverse_temperature, above=0)
-        require_number("gumbel_temperature", self.gumbel_temperature, least=0)
-        require_number("warmup_steps", self.warmup_steps, least=0)
-        if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k must be at least 1, got {self.top_k}: leave it out to draw from all codes")
 
 
 @lru_cache

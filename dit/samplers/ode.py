@@ -1,7 +1,6 @@
 """Solvers of dx/dt = velocity(x, t), from noise at the first time to data at the last."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import count, pairwise
 
 import torch
@@ -9,50 +8,13 @@ from torch import Tensor
 from torchdiffeq import odeint
 
 from dit.objectives.flow import Flow
+from dit.samplers.own_settings import AdaptiveSettings, FlowSettings
 from dit.samplers.sampler import Callback, Model, Sampler, SamplerFunction, StepNoise
 from dit.samplers.times import filled
-from eqvae.ranges import require_number
 
 Velocity = Callable[..., Tensor]  # of x and t
 Advance = Callable[[Velocity, Tensor, float, float, bool], Tensor]
 """x at the second time from x at the first; whether it is the last step."""
-
-
-@dataclass(frozen=True)
-class FlowSettings:
-    """Where a solver with fixed steps takes them.
-
-    Args:
-        timestep_shift: s of t' = s t / (1 + (s - 1) t); below 1 makes steps near the noise smaller (LightningDiT: 0.3).
-
-    Raises:
-        ValueError: if it is not positive.
-    """
-
-    timestep_shift: float = 1.0
-
-    def __post_init__(self):
-        require_number("timestep_shift", self.timestep_shift, above=0)
-
-
-@dataclass(frozen=True)
-class AdaptiveSettings:
-    """How exact the adaptive solver is; the defaults are SiT's.
-
-    Args:
-        relative_tolerance: error of a step as a share of x.
-        absolute_tolerance: error of a step where x is small.
-
-    Raises:
-        ValueError: if one of them is not positive.
-    """
-
-    relative_tolerance: float = 1e-3
-    absolute_tolerance: float = 1e-6
-
-    def __post_init__(self):
-        require_number("relative_tolerance", self.relative_tolerance, above=0)
-        require_number("absolute_tolerance", self.absolute_tolerance, above=0)
 
 
 def time_grid(first: float, last: float, num_steps: int, shift: float = 1.0) -> Tensor:

@@ -5,69 +5,34 @@ Any w >= 0 leaves the densities along the path as they are; the paper writes 2 w
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from dit.objectives.flow import SINGULAR_MARGIN, Flow
+from dit.samplers.own_settings import StochasticSettings
 from dit.samplers.sampler import Callback, Model, Sampler, StepNoise
 from dit.samplers.times import filled
-from eqvae.ranges import require_number
-
-DIFFUSIONS = ("constant", "sbdm", "sigma", "linear", "decreasing", "increasing-decreasing")
-LAST_STEPS = ("mean", "euler", "tweedie", "none")
 
 
-@dataclass(frozen=True)
-class StochasticSettings:
-    """How much noise a stochastic sampler adds on its way; the defaults are those of SiT's published numbers.
-
-    Args:
-        diffusion: form of the noise's coefficient w: constant, sbdm (the path's own reverse diffusion), sigma, linear
-            (1 - t), decreasing or increasing-decreasing.
-        diffusion_norm: factor of w.
-        last_step: last step, without noise, from 1 - last_step_size to 1: mean (drift and score), euler (drift alone),
-            tweedie (the expected data), or none, which takes noisy steps to the end.
-        last_step_size: length of the last step, in time.
-
-    Raises:
-        ValueError: for a form or last step of another name, a factor below 0, or a step that is no part of [0, 1].
-    """
-
-    diffusion: Literal["constant", "sbdm", "sigma", "linear", "decreasing", "increasing-decreasing"] = "sigma"
-    diffusion_norm: float = 1.0
-    last_step: Literal["mean", "euler", "tweedie", "none"] = "mean"
-    last_step_size: float = 0.04
-
-    def __post_init__(self):
-        if self.diffusion not in DIFFUSIONS:
-            raise ValueError(f"diffusion {self.diffusion!r} is unknown: use one of {', '.join(DIFFUSIONS)}")
-        if self.last_step not in LAST_STEPS:
-            raise ValueError(f"last_step {self.last_step!r} is unknown: use one of {', '.join(LAST_STEPS)}")
-        require_number("diffusion_norm", self.diffusion_norm, least=0)
-        if not 0 < self.last_step_size < 1:
-            raise ValueError(f"last_step_size must lie between 0 and 1, got {self.last_step_size}")
-
-    def coefficient(self, flow: Flow, x: Tensor, t: Tensor) -> Tensor:
-        """w at times t [B], shaped to multiply x [B, ...]."""
-        c, norm = flow.coefficients(t, x), self.diffusion_norm
-        t = t.to(x.dtype).view_as(c.sigma)
-        match self.diffusion:
-            case "constant":
-                return torch.full_like(t, norm)
-            case "sbdm":
-                return norm * c.score_factor
-            case "sigma":
-                return norm * c.sigma
-            case "linear":
-                return norm * (1 - t)
-            case "decreasing":
-                return 0.25 * (norm * torch.cos(math.pi * t) + 1).square()
-            case _:
-                return norm * torch.sin(math.pi * t).square()
+def noise_coefficient(settings: StochasticSettings, flow: Flow, x: Tensor, t: Tensor) -> Tensor:
+    """w at times t [B], shaped to multiply x [B, ...]."""
+    c, norm = flow.coefficients(t, x), settings.diffusion_norm
+    t = t.to(x.dtype).view_as(c.sigma)
+    match settings.diffusion:
+        case "constant":
+            return torch.full_like(t, norm)
+        case "sbdm":
+            return norm * c.score_factor
+        case "sigma":
+            return norm * c.sigma
+        case "linear":
+            return norm * (1 - t)
+        case "decreasing":
+            return 0.25 * (norm * torch.cos(math.pi * t) + 1).square()
+        case _:
+            return norm * torch.sin(math.pi * t).square()
 
 
 def stochastic_times(flow: Flow, settings: StochasticSettings, num_inference_steps: int) -> Tensor:
@@ -114,7 +79,7 @@ def stochastic_heun(
     """The noise first, then a Heun step of the drift: two evaluations per noisy step."""
 
     def advance(x: Tensor, now: float, after: float, noise: Tensor) -> Tensor:
-        w = settings.coefficient(flow, x, filled(now, x))
+        w = noise_coefficient(settings, flow, x, filled(now, x))
         x = x + (2 * w * (after - now)).sqrt() * noise
         slope, _ = _drift(flow, model, settings, x, now)
         end_slope, _ = _drift(flow, model, settings, x + (after - now) * slope, after)
@@ -159,7 +124,7 @@ def _last_step(flow: Flow, model: Model, settings: StochasticSettings, x: Tensor
 def _drift(flow: Flow, model: Model, settings: StochasticSettings, x: Tensor, time: float) -> tuple[Tensor, Tensor]:
     """velocity + w score, and w."""
     t = filled(time, x)
-    prediction, w = model(x, t), settings.coefficient(flow, x, t)
+    prediction, w = model(x, t), noise_coefficient(settings, flow, x, t)
     return flow.velocity(prediction, x, t) + w * flow.score(prediction, x, t), w
 
 

@@ -2,12 +2,14 @@
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from dit.samplers.registry import SAMPLERS, find_sampler
-from dit.samplers.sampler import Sampler
+import dit.samplers  # its names are imported when they are used, and torch with them
 from eqvae.commands import nearest
 from eqvae.ranges import require_number
+
+if TYPE_CHECKING:
+    from dit.samplers.sampler import Sampler
 
 
 @dataclass(frozen=True)
@@ -15,7 +17,7 @@ class SamplingSettings:
     """How images are sampled; written into every result.
 
     Args:
-        sampler: name in `dit.samplers.SAMPLERS`; null takes the objective's own ("heun", "ddpm", "halton").
+        sampler: of `dit.samplers.SAMPLERS`; null takes the objective's own (heun, ddpm, halton).
         num_inference_steps: steps of the sampler.
         guidance_scale: scale of classifier-free guidance; 1 is none.
         guidance_channels: "all", or "first3" as the public DiT and SiT samplers do.
@@ -47,18 +49,18 @@ class SamplingSettings:
         require_number("guidance_interval's low", low, least=0)
         require_number("guidance_interval's high", high, least=low)
         if self.sampler is not None:
-            find_sampler(self.sampler).build_settings(self.options)
-        known = {name for sampler in SAMPLERS.values() for name in sampler.setting_names}
+            dit.samplers.find_sampler(self.sampler).build_settings(self.options)
+        known = {name for sampler in dit.samplers.SAMPLERS.values() for name in sampler.setting_names}
         for name in self.options.keys() - known:
             raise ValueError(f"option {name} is taken by no sampler: {nearest(name, sorted(known))}")
 
-    def sampler_for(self, objective: Any) -> Sampler:
+    def sampler_for(self, objective: Any) -> "Sampler":
         """The sampler, that of the objective (or of its class) where none is named.
 
         Raises:
             ValueError: if it does not serve the objective.
         """
-        return find_sampler(self.sampler or objective.default_sampler, objective)
+        return dit.samplers.find_sampler(self.sampler or objective.default_sampler, objective)
 
     def spelled_out(self, objective: Any) -> Self:
         """The same for one objective (or its class) with nothing left to defaults: equal work has equal settings.

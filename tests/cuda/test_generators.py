@@ -12,7 +12,7 @@ from dit.checkpoints import Generator
 from dit.generation import SamplingSettings, generate_latents, make_images
 from dit.objectives import Diffusion, Flow, MaskedTokens
 from dit.samplers import SAMPLERS
-from dit.samplers.sde import DIFFUSIONS, LAST_STEPS
+from dit.samplers.own_settings import DIFFUSIONS, LAST_STEPS
 from eqvae.autoencoders import Normalization, load_autoencoder
 from eqvae.latents import LatentSpec, TokenSpec
 from eqvae.randomness import fold_keys, keyed_integers, keyed_normal, keyed_uniform

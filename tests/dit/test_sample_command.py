@@ -231,7 +231,7 @@ def test_a_folder_that_was_finished_with_one_kind_of_file_gives_the_other(
     monkeypatch.setattr(sys, "argv", only[second])
     sample.main()
     assert contents(tmp_path / "out") != contents(tmp_path / "both")
-    monkeypatch.setattr(sample, "make_images", lambda *_: pytest.fail("images were sampled again"))
+    monkeypatch.setattr("twostage.commands.sample.make_images", lambda *_: pytest.fail("images were sampled again"))
     for _ in range(2):
         monkeypatch.setattr(sys, "argv", only[first])
         sample.main()

@@ -22,7 +22,8 @@ from dit.samplers import (
     step_noise,
 )
 from dit.samplers.ode import time_grid
-from dit.samplers.sde import DIFFUSIONS, LAST_STEPS, stochastic_times
+from dit.samplers.own_settings import DIFFUSIONS, LAST_STEPS
+from dit.samplers.sde import stochastic_times
 
 TINY = {"input_size": 8, "patch_size": 2, "hidden_size": 32, "depth": 2, "num_heads": 2, "num_classes": 5}
 MEAN, STD = 0.8, 0.3  # of the Gaussian data whose velocity, score and noise are known

@@ -14,7 +14,7 @@ from eqvae.autoencoders.families import FAMILIES, create_model, expand_family
 from eqvae.autoencoders.ldm import infer_architecture, ldm_name
 from tests.eqvae.tiny import smooth_images
 from twostage.cli import evaluate
-from twostage.cli.evaluate.autoencoders import file_configs
+from twostage.commands.evaluate.autoencoders import file_configs
 
 COUNTS = {"sd": 83_653_863, "sdxl": 83_653_863, "sd3": 83_819_683, "flux1": 83_819_683, "sd-vae-16": 69_610_963}
 COUNTS |= {"taming-1024": 72_141_699}

@@ -9,7 +9,8 @@ import pytest
 from eqvae import packaged
 from eqvae.packaged import SWEEPS, TRAINING, find_config, packaged_configs
 from twostage import load_sweep
-from twostage.cli import sweep, train
+from twostage.cli.train import main
+from twostage.commands import sweep, train
 
 
 @pytest.fixture
@@ -66,12 +67,12 @@ def test_train_reads_a_config_by_its_name_in_an_empty_folder(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["eqvae-train", "fit", "--config", "tiny-shapes", "--print_config"])
     with pytest.raises(SystemExit) as stop:
-        train.main()
+        main()
     assert stop.value.code == 0
     assert "default_root_dir: runs/tiny-shapes-eq\n" in capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", ["eqvae-train", "fit", "--config", "tiny-shape"])
     with pytest.raises(SystemExit) as stop:
-        train.main()
+        main()
     line = "error: no packaged config is called tiny-shape: did you mean tiny-shapes or tiny-shapes-start"
     assert capsys.readouterr().err.startswith(line)
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from dit.sample_files import SampleFolder
 from eqvae.progress import ProgressLine
-from twostage.cli.sampling_progress import SamplingProgress
+from twostage.commands.sampling_progress import SamplingProgress
 
 
 class Clock:

@@ -8,7 +8,7 @@ from studies import start_report, treatment_report
 from studies.start_search import read_results
 from studies.sweep_table import tables
 from twostage.verify import find_study, read_study
-from twostage.verify.studies import packaged_studies
+from twostage.verify.packaged import packaged_studies
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,6 +12,13 @@ from twostage.parts import PARTS
 from twostage.parts.part import class_paths
 
 CHANGED = "\nCHANGED_CONSTANT = 1\n"
+LAZY = """
+from library import pass_on
+if TYPE_CHECKING:
+    from pack.a import one
+    from pack.b import two
+__getattr__, __dir__ = pass_on(__name__, {"one": "pack.a", "two": "pack.b"})
+"""
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +132,9 @@ def test_a_package_that_passes_names_on_is_followed_for_what_is_asked_of_it(pack
             "f.py": "from . import b\nfrom .sub.deep import x",
             "g.py": "from pack import *",
             "sub/__init__.py": "REGISTRY = {}",
+            "lazy/__init__.py": LAZY,
+            "h.py": "from pack.lazy import two",
+            "i.py": "import pack.lazy",
             "sub/deep.py": "from ..a import one\nif TYPE_CHECKING:\n    import pack.b",
         }
     )
@@ -133,6 +143,8 @@ def test_a_package_that_passes_names_on_is_followed_for_what_is_asked_of_it(pack
     assert reached(root, "pack.e") == ["a.py", "b.py", "e.py"]
     assert reached(root, "pack.f") == ["a.py", "b.py", "f.py", "sub/deep.py"]
     assert reached(root, "pack.g") == ["a.py", "b.py", "g.py"]
+    assert reached(root, "pack.h") == ["b.py", "h.py"]
+    assert reached(root, "pack.i") == ["a.py", "b.py", "i.py"]
     assert reached(root, "pack.one", "pack.three") == ["a.py", "b.py"]
     assert reached(root, "pack.sub.REGISTRY") == ["sub/__init__.py"]
     assert reached(root, "torch.nn.Linear", "pack.missing") == []

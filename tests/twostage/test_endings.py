@@ -15,11 +15,11 @@ from tests.dit.tiny import save_generator, tiny_generator
 from tests.twostage.synthetic_sweep import synthetic_results
 from twostage import load_sweep
 from twostage.analysis.summary import is_open
-from twostage.cli.after_sampling import end_sampling, held_out_images, images_of
-from twostage.cli.after_training import _training_on, _without_fit
-from twostage.cli.ending import command, end, free
-from twostage.cli.evaluate.following import FOLLOWING, following
-from twostage.cli.sweep import _more_seeds
+from twostage.commands.after_sampling import end_sampling, held_out_images, images_of
+from twostage.commands.after_training import _training_on, _without_fit
+from twostage.commands.ending import command, end, free
+from twostage.commands.evaluate.following import FOLLOWING, following
+from twostage.commands.sweep import _more_seeds
 from twostage.compare.files import SWEEP
 from twostage.compare.run import Compared
 
@@ -27,9 +27,9 @@ from twostage.compare.run import Compared
 def parsed(words: list[str], monkeypatch) -> object:
     """The options of a command as its parser reads them; nothing is done."""
     read = []
-    place = "evaluate.command" if words[0] == "evaluate.py" else words[0].removesuffix(".py")
+    place = words[0].removesuffix(".py")
     with monkeypatch.context() as patch:
-        patch.setattr(f"twostage.cli.{place}._run", read.append)
+        patch.setattr(f"twostage.commands.{place}.run", read.append)
         patch.setattr(sys, "argv", words)
         import_module(f"twostage.cli.{place}").main()
     return read[0]
@@ -83,7 +83,7 @@ class Cache:
     ],
 )
 def test_a_generator_is_asked_for_that_fits_its_cache(cache, expected, tmp_path, monkeypatch):
-    monkeypatch.setattr("twostage.cli.after_training.open_cache", lambda folder, verify: cache)
+    monkeypatch.setattr("twostage.commands.after_training.open_cache", lambda folder, verify: cache)
     (tmp_path / "latents-validation").mkdir()
     fit, _, name, given, *changes = _training_on(tmp_path / "latents")
     assert (fit, given) == ("fit", f"--data.init_args.cache={tmp_path / 'latents'}")
@@ -177,7 +177,7 @@ def endings(words: list[str], monkeypatch, capsys) -> list[str]:
 @pytest.mark.parametrize(("num_seeds", "max_seeds"), [(2, None), (4, 4)])
 def test_an_undecided_sweep_is_followed_by_one_with_another_seed(num_seeds, max_seeds, monkeypatch, capsys):
     results = replace(synthetic_results(num_seeds, factors=(2.0, 0.5, 2.0, 0.5)), max_seeds=max_seeds)
-    monkeypatch.setattr("twostage.cli.sweep.run_sweep", lambda *_: (Path("report.html"), results))
+    monkeypatch.setattr("twostage.commands.sweep.run_sweep", lambda *_: (Path("report.html"), results))
     words = ["--config", "tiny-shapes", "evaluation.num_images=50"]
     wrote, found = endings(["sweep.py", *words, "seeds=[0,1]", "--retry"], monkeypatch, capsys)
     assert wrote == f"wrote {Path('report.html').resolve()}"
@@ -193,7 +193,7 @@ def test_looks_seed_by_seed_end_with_the_most_seeds_there_can_be():
 def test_a_decided_sweep_is_followed_by_its_report(monkeypatch, capsys):
     results = synthetic_results(4, factors=(2.0, 2.1, 1.9, 2.0))
     assert not is_open(results)
-    monkeypatch.setattr("twostage.cli.sweep.run_sweep", lambda *_: (Path("report.html"), results))
+    monkeypatch.setattr("twostage.commands.sweep.run_sweep", lambda *_: (Path("report.html"), results))
     _, found = endings(["sweep.py", "--config", "tiny-shapes"], monkeypatch, capsys)
     assert found == f"next: python -m webbrowser {Path('report.html').resolve()}"
 
@@ -204,7 +204,7 @@ def test_an_undecided_comparison_is_followed_by_the_seeds_that_it_had_no_time_fo
 ):
     results = replace(synthetic_results(4, factors=(2.0, 0.5, 2.0, 0.5)), max_seeds=max_seeds)
     outcome = Compared([], results, Path("report.html"), Path("own", SWEEP))
-    monkeypatch.setattr("twostage.cli.compare.compare_autoencoders", lambda *_, **__: outcome)
+    monkeypatch.setattr("twostage.commands.compare.compare_autoencoders", lambda *_, **__: outcome)
     _, found = endings(["compare.py", "a", "b", "--output", "own"], monkeypatch, capsys)
     report = f"next: python -m webbrowser {Path('report.html').resolve()}"
     assert found == (f"next: python sweep.py --config {Path('own', SWEEP)}" if goes_on else report)

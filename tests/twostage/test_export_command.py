@@ -71,7 +71,7 @@ def hub(monkeypatch):
     monkeypatch.setattr(publishing, "get_token", lambda: "token")
     monkeypatch.setattr("eqvae.network.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("eqvae.network.is_reachable", lambda url: True)
-    monkeypatch.setattr(export, "license_on_hub", lambda repository: None)
+    monkeypatch.setattr("twostage.commands.export.license_on_hub", lambda repository: None)
     return calls
 
 

@@ -11,8 +11,8 @@ from tests.twostage import synthetic_nodes
 from twostage import load_sweep, run_sweep
 from twostage.cli.verify import main
 from twostage.verify import find_study, read_study, verify
+from twostage.verify.packaged import packaged_studies
 from twostage.verify.run import fresh_seeds, notes, prepare
-from twostage.verify.studies import packaged_studies
 
 QUIET = Console(quiet=True)
 

@@ -1,44 +1,51 @@
-"""Train either stage: `eqvae-train fit|validate|test|predict --config NAME` (or `train.py` in a checkout).
+"""Train either stage, or use what was trained, as a config says. Every key of it can be overridden as an option.
 
-Stage 1 (configs/eqvae): `fit` fine-tunes an autoencoder and leaves its folder, `predict` writes a latent cache.
-Stage 2 (configs/dit): `fit` trains a generator on a latent cache. Every key can be overridden on the command line.
+Stage 1, autoencoders: `fit` fine-tunes one and leaves its folder, `validate` measures it, `predict` writes the latent
+cache of images. Stage 2, generators: `fit` trains one on a latent cache, `validate` and `test` give its loss.
+
+Examples:
+  fit --config tiny-shapes
+  predict --config tiny-shapes
+  fit --config tiny-sit --trainer.max_steps=500
+  fit --config tiny-sit --print_config    every key with its value
+  fit --config tiny-sit --resume --logger wandb
 """
 
 import sys
-from collections.abc import Iterator
+import textwrap
 
-from eqvae.commands import run_command
-from eqvae.packaged import TRAINING, find_config
-from eqvae.training.cli import CONFIG_OPTIONS, TrainCLI
-from eqvae.training.messages import messages_printed
-from twostage.cli.after_training import end_training
+from eqvae.commands import CommandParser, run_command
+from eqvae.packaged import packaged_configs
+from twostage.cli.command import new_parser
+
+SUBCOMMANDS = {
+    "fit": "train; of a run that is there already, see --resume and --overwrite",
+    "validate": "losses and metrics of held-out images or latents",
+    "test": "the same as validate, under the name that Lightning has for it",
+    "predict": "stage 1: write the latent cache of images",
+}
 
 
 def main() -> None:
-    run_command(_train)
+    run_command(_read_and_train)
 
 
-def _train() -> None:
-    typed = sys.argv[1:]
-    sys.argv[1:] = with_paths(typed)  # where Lightning finds the words for a training's other processes, too
-    with messages_printed():
-        cli = TrainCLI()
-    if cli.trainer.is_global_zero:
-        end_training(cli, typed)
+def _read_and_train() -> None:
+    words = sys.argv[1:]
+    if not words or words[0] in ("-h", "--help") or not (words[0] in SUBCOMMANDS or words[0].startswith("-")):
+        overview().parse_args(words)  # prints what there is, or raises what is wrong
+    from twostage.commands.train import run  # here, because Lightning takes seconds, and an overview none
+
+    run(words)
 
 
-def with_paths(words: list[str]) -> Iterator[str]:
-    """The words of a command line, each config in them by its path.
-
-    Raises:
-        ValueError: for the name of no packaged config, or of several.
-    """
-    before = ""
-    for word in words:
-        option, is_joined, given = word.partition("=")
-        if before in CONFIG_OPTIONS:
-            word = str(find_config(word, TRAINING))
-        elif is_joined and option in CONFIG_OPTIONS:
-            word = f"{option}={find_config(given, TRAINING)}"
-        yield word
-        before = word
+def overview() -> CommandParser:
+    """A parser that knows the subcommands; their options are Lightning's to read."""
+    parser = new_parser(__doc__)
+    configs = (f"stage {stage}: {', '.join(packaged_configs((name,)))}" for name, stage in (("eqvae", 1), ("dit", 2)))
+    lines = [textwrap.indent(textwrap.fill(each, 100, break_on_hyphens=False), "  ") for each in configs]
+    parser.epilog = "\n".join(["packaged configs:", *lines, "", "all options, after some seconds: fit --help"])
+    commands = parser.add_subparsers(required=True, dest="command")
+    for name, text in SUBCOMMANDS.items():
+        commands.add_parser(name, help=text)
+    return parser

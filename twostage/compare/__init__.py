@@ -3,3 +3,6 @@
 `contestants` and `images` read what is compared and on what, `files` writes the sweep that compares it, `timing` takes
 the time of its parts, `budget` plans with them, `run` does it all.
 """
+
+DEFAULT_IMAGES = "shapes:2000"
+"""Images that are compared on where none are named; here, because the command's help needs nothing else."""

@@ -6,7 +6,6 @@ from typing import Any
 from eqvae.data import ImageSource, open_source
 from eqvae.data.opening import PROCEDURAL, find_source, require_there, source_config
 
-DEFAULT = "shapes:2000"
 HELD_OUT_COUNT = 2000  # of procedural images, which are drawn as they are needed
 FEWEST_IMAGES = 100  # to train on, and to measure against
 

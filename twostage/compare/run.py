@@ -11,11 +11,12 @@ from rich.console import Console
 
 from eqvae.ranges import require_number
 from twostage.analysis.records import SweepResults
+from twostage.compare import DEFAULT_IMAGES
 from twostage.compare.answer import answer
 from twostage.compare.budget import Rung, Work, choose, parse_duration, plan_lines, seconds_of
 from twostage.compare.contestants import parse_contestants, read_field
 from twostage.compare.files import SWEEP, contents
-from twostage.compare.images import DEFAULT, find_images
+from twostage.compare.images import find_images
 from twostage.compare.request import Request, counting, default_folder, kept_plan, used, write
 from twostage.compare.timing import REPORT_SECONDS, choose_workers, take_times
 from twostage.loading import load_sweep
@@ -34,7 +35,7 @@ class Compared(NamedTuple):
 
 def compare_autoencoders(
     autoencoders: Sequence[str],
-    data: str = DEFAULT,
+    data: str = DEFAULT_IMAGES,
     budget: str = "10m",
     *,
     held_out: str | None = None,

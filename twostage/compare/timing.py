@@ -25,7 +25,7 @@ from twostage.graph.node import Node
 from twostage.graph.store import Task, do_task, last_lines
 from twostage.loading import load_sweep
 from twostage.parts import run_node
-from twostage.plan import Plan, plan
+from twostage.planner import Plan, plan
 
 TUNING_STEPS, TRAINING_STEPS = 6, 12
 FEW, MORE = 10, 40  # samples of two measurements, whose difference is what a sample takes

@@ -2,7 +2,8 @@
 
 The way is that of Python's import statements, wherever in a file they stand (but under `TYPE_CHECKING`, where none
 runs). A package's `__init__` that only passes names on is a signpost: it is followed for the names that are asked of it
-and counts for nothing itself. Comments, docstrings and layout do not count; anything else does, so that a repaired
+and counts for nothing itself, whether it imports them at once or by `eqvae.lazy.pass_on`, whose names a type checker's
+imports tell. Comments, docstrings and layout do not count; anything else does, so that a repaired
 formula redoes whatever may depend on it.
 """
 
@@ -101,16 +102,19 @@ class _Source:
 
     def __init__(self, text: str, is_package: bool):
         tree = ast.parse(text)
+        later: dict[str, str] = {}  # name here -> dotted name, of imports that only a type checker sees
         for node in ast.walk(tree):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                 node.body = _without_docstring(node.body)
             if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+                later |= {here: name for each in node.body for here, name in _imported(each).items()}
                 node.body = [ast.Pass()]
         self.meaning = ast.unparse(tree)
         self.imports = [name for node in ast.walk(tree) for name in _imported(node).values()]
         self.passes_on: dict[str, str] | None = None  # of a package that does nothing else: name here -> dotted name
-        if is_package and all(isinstance(node, ast.Import | ast.ImportFrom) or _is_list(node) for node in tree.body):
-            self.passes_on = {here: name for node in tree.body for here, name in _imported(node).items()}
+        if is_package and all(map(_only_passes_on, tree.body)):
+            now = {here: name for node in tree.body for here, name in _imported(node).items()}
+            self.passes_on = now | (later if any(map(_is_lazy, tree.body)) else {})
 
 
 def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
@@ -120,10 +124,16 @@ def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
     return (body[1:] or [ast.Pass()]) if is_text else body
 
 
-def _is_list(node: ast.stmt) -> bool:
-    """Whether a statement only says which names a package has (`__all__`), or nothing."""
-    names = [target.id for target in getattr(node, "targets", []) if isinstance(target, ast.Name)]
-    return isinstance(node, ast.Pass) or names == ["__all__"]
+def _only_passes_on(node: ast.stmt) -> bool:
+    """Whether a statement of a package imports names, says which it has (`__all__`), or does nothing."""
+    is_list = [target.id for target in getattr(node, "targets", []) if isinstance(target, ast.Name)] == ["__all__"]
+    is_nothing = isinstance(node, ast.Pass) or (isinstance(node, ast.If) and isinstance(node.body[0], ast.Pass))
+    return isinstance(node, ast.Import | ast.ImportFrom) or is_list or is_nothing or _is_lazy(node)
+
+
+def _is_lazy(node: ast.stmt) -> bool:
+    """Whether a statement is `__getattr__, __dir__ = pass_on(...)`: names are imported when they are used."""
+    return isinstance(node, ast.Assign) and ast.unparse(node).startswith("__getattr__, __dir__ = pass_on(")
 
 
 def _imported(node: ast.AST) -> dict[str, str]:

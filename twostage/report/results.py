@@ -34,7 +34,7 @@ from twostage.graph.store import record_of
 from twostage.libraries import installed_libraries
 from twostage.parts import diagnostics, evaluation, reference
 from twostage.parts.training import read_cost
-from twostage.plan import Branch, Plan
+from twostage.planner import Branch, Plan
 from twostage.schema import Sweep
 
 IMAGES = "images"  # folder of the report's images

@@ -6,14 +6,7 @@ from pathlib import Path
 from eqvae.commands import nearest
 from twostage.analysis.records import SweepResults
 from twostage.report.files import read_report
-
-FOLDER = Path(__file__).parents[1] / "published"
-SUFFIX = ".json.gz"
-
-
-def packaged_studies() -> dict[str, Path]:
-    """Reports that come with the package, by name."""
-    return {path.name.removesuffix(SUFFIX): path for path in sorted(FOLDER.glob(f"*{SUFFIX}"))}
+from twostage.verify.packaged import packaged_studies
 
 
 def find_study(given: str | Path) -> Path:

@@ -8,12 +8,13 @@ import pytest
 from PIL import Image
 
 from eqvae.data import ShapesSource, open_source
-from twostage.cli import view
+from twostage.cli.view import main
+from twostage.commands import view
 
 
 def start(words, monkeypatch) -> None:
     monkeypatch.setattr(sys, "argv", ["view.py", *words])
-    view.main()
+    main()
 
 
 def test_it_serves_until_it_is_ended_and_says_where(monkeypatch, capsys):

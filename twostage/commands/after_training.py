@@ -9,7 +9,7 @@ from eqvae.latents import open_cache
 from eqvae.packaged import packaged_configs
 from eqvae.training.cli import TrainCLI
 from eqvae.training.last_checkpoint import checkpoint_folder
-from twostage.cli.ending import command, end, free
+from twostage.commands.ending import command, end, free
 
 OF_FIT_ALONE = ("--resume", "--overwrite")
 CHECKPOINT = "--ckpt_path"

@@ -8,13 +8,11 @@ from typing import Any
 from rich.console import Console
 
 from eqvae.autoencoders import load_autoencoder
-from eqvae.autoencoders.families import FAMILIES
 from eqvae.data import ImageSource, open_source
 from eqvae.evaluation.image_grids import autoencoder_panels, save_png
 from eqvae.evaluation.inputs import few_images
 from eqvae.evaluation.measurements import FINGERPRINT
 from eqvae.evaluation.tables import comparison_table, differences, result_table
-from twostage.cli.evaluate.options import IMAGES
 
 NUM_PANEL_IMAGES = 6
 
@@ -22,19 +20,8 @@ Measure = Callable[[Any, ImageSource, argparse.Namespace], dict]
 """Measures an autoencoder on a source of images, as the options say."""
 
 
-def add_autoencoders(sub: argparse.ArgumentParser, measure: Measure) -> None:
-    """Options of a subcommand that measures autoencoders."""
-    sub.add_argument("--autoencoder", required=True, action="append", help="folder, hub id or packaged name "
-                     "(shapes-f4c8); given twice, two are compared side by side")  # fmt: skip
-    sub.add_argument("--family", action="append", choices=list(FAMILIES), help="family of a single file whose "
-                     "architecture several share; one for all files, or one for each")  # fmt: skip
-    sub.add_argument("--data", required=True, help=IMAGES)
-    sub.add_argument("--image-size", type=int, default=32, help="side after the centre crop (default 32)")
-    sub.add_argument("--figure", help="where to save a PNG of latents and their transforms (default: not saved)")
-    sub.set_defaults(run=lambda arguments: _measure_all(arguments, measure))
-
-
-def _measure_all(arguments: argparse.Namespace, measure: Measure) -> dict:
+def measure_all(arguments: argparse.Namespace, measure: Measure) -> dict:
+    """Measure the autoencoders that the options name, print the results and return them."""
     if len(arguments.autoencoder) > 2:
         raise ValueError(f"--autoencoder may be given once or twice, got {len(arguments.autoencoder)}")
     source = open_source(arguments.data, arguments.image_size)

@@ -1,47 +1,25 @@
 """`alignment`: how like an encoder's features the blocks of a generator are (REPA)."""
 
 import argparse
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from dit.alignment import ENCODERS, Encoder
+from dit.alignment import Encoder
 from dit.alignment.measure import measure_alignment, save_alignment_figure
 from dit.alignment.projectors import TrainedProjector, load_projector
 from dit.backbones import DiT
 from dit.sampling import open_generator
-from eqvae.autoencoders.families import FAMILIES
 from eqvae.data import open_source
 from eqvae.data.module import ImageBatches
 from eqvae.evaluation.measuring import conditions
 from eqvae.selection import describe_selection
 from eqvae.stream import SequentialBatches
-from twostage.cli.evaluate.options import BATCH_SIZE, IMAGES, add_command
+
+BATCH_SIZE = 100
 
 
-def add_to(commands: Any) -> None:
-    text = "CKNNA of each block of a generator with an encoder's features (REPA)"
-    sub = add_command(commands, "alignment", text, num_images=1000)
-    add = sub.add_argument
-    add("--checkpoint", required=True, help="generator: .ckpt of stage 2, or a public DiT, SiT or REPA")
-    add("--data", required=True, help=IMAGES)
-    add("--encoder", choices=list(ENCODERS), default="efficientnet_lite0", help="default %(default)s")
-    add("--encoder-weights", help="local weights of the encoder (default: downloaded or packaged)")
-    add("--times", type=float, nargs="+", default=[0.5], help="noise levels, 0 noise to 1 data (default 0.5)")
-    add("--neighbours", type=int, default=10, help="neighbours that CKNNA compares (default %(default)s)")
-    add("--seed", type=int, default=0, help="seed of the noise (default %(default)s)")
-    add("--autoencoder", help="folder, file or hub id that encodes (default: the one named in the checkpoint)")
-    add("--autoencoder-family", choices=list(FAMILIES), help="family of a single file whose architecture several share")
-    add("--family", choices=["DiT", "SiT"], help="family of a public checkpoint, which does not tell")
-    add("--num-heads", type=int, help="heads of a public checkpoint of a width that was not published")
-    add("--ema-decay", type=float, help="which moving average (default: the first)")
-    add("--projector-depth", type=int, help="block of the projector, of a checkpoint that does not tell (public REPA)")
-    add("--figure", help="where to save a PNG of alignment over depth (default: not saved)")
-    sub.set_defaults(run=_measure)
-
-
-def _measure(arguments: argparse.Namespace) -> dict:
+def measure_blocks(arguments: argparse.Namespace) -> dict:
     generator, autoencoder, name = open_generator(
         arguments.checkpoint,
         arguments.autoencoder,

@@ -8,7 +8,7 @@ from twostage.graph.node import unique
 from twostage.graph.store import has_failed, is_done
 from twostage.parts import Estimate, estimate
 from twostage.parts.generator import latent_shape
-from twostage.plan import Plan, plan
+from twostage.planner import Plan, plan
 from twostage.schema import Sweep
 
 

@@ -8,7 +8,7 @@ from eqvae.evaluation.sample_folders import ARRAY, GRID, single_image
 from eqvae.latents.manifest import read_manifest
 from eqvae.training.checkpoints import read_part
 from eqvae.training.settings import SETTINGS
-from twostage.cli.ending import command, end, look_at
+from twostage.commands.ending import command, end, look_at
 
 SEEDS = range(10)  # of procedural images that are looked for
 

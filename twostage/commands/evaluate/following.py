@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from twostage.cli.ending import command, free
+from twostage.commands.ending import command, free
 from twostage.compare.contestants import parse_contestants, read_field
 from twostage.compare.images import find_images
 from twostage.compare.request import default_folder

@@ -1,7 +1,6 @@
 """`images`: looks for images that cannot be read."""
 
 import argparse
-from typing import Any
 
 from rich.console import Console
 
@@ -11,17 +10,7 @@ from eqvae.evaluation.tables import save_result
 from eqvae.progress import ProgressLine
 
 
-def add_to(commands: Any) -> None:
-    text = "decode every image and name those that cannot be read; exit code 1 if there are any"
-    sub = commands.add_parser("images", help=text, description=text)
-    sub.add_argument("--data", required=True, help="images: folder, parquet or tar file or glob")
-    sub.add_argument("--image-size", type=int, default=256, help="side after the centre crop (default %(default)s)")
-    sub.add_argument("--num-threads", type=int, help="threads that decode side by side (default: one per processor)")
-    sub.add_argument("--output", help="JSON file for what was found (default: printed only)")
-    sub.set_defaults(run=_look)
-
-
-def _look(arguments: argparse.Namespace) -> dict:
+def look_for_unreadable(arguments: argparse.Namespace) -> dict:
     source = open_source(arguments.data, arguments.image_size)
     if not isinstance(source, EncodedSource):
         raise ValueError(f"--data {arguments.data} holds no image files: give a folder, parquet or tar file")

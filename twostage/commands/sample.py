@@ -1,0 +1,105 @@
+"""`sample`: images from a trained generator, into a folder that can be gone on with."""
+
+import argparse
+import dataclasses
+import os
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+
+from dit.checkpoints import Generator
+from dit.generation import choose_labels, make_images, require_guidable
+from dit.sample_files import SampleFolder, fill, wait_for_record
+from dit.samplers import SamplingSettings
+from dit.sampling import open_generator
+from dit.sampling_options import sampling_settings
+from eqvae.autoencoders import Autoencoder
+from eqvae.files import sha256_of_file
+from eqvae.fixed_batches import whole_batches
+from eqvae.locks import Lock
+from eqvae.options import choose_device
+from twostage.commands.after_sampling import end_sampling
+from twostage.commands.sampling_progress import SamplingProgress
+
+
+def run(arguments: argparse.Namespace) -> None:
+    rank = int(os.environ.get("RANK", 0))
+    if arguments.num_images < 1 or arguments.batch_size < 1:
+        raise ValueError("--num-images and --batch-size must be at least 1")
+    arguments.device = choose_device(arguments.device)
+    settings = sampling_settings(arguments)
+    generator, autoencoder, source = open_generator(
+        arguments.checkpoint,
+        arguments.autoencoder,
+        autoencoder_family=arguments.autoencoder_family,
+        allow_other_autoencoder=arguments.allow_other_autoencoder,
+        family=arguments.family,
+        num_heads=arguments.num_heads,
+        ema_decay=arguments.ema_decay,
+    )
+    require_guidable(generator, settings.guidance_scale)
+    settings = settings.spelled_out(generator.objective)
+    labels = choose_labels(torch.arange(arguments.num_images), generator.num_classes, arguments.labels, settings.seed)
+    about = dataclasses.asdict(settings) | {
+        "checkpoint": str(arguments.checkpoint),
+        "checkpoint_sha256": sha256_of_file(arguments.checkpoint),
+        "num_steps": generator.num_steps,
+        "objective": type(generator.objective).__name__,
+        "autoencoder": str(source),
+        "autoencoder_fingerprint": autoencoder.fingerprint(),
+        "num_images": arguments.num_images,
+        "labels": arguments.labels,
+    }
+    if rank > 0:
+        wait_for_record(arguments.output)
+    lock = Lock(Path(arguments.output) / ".lock", f"sample folder {arguments.output}")
+    with lock if rank == 0 else nullcontext():
+        folder = SampleFolder(arguments.output, about, whole_batches(arguments.batch_size))
+        if not folder.finished or (rank == 0 and not _completed(folder, arguments)):
+            _fill(folder, generator, autoencoder, labels, settings, arguments)
+    if rank == 0:
+        end_sampling(Path(arguments.output), arguments.checkpoint)
+
+
+def _completed(folder: SampleFolder, arguments: argparse.Namespace) -> bool:
+    """Whether a finished folder has all files that are wanted, written from its images where some were missing."""
+    written = folder.complete(arguments.npz, arguments.png)
+    if written is None:
+        print(f"{folder.folder} has no longer the images that it was finished with: sampling them again")
+        return False
+    done = f"{', '.join(written)} written from its images" if written else "nothing to do"
+    print(f"{folder.folder} is finished: {done}")
+    return True
+
+
+def _fill(
+    folder: SampleFolder,
+    generator: Generator,
+    autoencoder: Autoencoder,
+    labels: torch.Tensor,
+    settings: SamplingSettings,
+    arguments: argparse.Namespace,
+) -> None:
+    """Make this process's share of a folder and, as the first one, assemble it."""
+    rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    device = torch.device(arguments.device)
+    if device.type == "cuda" and device.index is None:  # pyright: ignore[reportUnnecessaryComparison]  (torch errs)
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    generator.backbone.to(device)
+
+    def make(part: range) -> tuple[torch.Tensor, dict[str, float]]:
+        indices, started = torch.tensor(part), time.perf_counter()
+        with progress.part(len(part)) as stepped:
+            images, costs = make_images(
+                generator, autoencoder, indices, labels[indices], settings, arguments.batch_size, stepped
+            )
+        return images, costs | {"seconds": time.perf_counter() - started}
+
+    with SamplingProgress(folder, settings.num_inference_steps) as progress:
+        fill(folder, make, rank, world_size)
+    if rank == 0:
+        folder.assemble(arguments.npz, arguments.png)
+        speed = folder.results["images_per_second"]
+        print(f"{len(labels)} images, {speed:.1f} per second and process")
