@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from dit.alignment.cache_module import FeatureCacheModule
 from eqvae.bases import load_config
 from eqvae.latents import open_cache
 from eqvae.packaged import packaged_configs
@@ -27,6 +26,8 @@ def end_training(cli: TrainCLI, words: list[str]) -> None:
     wrote, following = root, ["tensorboard", "--logdir", str(root)]
     if cli.subcommand == "predict":
         wrote = module.cache_path(root)
+        from dit.alignment.cache_module import FeatureCacheModule  # here: its teachers take a second to import
+
         of_features = isinstance(module, FeatureCacheModule)
         following = command("train", *(_aligned_with(wrote) if of_features else _training_on(wrote)))
     elif cli.subcommand == "fit" and hasattr(module, "export_path"):
