@@ -1,7 +1,8 @@
 """Distances between feature sets side by side with their textbook forms: seconds of each and the ratios.
 
 Fréchet distance beside singular values of the roots of both covariances (`eigh`, `svd`), of many samples and of few;
-statistics in batches beside an update of the covariance for each.
+statistics in batches beside an update of the covariance for each; kernel distance, precision and recall beside those of
+torch-fidelity.
 """
 
 import argparse
@@ -11,6 +12,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from measure import describe_device, report, time_in_turns
+from torch_fidelity.metric_kid import kid_features_to_metric
+from torch_fidelity.metric_prc import prc_features_to_metric
 
 from eqvae.commands import run_command
 from eqvae.evaluation.distances import (
@@ -22,7 +25,9 @@ from eqvae.evaluation.distances import (
 from eqvae.evaluation.feature_sets import RunningStatistics
 
 BATCH_SIZE = 100
-BESIDE_TEXTBOOK = ("frechet", "frechet_of_few", "statistics")
+BESIDE_TEXTBOOK = ("frechet", "frechet_of_few", "statistics", "kernel_distance", "precision_recall")
+SUBSETS = {"kid_subsets": 100, "kid_kernel": "poly", "rng_seed": 0, "verbose": False}
+NEIGHBOURS = {"prc_neighborhood": 3, "prc_batch_size": 1000, "save_cpu_ram": True, "verbose": False}
 
 
 def main() -> None:
@@ -56,7 +61,11 @@ def run(arguments: argparse.Namespace) -> dict:
         "statistics": lambda: in_blocks(real),
         "statistics_textbook": lambda: batch_by_batch(real),
         "kernel_distance": lambda: kernel_distance(real, generated),
+        "kernel_distance_textbook": lambda: kid_features_to_metric(
+            generated.double(), real.double(), kid_subset_size=min(1000, len(real) // 2), **SUBSETS
+        ),
         "precision_recall": lambda: precision_recall(real, generated),
+        "precision_recall_textbook": lambda: prc_features_to_metric(generated.double(), real.double(), **NEIGHBOURS),
     }
     timed = time_in_turns(steps, torch.device("cpu"), arguments.repeats, warmup=1)
     seconds = {name: values["seconds"] for name, values in timed.items()}

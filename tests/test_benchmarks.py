@@ -28,7 +28,7 @@ POSITIVE = {
     "latent_loading": ("cache_gigabytes",),
     "predictors": ("seconds", "processor_seconds"),
     "regularizers": ("seconds", "steps"),
-    "distances": ("frechet_ratio", "frechet_of_few_ratio", "statistics_ratio"),
+    "distances": ("frechet_ratio", "frechet_of_few_ratio", "kernel_distance_ratio", "precision_recall_ratio"),
     "indexing": ("num_images", "seconds", "fingerprint_seconds"),
 }
 REFERENCE = """

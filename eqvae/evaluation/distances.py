@@ -9,7 +9,10 @@ from scipy.linalg import get_lapack_funcs
 from torch import Tensor
 from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
-from torch_fidelity.metric_prc import prc_features_to_metric
+
+from eqvae.evaluation.kernels import discrepancies_of_subsets
+from eqvae.evaluation.neighbours import samples_in_balls
+from eqvae.precision import at_least_float32
 
 Matrix = Tensor | np.ndarray
 
@@ -104,17 +107,21 @@ def kernel_distance(
         ValueError: for fewer than four samples in a set, or different D.
     """
     _same_width(real, generated)
-    real, generated = _matrix(real, "real", minimum=4), _matrix(generated, "generated", minimum=4)
-    result = kid_features_to_metric(
-        generated,
-        real,
-        kid_subsets=num_subsets,
-        kid_subset_size=min(subset_size, len(real) // 2, len(generated) // 2),
-        rng_seed=seed,
-        verbose=False,
-    )
-    mean, std = result["kernel_inception_distance_mean"], result["kernel_inception_distance_std"]
+    real, generated = _checked(real, "real", minimum=4).double(), _checked(generated, "generated", minimum=4).double()
+    size = min(subset_size, len(real) // 2, len(generated) // 2)
+    mean, std = _kernel_distance(real, generated.to(real.device), num_subsets, size, seed)
     return (mean, std) if return_std else mean
+
+
+def _kernel_distance(real: Tensor, generated: Tensor, num_subsets: int, size: int, seed: int) -> tuple[float, float]:
+    """Mean and standard deviation, with fewer values of the kernel: all there are, or those of each subset anew."""
+    pairs = len(real) ** 2 + len(generated) ** 2 + len(real) * len(generated)
+    if pairs <= 3 * num_subsets * size**2:
+        found = discrepancies_of_subsets(generated, real, num_subsets, size, seed)
+        return float(found.mean()), float(found.std(correction=0))
+    settings = {"kid_subsets": num_subsets, "kid_subset_size": size, "rng_seed": seed, "verbose": False}
+    result = kid_features_to_metric(generated, real, **settings)
+    return result["kernel_inception_distance_mean"], result["kernel_inception_distance_std"]
 
 
 def inception_score(
@@ -144,21 +151,25 @@ def precision_recall(real: Matrix, generated: Matrix, k: int = 3) -> tuple[float
     """Improved precision and recall (Kynkäänniemi et al., 2019) on k-nearest-neighbour manifolds.
 
     Precision: share of generated samples inside the real manifold; recall: share of real samples inside the
-    generated one.
+    generated one. Computed on the device that both lie on; distances are compared in float64.
 
     Raises:
         ValueError: for k or fewer samples in a set, or different D.
     """
+    # Not torch-fidelity's prc_features_to_metric: it takes all distances in float64, those across twice.
     _same_width(real, generated)
-    real, generated = _matrix(real, "real", minimum=k + 1), _matrix(generated, "generated", minimum=k + 1)
-    result = prc_features_to_metric(
-        generated, real, prc_neighborhood=k, prc_batch_size=1000, save_cpu_ram=True, verbose=False
-    )
-    return result["precision"], result["recall"]
+    sets = (_checked(real, "real", minimum=k + 1), _checked(generated, "generated", minimum=k + 1))
+    in_real, in_generated = samples_in_balls(sets[1].to(sets[0].device), sets[0], k)
+    return float(in_real.double().mean()), float(in_generated.double().mean())
 
 
 def _matrix(features: Matrix, name: str, minimum: int) -> Tensor:
-    matrix = torch.as_tensor(features).detach().cpu().double()
+    return _checked(features, name, minimum).cpu().double()
+
+
+def _checked(features: Matrix, name: str, minimum: int) -> Tensor:
+    """A finite matrix, where it lies and in its precision, float32 at least."""
+    matrix = at_least_float32(torch.as_tensor(features).detach())
     if matrix.ndim != 2 or len(matrix) < minimum:
         raise ValueError(f"{name}: needs a matrix [N, D] of at least {minimum} samples, got {tuple(matrix.shape)}")
     if not torch.isfinite(matrix).all():

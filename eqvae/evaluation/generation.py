@@ -1,9 +1,10 @@
 """How close generated images are to real ones: all distances between two sets at once."""
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from eqvae.evaluation.distances import (
@@ -102,6 +103,7 @@ def feature_sets_to_generation_metrics(
     extractor: str,
     metrics: Collection[str] = tuple(GENERATION_METRICS),
     score_order: ScoreOrder = "given",
+    device: torch.device | str = "cpu",
 ) -> dict[str, float]:
     """What two sets tell: distances, score, precision and recall.
 
@@ -114,6 +116,7 @@ def feature_sets_to_generation_metrics(
         extractor: that made both sets.
         metrics: names of `GENERATION_METRICS`.
         score_order: of the images for the Inception score, see `inception_score`.
+        device: for precision and recall; the numbers do not depend on it.
 
     Raises:
         ValueError: for sets of different extractors, or too few images.
@@ -121,6 +124,7 @@ def feature_sets_to_generation_metrics(
     if real.pooled["mu"].shape != generated.pooled["mu"].shape:
         widths = [len(each.pooled["mu"]) for each in (real, generated)]
         raise ValueError(f"the reference has {widths[0]} features, extractor {extractor} gives {widths[1]}")
+    real, generated = (_on(each, device) for each in (real, generated))
     report = {}
     for name, metric in GENERATION_METRICS.items():
         if name in metrics and all(getattr(real, need) is not None for need in metric.needs):
@@ -128,6 +132,11 @@ def feature_sets_to_generation_metrics(
             for quantity, value in zip(quantities, metric.compute(real, generated, score_order), strict=True):
                 report |= _named(quantity.name, value)
     return report
+
+
+def _on(feature_set: FeatureSet, device: torch.device | str) -> FeatureSet:
+    """A set whose features, if it has them, lie on a device."""
+    return replace(feature_set, features=None if feature_set.features is None else feature_set.features.to(device))
 
 
 def _named(name: str, value: Value) -> dict[str, float]:

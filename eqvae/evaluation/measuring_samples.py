@@ -58,7 +58,7 @@ def measure_generation(
         real, about = _measured(reference, size, extractor, extractor_weights, device)
     network = create_extractor(extractor, extractor_weights, device)
     features = images_to_feature_set(image_batches(source, num_images, num_workers), network)
-    return feature_sets_to_generation_metrics(real, features, extractor, score_order=score_order) | {
+    return feature_sets_to_generation_metrics(real, features, extractor, score_order=score_order, device=device) | {
         "num_reference": real.num_images,
         "num_generated": features.num_images,
         "features_reference": real.kept,

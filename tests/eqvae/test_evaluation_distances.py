@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from torch_fidelity.metric_kid import kid_features_to_metric
 
 from eqvae.evaluation import (
+    distances,
     features_to_statistics,
     frechet_distance,
     kernel_distance,
+    kernels,
     precision_recall,
     statistics_to_frechet_distance,
 )
@@ -111,6 +114,28 @@ def test_kernel_distance():
     assert kernel_distance(real, shifted, num_subsets=20, subset_size=200) == pytest.approx(moved, rel=0.35)
     assert seeded(3) == seeded(3)
     assert seeded(3) != seeded(4)
+
+
+@pytest.mark.parametrize("counts", [(300, 200), (61, 400)])
+def test_the_kernel_distance_of_all_pairs_is_that_of_torch_fidelitys_subsets(counts, monkeypatch):
+    """Both ways, whatever the number of samples would choose; values of 100 sums of 30 x 30 kernels agree to 1e-12."""
+    real, generated = normal(counts[0], 24), normal(counts[1], 24, seed=1) + 0.1
+    settings = {"kid_subsets": 100, "kid_subset_size": 30, "rng_seed": 3, "verbose": False}
+    expected = tuple(kid_features_to_metric(generated, real, **settings).values())
+    monkeypatch.setattr(kernels, "BLOCK", 1000)
+    discrepancies = kernels.discrepancies_of_subsets(generated, real, 100, 30, seed=3)
+    assert (discrepancies.mean(), discrepancies.std(correction=0)) == pytest.approx(expected, rel=1e-10, abs=1e-12)
+    found = kernel_distance(real, generated, subset_size=30, seed=3, return_std=True)
+    assert found == pytest.approx(expected, rel=1e-10, abs=1e-12)
+
+
+@pytest.mark.parametrize(("num_subsets", "all_pairs"), [(100, True), (2, False)])
+def test_the_kernel_is_computed_of_all_pairs_where_these_are_fewer(num_subsets, all_pairs, monkeypatch):
+    called = []
+    compute = distances.discrepancies_of_subsets
+    monkeypatch.setattr(distances, "discrepancies_of_subsets", lambda *given: called.append(given) or compute(*given))
+    kernel_distance(normal(80, 8), normal(80, 8, seed=1), num_subsets=num_subsets)
+    assert bool(called) == all_pairs
 
 
 @pytest.mark.reliability(28)

@@ -71,7 +71,9 @@ def run(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progres
     batches = generate_images(generator, autoencoder, labels, sampling, BATCH_SIZE)
     extractor = create_extractor(settings["extractor"], settings["extractor_weights"], device())
     generated = images_to_feature_set(reporting(batches, progress, num_images), extractor)
-    metrics = feature_sets_to_generation_metrics(real, generated, settings["extractor"], settings["metrics"])
+    metrics = feature_sets_to_generation_metrics(
+        real, generated, settings["extractor"], settings["metrics"], device=device()
+    )
     assert generated.features is not None, "known of images"
     resampled = resampled_distances(real.pooled, generated.features, settings["num_resamples"], sampling.seed)
     write_json(folder / METRICS, metrics | ({"resampled": resampled} if resampled else {}))
