@@ -54,6 +54,8 @@ class GeneratorModule(lightning.LightningModule):
             keys and checkpoints are the same, values differ in their last bits. On a CPU it needs a C++ compiler.
     """
 
+    shown_by = "dit.previews.SamplePreviews"  # `train.py fit --previews`; by name, since training does not depend on it
+
     def __init__(
         self,
         backbone: nn.Module,

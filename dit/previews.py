@@ -1,7 +1,8 @@
 """Images of the generator while it trains, and a quick Fréchet distance to see whether it learns."""
 
+import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -21,6 +22,8 @@ from eqvae.training.loggers import log_image
 from eqvae.training.sharding import full_state, is_sharded, plain_class
 from eqvae.training.signals import stop_requested
 
+NUM_UNASKED = 16  # images of a preview that no config asks for
+
 
 class SamplePreviews(Callback):
     """Samples with the averaged weights every so many steps: `previews/step=NNNNNNN.png` in the run's folder.
@@ -39,9 +42,11 @@ class SamplePreviews(Callback):
         reference: real images to compare with; null measures nothing.
         num_reference_images: how many generated images and real ones, evenly spaced, are compared.
         extractor: whose features are compared.
+        required: whether a run is refused whose autoencoder is not named or cannot be loaded; else it goes on without
+            previews, after a warning.
 
     Raises:
-        ValueError: if the module names no autoencoder, or the reference has too few images.
+        ValueError: if the reference has too few images; when training begins, for an autoencoder that is not there.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class SamplePreviews(Callback):
         reference: ImageSource | None = None,
         num_reference_images: int = 1000,
         extractor: str = "efficientnet_lite0",
+        required: bool = True,
     ):
         if every_n_steps < 1 or num_images < 1:
             raise ValueError(f"previews: {num_images} images every {every_n_steps} steps; both must be at least 1")
@@ -62,17 +68,35 @@ class SamplePreviews(Callback):
         self.every_n_steps, self.num_images, self.batch_size = every_n_steps, num_images, batch_size
         self.sampling, self.labels = sampling or SamplingSettings(), labels
         self.reference, self.num_reference_images, self.extractor = reference, num_reference_images, extractor
+        self.required = required
         self._autoencoder = self._reference_statistics = None
-        self._latest_step = 0
+        self._latest_step, self._can_decode = 0, False
+
+    @classmethod
+    def of_run(cls, every_n_steps: int) -> Self:
+        """What a run shows whose config says nothing of previews: few images, and none where they cannot be made."""
+        return cls(every_n_steps, NUM_UNASKED, batch_size=NUM_UNASKED, required=False)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        if pl_module.autoencoder_source is None:
-            raise ValueError("previews need the autoencoder that decodes: set model.init_args.autoencoder")
         self._latest_step = trainer.global_step
+        if trainer.is_global_zero:
+            self._load_decoder(pl_module)
+        self._can_decode = trainer.strategy.broadcast(self._autoencoder is not None)
+
+    def _load_decoder(self, pl_module: Any) -> None:
+        try:
+            if pl_module.autoencoder_source is None:
+                raise ValueError("previews need the autoencoder that decodes: set model.init_args.autoencoder")
+            with torch.random.fork_rng([]):  # networks that are built here draw from the global generators
+                self._autoencoder = load_autoencoder(pl_module.autoencoder_source).freeze()
+        except (ValueError, OSError) as error:
+            if self.required:
+                raise
+            warnings.warn(f"training shows no samples: {error}", stacklevel=2)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         step = trainer.global_step
-        if step == self._latest_step or step % self.every_n_steps:
+        if not self._can_decode or step == self._latest_step or step % self.every_n_steps:
             return  # an accumulated batch, or not due
         self._latest_step = step
         device = trainer.strategy.root_device
@@ -110,8 +134,8 @@ class SamplePreviews(Callback):
 
     def _sample(self, trainer: Any, pl_module: Any, backbone: nn.Module, device: torch.device) -> Tensor | None:
         """uint8 images [N, 3, H, W]; None where the run is told to end meanwhile, which must not wait for them."""
-        if self._autoencoder is None:
-            self._autoencoder = load_autoencoder(pl_module.autoencoder_source).freeze().to(device)
+        assert self._autoencoder is not None, "asked before"
+        self._autoencoder.to(device)
         source, spec = pl_module.autoencoder_source, trainer.datamodule.spec
         generator = Generator(backbone, pl_module.objective, spec, source, trainer.global_step)
         count = max(self.num_images, self.num_reference_images if self.reference is not None else 0)

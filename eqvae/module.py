@@ -84,6 +84,8 @@ class AutoencoderModule(lightning.LightningModule):
 
     config_name: str | None = None  # of the recipe, where the command line was given one
 
+    shown_by = "eqvae.panels.LatentPanels"  # `train.py fit --previews`; by name, since training does not depend on it
+
     def __init__(
         self,
         autoencoder: str | dict[str, Any],

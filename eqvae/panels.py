@@ -1,6 +1,6 @@
 """Images of a latent space in the log while an autoencoder trains."""
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -27,6 +27,11 @@ class LatentPanels(Callback):
             raise ValueError(f"panels need every_n_steps and num_images >= 1, got {every_n_steps} and {num_images}")
         self.every_n_steps, self.num_images = every_n_steps, num_images
         self._last_step = 0
+
+    @classmethod
+    def of_run(cls, every_n_steps: int) -> Self:
+        """What a run shows whose config says nothing of panels."""
+        return cls(every_n_steps)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         step = trainer.global_step

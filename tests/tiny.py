@@ -61,8 +61,14 @@ def options(overrides: dict) -> list[str]:
 
 
 def train(*words: object) -> TrainCLI:
-    """What `train.py WORDS` does, in this process: `words` are options, and dictionaries of overrides."""
+    """What `train.py WORDS` does, in this process, without previews where none are asked for.
+
+    Args:
+        words: options, and dictionaries of overrides.
+    """
     arguments = [word for given in words for word in (options(given) if isinstance(given, dict) else [str(given)])]
+    if arguments[0] == "fit" and not any(word.startswith("--previews") for word in arguments):
+        arguments.append("--previews=0")
     return TrainCLI(arguments, trainer_defaults=QUIET)
 
 

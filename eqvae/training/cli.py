@@ -20,10 +20,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from eqvae.bases import load_config
 from eqvae.commands import one_line
-from eqvae.plugins import OPTION, PluginOption, plugins, take_plugins
+from eqvae.plugins import OPTION, PluginOption, find_class, plugins, take_plugins
 from eqvae.training.checkpoints import AtomicCheckpointIO, checkpoint_step, load_checkpoint
 from eqvae.training.last_checkpoint import LastCheckpoint, checkpoint_folder
-from eqvae.training.loggers import LOGGERS, create_loggers
+from eqvae.training.loggers import LOGGERS, create_loggers, takes_images
 from eqvae.training.messages import leave_out_noise
 from eqvae.training.parsing import explain
 from eqvae.training.progress import TrainingProgress
@@ -134,14 +134,16 @@ class TrainCLI(LightningCLI):
             raise ValueError(f"trainer.strategy {strategy}: moving averages cannot be sharded by it; use fsdp2")
         if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
             raise ValueError(f"trainer.accelerator {accelerator}: torch finds none here; set it to cpu or auto")
-        self.resume, self.overwrite, self.logger_names = False, False, None
+        self.resume, self.overwrite, self.logger_names, self.num_shown = False, False, None, 0
         if self.subcommand == "fit":
             config = self.config.fit
             if config.trainer.max_steps < 1:
                 raise ValueError(
                     f"trainer.max_steps {config.trainer.max_steps}: give 1 or more: training counts steps, not epochs"
                 )
-            self.logger_names = config.logger
+            if config.previews < 0:
+                raise ValueError(f"--previews {config.previews}: give how often, or 0 for never")
+            self.logger_names, self.num_shown = config.logger, config.previews
             # Of this start alone: the config that is saved must not repeat them.
             self.resume, self.overwrite, config.resume, config.overwrite = config.resume, config.overwrite, False, False
 
@@ -172,8 +174,18 @@ class TrainCLI(LightningCLI):
         callbacks = cast(list[Callback], vars(trainer)["callbacks"])
         if not any(isinstance(callback, ThroughputMonitor) for callback in callbacks):
             callbacks.append(ThroughputMonitor())
+        self._show_images(trainer, callbacks)
         callbacks += [RunLog(settings), ResumeExactly(settings), LastCheckpoint(), SaveOnSignal()]
         return trainer
+
+    def _show_images(self, trainer: Trainer, callbacks: list[Callback]) -> None:
+        """What shows images of the module that is trained, where a logger takes them and the config names none."""
+        place = getattr(self.model, "shown_by", None)
+        if not self.num_shown or place is None or not any(map(takes_images, trainer.loggers)):
+            return
+        kind = find_class(place)
+        if not any(isinstance(callback, kind) for callback in callbacks):
+            callbacks.append(kind.of_run(max(1, trainer.max_steps // self.num_shown)))
 
     def _add_progress(self) -> None:
         """Our progress line, where there is to be one and the config names no other."""
@@ -235,6 +247,8 @@ class TrainCLI(LightningCLI):
             parser.add_argument("--resume", action="store_true", help="continue from the newest intact checkpoint")
             parser.add_argument("--overwrite", action="store_true", help="remove an earlier run of this folder first")
             help_ = f"in place of trainer.logger: one or more of {', '.join(LOGGERS)}, separated by commas"
+            help_ = "how often in the run its loggers are shown images of what it learns, where the config does not say"
+            parser.add_argument("--previews", type=int, default=4, help=help_)
             parser.add_argument("--logger", type=str | None, default=None, help=help_, metavar="NAMES")
         return parser
 

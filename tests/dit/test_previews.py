@@ -75,6 +75,21 @@ def test_what_previews_need_is_said(cache, tmp_path):
         run.trainer.fit(run.model, run.datamodule)
 
 
+def test_a_run_goes_on_without_previews_that_nobody_asked_for(cache, tmp_path, monkeypatch):
+    def unreachable(source):
+        raise OSError(f"{source} cannot be reached")
+
+    monkeypatch.setattr("dit.previews.load_autoencoder", unreachable)
+    run = stage_two(tmp_path, cache, {"trainer.max_steps": 2}, callbacks=[SamplePreviews.of_run(every_n_steps=2)])
+    with pytest.warns(UserWarning, match=r"training shows no samples: .* cannot be reached"):
+        run.trainer.fit(run.model, run.datamodule)
+    assert run.trainer.global_step == 2
+    assert not (tmp_path / "previews").exists()
+    asked_for = stage_two(tmp_path, cache, {"trainer.max_steps": 2}, callbacks=[SamplePreviews(every_n_steps=2)])
+    with pytest.raises(OSError, match="cannot be reached"):
+        asked_for.trainer.fit(asked_for.model, asked_for.datamodule)
+
+
 def test_previews_do_not_keep_a_run_from_ending(cache, tmp_path, monkeypatch):
     drawn = []
 

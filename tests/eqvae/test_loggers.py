@@ -2,6 +2,7 @@
 
 import csv
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from eqvae.training.loggers import create_loggers, log_image
 from eqvae.training.trackio_logger import TrackioLogger
-from tests.tiny import STAGE_ONE, train
+from tests.tiny import STAGE_ONE, STAGE_TWO, train
 
 GRID = torch.arange(3 * 4 * 6, dtype=torch.uint8).view(3, 4, 6)
 
@@ -86,6 +87,26 @@ def test_a_run_logs_its_settings_rate_speed_and_memory(tmp_path):
     assert {"optimizer/learning_rate", "speed/images_per_second", "train/loss"} <= set(events.Tags()["scalars"])
     saved = yaml.safe_load((tmp_path / "my-run" / "csv" / "version_0" / "config.yaml").read_text())
     assert saved["logger"] == "csv,tensorboard"
+
+
+def shown(folder, name):
+    """(step, width) of the images of a run in TensorBoard; nothing where it has none."""
+    events = EventAccumulator(str(folder / "version_0"))
+    events.Reload()
+    return [(image.step, image.width) for image in events.Images(name)] if name in events.Tags()["images"] else []
+
+
+@pytest.mark.parametrize(("number", "steps"), [(2, [2, 4]), (0, [])])
+def test_a_run_shows_what_it_learns(number, steps, cache, tmp_path):
+    few = {"trainer.max_steps": 4, "trainer.limit_val_batches": 0}
+    one = STAGE_ONE | few | {"model.init_args.num_normalization_images": 4}
+    two = STAGE_TWO | few | {"data.init_args.cache": cache}
+    recipes = {"panels/latents": ("eqvae/tiny-shapes", one), "preview/samples": ("dit/tiny-sit", two)}
+    for name, (config, settings) in recipes.items():
+        settings |= {"trainer.default_root_dir": tmp_path / Path(config).name}
+        words = ["--logger=tensorboard", f"--previews={number}"]
+        train("fit", "--config", f"configs/{config}.yaml", settings, *words)
+        assert [step for step, width in shown(tmp_path / Path(config).name, name) if width > 100] == steps
 
 
 def test_what_cannot_be_logged_to_is_said_in_one_line(tmp_path, monkeypatch):

@@ -38,7 +38,7 @@ def fit_on(stage: int, folder: Path, cache: Path, callbacks: list | None = None,
     settings = (STAGE_ONE if stage == 1 else STAGE_TWO) | run_settings(stage, folder)
     settings |= {"trainer.default_root_dir": folder} | ({} if stage == 1 else {"data.init_args.cache": cache})
     settings |= {key.replace("__", "."): value for key, value in overrides.items()}
-    words = ["fit", "--resume", "--config", CONFIGS[stage], *options(settings)]
+    words = ["fit", "--resume", "--previews=0", "--config", CONFIGS[stage], *options(settings)]
     TrainCLI(words, trainer_defaults=QUIET | {"callbacks": callbacks or []})
     return last_checkpoint(folder)
 
