@@ -88,6 +88,15 @@ def test_diffusers_reads_the_folder_as_the_guide_shows_it(folder):
     assert places["images"].shape == (1, 3, 32, 32)
 
 
+def test_latents_that_have_moved_are_wrong_for_the_decoder_they_came_from():
+    """As the guide's picture shows it: the numbers beneath it."""
+    places: dict = {}
+    exec(blocks("diffusers.md", "python")[1], places)
+    found = [float((row - places["images"]).square().mean()) for row in places["rows"]]
+    assert found == pytest.approx([0, 0.018, 0.020, 0.055], abs=1e-3)
+    assert places["picture"].size == (398, 266)
+
+
 @pytest.mark.parametrize("page", sorted(path.name for path in GUIDES.glob("*.md")))
 def test_packaged_names_in_a_guide_exist(page):
     """Configs and sweeps that installed commands are shown with."""
