@@ -12,8 +12,8 @@ from tests.twostage.synthetic_sweep import METRIC, synthetic_results, with_metri
 from twostage.analysis.agreement import prediction_interval
 from twostage.analysis.records import Published
 from twostage.analysis.summary import summarize
-from twostage.report import charts
-from twostage.report.report import cards, render_markdown, terminal_table, write_report
+from twostage.report.page import badge
+from twostage.report.report import render_markdown, terminal_table, write_report
 
 STUDY = (1.30, 1.20, 1.45, 1.25, 1.35, 1.28)
 
@@ -116,14 +116,14 @@ def test_a_seed_that_repeats_a_number_of_the_study_is_no_fresh_training():
     assert (found.agrees, found.repeated) == (None, [10])
 
 
-def test_the_page_shows_the_study_first(tmp_path, monkeypatch):
-    monkeypatch.setattr(charts, "RESOLUTION", 40)
+def test_the_page_shows_the_study_first(tmp_path):
     results = fresh(1.31, study=published())
     page = write_report(tmp_path, results).read_text()
     assert page.index("Do these seeds agree with the published study?") < page.index("Does the generator learn faster?")
-    assert (tmp_path / "figures" / "light" / "agreement.png").is_file()
-    first, second = cards(results, summarize(results))[:2]
-    assert (first.title, first.value) == ("Published", "faster")
-    assert (second.title, second.value) == ("Yours", "agrees")
+    assert page.index("What follows is about the fresh seeds alone") < page.index("<h2>Leaderboard</h2>")
+    assert "seed 10" in (tmp_path / "figures" / "agreement.svg").read_text()
+    top = badge(summarize(results))
+    assert (top.word, top.size) == ("agrees", "1.31 times")
+    assert top.detail.startswith("published: faster, 1.")
     assert "Published: faster" in terminal_table(results)
     assert "Published: faster" in render_markdown(results, summarize(results))

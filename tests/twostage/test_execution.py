@@ -70,9 +70,6 @@ def wait_until(happened, process, seconds=120):
 
 def finished_report(sweep, root, monkeypatch):
     """report.json without what differs between any two runs: dates and seconds."""
-    from twostage.report import charts
-
-    monkeypatch.setattr(charts, "RESOLUTION", 20)
     folder = root / "report"
     write_report(folder, collect(sweep, plan(sweep), root, folder, "python sweep.py"))
     results = json.loads((folder / "report.json").read_text())
@@ -288,7 +285,6 @@ def test_a_record_says_what_was_done_with_what_and_what_it_left(tmp_path):
 
 def test_seeds_are_added_until_the_verdict_stands(tmp_path, monkeypatch):
     monkeypatch.setattr("twostage.sweep.run_node", synthetic_nodes.run_node)
-    monkeypatch.setattr("twostage.report.charts.RESOLUTION", 20)
     overrides = ["seeds=[0,1,2,3,4,5]", "until_decided=true", f"root={tmp_path}", "executor.num_workers=0"]
     sweep = small_sweep(*overrides, "autoencoders.equivariant.overrides={model.init_args.learning_rate: 0.125}")
     console = Console(record=True, width=200, file=io.StringIO())
@@ -309,7 +305,6 @@ ENDLESS = ["until_decided=true", "executor.num_workers=0", "evaluation.at_steps=
 def test_no_seed_is_begun_for_which_no_time_is_left(left, num_seeds, tmp_path, monkeypatch):
     """Every verdict is undecided here; the first look is taken whatever time is left."""
     monkeypatch.setattr("twostage.sweep.run_node", synthetic_nodes.run_node)
-    monkeypatch.setattr("twostage.report.charts.RESOLUTION", 20)
     monkeypatch.setattr(synthetic_nodes, "SPREAD", 500)
     sweep = load_sweep(ROOT / "configs/sweeps/tiny-shapes.yaml", [*ENDLESS, f"root={tmp_path}"])
     console = Console(record=True, width=200, file=io.StringIO())

@@ -23,7 +23,6 @@ def study(tmp_path_factory):
     root = tmp_path_factory.mktemp("study")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("twostage.sweep.run_node", synthetic_nodes.run_node)
-        patch.setattr("twostage.report.charts.RESOLUTION", 20)
         sweep = load_sweep("demo", [f"root={root}", "executor.num_workers=0", "seeds=[0,1,2]"])
         report, _ = run_sweep(sweep, "python sweep.py --config demo", QUIET)
     return report.parent / "report.json"
@@ -32,7 +31,6 @@ def study(tmp_path_factory):
 @pytest.fixture
 def counting(monkeypatch):
     monkeypatch.setattr("twostage.sweep.run_node", synthetic_nodes.run_node)
-    monkeypatch.setattr("twostage.report.charts.RESOLUTION", 20)
 
 
 def test_a_fresh_seed_of_the_same_sweep_is_shown_beside_the_study(study, tmp_path, counting):

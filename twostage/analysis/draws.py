@@ -59,14 +59,16 @@ def seed_values(comparison: Comparison) -> SeedValues | None:
 
 
 def draws(comparison: Comparison, sizes: tuple[int, ...] = SIZES) -> list[SeedDraws]:
-    """Of each size up to the number of seeds; none where `seed_values` has none.
+    """Of each size up to the number of seeds, and of both where there are two; none where `seed_values` has none.
 
     Verdicts are those of `verdict_over_seeds` at the comparison's own level, as if no seed were missing.
     """
     values = seed_values(comparison)
     if values is None:
         return []
-    return [_draws(comparison, values, size) for size in sizes if size <= len(values.changes)]
+    count = len(values.changes)
+    possible = [size for size in sizes if size <= count] + ([2] if count == 2 and sizes is SIZES else [])
+    return [_draws(comparison, values, size) for size in possible]
 
 
 def _draws(comparison: Comparison, values: SeedValues, size: int) -> SeedDraws:

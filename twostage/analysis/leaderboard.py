@@ -1,5 +1,6 @@
 """Arms x generators in one table: speed-up, metric, reconstruction, equivariance and cost, each with its rank."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -42,7 +43,7 @@ class LeaderboardRow:
 
 
 def leaderboard(results: SweepResults, comparisons: Iterable[Comparison]) -> list[LeaderboardRow]:
-    """All arms and generators; of each generator the fastest arm first, those without a speed-up last."""
+    """All arms and generators; of each generator by rank and speed-up, those without a speed-up last."""
     verdicts = {(each.arm, each.generator): each.verdict for each in comparisons}
     return [row for generator in results.generators for row in _rows(results, generator, verdicts)]
 
@@ -74,7 +75,13 @@ def _rows(
         )
         for place, arm in enumerate(arms)
     ]
-    return sorted(rows, key=lambda row: -(row.columns[SPEED_UP].value or 0))
+    return sorted(rows, key=_order)
+
+
+def _order(row: LeaderboardRow) -> tuple[float, float]:
+    """By rank, then by speed-up; those without one last."""
+    speed_up = row.columns[SPEED_UP]
+    return math.inf if speed_up.rank is None else speed_up.rank, -(speed_up.value or 0)
 
 
 def _curves(results: SweepResults, arm: Arm, generator: GeneratorEntry) -> list[Curve]:

@@ -9,7 +9,7 @@ from twostage.analysis.draws import SeedDraws, draws
 from twostage.analysis.intervals import ERROR_RATE, holm, level_of_look
 from twostage.analysis.leaderboard import LeaderboardRow, leaderboard
 from twostage.analysis.records import GeneratorEntry, SweepResults
-from twostage.analysis.words import agreement_sentence, headline
+from twostage.analysis.words import agreement_headline, headline
 
 MEAN_OF_TRANSFORMS = "mean of transforms"
 
@@ -104,7 +104,7 @@ def summarize(results: SweepResults) -> Summary:
         )
     agreeing = agreements(results, comparisons)
     return Summary(
-        headline=" ".join(map(agreement_sentence, agreeing)) or headline(comparisons, results.metric_label),
+        headline=agreement_headline(agreeing) if agreeing else headline(comparisons, results.metric_label),
         comparisons=comparisons,
         joint=_joint(comparisons),
         last_step=[row for generator in results.generators for row in _last_step(results, generator)],

@@ -14,10 +14,15 @@ from twostage.analysis.verdict import Verdict
 BOUNDS = {"at least": "≥ ", "at most": "≤ "}
 
 
+def strongest(comparisons: list[Comparison]) -> Comparison:
+    """The one to tell first: decided ones before others, then by their p-value."""
+    return min(comparisons, key=_strength)
+
+
 def headline(comparisons: list[Comparison], metric_label: str) -> str:
     """The strongest comparison in words, and how many of all were decided."""
-    strongest = min(comparisons, key=_strength)
-    text = f"{strongest.generator_label} on “{strongest.arm_label}”: {sentence(strongest, metric_label)}"
+    best = strongest(comparisons)
+    text = f"{best.generator_label} on “{best.arm_label}”: {sentence(best, metric_label)}"
     if len(comparisons) == 1:
         return text
     words = [each.verdict.word for each in comparisons]
@@ -244,6 +249,17 @@ def agreement_sentence(agreement: Agreement) -> str:
     values = ", ".join(agreement_values(agreement))
     seeds = f"seed{'s' if len(agreement.fresh) > 1 else ''} {', '.join(map(str, agreement.fresh))}"
     return f"{published}, {seeds_text(verdict.num_seeds)}. Yours, {seeds}: {values}{_agrees(agreement)}."
+
+
+def agreement_headline(agreements: list[Agreement]) -> str:
+    """The first study and its fresh seeds in words, and how many of all agree."""
+    first = agreement_sentence(agreements[0])
+    if len(agreements) == 1:
+        return first
+    words = [{True: "agree", False: "disagree", None: "cannot be told"}[each.agrees] for each in agreements]
+    counts = ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))
+    name = f"{agreements[0].generator_label} on “{agreements[0].arm_label}”"
+    return f"{name}: {first} Of all {len(agreements)} comparisons: {counts}."
 
 
 def agreement_values(agreement: Agreement) -> list[str]:
