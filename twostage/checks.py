@@ -145,6 +145,10 @@ def _part_problems(key: str, part: Trained | Start) -> list[Problem]:
         return _batch_problems(where, config)
     found = _batch_problems(where, config) if part.autoencoder is None else []
     found += _ready_problems(f"{key}.autoencoder", part.autoencoder) if part.autoencoder is not None else []
+    if part.seed_offset < 0:
+        found.append((f"{key}.seed_offset", "must be 0 or more"))
+    if part.seed_offset and part.autoencoder is not None:
+        found.append((f"{key}.seed_offset", "a ready autoencoder is not trained, and has no seed"))
     if part.at_step is not None:
         last = value_at(config, "trainer.max_steps")
         if part.autoencoder is not None:

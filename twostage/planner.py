@@ -114,7 +114,8 @@ def plan(sweep: Sweep, seeds: Sequence[int] | None = None) -> Plan:
     images = REFERENCE.node("reference/images", settings)
     branches: list[Branch] = []
     for seed in sweep.seeds if seeds is None else seeds:
-        trained = {name: config(arm, seed, START_FOLDER) for name, arm in sweep.autoencoders.items() if arm.config}
+        arms = {name: arm for name, arm in sweep.autoencoders.items() if arm.config}
+        trained = {name: config(arm, seed + arm.seed_offset, START_FOLDER) for name, arm in arms.items()}
         branches += [_branch(sweep, name, trained, seed, start, images) for name in sweep.autoencoders]
     return Plan(images, branches, start, measured)
 

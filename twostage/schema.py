@@ -46,10 +46,13 @@ class ArmSettings(Trained):
             says on which images it is measured and which ones are encoded. A mapping gives `source`, and what
             `load_autoencoder` takes beside it: `family` or `config` of a single file, `padding_mode`.
         at_step: take the weights after so many steps of the training instead of the last ones.
+        seed_offset: added to the sweep's seed where the autoencoder is trained; its generators keep that seed. Two arms
+            that differ in nothing else are what a method that finds differences is to be tried on.
     """
 
     autoencoder: Any = None
     at_step: int | None = None
+    seed_offset: int = 0
 
 
 @dataclass

@@ -58,6 +58,30 @@ def test_a_shipped_sweep_measures_at_seven_points_or_more_a_factor_of_root_two_a
     assert steps == [round(steps[-1] * 2 ** (-half / 2)) for half in reversed(range(len(steps)))]
 
 
+def test_equal_arms_have_other_seeds_and_their_generators_the_same():
+    planned = plan(load_sweep("calibration", ["seeds=[3]"]))
+    first, second = planned.branch("control", 3), planned.branch("again", 3)
+    keys = ("seed_everything", "model.init_args.seed", "data.init_args.seed")
+
+    def seeds(node):
+        return {value_at(node.settings["config"], key) for key in keys}
+
+    assert (seeds(first.training), seeds(second.training)) == ({3}, {1003})
+    own, other = (branch.generators["sit"].training for branch in (first, second))
+    assert seeds(own) == seeds(other) == {3}
+    assert own.settings == other.settings
+    assert own.address != other.address, "on latents of another autoencoder"
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [("seed_offset=-1", "must be 0 or more"), ("autoencoder=scenes-f4c8", "a ready autoencoder is not trained")],
+)
+def test_a_seed_offset_is_of_an_arm_that_trains(change, error):
+    with pytest.raises(ValueError, match=rf"autoencoders\.again\.seed_offset: {error}"):
+        load_sweep("calibration", [f"autoencoders.again.{change}"])
+
+
 def test_a_generator_may_have_any_name(tmp_path):
     """Also that of a part: nodes are known by their place, not by what they are called."""
     sit = "{label: S, config: configs/dit/tiny-sit.yaml}"
