@@ -46,7 +46,7 @@ docs: .venv/installed-test  ## HTML documentation in docs/_build
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
 
 bench: .venv/installed  ## speed of every part, one JSON object each; several minutes
-	@for name in autoencoder_step encoding train_step sampling latent_loading predictors regularizers distances indexing; do \
+	@for name in autoencoder_step encoding train_step sampling latent_loading predictors regularizers distances indexing tiling; do \
 		$(BIN)/python benchmarks/$$name.py || exit 1; \
 	done
 

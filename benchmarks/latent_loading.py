@@ -82,7 +82,7 @@ def _write_cache(folder: Path, arguments: argparse.Namespace) -> None:
 class _RandomAutoencoder:
     """Random moments in place of an encoder."""
 
-    source = None  # no folder that a generator could take it from
+    source, draws = None, True  # no folder that a generator could take it from
 
     def __init__(self, shape: tuple[int, int, int]):
         self.shape, self.normalization, self.downsampling_factor = shape, Normalization(), 8

@@ -25,6 +25,8 @@ class LatentCaching:
         content: "moments", of which every read draws a fresh sample, or one "sample" of half the size.
         encoding_precision: "float32" or "bfloat16" of the encoder, whatever the trainer's precision is; see
             `eqvae.precision.encoding`.
+        tile_size: side in pixels of the tiles that larger images are encoded in, for memory; null encodes them whole.
+            Latents differ a little where tiles meet, and the cache says so.
     """
 
     folder: str | None = None
@@ -32,6 +34,7 @@ class LatentCaching:
     dtype: str = "float16"
     content: str = "moments"
     encoding_precision: Literal["float32", "bfloat16"] = "float32"
+    tile_size: int | None = None
 
     @property
     def plan(self) -> CachePlan:
@@ -44,11 +47,13 @@ class LatentCaching:
     def begin(self, trainer: Any, autoencoder: Autoencoder) -> "CacheRun":
         """Open the caches of the trainer's images; errors as of `create_cache_writer`."""
         folder = self.path(trainer.default_root_dir)
+        if self.tile_size is not None:
+            autoencoder.encode_in_tiles(self.tile_size)
 
         def open_writer(split: str, **options: Any) -> ShardWriter:
             place = folder if split == "train" else folder.with_name(f"{folder.name}-{split}")
             dataset = trainer.datamodule.description(split)
-            settings = (self.dtype, self.content, self.encoding_precision)
+            settings = (self.dtype, self.content, self.encoding_precision, self.tile_size)
             return create_cache_writer(place, autoencoder, dataset, *settings, **options)
 
         return CacheRun(trainer, open_writer)

@@ -76,11 +76,18 @@ class AutoencoderExport:
         Raises:
             ValueError: as of `save_pretrained`.
         """
-        if self.start_constants is None:
+        if self.start_constants is None and autoencoder.has_normalization:
             of_start = autoencoder.normalization
             self.start_constants = {"shift": list(of_start.shift), "scale": list(of_start.scale)}
         autoencoder.normalization = estimate_normalization(autoencoder, data, self.num_normalization_images)
         autoencoder.save_pretrained(folder, self._origin(num_steps, recipe, describe_data(data)))
+
+    def settle_normalization(self, autoencoder: Autoencoder, data: Any) -> None:
+        """Estimate the normalization of an autoencoder that carries none, and say so; it is never guessed."""
+        if autoencoder.has_normalization:
+            return
+        autoencoder.normalization = estimate_normalization(autoencoder, data, self.num_normalization_images)
+        rank_zero_info(f"latent normalization: estimated, {autoencoder.normalization.method}")
 
     def _origin(self, num_steps: int, recipe: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
         """What the folder's record keeps; no folder of this machine is named."""

@@ -120,6 +120,7 @@ class AutoencoderModule(lightning.LightningModule):
         self.exporting = AutoencoderExport(export_folder, num_normalization_images, self.autoencoder)
         if trainable not in ("all", "decoder"):
             raise ValueError(f"trainable {trainable!r} is unknown: use all or decoder")
+        self.autoencoder.require_trainable(trainable == "decoder")
         if trainable == "decoder":
             self.autoencoder.freeze_latents()
         asked = [] if transforms is None else [Equivariance(transforms)]
@@ -195,7 +196,7 @@ class AutoencoderModule(lightning.LightningModule):
         """What the first images settle, before they are used."""
         amounts = (self.trainer.world_size, len(images), self.accumulate_batches)
         self.learning_rate = self.training_start.settle_learning_rate(*amounts)
-        size, factor = (images.shape[-2], images.shape[-1]), self.autoencoder.downsampling_factor
+        size, factor = (images.shape[-2], images.shape[-1]), self.autoencoder.posterior_factor
         require_large_images(size, factor, self.regularizers.smallest_side, self._smallest_sides())
         data = data_module(self.trainer)
         if data is not None and self.trainer.limit_val_batches:
@@ -206,7 +207,7 @@ class AutoencoderModule(lightning.LightningModule):
         sides = {"reconstruction.perceptual": self.reconstruction.smallest_side}
         if self.critic is not None:
             sides["the critic of adversarial"] = self.critic.smallest_side
-        padding = self.autoencoder.downsampling_factor * self.autoencoder.smallest_latent_side
+        padding = self.autoencoder.posterior_factor * self.autoencoder.smallest_latent_side
         return sides | {"its padding_mode": padding}
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
@@ -234,13 +235,13 @@ class AutoencoderModule(lightning.LightningModule):
 
     def _draw(self, batch: dict[str, Tensor], stream: str = "") -> Action:
         """What a pass of this step does."""
-        _, height, width = self.autoencoder.latent_shape(batch["image"])
+        _, height, width = self.autoencoder.posterior_shape(batch["image"])
         return self.regularizers.draw(
             StepKey(self.seed, self.global_step, (height, width), batch["key"], self.global_rank, stream)
         )
 
     def _noise(self, batch: dict[str, Tensor], stream: str = "posterior") -> Tensor | None:
-        shape = self.autoencoder.latent_shape(batch["image"])
+        shape = self.autoencoder.posterior_shape(batch["image"])
         return self.autoencoder.posterior_noise(batch["key"], shape, self.seed, stream)
 
     def _distance(self, images: Tensor, target: Tensor) -> Tensor:
@@ -386,6 +387,7 @@ class AutoencoderModule(lightning.LightningModule):
 
     def on_predict_start(self) -> None:
         self._take_export()
+        self.exporting.settle_normalization(self.autoencoder, data_module(self.trainer))
         self._cached = self.cache.begin(self.trainer, self.autoencoder)
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:

@@ -18,7 +18,11 @@ NO_LIGHTNING = (
     "eqvae/losses",
     "eqvae/regularizers",
 )
-FAMILIES = {"KLAutoencoder", "VQAutoencoder", "AutoencoderKL", "VQModel", "quantize", "quantized", "is_quantized"}
+FAMILIES = {
+    *("KLAutoencoder", "VQAutoencoder", "PointAutoencoder", "FeatureAutoencoder", "PackedAutoencoder"),
+    *("FrameAutoencoder", "PointFrameAutoencoder", "AutoencoderKL", "VQModel"),
+    *("quantize", "quantized", "is_quantized"),
+}
 
 
 def imported_modules(path: Path) -> set[str]:

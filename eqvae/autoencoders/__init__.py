@@ -7,10 +7,13 @@ carries its latent normalization and its fingerprint, so that caches and generat
 
 from eqvae.autoencoders.base import Autoencoder
 from eqvae.autoencoders.encodings import Codes, Decoded, PointPosterior, Posterior
+from eqvae.autoencoders.frames import FrameAutoencoder, PointFrameAutoencoder
 from eqvae.autoencoders.kl import KLAutoencoder
 from eqvae.autoencoders.latent_losses import CodebookLoss, LatentLoss, Term, codebook_usage
 from eqvae.autoencoders.loading import load_autoencoder, source_file
 from eqvae.autoencoders.normalization import LatentStatistics, Normalization
+from eqvae.autoencoders.packed import PackedAutoencoder
+from eqvae.autoencoders.points import FeatureAutoencoder, PointAutoencoder
 from eqvae.autoencoders.vq import VQAutoencoder
 
 __all__ = [
@@ -18,10 +21,15 @@ __all__ = [
     "CodebookLoss",
     "Codes",
     "Decoded",
+    "FeatureAutoencoder",
+    "FrameAutoencoder",
     "KLAutoencoder",
     "LatentLoss",
     "LatentStatistics",
     "Normalization",
+    "PackedAutoencoder",
+    "PointAutoencoder",
+    "PointFrameAutoencoder",
     "PointPosterior",
     "Posterior",
     "Term",

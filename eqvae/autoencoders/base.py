@@ -6,17 +6,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from diffusers import AutoencoderKL, VQModel
+import torch
+from diffusers import AutoencoderKL, ModelMixin
 from torch import Tensor, nn
 
 from eqvae.autoencoders.cards import public_origin, render_autoencoder_card
-from eqvae.autoencoders.constants import from_constants, to_constants
+from eqvae.autoencoders.constants import LISTS, from_constants, to_constants, to_lists
 from eqvae.autoencoders.encodings import Decoded, Posterior
 from eqvae.autoencoders.exporting import ORIGIN, write_export
 from eqvae.autoencoders.latent_losses import CodebookLoss, LatentLoss, no_terms
 from eqvae.autoencoders.ldm import save_ldm
 from eqvae.autoencoders.normalization import Normalization
 from eqvae.autoencoders.padding import padding_mode, set_padding_mode
+from eqvae.autoencoders.registry import MODEL_CLASSES, ModelClass, defaults_of
+from eqvae.autoencoders.tiling import encode_in_tiles
 from eqvae.cards import NO_DETAILS, CardDetails
 
 
@@ -28,14 +31,17 @@ class Autoencoder(nn.Module, ABC):
     - *raw latents* are what `decode` takes, caches store and generators learn (`latent_moments`): of a VQ autoencoder
       codebook vectors;
     - the *posterior* is where transforms and other regularizers act, whose latents `transformed_decode` takes: of a VQ
-      autoencoder features before the quantizer, which is then part of the decoder (EQ-VAE, arXiv 2502.09509).
+      autoencoder features before the quantizer, which is then part of the decoder (EQ-VAE, arXiv 2502.09509), of one
+      that packs patches the grid before (FLUX.2).
 
     Args:
-        model: the diffusers autoencoder; its weights train as this module's.
-        normalization: of its latents; None takes the published constants of the model's config.
+        model: the diffusers autoencoder, of a class of `eqvae.autoencoders.registry`; its weights train as this
+            module's.
+        normalization: of its latents; None takes the constants that the model carries, where it does.
 
     Attributes:
         kind: of the caches of its latents, a key of `eqvae.latents.KINDS`.
+        draws: whether latents are drawn from a posterior that has a spread.
         source: what `load_autoencoder` was given; None where it was made otherwise.
         origin: where the weights of an export come from, as `save_pretrained` wrote it down; None of any other.
 
@@ -44,20 +50,88 @@ class Autoencoder(nn.Module, ABC):
     """
 
     kind: ClassVar[str] = "latents"
+    draws: ClassVar[bool] = True
 
-    def __init__(self, model: AutoencoderKL | VQModel, normalization: Normalization | None = None):
+    def __init__(self, model: ModelMixin, normalization: Normalization | None = None):
         super().__init__()
-        self.model = model
+        self.model: Any = model
         self.source: str | dict | None = None
         self.origin: dict[str, Any] | None = None
-        self.normalization = normalization or from_constants(model.config)
-        self.normalization.require_channels(self.latent_channels)
+        self.normalization = normalization or self.published_normalization()
         set_padding_mode(model, None)
 
     @property
-    @abstractmethod
+    def model_class(self) -> ModelClass:
+        """What is known of the model's class."""
+        return MODEL_CLASSES[type(self.model).__name__]
+
+    @property
+    def normalization(self) -> Normalization:
+        """From raw to normalized latents.
+
+        Raises:
+            ValueError: where it is unknown. It is never guessed: `has_normalization` tells.
+        """
+        if self._normalization is None:
+            raise ValueError(
+                f"the latents of autoencoder {self.source or type(self.model).__name__} have no known normalization: "
+                "train.py predict estimates it for its cache, and fit for what it exports"
+            )
+        return self._normalization
+
+    @normalization.setter
+    def normalization(self, normalization: Normalization | None) -> None:
+        if normalization is not None:
+            normalization.require_channels(self.latent_channels)
+        self._normalization = normalization
+
+    @property
+    def has_normalization(self) -> bool:
+        """Whether the normalization is known."""
+        return self._normalization is not None
+
+    def published_normalization(self) -> Normalization | None:
+        """What the model carries; None where it carries nothing.
+
+        Raises:
+            ValueError: for constants that are no normalization.
+        """
+        lists = {name: getattr(self.model, name).tolist() for name in self.constant_weights}
+        return from_constants(self.model.config | lists)
+
+    @property
+    def constant_weights(self) -> tuple[str, ...]:
+        """Names of weights that are constants of the normalization, which the fingerprint leaves out."""
+        return tuple(name for name, _ in self.model.named_buffers() if name in LISTS)
+
+    @torch.no_grad()
+    def write_constants(self, normalization: Normalization) -> dict[str, Any]:
+        """Make a normalization the one that the model carries: its buffers are set, entries for its config returned."""
+        has_lists = (
+            LISTS[0] in self.constant_weights or defaults_of(type(self.model).__name__).get(LISTS[0]) is not None
+        )
+        entries = to_lists(normalization, self.latent_channels) if has_lists else to_constants(normalization)
+        for name in self.constant_weights:
+            getattr(self.model, name).copy_(torch.tensor(entries[name]))
+        return {name: value for name, value in entries.items() if name in self.model.config}
+
+    def to_model(self, values: Tensor) -> Tensor:
+        """Images or latents as the model takes them."""
+        return values
+
+    def from_model(self, values: Tensor) -> Tensor:
+        """Images or latents that the model gave."""
+        return values
+
+    @property
     def latent_channels(self) -> int:
-        """Of raw latents and of the posterior."""
+        """Of raw latents."""
+        return self.posterior_channels
+
+    @property
+    def posterior_channels(self) -> int:
+        """Of the posterior."""
+        return self.model.config[self.model_class.channels]
 
     @property
     def num_codes(self) -> int:
@@ -76,9 +150,9 @@ class Autoencoder(nn.Module, ABC):
     def encode(self, images: Tensor) -> Any:
         """Images [B, 3, H, W] in [-1, 1] to what the family is known for: a posterior, or codes."""
 
-    @abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
         """Raw latents [B, C, h, w] to images [B, 3, f h, f w], near [-1, 1] but not clamped."""
+        return self.from_model(self.model.decode(self.to_model(latents), **self.model_class.decoding).sample)
 
     @abstractmethod
     def posterior(self, images: Tensor) -> Posterior:
@@ -132,13 +206,23 @@ class Autoencoder(nn.Module, ABC):
 
     @property
     def downsampling_factor(self) -> int:
-        """Image side over latent side."""
-        return 2 ** (len(self.model.config["block_out_channels"]) - 1)
+        """Image side over side of raw latents."""
+        return self.posterior_factor
+
+    @property
+    def posterior_factor(self) -> int:
+        """Image side over side of the posterior."""
+        return self.model_class.downsampling(self.model.config)
 
     def latent_shape(self, images: Tensor) -> tuple[int, int, int]:
-        """(C, h, w) of a latent of images [B, 3, H, W]."""
+        """(C, h, w) of a raw latent of images [B, 3, H, W]."""
         height, width = (side // self.downsampling_factor for side in images.shape[-2:])
         return self.latent_channels, height, width
+
+    def posterior_shape(self, images: Tensor) -> tuple[int, int, int]:
+        """(C, h, w) of the posterior of images [B, 3, H, W]."""
+        height, width = (side // self.posterior_factor for side in images.shape[-2:])
+        return self.posterior_channels, height, width
 
     def require_image_size(self, size: int, key: str) -> None:
         """Refuse images whose side is no multiple of that of a latent: decoded, they would have another one.
@@ -154,13 +238,13 @@ class Autoencoder(nn.Module, ABC):
 
     @property
     def last_layer(self) -> Tensor:
-        """Weight of the decoder's last convolution, where the adaptive weight compares gradients."""
-        return self.model.decoder.conv_out.weight
+        """Weight of the decoder's last layer, where the adaptive weight compares gradients."""
+        return last_weight(self.model.decoder)
 
     @property
     def encoder_last_layer(self) -> Tensor:
-        """Weight of the encoder's last convolution, where adaptive terms compare gradients."""
-        return self.model.encoder.conv_out.weight
+        """Weight of the encoder's last layer, where adaptive terms compare gradients."""
+        return last_weight(self.model.encoder)
 
     @property
     def padding_mode(self) -> str:
@@ -180,7 +264,8 @@ class Autoencoder(nn.Module, ABC):
         digest = hashlib.sha256()
         if self.padding_mode != "zeros":
             digest.update(f"padding_mode {self.padding_mode}".encode())
-        for name, value in sorted(self.model.state_dict().items()):
+        weights = {name: value for name, value in self.model.state_dict().items() if name not in self.constant_weights}
+        for name, value in sorted(weights.items()):
             digest.update(f"{name}{tuple(value.shape)}".encode())
             digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
@@ -213,8 +298,7 @@ class Autoencoder(nn.Module, ABC):
             if not value.isfinite().all():
                 raise ValueError(f"autoencoder folder {folder} is not written: {name} is not finite")
         about = self.normalization.to_dict() | ({ORIGIN: public_origin(origin)} if origin else {})
-        entries = to_constants(constants or self.normalization)
-        entries = {name: value for name, value in entries.items() if name in self.model.config}
+        entries = self.write_constants(constants or self.normalization)
         card = render_autoencoder_card(type(self.model).__name__, entries, about, details, constants is not None)
         write_export(folder, self.model.save_pretrained, about, entries, card)
 
@@ -228,7 +312,28 @@ class Autoencoder(nn.Module, ABC):
         Raises:
             ValueError: if there is none.
         """
-        raise ValueError(f"diffusers' pipelines decode with AutoencoderKL alone, not with {type(self).__name__}")
+        raise ValueError(f"diffusers' pipelines decode with AutoencoderKL alone, not with {type(self.model).__name__}")
+
+    def encode_in_tiles(self, side: int) -> None:
+        """Encode images larger than `side` pixels in overlapping tiles, see `eqvae.autoencoders.tiling`.
+
+        Raises:
+            ValueError: for a family without tiles, or a side that does not fit.
+        """
+        encode_in_tiles(self.model, side, self.posterior_factor)
+
+    def require_trainable(self, decoder_alone: bool) -> None:
+        """Refuse to train weights that no loss here fits.
+
+        Args:
+            decoder_alone: whether the encoder stays as it is.
+
+        Raises:
+            ValueError: with the reason.
+        """
+        reason = self.model_class.frozen_encoder
+        if reason and not decoder_alone:
+            raise ValueError(f"{type(self.model).__name__}: {reason}: set model.init_args.trainable to decoder")
 
     def freeze(self) -> Self:
         """Evaluation mode, no gradients: for caches, sampling and metrics."""
@@ -241,3 +346,8 @@ class Autoencoder(nn.Module, ABC):
             if part is not None:
                 part.requires_grad_(False)
         return self
+
+
+def last_weight(network: nn.Module) -> Tensor:
+    """Of the last layer that has a matrix or a kernel."""
+    return [parameter for parameter in network.parameters() if parameter.ndim > 1][-1]

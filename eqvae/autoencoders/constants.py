@@ -3,7 +3,8 @@
 Pipelines of diffusers normalize in one of two ways:
 
 - z scaling_factor, or (z - shift_factor) scaling_factor: Stable Diffusion 1 to 3, DiT, and its training scripts;
-- (z - latents_mean) scaling_factor / latents_std, per channel, where a config has these lists: Stable Diffusion XL.
+- (z - latents_mean) scaling_factor / latents_std, per channel, where a config has these lists: Stable Diffusion XL,
+  LTX, Mochi; the factor is 1 where a class has none: Qwen-Image, Wan.
 
 The second is exact for any normalization. A scalar can only approximate one that differs between channels:
 `scaling_factor` is then 1 / std over all latents, as diffusers documents it, and `shift_factor` their mean.
@@ -14,6 +15,8 @@ from statistics import fmean
 from typing import Any
 
 from eqvae.autoencoders.normalization import Normalization
+
+LISTS = ("latents_mean", "latents_std")
 
 
 def to_constants(normalization: Normalization) -> dict[str, Any]:
@@ -29,18 +32,25 @@ def to_constants(normalization: Normalization) -> dict[str, Any]:
     return scalars | {"latents_mean": list(shift), "latents_std": [factor / each for each in scale]}
 
 
-def from_constants(config: Mapping[str, Any]) -> Normalization:
-    """What a diffusers config normalizes by: its lists where it has both, else its scalars.
+def to_lists(normalization: Normalization, channels: int) -> dict[str, Any]:
+    """The same for classes that always have lists; a factor is 1."""
+    spread = channels // len(normalization.scale)  # a single number is that of all channels
+    mean, scale = normalization.shift * spread, normalization.scale * spread
+    return {"scaling_factor": 1.0, "latents_mean": list(mean), "latents_std": [1 / each for each in scale]}
+
+
+def from_constants(config: Mapping[str, Any]) -> Normalization | None:
+    """What a diffusers config normalizes by: its lists where it has both, else its scalars; None where it has neither.
 
     Raises:
         ValueError: for constants that are no normalization.
     """
-    scalar = Normalization((config.get("shift_factor") or 0.0,), (config["scaling_factor"],))
-    mean, std = config.get("latents_mean"), config.get("latents_std")
+    mean, std, factor = (config.get(name) for name in (*LISTS, "scaling_factor"))
     if mean is None or std is None:
-        return scalar
+        return None if factor is None else Normalization((config.get("shift_factor") or 0.0,), (factor,))
+    (scale,) = Normalization(scale=(1.0 if factor is None else factor,)).scale
     try:
         divisors = Normalization(mean, std).scale  # refuses a std that is none
     except ValueError as error:
         raise ValueError(f"latents_mean, latents_std: {error}") from None
-    return Normalization(mean, tuple(scalar.scale[0] / each for each in divisors))
+    return Normalization(mean, tuple(scale / each for each in divisors))

@@ -4,13 +4,15 @@ The values are those of the published configs (latent-diffusion, taming-transfor
 1 where none was published: estimate the normalization instead.
 """
 
-import inspect
 from collections.abc import Mapping
+from typing import Any
 
-from diffusers import AutoencoderKL, VQModel
+from diffusers import ModelMixin
 
 from eqvae.autoencoders.configs import require_config
+from eqvae.autoencoders.constants import LISTS
 from eqvae.autoencoders.padding import set_padding_mode
+from eqvae.autoencoders.registry import MODEL_CLASSES, defaults_of, import_class
 
 
 def _levels(channels: list[int], attention: bool) -> dict:
@@ -41,9 +43,16 @@ FAMILIES: dict[str, dict] = {
     "sd-vae-16": KL | F16 | {"latent_channels": 16, "sample_size": 256, "scaling_factor": 1.0},
     "taming-1024": VQ_F16 | {"num_vq_embeddings": 1024, "scaling_factor": 1.0},
     "taming-16384": VQ_F16 | {"num_vq_embeddings": 16384, "scaling_factor": 1.0},
+    "flux2": {"_class_name": "AutoencoderKLFlux2"},
+    "taesd": {"_class_name": "AutoencoderTiny"},
+    "taesd3": {"_class_name": "AutoencoderTiny", "latent_channels": 16, "scaling_factor": 1.0, "shift_factor": 0.0},
+    "qwen-image": {"_class_name": "AutoencoderKLQwenImage"},
+    "wan-2.1": {"_class_name": "AutoencoderKLWan"},
+    "hunyuan-video": {"_class_name": "AutoencoderKLHunyuanVideo"},
+    "mochi-1": {"_class_name": "AutoencoderKLMochi"},
 }
+"""A class alone stands for the defaults of diffusers, which are its published config."""
 LATENT_CONSTANTS = ("scaling_factor", "shift_factor", "sample_size")
-MODEL_CLASSES = {"AutoencoderKL": AutoencoderKL, "VQModel": VQModel}
 
 
 def expand_family(config: Mapping) -> dict:
@@ -58,7 +67,9 @@ def expand_family(config: Mapping) -> dict:
     name = config.pop("family")
     if name not in FAMILIES:
         raise ValueError(f"autoencoder family {name!r} is unknown: use one of {', '.join(FAMILIES)}")
-    return FAMILIES[name] | config
+    family = FAMILIES[name]
+    defaults = defaults_of(family["_class_name"]) if set(family) == {"_class_name"} else {}
+    return defaults | family | config
 
 
 def published_constants(architecture: Mapping, given: Mapping) -> dict:
@@ -91,8 +102,11 @@ def published_constants(architecture: Mapping, given: Mapping) -> dict:
     raise ValueError(f"it may be {listed}, of one architecture: say which, as --family or config: {{family: NAME}}")
 
 
-def create_model(config: Mapping) -> AutoencoderKL | VQModel:
+def create_model(config: Mapping) -> ModelMixin:
     """A diffusers autoencoder of this config, with the initial weights of diffusers.
+
+    Constants of the normalization that a config leaves out are 0 and 1: those that diffusers has as defaults are of
+    published weights.
 
     Args:
         config: what the class named by `_class_name` takes (without that entry: `VQModel` where the config has a
@@ -103,27 +117,41 @@ def create_model(config: Mapping) -> AutoencoderKL | VQModel:
         ValueError: in one line, naming an unknown or impossible entry.
     """
     config = expand_family(config)
-    model_class = class_of(config, "autoencoder config")
+    name = class_of(config, "autoencoder config")
     config.pop("_class_name", None)
     padding_mode = config.pop("padding_mode", None)
-    unknown = set(config) - set(inspect.signature(model_class.__init__).parameters)
-    if unknown:
-        raise ValueError(f"autoencoder config has unknown keys {sorted(unknown)}: see diffusers.{model_class.__name__}")
-    require_config(config, "autoencoder config")
-    config.setdefault("scaling_factor", 1.0)  # of random weights; diffusers' default is that of Stable Diffusion
+    defaults = defaults_of(name)
+    if unknown := set(config) - set(defaults):
+        raise ValueError(f"autoencoder config has unknown keys {sorted(unknown)}: see diffusers.{name}")
+    require_config(config | {"_class_name": name}, "autoencoder config")
     try:
-        model = model_class(**config)
-    except (ValueError, TypeError, IndexError, RuntimeError) as error:
-        raise ValueError(f"autoencoder config is impossible: {str(error).splitlines()[0]}") from None
+        model = import_class(name)(**_neutral_constants(name, defaults | config) | config)
+    except (ValueError, TypeError, IndexError, RuntimeError, KeyError, ZeroDivisionError, AttributeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"autoencoder config is impossible: {reason}") from None
     set_padding_mode(model, padding_mode)
     return model
 
 
-def class_of(config: object, where: str) -> type[AutoencoderKL] | type[VQModel]:
-    """The diffusers class of a config; ValueError naming `where` it came from, if it is no autoencoder's."""
+def _neutral_constants(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Of random weights; diffusers' defaults are those of Stable Diffusion, Wan and others."""
+    constants: dict[str, Any] = {"scaling_factor": 1.0} if "scaling_factor" in config else {}
+    channels = config[MODEL_CLASSES[name].channels]
+    for each, value in zip(LISTS, (0.0, 1.0), strict=True):
+        if config.get(each) is not None:
+            constants[each] = [value] * channels
+    return constants
+
+
+def class_of(config: object, where: str) -> str:
+    """The name of a config's diffusers class; ValueError naming `where` it came from, if it is no autoencoder's."""
     if not isinstance(config, Mapping):
         raise ValueError(f"{where} is no config but a {type(config).__name__}")
     name = config.get("_class_name", "VQModel" if "num_vq_embeddings" in config else "AutoencoderKL")
     if not isinstance(name, str) or name not in MODEL_CLASSES:
-        raise ValueError(f"{where} is of class {name!r}: only {' and '.join(MODEL_CLASSES)} are autoencoders here")
-    return MODEL_CLASSES[name]
+        raise ValueError(f"{where} is of class {name!r:.60}, which is no autoencoder here: docs/families.md lists them")
+    import_class(name)
+    for entry, reason in MODEL_CLASSES[name].unsupported.items():
+        if config.get(entry):
+            raise ValueError(f"{where} has {entry} {config[entry]!r:.40}: {reason}, which images do not have")
+    return name

@@ -1,12 +1,11 @@
-"""KL autoencoders: diffusers' `AutoencoderKL` behind the project's interface."""
+"""KL autoencoders: diffusers' `AutoencoderKL` and its like behind the project's interface."""
 
 import copy
 from functools import partial
 
 import torch
 from diffusers import AutoencoderKL
-from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDistribution
-from diffusers.models.modeling_outputs import AutoencoderKLOutput
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor
 
 from eqvae.autoencoders.base import Autoencoder
@@ -18,17 +17,7 @@ from eqvae.randomness import keyed_normal
 
 
 class KLAutoencoder(Autoencoder):
-    """Encoder to a diagonal Gaussian posterior, decoder back to images, over an `AutoencoderKL`."""
-
-    @property
-    def network(self) -> AutoencoderKL:
-        """The model, as what it is in this family."""
-        assert isinstance(self.model, AutoencoderKL)
-        return self.model
-
-    @property
-    def latent_channels(self) -> int:
-        return self.model.config["latent_channels"]
+    """Encoder to a diagonal Gaussian posterior, decoder back to images, over an `AutoencoderKL` or its like."""
 
     def encode(self, images: Tensor) -> DiagonalGaussianDistribution:
         """Images [B, 3, H, W] in [-1, 1] to the posterior of raw latents [B, C, H / f, W / f].
@@ -36,15 +25,7 @@ class KLAutoencoder(Autoencoder):
         The posterior has `mean`, `std`, `logvar` (clamped to [-30, 20]), `sample(generator=None)` and `kl()`, the
         divergence from a standard normal summed over C, h, w: [B].
         """
-        output = self.network.encode(images)
-        assert isinstance(output, AutoencoderKLOutput)  # unless asked for a tuple
-        return output.latent_dist
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """Raw latents [B, C, h, w] to images [B, 3, f h, f w], near [-1, 1] but not clamped."""
-        output = self.network.decode(latents)  # pyright: ignore[reportArgumentType]  (diffusers asks for FloatTensor)
-        assert isinstance(output, DecoderOutput)  # unless asked for a tuple
-        return output.sample
+        return self.model.encode(images).latent_dist
 
     def posterior(self, images: Tensor) -> DiagonalGaussianDistribution:
         return self.encode(images)
@@ -70,9 +51,11 @@ class KLAutoencoder(Autoencoder):
 
     def to_diffusers(self, normalization: Normalization) -> AutoencoderKL:
         """Pipelines know one scale: any other normalization goes into the convolutions next to the latents."""
+        if not isinstance(self.model, AutoencoderKL):
+            return super().to_diffusers(normalization)
         if self.padding_mode != "zeros":
             raise ValueError(f"diffusers ignores padding {self.padding_mode!r}")
-        model = copy.deepcopy(self.network).cpu().float()
+        model = copy.deepcopy(self.model).cpu().float()
         if len(set(normalization.scale)) == 1 and not any(normalization.shift):
             model.register_to_config(**to_constants(Normalization(scale=normalization.scale[:1])))
             return model
@@ -88,10 +71,11 @@ class KLAutoencoder(Autoencoder):
         At width zero-mean unit noise drowns the latents of an untrained encoder, and a small autoencoder needs
         thousands of steps to dig them out.
         """
-        head = self.network.quant_conv if self.network.quant_conv is not None else self.network.encoder.conv_out
-        assert head.bias is not None, "convolutions of an AutoencoderKL have a bias"
-        with torch.no_grad():
-            head.bias[self.latent_channels :] = -6.0
+        layers = getattr(self.model, "quant_conv", None) or self.model.encoder
+        name, value = list(layers.named_parameters())[-1]
+        if name.endswith("bias") and len(value) > self.posterior_channels:  # Mochi's last layer has none
+            with torch.no_grad():
+                value[self.posterior_channels :] = -6.0
 
 
 @torch.no_grad()

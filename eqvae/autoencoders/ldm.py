@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, VQModel
+from diffusers import AutoencoderKL, ModelMixin, VQModel
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -57,7 +57,7 @@ def ldm_name(name: str, num_levels: int) -> str:
     return name
 
 
-def load_single_file(path: Path, config: Mapping) -> tuple[AutoencoderKL | VQModel, Normalization | None]:
+def load_single_file(path: Path, config: Mapping) -> tuple[ModelMixin, Normalization | None]:
     """A model in float32 from a safetensors file or a torch checkpoint; its architecture is read off the shapes.
 
     Args:
@@ -77,12 +77,17 @@ def load_single_file(path: Path, config: Mapping) -> tuple[AutoencoderKL | VQMod
     return model.eval(), normalization
 
 
-def save_ldm(model: AutoencoderKL | VQModel, normalization: Normalization, path: Path) -> None:
+def save_ldm(model: ModelMixin, normalization: Normalization, path: Path) -> None:
     """Write a safetensors file in the key layout of latent-diffusion and taming, attention as 1x1 convolutions.
 
     The metadata hold the diffusers config and the normalization, so that `load_autoencoder` needs no guess about what
     shapes do not tell: scaling, groups of the normalization layers, padding. They hold the file's sha256, too.
+
+    Raises:
+        ValueError: for a model that these do not have.
     """
+    if not isinstance(model, (AutoencoderKL, VQModel)):
+        raise ValueError(f"latent-diffusion and taming have no layout for {type(model).__name__}: export a folder")
     num_levels = len(model.config["block_out_channels"])
     state = {}
     for name, value in model.state_dict().items():
@@ -169,7 +174,7 @@ def _read_metadata(path: Path) -> tuple[dict, Normalization | None]:
         raise ValueError(f"file {path} has damaged metadata ({error}): export it again") from None
 
 
-def _empty_model(path: Path, weights: Mapping[str, Tensor], config: dict[str, Any]) -> AutoencoderKL | VQModel:
+def _empty_model(path: Path, weights: Mapping[str, Tensor], config: dict[str, Any]) -> ModelMixin:
     """A model on the meta device, of the weights' architecture and the config's constants."""
     try:
         architecture = infer_architecture(weights)
@@ -190,9 +195,7 @@ def _empty_model(path: Path, weights: Mapping[str, Tensor], config: dict[str, An
         raise ValueError(f"file {path} does not tell its architecture ({error}): give a config") from None
 
 
-def _copy_weights(
-    path: Path, model: AutoencoderKL | VQModel, weights: Mapping[str, Tensor], spellings: Mapping[str, str]
-) -> None:
+def _copy_weights(path: Path, model: ModelMixin, weights: Mapping[str, Tensor], spellings: Mapping[str, str]) -> None:
     """Into the model in float32; attention weights may be 1x1 convolutions [C, C, 1, 1] or linear [C, C]."""
     num_levels = len(model.config["block_out_channels"])
     expected = {ldm_name(name, num_levels): name for name in model.state_dict()}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, VQModel
+from diffusers import AutoencoderKL, ModelMixin
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 
@@ -15,14 +15,28 @@ from eqvae.autoencoders.base import Autoencoder
 from eqvae.autoencoders.configs import require_config, require_weights_for
 from eqvae.autoencoders.exporting import RECORD, read_origin, verify_files
 from eqvae.autoencoders.families import class_of, create_model
+from eqvae.autoencoders.frames import FrameAutoencoder, PointFrameAutoencoder
 from eqvae.autoencoders.kl import KLAutoencoder
-from eqvae.autoencoders.ldm import load_single_file
 from eqvae.autoencoders.normalization import Normalization
+from eqvae.autoencoders.packed import PackedAutoencoder
 from eqvae.autoencoders.padding import known_to_config, set_padding_mode
 from eqvae.autoencoders.places import PACKAGED, is_hub_id
+from eqvae.autoencoders.points import FeatureAutoencoder, PointAutoencoder
+from eqvae.autoencoders.registry import MODEL_CLASSES, import_class
+from eqvae.autoencoders.single_files import load_single_file
 from eqvae.autoencoders.vq import VQAutoencoder
 from eqvae.network import quick_hub
 
+INTERFACES: dict[str, type[Autoencoder]] = {
+    "kl": KLAutoencoder,
+    "codes": VQAutoencoder,
+    "points": PointAutoencoder,
+    "features": FeatureAutoencoder,
+    "packed": PackedAutoencoder,
+    "frame": FrameAutoencoder,
+    "frame-points": PointFrameAutoencoder,
+}
+"""How a class of diffusers is used, by what its entry in `eqvae.autoencoders.registry` says."""
 SOURCE_KEYS = {"source", "config", "family", "padding_mode"}
 
 
@@ -39,8 +53,9 @@ def load_autoencoder(
               taming-transformers, the autoencoder alone or inside a whole generator,
             - a packaged name such as "shapes-f4c8",
             - a hub id such as "stabilityai/sd-vae-ft-ema", with a subfolder where it has one ("owner/name/vae"),
-            - a mapping that starts from random weights: the configuration of a `diffusers.AutoencoderKL` or
-              `diffusers.VQModel`, or `family` (see `eqvae.autoencoders.families`) and what differs from it,
+            - a mapping that starts from random weights: the configuration of a class of diffusers
+              (`eqvae.autoencoders.registry`) with `_class_name`, by default that of `diffusers.AutoencoderKL` or, with
+              a codebook, `diffusers.VQModel`; or `family` (see `eqvae.autoencoders.families`) and what differs from it,
             - a mapping with the key `source`, one of the above, and perhaps `config`, `family` (of `config`) and
               `padding_mode`.
         seed: of the random weights.
@@ -65,7 +80,7 @@ def load_autoencoder(
     if isinstance(source, Mapping):
         autoencoder = _random_autoencoder(source, seed)
     elif is_file:
-        autoencoder = _wrap(*load_single_file(Path(source), config or {}), where=f"file {source}")
+        autoencoder = _read_file(Path(source), config or {})
     else:
         autoencoder = _load_pretrained(str(source))
     _require_finite(autoencoder.model, source)
@@ -74,7 +89,7 @@ def load_autoencoder(
     return autoencoder
 
 
-def _require_finite(model: AutoencoderKL | VQModel, source: str | Path | Mapping) -> None:
+def _require_finite(model: ModelMixin, source: str | Path | Mapping) -> None:
     for name, value in model.state_dict().items():
         if not value.isfinite().all():
             raise ValueError(f"autoencoder {source}: {name} is not finite: give another")
@@ -95,13 +110,21 @@ def _plain_source(source: str | Path | Mapping, config: Mapping | None, padding_
 
 
 def _wrap(
-    model: AutoencoderKL | VQModel, normalization: Normalization | None = None, where: str = "autoencoder config"
+    model: ModelMixin, normalization: Normalization | None = None, where: str = "autoencoder config"
 ) -> Autoencoder:
-    autoencoder_class = VQAutoencoder if isinstance(model, VQModel) else KLAutoencoder
+    interface = INTERFACES[MODEL_CLASSES[type(model).__name__].interface]
     try:
-        return autoencoder_class(model, normalization)
+        return interface(model, normalization)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
+
+
+def _read_file(path: Path, config: Mapping) -> Autoencoder:
+    model, normalization, is_known = load_single_file(path, config)
+    autoencoder = _wrap(model, normalization, where=f"file {path}")
+    if not is_known:
+        autoencoder.normalization = None
+    return autoencoder
 
 
 def _random_autoencoder(config: Mapping, seed: int) -> Autoencoder:
@@ -130,7 +153,7 @@ def _load_folder(folder: Path) -> Autoencoder:
     return _wrap_export(model, folder, f"autoencoder folder {folder}")
 
 
-def _wrap_export(model: AutoencoderKL | VQModel, folder: Path, where: str) -> Autoencoder:
+def _wrap_export(model: ModelMixin, folder: Path, where: str) -> Autoencoder:
     """With what the record of a folder says, where there is one."""
     autoencoder = _wrap(model, Normalization.load(folder), where)
     autoencoder.origin = read_origin(folder)
@@ -168,9 +191,7 @@ def _nearest_path(name: str) -> str | None:
     return None
 
 
-def _from_pretrained(
-    name: str | Path, problem: str, subfolder: str | None = None, **options: Any
-) -> AutoencoderKL | VQModel:
+def _from_pretrained(name: str | Path, problem: str, subfolder: str | None = None, **options: Any) -> ModelMixin:
     """diffusers' model in float32; ValueError that begins with `problem`, if it cannot be loaded whole.
 
     Missing weights are one reason: diffusers would leave them random.
@@ -178,7 +199,7 @@ def _from_pretrained(
     options = {"subfolder": subfolder, "low_cpu_mem_usage": False, "output_loading_info": True} | options
     try:
         config = AutoencoderKL.load_config(name, subfolder=subfolder)
-        model_class = class_of(config, "it")
+        model_class: Any = import_class(class_of(config, "it"))
         assert isinstance(config, Mapping), "what is none has no class"
         require_config(config, "its config")
         if isinstance(name, Path):

@@ -9,26 +9,32 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from diffusers import AutoencoderKL, VQModel
+from diffusers import AutoencoderKL, ModelMixin, VQModel
 from torch import nn
 
 PADDING_MODES = ("zeros", "reflect")
+CHOOSING = (AutoencoderKL, VQModel)
 
 
-def padding_mode(model: AutoencoderKL | VQModel) -> str:
+def padding_mode(model: ModelMixin) -> str:
     """What the model's config says; "zeros" where it says nothing."""
     return model.config.get("padding_mode", "zeros")
 
 
-def set_padding_mode(model: AutoencoderKL | VQModel, mode: str | None) -> None:
+def set_padding_mode(model: ModelMixin, mode: str | None) -> None:
     """Pad this way from now on, and write it into the config; None takes what the config says.
 
     Raises:
-        ValueError: naming the modes, if it is none of them.
+        ValueError: naming the modes, if it is none of them, or for a class whose layers pad in several ways.
     """
-    mode = mode or padding_mode(model)
+    mode = mode or model.config.get("padding_mode")
+    if mode is None:
+        return  # as its class has it
     if mode not in PADDING_MODES:
         raise ValueError(f"padding_mode {mode!r} is unknown: use one of {', '.join(PADDING_MODES)}")
+    if not isinstance(model, CHOOSING):
+        names = " and ".join(each.__name__ for each in CHOOSING)
+        raise ValueError(f"padding_mode {mode}: {type(model).__name__} pads in its own way, {names} alone can choose")
     if mode != padding_mode(model):
         model.register_to_config(padding_mode=mode)
     for module in model.modules():

@@ -27,7 +27,7 @@ class VQAutoencoder(Autoencoder):
         return self.model
 
     @property
-    def latent_channels(self) -> int:
+    def posterior_channels(self) -> int:
         """Channels of features and latents: the dimension of a codebook vector."""
         return self.network.quantize.vq_embed_dim
 

@@ -84,7 +84,7 @@ def autoencoder_panel(autoencoder: Autoencoder, images: Tensor, title: str | Non
         uint8 [3, H', W'] with headings.
     """
     latents = autoencoder.posterior(images).mean
-    colours, factor = LatentColours(latents), autoencoder.downsampling_factor
+    colours, factor = LatentColours(latents), autoencoder.posterior_factor
     columns = {
         "image\nx": to_uint8(images),
         "latents E(x)\n(PCA)": enlarged(colours(latents), factor),

@@ -98,10 +98,12 @@ def measure_latents(
         sample = autoencoder_to_sample(autoencoder, source, num_images, num_workers, device)
         values, left_out = predict(sample, names)
         report |= values | describe_sample(sample, source) | ({"left_out": left_out} if left_out else {})
-    carried = autoencoder.normalization.to_dict()
     about = {"num_images": metrics.num_images, "images": describe_selection(num_images, len(source))}
-    about |= metrics.selections() | {"normalization_method": carried["method"]}
-    about |= {f"normalization_{name}": list(carried[name]) for name in ("shift", "scale")}
+    about |= metrics.selections()
+    if autoencoder.has_normalization:
+        carried = autoencoder.normalization.to_dict()
+        about |= {"normalization_method": carried["method"]}
+        about |= {f"normalization_{name}": list(carried[name]) for name in ("shift", "scale")}
     report |= metrics.curves() | about | conditions(data or describe_given(images), _side(source))
     return report | {"directions": directions(report)}
 

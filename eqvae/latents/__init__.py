@@ -59,6 +59,7 @@ def create_cache_writer(
     dtype: str = "float16",
     content: str = "moments",
     encoding_precision: str = "float32",
+    tile_size: int | None = None,
     **options: Any,
 ) -> ShardWriter:
     """The writer that fits an autoencoder.
@@ -68,10 +69,11 @@ def create_cache_writer(
         autoencoder: that encodes.
         dtype, content: of latents, see `LatentRows`; tokens have their own.
         encoding_precision: as of `RowFormat`.
+        tile_size: of the tiles that the autoencoder encodes in, which become part of the cache's identity.
         options: of `ShardWriter`.
 
     Raises:
         ValueError: as of `ShardWriter` and of the rows.
     """
-    rows = KINDS[autoencoder.kind].rows(autoencoder, dtype, content, encoding_precision)
+    rows = KINDS[autoencoder.kind].rows(autoencoder, dtype, content, encoding_precision, tile_size)
     return ShardWriter(folder, rows, dataset, **options)

@@ -54,8 +54,10 @@ class RowFormat(ABC):
     Args:
         encoding_precision: "float32" or "bfloat16" of the encoder, see `eqvae.precision.encoding`; part of what the
             cache is known by, so that no cache mixes two.
+        tile_size: side in pixels of the tiles that images are encoded in; None: whole. Part of it, too.
 
     Attributes:
+        tiles: what the tiles add to the identity.
         what: is written, for people.
         shard_rows: images per shard.
         kept: what of a batch is kept as it is, beside `index`.
@@ -68,11 +70,12 @@ class RowFormat(ABC):
     shard_rows: ClassVar[int] = SHARD_ROWS
     kept: ClassVar[tuple[str, ...]] = ("label",)
 
-    def __init__(self, encoding_precision: str):
+    def __init__(self, encoding_precision: str, tile_size: int | None = None):
         if encoding_precision not in ENCODING_PRECISIONS:
             known = ", ".join(ENCODING_PRECISIONS)
             raise ValueError(f"encoding_precision {encoding_precision!r} is unknown: use one of {known}")
         self.encoding_precision = encoding_precision
+        self.tiles = {} if tile_size is None else {"tile_size": tile_size}
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
@@ -287,7 +290,10 @@ class ShardWriter:
 
 def _changes(recorded: dict, wanted: dict) -> list[str]:
     """What differs between two caches' identities, images by their parts."""
-    changed = [key for key in wanted if key != "dataset" and recorded.get(key) != wanted[key]]
+    known = set(recorded) & {"tile_size"}  # a manifest has entries that are no identity
+    changed = [
+        key for key in (*wanted, *(known - set(wanted))) if key != "dataset" and recorded.get(key) != wanted.get(key)
+    ]
     if recorded.get("dataset") != wanted["dataset"]:
         changed.append(f"dataset ({', '.join(dataset_changes(recorded.get('dataset', {}), wanted['dataset']))})")
     return changed

@@ -99,6 +99,8 @@ class LatentSpec:
         fingerprint = autoencoder.fingerprint()
         if fingerprint != self.autoencoder_fingerprint:
             return f"its weights are {fingerprint[:12]}, not {str(self.autoencoder_fingerprint)[:12]}"
+        if not autoencoder.has_normalization:  # it carries none: the one of its latents was estimated
+            return None
         return "its latent normalization is another" if autoencoder.normalization != self.normalization else None
 
     def require_autoencoder(self, autoencoder: Autoencoder, where: str) -> None:

@@ -24,21 +24,26 @@ class TokenRows(RowFormat):
     Args:
         autoencoder: that encodes.
         dtype, content: of latents; tokens have their own.
-        encoding_precision: as of `RowFormat`.
+        encoding_precision, tile_size: as of `RowFormat`.
 
     Raises:
         ValueError: if the codebook is too large, or the precision unknown.
     """
 
     def __init__(
-        self, autoencoder: Autoencoder, dtype: str = "", content: str = "", encoding_precision: str = "float32"
+        self,
+        autoencoder: Autoencoder,
+        dtype: str = "",
+        content: str = "",
+        encoding_precision: str = "float32",
+        tile_size: int | None = None,
     ):
         if autoencoder.num_codes > MAX_CODES:
             raise ValueError(
                 f"the autoencoder has {autoencoder.num_codes} codes, token caches hold at most {MAX_CODES}: "
                 "use a smaller codebook"
             )
-        super().__init__(encoding_precision)
+        super().__init__(encoding_precision, tile_size)
         self.autoencoder = autoencoder
 
     def identity(self) -> dict[str, Any]:
@@ -47,7 +52,7 @@ class TokenRows(RowFormat):
             "encoding_precision": self.encoding_precision,
             "moments": False,
             "dtype": TOKEN_DTYPE,
-        }
+        } | self.tiles
 
     def encode(self, images: Tensor, index: Tensor, suffix: str) -> dict[str, Tensor]:
         return self.autoencoder.cached_rows(images)

@@ -24,8 +24,8 @@ class LatentRows(RowFormat):
         autoencoder: that encodes.
         dtype: of the latents; the largest relative rounding error is recorded in the manifest.
         content: "moments", of which every read draws a fresh sample, or "sample": one fixed posterior sample of each
-            image and of its flip, half as large.
-        encoding_precision: as of `RowFormat`.
+            image and of its flip, half as large. Latents that have no spread are one sample either way.
+        encoding_precision, tile_size: as of `RowFormat`.
 
     Raises:
         ValueError: naming an entry that is unknown.
@@ -37,13 +37,15 @@ class LatentRows(RowFormat):
         dtype: str = "float16",
         content: str = "moments",
         encoding_precision: str = "float32",
+        tile_size: int | None = None,
     ):
         if dtype not in DTYPES:
             raise ValueError(f"cache dtype {dtype!r} is unknown: use one of {', '.join(DTYPES)}")
-        super().__init__(encoding_precision)
+        super().__init__(encoding_precision, tile_size)
         if content not in CONTENTS:
             raise ValueError(f"cache content {content!r} is unknown: use one of {', '.join(CONTENTS)}")
-        self.autoencoder, self.dtype, self.content = autoencoder, dtype, content
+        self.autoencoder, self.dtype = autoencoder, dtype
+        self.content = content if autoencoder.draws else "sample"
 
     def identity(self) -> dict[str, Any]:
         return {
@@ -51,13 +53,15 @@ class LatentRows(RowFormat):
             "encoding_precision": self.encoding_precision,
             "moments": self.content == "moments",
             "dtype": self.dtype,
-        }
+        } | self.tiles
 
     def encode(self, images: Tensor, index: Tensor, suffix: str) -> dict[str, Tensor]:
         moments = self.autoencoder.cached_rows(images)
         if self.content == "moments":
             return moments
         mean = moments["mean"]
+        if not self.autoencoder.draws:
+            return {"sample": mean}
         noise = keyed_normal(index.to(mean.device), tuple(mean.shape[1:]), seed=0, stream=f"cached{suffix}")
         return {"sample": mean + moments["log_std"].exp() * noise}
 

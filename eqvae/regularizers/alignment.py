@@ -92,7 +92,7 @@ class FoundationAlignment(LatentRegularizer):
     def prepare(self, autoencoder: Autoencoder) -> None:
         """Make the projection [width, C, 1, 1], uniform as that of a new convolution."""
         require_trained_encoder(autoencoder, NAME)
-        channels, width = autoencoder.latent_channels, self.encoder.width
+        channels, width = autoencoder.posterior_channels, self.encoder.width
         uniform = keyed_uniform(torch.zeros(1), (width, channels, 1, 1), seed=0, stream=NAME)[0]
         self.projection = nn.Parameter((2 * uniform - 1) / channels**0.5)
 

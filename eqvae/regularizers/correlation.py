@@ -67,7 +67,7 @@ class LocalCorrelation(LatentRegularizer):
 
     def prepare(self, autoencoder: Autoencoder) -> None:
         require_trained_encoder(autoencoder, NAME)
-        if autoencoder.latent_channels == 1:
+        if autoencoder.posterior_channels == 1:
             raise ValueError(f"regularizers: {NAME} compares channels: latents of one channel have none to compare")
 
     def draw(self, key: StepKey) -> CorrelationBelow:

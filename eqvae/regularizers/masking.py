@@ -70,7 +70,7 @@ class LatentMasking(LatentRegularizer):
 
     def prepare(self, autoencoder: Autoencoder) -> None:
         """Make the token, [1, C, 1, 1], from standard normal values."""
-        token = keyed_normal(torch.zeros(1), (autoencoder.latent_channels, 1, 1), seed=0, stream=POSITIONS)
+        token = keyed_normal(torch.zeros(1), (autoencoder.posterior_channels, 1, 1), seed=0, stream=POSITIONS)
         self.token = nn.Parameter(token)
 
     def draw(self, key: StepKey) -> MaskedPositions:
@@ -114,7 +114,7 @@ class ChannelMasking(LatentRegularizer):
 
     def prepare(self, autoencoder: Autoencoder) -> None:
         require_no_codebook(autoencoder, CHANNELS, "its generators predict codes, whose channels have no order")
-        channels = autoencoder.latent_channels
+        channels = autoencoder.posterior_channels
         if self.given is None:
             self.kept = (*range(16, channels, 4), channels) if channels > 16 else tuple(range(1, channels + 1))
         if not self.kept or not all(1 <= count <= channels for count in self.kept):

@@ -59,7 +59,7 @@ class ShiftError(Action):
 
     def terms(self, step: Pass) -> list[Term]:
         autoencoder, result = step.autoencoder, step.result
-        factor = autoencoder.downsampling_factor
+        factor = autoencoder.posterior_factor
         down, right = self._pixels(result.encoded)
         on_latents = (down / factor, right / factor)
         moved = autoencoder.posterior(result.encoded.roll((down, right), (-2, -1))).mean

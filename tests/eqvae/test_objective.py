@@ -198,7 +198,7 @@ def test_a_fresh_transform_for_the_critic_changes_what_it_sees():
 class Equivariant(torch.nn.Module):
     """Mixes channels, hence commutes with every transform; counts what it encodes."""
 
-    latent_channels, downsampling_factor, num_encoded, source = 3, 1, 0, None
+    posterior_channels, posterior_factor, num_encoded, source = 3, 1, 0, None
 
     def __init__(self):
         super().__init__()
@@ -209,7 +209,7 @@ class Equivariant(torch.nn.Module):
         return SimpleNamespace(mean=self.mixing.encode(images).mean, std=torch.zeros(()))
 
     posterior, sample, posterior_noise = KLAutoencoder.posterior, KLAutoencoder.sample, KLAutoencoder.posterior_noise
-    transformed_decode, latent_shape = Autoencoder.transformed_decode, Autoencoder.latent_shape
+    transformed_decode, posterior_shape = Autoencoder.transformed_decode, Autoencoder.posterior_shape
     latent_loss = Autoencoder.latent_loss
 
     def decode(self, latents):
@@ -217,6 +217,9 @@ class Equivariant(torch.nn.Module):
 
     def fingerprint(self):
         return ""
+
+    def require_trainable(self, decoder_alone):
+        """Everything is."""
 
 
 class ModuleAtStep(AutoencoderModule):

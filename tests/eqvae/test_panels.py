@@ -18,7 +18,7 @@ from tests.tiny import stage_one
 class Rounding(MixingAutoencoder):
     """Quantizes to multiples of a half."""
 
-    downsampling_factor = 1
+    posterior_factor = 1
 
     def features(self, images):
         return super().encode(images).mean

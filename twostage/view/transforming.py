@@ -110,7 +110,7 @@ def transform_image(
 
 
 def _transform(autoencoder: Autoencoder, images: Tensor, transform: SharedTransform) -> Transformed:
-    factor = autoencoder.downsampling_factor
+    factor = autoencoder.posterior_factor
     images = images.to(autoencoder.last_layer.device)
     expected = transform.on_images(images)
     latents = at_least_float32(autoencoder.posterior(images).mean)
@@ -142,7 +142,7 @@ def common_scales(autoencoders: Iterable[Autoencoder], side: int) -> list[Fracti
         ValueError: where not even the image as it is can be decoded, since its latents are too small.
     """
     autoencoders = list(autoencoders)
-    steps = math.gcd(*(side // each.downsampling_factor for each in autoencoders))
+    steps = math.gcd(*(side // each.posterior_factor for each in autoencoders))
     scales = [Fraction(count, steps) for count in range(1, math.floor(LARGEST_SCALE * steps) + 1)]
     fitting = [scale for scale in scales if scale >= SMALLEST_SCALE and _decodes(autoencoders, side * scale)]
     if 1 not in fitting:
@@ -151,4 +151,4 @@ def common_scales(autoencoders: Iterable[Autoencoder], side: int) -> list[Fracti
 
 
 def _decodes(autoencoders: Iterable[Autoencoder], side: Fraction) -> bool:
-    return all(side / each.downsampling_factor >= each.smallest_latent_side for each in autoencoders)
+    return all(side / each.posterior_factor >= each.smallest_latent_side for each in autoencoders)

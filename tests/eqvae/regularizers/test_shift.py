@@ -59,7 +59,7 @@ def test_what_came_around_the_edge_does_not_count(shift, rows):
 class Circular:
     """Convolutions around the edges, every f-th pixel; decoded by repetition and the convolution again."""
 
-    downsampling_factor = 4
+    posterior_factor = 4
 
     def __init__(self):
         self.kernel = noise(3, 3, 5, 5) / 5
@@ -68,10 +68,10 @@ class Circular:
         return F.conv2d(F.pad(x, (2, 2, 2, 2), mode="circular"), self.kernel)
 
     def posterior(self, images):
-        return SimpleNamespace(mean=self._mixed(images)[..., :: self.downsampling_factor, :: self.downsampling_factor])
+        return SimpleNamespace(mean=self._mixed(images)[..., :: self.posterior_factor, :: self.posterior_factor])
 
     def transformed_decode(self, latents):
-        return Decoded(self._mixed(F.interpolate(latents, scale_factor=self.downsampling_factor)))
+        return Decoded(self._mixed(F.interpolate(latents, scale_factor=self.posterior_factor)))
 
 
 def errors(shares: tuple[float, float], largest: float = 0.75) -> list[float]:

@@ -28,14 +28,14 @@ class Blocks(torch.nn.Module):
 
     def __init__(self, factor: int = 4):
         super().__init__()
-        self.downsampling_factor, self.smallest_latent_side = factor, 1
+        self.posterior_factor, self.smallest_latent_side = factor, 1
         self.last_layer = torch.zeros(1)
 
     def posterior(self, images):
-        return PointPosterior(F.avg_pool2d(images, self.downsampling_factor))
+        return PointPosterior(F.avg_pool2d(images, self.posterior_factor))
 
     def transformed_decode(self, latents):
-        return Decoded(F.interpolate(latents, scale_factor=self.downsampling_factor, mode="nearest"))
+        return Decoded(F.interpolate(latents, scale_factor=self.posterior_factor, mode="nearest"))
 
 
 def blocky(side: int = SIDE, block: int = 8) -> torch.Tensor:
