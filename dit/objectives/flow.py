@@ -8,8 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dit.objectives.paths import PATHS, VP_MARGIN, Coefficients
+from eqvae.ranges import require_number
 
 SINGULAR_MARGIN = 1e-3  # how far noise and score predictions stay from the ends of linear and gvp paths
+
+
+def shifted(share: Tensor, shift: float) -> Tensor:
+    """s t / (1 + (s - 1) t) of times t in [0, 1]; a shift of 1 changes nothing."""
+    return share if shift == 1 else shift * share / (1 + (shift - 1) * share)
 
 
 class Flow:
@@ -22,6 +28,9 @@ class Flow:
             loss is never weighted, as in the public code.
         timesteps: "uniform" (SiT), or "logit_normal": sigmoid of a normal (LightningDiT, Stable Diffusion 3).
         logit_mean, logit_std: of that normal.
+        timestep_shift: s of t' = s t / (1 + (s - 1) t) of the drawn times. Below 1 moves them towards noise, as latents
+            of many numbers ask for: RAE (arXiv 2510.11690) takes sqrt(4096 / (C h w)), 0.144 for 768 x 16 x 16, here
+            and in sampling, whose `timestep_shift` is the same.
         cosine_weight: of the added loss 1 - cosine(predicted, true velocity) over the channels (LightningDiT).
     """
 
@@ -37,7 +46,9 @@ class Flow:
         logit_mean: float = 0.0,
         logit_std: float = 1.0,
         cosine_weight: float = 0.0,
+        timestep_shift: float = 1.0,
     ):
+        require_number("flow timestep_shift", timestep_shift, above=0)
         for name, value, known in (
             ("path", path, tuple(PATHS)),
             ("prediction", prediction, ("velocity", "noise", "score")),
@@ -48,7 +59,7 @@ class Flow:
                 raise ValueError(f"flow {name} {value!r} is unknown: use one of {', '.join(map(str, known))}")
         if cosine_weight < 0 or (cosine_weight > 0 and prediction != "velocity"):
             raise ValueError(f"flow cosine_weight {cosine_weight} with prediction {prediction!r}: use 0, or velocity")
-        self.cosine_weight = cosine_weight
+        self.cosine_weight, self.timestep_shift = cosine_weight, timestep_shift
         self.path, self.prediction, self.weighting = path, prediction, weighting
         self.timesteps, self.logit_mean, self.logit_std = timesteps, logit_mean, logit_std
         self.config = {
@@ -59,6 +70,7 @@ class Flow:
             "logit_mean": logit_mean,
             "logit_std": logit_std,
             "cosine_weight": cosine_weight,
+            "timestep_shift": timestep_shift,
         }
 
     @property
@@ -85,7 +97,7 @@ class Flow:
         if self.timesteps == "logit_normal":
             normal = torch.special.ndtri(uniform.double())
             uniform = torch.sigmoid(self.logit_mean + self.logit_std * normal).to(uniform.dtype)
-        return first + (last - first) * uniform
+        return first + (last - first) * shifted(uniform, self.timestep_shift)
 
     def flow_time(self, t: Tensor) -> Tensor:
         """Times [B] are shares of the way from noise (0) to data (1)."""

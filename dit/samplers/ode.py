@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchdiffeq import odeint
 
-from dit.objectives.flow import Flow
+from dit.objectives.flow import Flow, shifted
 from dit.samplers.own_settings import AdaptiveSettings, FlowSettings
 from dit.samplers.sampler import Callback, Model, Sampler, SamplerFunction, StepNoise
 from dit.samplers.times import filled
@@ -26,7 +26,7 @@ def time_grid(first: float, last: float, num_steps: int, shift: float = 1.0) -> 
     if shift == 1:
         return torch.linspace(first, last, num_steps + 1, dtype=torch.float64)
     even = torch.linspace(0, 1, num_steps + 1, dtype=torch.float64)
-    return first + (last - first) * shift * even / (1 + (shift - 1) * even)
+    return first + (last - first) * shifted(even, shift)
 
 
 def fixed_steps(advance: Advance) -> SamplerFunction:

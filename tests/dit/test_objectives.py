@@ -8,6 +8,7 @@ import torch
 
 from dit.objectives import Diffusion, Flow, Objective, space_timesteps
 from dit.objectives.paths import PATHS
+from dit.samplers.ode import time_grid
 
 PREDICTIONS = ("velocity", "noise", "score")
 WEIGHTINGS = (None, "velocity", "likelihood")
@@ -230,3 +231,18 @@ def test_cosine_loss_is_added_per_position():
     assert Flow(**flow.config).cosine_weight == 0.5
     with pytest.raises(ValueError, match="cosine_weight"):
         Flow(prediction="noise", cosine_weight=1.0)
+
+
+def test_shifted_times_are_those_of_rae_and_of_the_samplers():
+    """RAE counts noise as 1: t' = a t / (1 + (a - 1) t) with a = sqrt(C h w / 4096)."""
+    a = math.sqrt(768 * 16 * 16 / 4096)
+    uniform = (torch.arange(100, dtype=torch.float64) + 0.5) / 100
+    noise_share = 1 - uniform
+    published = a * noise_share / (1 + (a - 1) * noise_share)
+    times = Flow(timestep_shift=1 / a).sample_times(uniform)
+    torch.testing.assert_close(times, 1 - published, rtol=1e-12, atol=1e-12)
+    grid = time_grid(0.0, 1.0, 4, 1 / a)
+    torch.testing.assert_close(grid, Flow(timestep_shift=1 / a).sample_times(torch.linspace(0, 1, 5).double()))
+    assert torch.equal(Flow().sample_times(uniform), uniform)
+    with pytest.raises(ValueError, match="flow timestep_shift must be above 0"):
+        Flow(timestep_shift=0.0)
