@@ -136,7 +136,10 @@ def test_a_circle_of_rooms_is_found(tmp_path):
     assert circles(tmp_path) == [["dit/a", "dit/b", "dit/c"]]
 
 
-@pytest.mark.parametrize("command", ["train", "sample", "evaluate", "sweep", "compare", "verify", "export", "view"])
+COMMANDS = ("train", "sample", "evaluate", "sweep", "compare", "verify", "rank", "export", "view")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_script_at_the_top_only_calls_the_command_in_the_package(command):
     document, names, call = ast.parse((ROOT / f"{command}.py").read_text()).body
     assert isinstance(document, ast.Expr)

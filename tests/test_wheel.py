@@ -67,7 +67,7 @@ def test_its_commands_are_those_of_the_package(wheel):
     names = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
     parser = ConfigParser()
     parser.read_file(io.StringIO(wheel.read(names).decode()))
-    commands = ("train", "sample", "evaluate", "sweep", "compare", "verify", "export", "view")
+    commands = ("train", "sample", "evaluate", "sweep", "compare", "verify", "rank", "export", "view")
     expected = {f"eqvae-{command}": f"twostage.cli.{command}:main" for command in commands}
     assert dict(parser["console_scripts"]) == expected
 

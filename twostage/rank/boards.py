@@ -1,0 +1,156 @@
+"""Arms of many reports, ranked by their speed-up among those that were measured alike."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from twostage.analysis.leaderboard import SPEED_UP, LeaderboardRow
+from twostage.analysis.ranking import Ends, Standing, ends_of_verdict, standings
+from twostage.analysis.records import SweepResults
+from twostage.analysis.summary import summarize
+from twostage.analysis.verdict import Verdict
+from twostage.report.files import read_report
+from twostage.verify import find_study
+
+TOGETHER = "all together"
+FOR_READERS = ("label", "description")  # keys of a sweep file that change no number
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report with its name: the packaged study's, or the path that was given."""
+
+    name: str
+    path: Path
+    results: SweepResults
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An arm of a report with a generator.
+
+    Args:
+        report, title: of the report, its name and its title.
+        path: of its report.json.
+        arm_label, generator_label, control_label: which.
+        metric_label, num_steps: that its generators are measured by, and at the last step that they share.
+        verdict: None of a control.
+        num_seeds: that it rests on.
+        created, hardware: of the report.
+        speed_up: with its interval and its rank on the board.
+    """
+
+    report: str
+    title: str
+    path: str
+    arm_label: str
+    generator_label: str
+    control_label: str
+    metric_label: str
+    num_steps: int | None
+    verdict: Verdict | None
+    num_seeds: int
+    created: str
+    hardware: str
+    speed_up: Standing
+
+
+@dataclass(frozen=True)
+class Board:
+    """Entries whose speed-ups are over the same control, with the same generator, measured alike; the best first."""
+
+    title: str
+    entries: list[Entry]
+
+
+def read_reports(given: Iterable[str | Path]) -> list[Report]:
+    """The reports that are meant: files, their folders, or packaged studies.
+
+    Raises:
+        ValueError: naming what is not there, damaged, or given twice.
+    """
+    found: dict[Path, Report] = {}
+    for each in given:
+        path = find_study(each)
+        if path.resolve() in found:
+            raise ValueError(f"report {each} is given twice: give it once")
+        found[path.resolve()] = Report(str(each), path, read_report(path))
+    return list(found.values())
+
+
+def boards(reports: Sequence[Report], together: bool = False) -> list[Board]:
+    """A board for all that can be compared, largest first.
+
+    Entries stand on one board if control, generator, measurement and number of steps are the same by their sweep files;
+    a report that does not hold its sweep file has boards of its own. The control stands there once.
+
+    Args:
+        together: one board of all, whatever they were measured with: the order of ratios over different controls.
+    """
+    groups: dict[str, list[tuple[Report, LeaderboardRow]]] = {}
+    for report in reports:
+        for row in summarize(report.results).leaderboard:
+            key = TOGETHER if together else _likeness(report, row)
+            groups.setdefault(key, []).append((report, row))
+    found = [_board(rows, together) for rows in groups.values()]
+    return sorted(found, key=lambda board: -len(board.entries))
+
+
+def _likeness(report: Report, row: LeaderboardRow) -> str:
+    """What must be equal for speed-ups to be compared, as text."""
+    results, sweep = report.results, report.results.sweep
+    if not sweep:
+        return json.dumps([str(report.path), row.generator])
+    evaluation = {key: value for key, value in sweep.get("evaluation", {}).items() if key != "num_resamples"}
+    control = _without_words(sweep.get("autoencoders", {}).get(results.control, {}))
+    generator = _without_words(sweep.get("generators", {}).get(row.generator, {}))
+    alike = [results.metric, row.num_steps, evaluation, control, generator, sweep.get("start")]
+    return json.dumps(alike, sort_keys=True)
+
+
+def _without_words(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in FOR_READERS}
+
+
+def _board(rows: list[tuple[Report, LeaderboardRow]], together: bool) -> Board:
+    controls = [place for place, (_, row) in enumerate(rows) if row.is_control]
+    kept = [each for place, each in enumerate(rows) if place not in controls[1:]]
+    entries = [_entry(report, row) for report, row in kept]
+    intervals = [_ends(row) for _, row in kept]
+    ranked = standings([each.speed_up.value for each in entries], intervals, higher_is_better=True)
+    placed = [replace(entry, speed_up=standing) for entry, standing in zip(entries, ranked, strict=True)]
+    first = entries[0]
+    title = f"{first.generator_label}, against {first.control_label}"
+    return Board(TOGETHER.capitalize() if together else title, sorted(placed, key=_order))
+
+
+def _ends(row: LeaderboardRow) -> Ends | None:
+    if row.verdict is not None:
+        return ends_of_verdict(row.verdict)
+    return (1.0, 1.0) if row.is_control else None
+
+
+def _order(entry: Entry) -> tuple[float, float]:
+    rank = entry.speed_up.rank
+    return float("inf") if rank is None else rank, -(entry.speed_up.value or 0)
+
+
+def _entry(report: Report, row: LeaderboardRow) -> Entry:
+    results = report.results
+    return Entry(
+        report=report.name,
+        title=results.title,
+        path=str(report.path),
+        arm_label=row.arm_label,
+        generator_label=row.generator_label,
+        control_label=next(arm.label for arm in results.arms if arm.name == results.control),
+        metric_label=results.metric_label,
+        num_steps=row.num_steps,
+        verdict=row.verdict,
+        num_seeds=len(results.seeds) if row.verdict is None else row.verdict.num_seeds,
+        created=results.created,
+        hardware=results.hardware,
+        speed_up=row.columns[SPEED_UP],
+    )
