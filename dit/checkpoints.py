@@ -33,6 +33,7 @@ class Generator:
         autoencoder_source: folder or hub id of the autoencoder that decodes them.
         num_steps: training steps behind the weights; None where a public checkpoint does not tell.
         settings: of the run that trained it (`eqvae.training.settings`); None where the checkpoint has none.
+        precision: that the backbone samples in, "float32", or "bfloat16" by autocast with float32 weights.
     """
 
     backbone: nn.Module
@@ -41,6 +42,7 @@ class Generator:
     autoencoder_source: str | dict[str, Any] | None
     num_steps: int | None
     settings: dict[str, Any] | None = None
+    precision: str = "float32"
 
     @property
     def num_classes(self) -> int:

@@ -1,6 +1,7 @@
 """Images from a trained generator: the same image for the same index, whatever the batch."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from dit.samplers.sampler import Callback
 from eqvae.autoencoders import Autoencoder
 from eqvae.data.images import to_uint8
 from eqvae.fixed_batches import map_rows, whole_batches
+from eqvae.precision import ENCODING_PRECISIONS, at_least_float32
 from eqvae.randomness import keyed_integers
 
 
@@ -80,7 +82,7 @@ def generate_latents(
     indices, labels = indices.to(device), labels.to(device)
     config = config_of(generator.backbone)
     model = guide(
-        counter or generator.backbone,
+        _in_precision(counter or generator.backbone, generator.precision, device),
         labels,
         settings.guidance_scale,
         generator.num_classes if config["class_dropout_prob"] > 0 else None,
@@ -98,6 +100,18 @@ def generate_latents(
         callback,
         sampler.build_settings(settings.options),
     )
+
+
+def _in_precision(model: Callable[..., Tensor], precision: str, device: torch.device) -> Callable[..., Tensor]:
+    """The model itself in float32, else under autocast: what the sampler adds up is float32 all the same."""
+    if precision == "float32":
+        return model
+
+    def call(*inputs: Any, **conditions: Any) -> Tensor:
+        with torch.autocast(device.type, ENCODING_PRECISIONS[precision]):
+            return at_least_float32(model(*inputs, **conditions))
+
+    return call
 
 
 def make_images(

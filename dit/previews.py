@@ -137,7 +137,9 @@ class SamplePreviews(Callback):
         assert self._autoencoder is not None, "asked before"
         self._autoencoder.to(device)
         source, spec = pl_module.autoencoder_source, trainer.datamodule.spec
-        generator = Generator(backbone, pl_module.objective, spec, source, trainer.global_step)
+        precision = "bfloat16" if str(trainer.precision).startswith("bf16") else "float32"
+        objective, step = pl_module.objective, trainer.global_step
+        generator = Generator(backbone, objective, spec, source, step, precision=precision)
         count = max(self.num_images, self.num_reference_images if self.reference is not None else 0)
         labels = choose_labels(torch.arange(count), generator.num_classes, self.labels, self.sampling.seed)
         was_training = backbone.training

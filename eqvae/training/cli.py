@@ -4,10 +4,11 @@ import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import jsonargparse
 import torch
+from lightning.fabric.connector import _PRECISION_INPUT
 from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
@@ -21,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from eqvae.bases import load_config
 from eqvae.commands import one_line
 from eqvae.plugins import OPTION, PluginOption, find_class, plugins, take_plugins
+from eqvae.precision import AUTO, ENCODING_PRECISIONS, TRAINER_PRECISIONS, choose_precision
 from eqvae.training.checkpoints import AtomicCheckpointIO, checkpoint_step, load_checkpoint
 from eqvae.training.last_checkpoint import LastCheckpoint, checkpoint_folder
 from eqvae.training.loggers import LOGGERS, create_loggers, takes_images
@@ -64,6 +66,14 @@ def allow_only_known_classes() -> None:
     )
 
 
+class _Trainer(Trainer):
+    """Lightning's, whose precision may also be chosen here (`TrainCLI`)."""
+
+    def __init__(self, *arguments: Any, precision: _PRECISION_INPUT | Literal["auto"] | None = None, **options: Any):
+        assert precision != AUTO, "chosen before"
+        super().__init__(*arguments, precision=precision, **options)
+
+
 class TrainCLI(LightningCLI):
     """Both stages by `class_path`, YAML with OmegaConf interpolation, checkpoints through `AtomicCheckpointIO`.
 
@@ -98,6 +108,7 @@ class TrainCLI(LightningCLI):
         super().__init__(
             LightningModule,
             LightningDataModule,
+            trainer_class=_Trainer,
             subclass_mode_model=True,
             subclass_mode_data=True,
             seed_everything_default=0,
@@ -134,6 +145,7 @@ class TrainCLI(LightningCLI):
             raise ValueError(f"trainer.strategy {strategy}: moving averages cannot be sharded by it; use fsdp2")
         if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
             raise ValueError(f"trainer.accelerator {accelerator}: torch finds none here; set it to cpu or auto")
+        self._choose_precision(accelerator)
         self.resume, self.overwrite, self.logger_names, self.num_shown = False, False, None, 0
         if self.subcommand == "fit":
             config = self.config.fit
@@ -146,6 +158,15 @@ class TrainCLI(LightningCLI):
             self.logger_names, self.num_shown = config.logger, config.previews
             # Of this start alone: the config that is saved must not repeat them.
             self.resume, self.overwrite, config.resume, config.overwrite = config.resume, config.overwrite, False, False
+
+    def _choose_precision(self, accelerator: str) -> None:
+        """What `trainer.precision: auto` stands for on this device; the config that is saved says it."""
+        settings = self._get(self.config, "trainer")
+        if settings["precision"] == AUTO:
+            on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+            chosen, reason = choose_precision(torch.device("cuda" if on_gpu else "cpu"))
+            settings["precision"] = dict(zip(ENCODING_PRECISIONS, TRAINER_PRECISIONS, strict=True))[chosen]
+            rank_zero_info(reason)
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer; what a class refuses comes without the parser's account of the types tried."""

@@ -9,9 +9,10 @@ import torch
 from lightning.fabric.utilities.throughput import Throughput
 from lightning.pytorch.callbacks import Callback
 
+from eqvae.devices import matmul_flops
+
 TRAINING_OPERATIONS = 3  # a backward pass costs two forward passes
 SHOWN = ("images_per_second", "mfu")  # in the progress bar
-MATRIX_SIDES = {"cuda": 8192, "cpu": 1024}
 
 
 class ThroughputMonitor(Callback):
@@ -84,28 +85,3 @@ def peak_memory(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def matmul_flops(device: torch.device, repeats: int = 5) -> float:
-    """Operations a second of the best of several large matrix products, in autocast's precision where it is on.
-
-    The matrices are standard normal: equal or zero entries switch fewer transistors and let a device run faster than
-    any data will. Drawing them leaves torch's own generator alone.
-    """
-    side = MATRIX_SIDES.get(device.type, MATRIX_SIDES["cpu"])
-    matrix = torch.randn(side, side, device=device, generator=torch.Generator(device).manual_seed(0))
-    if torch.is_autocast_enabled(device.type):
-        matrix = matrix.to(torch.get_autocast_dtype(device.type))
-    seconds = []
-    for _ in range(repeats + 1):  # the first one warms up
-        _wait(device)
-        started = time.perf_counter()
-        torch.matmul(matrix, matrix)
-        _wait(device)
-        seconds.append(time.perf_counter() - started)
-    return 2 * side**3 / min(seconds[1:])
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -108,3 +108,19 @@ def test_previews_do_not_keep_a_run_from_ending(cache, tmp_path, monkeypatch):
     assert len(drawn) == 1
     assert run.trainer.global_step == 2
     assert not (tmp_path / "previews").exists()
+
+
+@pytest.mark.parametrize(("trained", "sampled"), [("32-true", "float32"), ("bf16-mixed", "bfloat16")])
+def test_previews_are_sampled_in_the_trainers_precision(cache, tmp_path, monkeypatch, trained, sampled):
+    found = []
+
+    def watched(generator, *arguments):
+        found.append(generator.precision)
+        return generate_images(generator, *arguments)
+
+    monkeypatch.setattr("dit.previews.generate_images", watched)
+    previews = SamplePreviews(1, 1, SamplingSettings(num_inference_steps=1))
+    run = stage_two(tmp_path, cache, {"trainer.precision": trained, "trainer.max_steps": 1}, callbacks=[previews])
+    run.trainer.fit(run.model, run.datamodule)
+    assert found == [sampled]
+    assert (tmp_path / "previews" / "step=0000001.png").is_file()

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partialmethod
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save
+from timm.layers import Mlp
+from torch._dynamo.testing import CompileCounter
 
 from dit.checkpoints import load_generator
 from dit.sample_files import SampleFolder, fill
@@ -344,3 +347,43 @@ def test_timestep_shift_changes_the_images_and_is_refused_where_it_does_nothing(
     with pytest.raises(SystemExit):
         run(monkeypatch, checkpoint, tmp_path / "no", "--sampler", "euler_maruyama", "--timestep-shift", "0.3")
     assert "takes no timestep_shift: it takes diffusion" in capsys.readouterr().err
+
+
+def test_the_network_samples_in_the_precision_asked_for(checkpoint, tmp_path, monkeypatch):
+    """Images differ by the rounding of bfloat16 and no more; auto takes what is measured to be faster."""
+    kinds = []
+    watch_layers(monkeypatch, kinds)
+    found = {}
+    for name in ("float32", "bfloat16", "auto"):
+        monkeypatch.setattr("twostage.commands.sample.choose_precision", lambda device: ("bfloat16", "bfloat16 is it"))
+        run(monkeypatch, checkpoint, tmp_path / name, "--precision", name)
+        found[name] = np.load(tmp_path / name / "samples.npz")["arr_0"].astype(float)
+        record = json.loads((tmp_path / name / "samples.json").read_text())
+        assert record.get("precision", "float32") == ("float32" if name == "float32" else "bfloat16")
+        assert set(kinds) == {torch.float32 if name == "float32" else torch.bfloat16}
+        kinds.clear()
+    assert np.array_equal(found["bfloat16"], found["auto"])
+    assert 0 < np.abs(found["bfloat16"] - found["float32"]).mean() < 4
+    with pytest.raises(SystemExit):
+        run(monkeypatch, checkpoint, tmp_path / "float32", "--precision", "bfloat16")  # a folder has one
+
+
+def watch_layers(monkeypatch, kinds: list) -> None:
+    """Notes in which precision the blocks of the network multiply."""
+    forward = Mlp.forward
+
+    def watched(self, x):
+        result = forward(self, x)
+        kinds.append(result.dtype)
+        return result
+
+    monkeypatch.setattr(Mlp, "forward", watched)
+
+
+def test_a_compiled_network_samples_the_same(checkpoint, tmp_path, monkeypatch):
+    graphs = CompileCounter()
+    monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend=graphs))
+    for name, more in (("plain", []), ("compiled", ["--compile"])):
+        run(monkeypatch, checkpoint, tmp_path / name, *more)
+    assert graphs.frame_count > 0
+    assert contents(tmp_path / "plain") == contents(tmp_path / "compiled")

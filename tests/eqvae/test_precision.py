@@ -6,8 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load
 
+from eqvae import precision as precisions
 from eqvae.hashes import read_json, write_json
-from eqvae.precision import encoding
+from eqvae.precision import choose_precision, encoding
 from tests.tiny import needs_bfloat16, stage_one
 
 SMALL = {"data.init_args.train.init_args.num_images": 12, "model.init_args.cache.dtype": "float32"}
@@ -113,3 +114,32 @@ def test_float32_convolutions_on_a_cuda_device(reduced_products):
         error = (convolution(images.cuda()).cpu() - exact).norm() / exact.norm()
     # 576 products summed in float32: sqrt(576) / 2 roundings of 6e-8 would be 7e-7; TF32's 5e-4 is far above.
     assert error < 2e-6
+
+
+def with_speeds(monkeypatch, in_float32: float, in_bfloat16: float) -> None:
+    """Operations a second that a product of matrices is found to reach."""
+    speeds = {False: in_float32, True: in_bfloat16}
+    monkeypatch.setattr(precisions, "matmul_flops", lambda device: speeds[torch.is_autocast_enabled(device.type)])
+
+
+@pytest.mark.parametrize(("in_bfloat16", "chosen"), [(7e11, "bfloat16"), (1.4e11, "float32"), (6e10, "float32")])
+def test_bfloat16_is_chosen_where_it_is_much_faster(in_bfloat16, chosen, monkeypatch):
+    with_speeds(monkeypatch, 1e11, in_bfloat16)
+    found, reason = choose_precision(torch.device("cpu"))
+    assert found == chosen
+    assert reason == (
+        f"precision {chosen}: products of matrices run at 100 GFLOP/s in float32 and {in_bfloat16 / 1e9:,.0f} GFLOP/s "
+        "in bfloat16 on this cpu device"
+    )
+
+
+def test_the_choice_is_that_of_the_clock():
+    assert choose_precision(torch.device("cpu"))[0] in precisions.ENCODING_PRECISIONS
+
+
+@pytest.mark.parametrize(("in_bfloat16", "chosen"), [(7e11, "bf16-mixed"), (6e10, "32-true")])
+def test_a_trainers_precision_may_be_chosen_here_and_is_kept_in_its_config(in_bfloat16, chosen, monkeypatch, tmp_path):
+    with_speeds(monkeypatch, 1e11, in_bfloat16)
+    cli = stage_one(tmp_path, {"trainer.precision": "auto", "trainer.accelerator": "cpu"})
+    assert cli.trainer.precision == chosen
+    assert cli.config_dump["trainer"]["precision"] == chosen

@@ -8,7 +8,8 @@ from lightning.pytorch.callbacks import Callback
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dit.backbones.flops import num_multiply_adds
-from eqvae.training.throughput import ThroughputMonitor, matmul_flops
+from eqvae.devices import matmul_flops
+from eqvae.training.throughput import ThroughputMonitor
 from tests.tiny import STAGE_TWO, stage_two
 
 

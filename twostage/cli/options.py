@@ -9,6 +9,11 @@ def add_device(parser: Any) -> None:
     parser.add_argument("--device", help="cpu, cuda, mps or xpu (default: cuda where there is one, else cpu)")
 
 
+def add_precision(parser: Any) -> None:
+    text = "of the network: float32, bfloat16, or auto, the faster one here as measured (default: %(default)s)"
+    parser.add_argument("--precision", choices=["float32", "bfloat16", "auto"], default="float32", help=text)
+
+
 def add_file_family(parser: Any, option: str = "--family", several: bool = False) -> None:
     """Of a single file of weights, whose architecture does not tell its scale."""
     text = "family of a single file whose architecture several share, such as sd or sdxl"

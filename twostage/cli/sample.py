@@ -11,7 +11,7 @@ Examples:
 from dit.sampling_options import add_sampling_options
 from eqvae.commands import CommandParser
 from twostage.cli.command import new_parser, start
-from twostage.cli.options import add_device, add_file_family, add_public_family
+from twostage.cli.options import add_device, add_file_family, add_precision, add_public_family
 
 
 def main() -> None:
@@ -43,5 +43,7 @@ def _add_images(parser: CommandParser) -> None:
     add("--batch-size", type=int, default=100, help="images at a time, in whole tens on a processor (default: "
         "%(default)s)")  # fmt: skip
     add_device(group)
+    add_precision(group)
+    add("--compile", action="store_true", help="compile the network before it samples (torch.compile)")
     add("--png", action="store_true", help="write every image as a PNG, too")
     add("--npz", action="store_true", help="write samples.npz (arr_0 uint8 [N, H, W, 3]) for the ADM evaluation suite")

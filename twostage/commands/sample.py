@@ -20,6 +20,7 @@ from eqvae.files import sha256_of_file
 from eqvae.fixed_batches import whole_batches
 from eqvae.locks import Lock
 from eqvae.options import choose_device
+from eqvae.precision import AUTO, choose_precision
 from twostage.commands.after_sampling import end_sampling
 from twostage.commands.sampling_progress import SamplingProgress
 
@@ -39,6 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
         num_heads=arguments.num_heads,
         ema_decay=arguments.ema_decay,
     )
+    generator.precision = _precision(arguments)
     require_guidable(generator, settings.guidance_scale)
     settings = settings.spelled_out(generator.objective)
     labels = choose_labels(torch.arange(arguments.num_images), generator.num_classes, arguments.labels, settings.seed)
@@ -52,6 +54,8 @@ def run(arguments: argparse.Namespace) -> None:
         "num_images": arguments.num_images,
         "labels": arguments.labels,
     }
+    if generator.precision != "float32":
+        about["precision"] = generator.precision
     if rank > 0:
         wait_for_record(arguments.output)
     lock = Lock(Path(arguments.output) / ".lock", f"sample folder {arguments.output}")
@@ -61,6 +65,14 @@ def run(arguments: argparse.Namespace) -> None:
             _fill(folder, generator, autoencoder, labels, settings, arguments)
     if rank == 0:
         end_sampling(Path(arguments.output), arguments.checkpoint)
+
+
+def _precision(arguments: argparse.Namespace) -> str:
+    if arguments.precision != AUTO:
+        return arguments.precision
+    chosen, reason = choose_precision(torch.device(arguments.device))
+    print(reason)
+    return chosen
 
 
 def _completed(folder: SampleFolder, arguments: argparse.Namespace) -> bool:
@@ -88,6 +100,8 @@ def _fill(
     if device.type == "cuda" and device.index is None:  # pyright: ignore[reportUnnecessaryComparison]  (torch errs)
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     generator.backbone.to(device)
+    if arguments.compile:
+        generator.backbone.compile()
 
     def make(part: range) -> tuple[torch.Tensor, dict[str, float]]:
         indices, started = torch.tensor(part), time.perf_counter()
