@@ -45,10 +45,8 @@ lint: style  ## style, docstrings and types; two minutes
 docs: .venv/installed-test  ## HTML documentation in docs/_build
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
 
-bench: .venv/installed  ## speed of every part, one JSON object each; several minutes
-	@for name in autoencoder_step encoding train_step sampling latent_loading predictors regularizers distances indexing tiling; do \
-		$(BIN)/python benchmarks/$$name.py || exit 1; \
-	done
+bench: .venv/installed  ## speed of every part, one JSON object each, and what moved since the last record; several minutes
+	@$(BIN)/python benchmarks/all.py
 
 clean:  ## remove runs and built documentation (never the environment)
 	rm -rf runs docs/_build

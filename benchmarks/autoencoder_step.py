@@ -10,7 +10,17 @@ from collections.abc import Callable
 
 import lightning
 import torch
-from measure import DTYPES, CountFlops, describe_device, matmul_peak_tflops, report, time_in_turns
+from measure import (
+    DTYPES,
+    CountFlops,
+    add_precision,
+    choose,
+    describe_device,
+    matmul_peak_tflops,
+    ratios,
+    report,
+    time_in_turns,
+)
 
 from eqvae.commands import run_command
 from eqvae.losses import AdversarialLoss, ReconstructionLoss
@@ -29,7 +39,7 @@ def main() -> None:
     add("--image-size", type=int, default=128, help="side of the images")
     add("--batch-size", type=int, default=4, help="images per step")
     add("--perceptual", default="none", help="feature distance of both formulations, as in a training config")
-    add("--precision", choices=list(PRECISIONS), default="bf16", help="of our step")
+    add_precision(parser, "of our step")
     add("--channels-last", action="store_true", help="memory format of our networks")
     add("--compile", action="store_true", help="torch.compile our encoder, decoder and critic")
     add("--repeats", type=int, default=5, help="timed rounds")
@@ -41,6 +51,7 @@ def main() -> None:
 def run(arguments: argparse.Namespace) -> dict:
     """Time all variants in turns; one JSON-ready dict."""
     device = torch.device(arguments.device)
+    arguments.precision = choose(arguments.precision, device)
     shape = (arguments.batch_size, 3, arguments.image_size, arguments.image_size)
     images = torch.rand(shape, device=device) * 2 - 1
     ours = our_step(arguments, images, arguments.precision, arguments.channels_last, arguments.compile)
@@ -60,7 +71,7 @@ def run(arguments: argparse.Namespace) -> dict:
         **{name: getattr(arguments, name) for name in names},
         **timed,
         "ratio_of_structure": timed["public_formulation"]["seconds"] / timed["one_forward_float32"]["seconds"],
-        "ratio": timed["public_formulation"]["seconds"] / timed["ours"]["seconds"],
+        **ratios(timed, "public_formulation", "ours"),
         "tflops": tflops,
         "matmul_peak_tflops": peak,
         "share_of_matmul_peak": tflops / peak,
@@ -85,7 +96,8 @@ def create_module(arguments: argparse.Namespace) -> AutoencoderModule:
 class TrainerSteps(lightning.Callback):
     """A Lightning trainer whose batches are run one by one: each call of this object is one training step.
 
-    `fit` runs in a thread that waits before every batch, so that other work can be timed in between.
+    `fit` runs in a thread that waits before every batch, so that other work can be timed in between. A step lasts until
+    the next batch is there: what Lightning does after the last callback of a batch belongs to it.
     """
 
     def __init__(self, module: AutoencoderModule, images: torch.Tensor, precision: str):
@@ -121,6 +133,8 @@ class TrainerSteps(lightning.Callback):
             raise self._error
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        if batch_idx > 0:
+            self._done.release()
         self._go.acquire()
         if batch_idx == 0:
             self._counter.__enter__()  # here: a dispatch mode belongs to its thread
@@ -129,7 +143,6 @@ class TrainerSteps(lightning.Callback):
         if batch_idx == 0:
             self._counter.__exit__(None, None, None)
             self.flops = self._counter.total
-        self._done.release()
 
 
 def our_step(

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from measure import describe_device, report, time_in_turns
+from measure import describe_device, ratios, report, time_in_turns
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
@@ -68,16 +68,17 @@ def run(arguments: argparse.Namespace) -> dict:
         "precision_recall_textbook": lambda: prc_features_to_metric(generated.double(), real.double(), **NEIGHBOURS),
     }
     timed = time_in_turns(steps, torch.device("cpu"), arguments.repeats, warmup=1)
-    seconds = {name: values["seconds"] for name, values in timed.items()}
     return {
         "benchmark": "distances",
         "num_features": arguments.num_features,
         "num_samples": arguments.num_samples,
         "num_few": arguments.num_few,
-        "seconds": seconds,
-        "spread": {name: values["spread"] for name, values in timed.items()},
-        **{f"{name}_ratio": seconds[f"{name}_textbook"] / seconds[name] for name in BESIDE_TEXTBOOK},
-        "peak_memory_gib": max(values["peak_memory_gib"] for values in timed.values()),
+        **timed,
+        **{
+            key: value
+            for name in BESIDE_TEXTBOOK
+            for key, value in ratios(timed, f"{name}_textbook", name, f"{name}_").items()
+        },
         **describe_device(torch.device("cpu")),
     }
 

@@ -4,13 +4,14 @@ The bare encoder runs on one batch that is ready in memory; its images/s are the
 """
 
 import argparse
+import shutil
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import lightning
 import torch
-from measure import describe_device, report, time_in_turns
+from measure import add_precision, choose, describe_device, ratios, report, time_in_turns
 from PIL import Image
 
 from eqvae.caching import LatentCaching
@@ -31,26 +32,28 @@ def main() -> None:
     add("--num-images", type=int, default=64, help="images in the cache")
     add("--batch-size", type=int, default=16, help="images at a time")
     add("--num-workers", type=int, default=1, help="processes that decode")
-    add("--precision", choices=["32", "bf16"], default="bf16", help="of the encoder")
-    add("--repeats", type=int, default=3, help="timed rounds of the bare encoder")
+    add_precision(parser, "of the encoder")
+    add("--repeats", type=int, default=3, help="timed rounds")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where")
     arguments = parser.parse_args()
     run_command(lambda: report(run(arguments)))
 
 
 def run(arguments: argparse.Namespace) -> dict:
-    """Time the bare encoder, then a whole cache; one JSON-ready dict."""
+    """Time the bare encoder and a whole cache in turns; one JSON-ready dict."""
     device = torch.device(arguments.device)
-    bare = _bare_images_per_second(arguments, device)
+    arguments.precision = choose(arguments.precision, device)
     with tempfile.TemporaryDirectory() as folder:
-        cache = _cache_images_per_second(arguments, device, Path(folder))
+        steps = {"bare": _bare_step(arguments, device), "cache": _cache_step(arguments, device, Path(folder))}
+        timed = time_in_turns(steps, device, arguments.repeats, warmup=1)
     names = ("channels", "image_size", "num_images", "batch_size", "num_workers", "precision")
     return {
         "benchmark": "encoding",
         **{name: getattr(arguments, name) for name in names},
-        "bare_images_per_second": bare,
-        "cache_images_per_second": cache,
-        "ratio": cache / bare,
+        **timed,
+        "bare_images_per_second": arguments.num_images / timed["bare"]["seconds"],
+        "cache_images_per_second": arguments.num_images / timed["cache"]["seconds"],
+        **ratios(timed, "bare", "cache"),
         **describe_device(device),
     }
 
@@ -74,19 +77,23 @@ def _module(arguments: argparse.Namespace, folder: Path | None = None) -> Autoen
     )
 
 
-def _bare_images_per_second(arguments: argparse.Namespace, device: torch.device) -> float:
+def _bare_step(arguments: argparse.Namespace, device: torch.device) -> Callable[[], None]:
+    """Encodes as many images as the cache has, and their flips."""
     autoencoder = _module(arguments).autoencoder.freeze().to(device)
     images = torch.rand(arguments.batch_size, 3, arguments.image_size, arguments.image_size, device=device) * 2 - 1
 
     @torch.no_grad()
     def encode() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=arguments.precision == "bf16"):
-            autoencoder.encode(images), autoencoder.encode(images.flip(-1))
+            for first in range(0, arguments.num_images, arguments.batch_size):
+                batch = images[: arguments.num_images - first]
+                autoencoder.encode(batch), autoencoder.encode(batch.flip(-1))
 
-    return arguments.batch_size / time_in_turns({"bare": encode}, device, arguments.repeats)["bare"]["seconds"]
+    return encode
 
 
-def _cache_images_per_second(arguments: argparse.Namespace, device: torch.device, folder: Path) -> float:
+def _cache_step(arguments: argparse.Namespace, device: torch.device, folder: Path) -> Callable[[], None]:
+    """Writes a cache of JPEG files, anew each time."""
     images = folder / "images"
     images.mkdir()
     source = ShapesSource(arguments.num_images, arguments.image_size)
@@ -98,17 +105,14 @@ def _cache_images_per_second(arguments: argparse.Namespace, device: torch.device
         num_workers=arguments.num_workers,
     )
     leave_out_noise()
-    trainer = lightning.Trainer(
-        accelerator=device.type,
-        devices=1,
-        logger=False,
-        enable_progress_bar=False,
-        default_root_dir=folder,
-    )
     module = _module(arguments, folder)
-    started = time.perf_counter()
-    trainer.predict(module, data, return_predictions=False)
-    return arguments.num_images / (time.perf_counter() - started)
+
+    def write() -> None:
+        shutil.rmtree(folder / "latents", ignore_errors=True)
+        options = {"accelerator": device.type, "devices": 1, "logger": False, "enable_progress_bar": False}
+        lightning.Trainer(**options, default_root_dir=folder).predict(module, data, return_predictions=False)
+
+    return write
 
 
 if __name__ == "__main__":

@@ -5,18 +5,20 @@ Writes a cache of random moments into a temporary folder first, in the layout of
 
 import argparse
 import tempfile
-import time
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from measure import describe_device, report
+from measure import describe_device, report, time_in_turns
 
 from dit.data import LatentDataModule
 from eqvae.autoencoders import Normalization
 from eqvae.commands import run_command
 from eqvae.latents import LatentRows, ShardWriter
+
+WARMUP = 1  # rounds
 
 
 def main() -> None:
@@ -29,7 +31,8 @@ def main() -> None:
     add("--size", type=int, default=32, help="side of a latent")
     add("--batch-size", type=int, default=256, help="latents per batch")
     add("--num-workers", type=int, nargs="+", default=[0, 2], help="loader processes, each count timed")
-    add("--num-batches", type=int, default=100, help="timed batches; a tenth of them is read before")
+    add("--num-batches", type=int, default=100, help="of a round; one more round is read before")
+    add("--repeats", type=int, default=5, help="timed rounds")
     arguments = parser.parse_args()
     run_command(lambda: report(run(arguments)))
 
@@ -38,24 +41,25 @@ def run(arguments: argparse.Namespace) -> dict:
     """Time the training loader for each number of workers; one JSON-ready dict."""
     with tempfile.TemporaryDirectory() as folder:
         _write_cache(Path(folder), arguments)
-        speed = {
-            f"{workers} workers": _latents_per_second(folder, workers, arguments) for workers in arguments.num_workers
-        }
+        steps = {f"{workers} workers": _round(folder, workers, arguments) for workers in arguments.num_workers}
+        timed = time_in_turns(steps, torch.device("cpu"), arguments.repeats, WARMUP)
         gigabytes = sum(path.stat().st_size for path in Path(folder).glob("*.safetensors")) / 1e9
+    num_latents = arguments.num_batches * arguments.batch_size
     return {
         "benchmark": "latent_loading",
         **{name: getattr(arguments, name) for name in ("num_latents", "channels", "size", "batch_size")},
-        "latents_per_second": speed,
+        **timed,
+        "latents_per_second": {name: num_latents / values["seconds"] for name, values in timed.items()},
         "cache_gigabytes": gigabytes,
         **describe_device(torch.device("cpu")),
     }
 
 
-def _latents_per_second(folder: str, num_workers: int, arguments: argparse.Namespace) -> float:
+def _round(folder: str, num_workers: int, arguments: argparse.Namespace) -> Callable[[], None]:
+    """Reads the next batches of one long training."""
     data = LatentDataModule(folder, arguments.batch_size, num_workers=num_workers)
-    warmup = max(1, arguments.num_batches // 10)
     data.trainer = SimpleNamespace(
-        max_steps=warmup + arguments.num_batches,
+        max_steps=(WARMUP + arguments.repeats) * arguments.num_batches,
         global_step=0,
         global_rank=0,
         world_size=1,
@@ -63,11 +67,11 @@ def _latents_per_second(folder: str, num_workers: int, arguments: argparse.Names
         lightning_module=None,
     )
     batches = iter(data.train_dataloader())
-    for _ in islice(batches, warmup):
-        pass
-    started = time.perf_counter()
-    num_latents = sum(len(batch["latents"]) for batch in batches)
-    return num_latents / (time.perf_counter() - started)
+
+    def read() -> None:
+        assert sum(1 for _ in islice(batches, arguments.num_batches)) == arguments.num_batches, "the training ended"
+
+    return read
 
 
 def _write_cache(folder: Path, arguments: argparse.Namespace) -> None:

@@ -1,6 +1,8 @@
 """What all benchmarks share: timing in turns, the device's own peak, memory, and the JSON they print."""
 
+import argparse
 import json
+import os
 import platform
 import resource
 import statistics
@@ -11,6 +13,8 @@ from pathlib import Path
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
+
+from eqvae.precision import choose_precision
 
 MATMUL_SIDE = {"cpu": 1024, "cuda": 8192}
 DTYPES = {"32": torch.float32, "bf16": torch.bfloat16}
@@ -34,29 +38,60 @@ def time_in_turns(
         inner: calls per timing.
 
     Returns:
-        name -> `seconds` (median of one call), `spread` (largest over smallest round) and `peak_memory_gib`.
+        name -> `seconds` (median of one call), `spread` (largest over smallest round), both again of processor
+        time, which other work on the machine lengthens less, and `peak_memory_gib`.
     """
     seconds: dict[str, list[float]] = {name: [] for name in steps}
+    processor: dict[str, list[float]] = {name: [] for name in steps}
     memory = dict.fromkeys(steps, 0.0)
     for round_index in range(warmup + repeats):
         for name, step in steps.items():
             reset_peak_memory(device)
             synchronize(device)
-            started = time.perf_counter()
+            started, started_processor = time.perf_counter(), processor_seconds()
             for _ in range(inner):
                 step()
             synchronize(device)
             if round_index >= warmup:
                 seconds[name].append((time.perf_counter() - started) / inner)
+                processor[name].append((processor_seconds() - started_processor) / inner)
                 memory[name] = max(memory[name], peak_memory_gib(device))
     return {
         name: {
-            "seconds": statistics.median(values),
-            "spread": max(values) / min(values),
+            "seconds": statistics.median(seconds[name]),
+            "spread": max(seconds[name]) / min(seconds[name]),
+            "processor_seconds": statistics.median(processor[name]),
+            "processor_spread": max(processor[name]) / min(processor[name]),
             "peak_memory_gib": memory[name],
         }
-        for name, values in seconds.items()
+        for name in steps
     }
+
+
+def processor_seconds() -> float:
+    """What this process and its children that have ended have computed."""
+    times = os.times()
+    return time.process_time() + times.children_user + times.children_system
+
+
+def ratios(timed: dict[str, dict[str, float]], base: str, name: str, prefix: str = "") -> dict[str, float]:
+    """How many times as fast as `base` a step is, by the clock and by processor time."""
+    return {
+        f"{prefix}{kind}ratio": timed[base][f"{kind}seconds"] / timed[name][f"{kind}seconds"]
+        for kind in ("", "processor_")
+    }
+
+
+def add_precision(parser: argparse.ArgumentParser, what: str) -> None:
+    text = f"{what}; auto: the faster one on this device, as measured"
+    parser.add_argument("--precision", choices=[*DTYPES, "auto"], default="auto", help=text)
+
+
+def choose(precision: str, device: torch.device) -> str:
+    """What `--precision` stands for on this device."""
+    if precision != "auto":
+        return precision
+    return {"float32": "32", "bfloat16": "bf16"}[choose_precision(device)[0]]
 
 
 def reset_peak_memory(device: torch.device) -> None:

@@ -8,7 +8,7 @@ import argparse
 
 import torch
 from generators import create_random_generator
-from measure import DTYPES, describe_device, matmul_peak_tflops, report, time_in_turns
+from measure import DTYPES, add_precision, choose, describe_device, matmul_peak_tflops, ratios, report, time_in_turns
 from train_step import load_reference
 
 from dit.backbones.flops import num_multiply_adds
@@ -28,7 +28,7 @@ def main() -> None:
     add("--sampler", help="heun for SiT, ddpm for DiT, halton for MaskGIT by default")
     add("--num-inference-steps", type=int, default=10, help="steps of the sampler; 250 in the papers")
     add("--guidance-scale", type=float, default=1.5, help="1 is none")
-    add("--precision", choices=list(DTYPES), default="bf16", help="of our network passes; float32 is timed beside it")
+    add_precision(parser, "of our network passes; float32 is timed beside it")
     add("--repeats", type=int, default=3, help="timed rounds")
     add("--reference", help="checkout of the public DiT or SiT")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where")
@@ -39,6 +39,7 @@ def main() -> None:
 def run(arguments: argparse.Namespace) -> dict:
     """Time all variants in turns; one JSON-ready dict."""
     device = torch.device(arguments.device)
+    arguments.precision = choose(arguments.precision, device)
     generator = create_random_generator(arguments.backbone, arguments.input_size)
     generator.backbone.to(device).eval().requires_grad_(False)
     settings = SamplingSettings(arguments.sampler, arguments.num_inference_steps, arguments.guidance_scale)
@@ -46,8 +47,8 @@ def run(arguments: argparse.Namespace) -> dict:
     passes = _count_passes(generator, indices, settings)
 
     def ours(precision: str) -> None:
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            generate_latents(generator, indices, indices, settings)
+        generator.precision = {"32": "float32", "bf16": "bfloat16"}[precision]
+        generate_latents(generator, indices, indices, settings)
 
     variants = {"float32": lambda: ours("32"), "ours": lambda: ours(arguments.precision)}
     if arguments.reference:
@@ -57,7 +58,7 @@ def run(arguments: argparse.Namespace) -> dict:
         values["images_per_second"] = arguments.batch_size / values["seconds"]
     peak = matmul_peak_tflops(device, DTYPES[arguments.precision])
     tflops = 2 * num_multiply_adds(generator.backbone) * passes / timed["ours"]["seconds"] / 1e12
-    base = timed.get("reference", timed["float32"])
+    base = "reference" if arguments.reference else "float32"
     names = ("backbone", "input_size", "batch_size", "num_inference_steps", "guidance_scale", "precision")
     return {
         "benchmark": "sampling",
@@ -65,8 +66,8 @@ def run(arguments: argparse.Namespace) -> dict:
         "sampler": settings.sampler or generator.default_sampler,
         "network_passes_per_image": passes / arguments.batch_size,
         **timed,
-        "ratio": base["seconds"] / timed["ours"]["seconds"],
-        "ratio_to": "reference" if arguments.reference else "float32",
+        **ratios(timed, base, "ours"),
+        "ratio_to": base,
         "tflops": tflops,
         "matmul_peak_tflops": peak,
         "share_of_matmul_peak": tflops / peak,

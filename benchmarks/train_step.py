@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from generators import create_random_generator, random_data
-from measure import DTYPES, describe_device, matmul_peak_tflops, report, time_in_turns
+from measure import DTYPES, add_precision, choose, describe_device, matmul_peak_tflops, ratios, report, time_in_turns
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -32,7 +32,7 @@ def main() -> None:
     add("--backbone", default="DiT-S/2", help="published size, e.g. SiT-XL/2 or MaskGIT-v1")
     add("--input-size", type=int, default=32, help="side of the latents or tokens")
     add("--batch-size", type=int, default=8, help="latents per step")
-    add("--precision", choices=list(DTYPES), default="bf16", help="of our step; float32 is timed beside it")
+    add_precision(parser, "of our step; float32 is timed beside it")
     add("--compile", action="store_true", help="torch.compile our step")
     add("--repeats", type=int, default=5, help="timed rounds")
     add("--reference", help="checkout of the public DiT, whose model is timed in turns with ours")
@@ -44,6 +44,7 @@ def main() -> None:
 def run(arguments: argparse.Namespace) -> dict:
     """Time all variants in turns; one JSON-ready dict."""
     device = torch.device(arguments.device)
+    arguments.precision = choose(arguments.precision, device)
     ours, eager = (create_random_generator(arguments.backbone, arguments.input_size).backbone for _ in range(2))
     variants = {
         "float32_eager": training_step(eager, device, arguments, "32", False),
@@ -58,14 +59,14 @@ def run(arguments: argparse.Namespace) -> dict:
     for values in timed.values():
         values["images_per_second"] = arguments.batch_size / values["seconds"]
         values["tflops"] = flops / values["seconds"] / 1e12
-    base = timed.get("reference", timed["float32_eager"])
+    base = "reference" if arguments.reference else "float32_eager"
     return {
         "benchmark": "train_step",
         **{name: getattr(arguments, name) for name in ("backbone", "input_size", "batch_size", "precision", "compile")},
         "num_parameters": num_parameters(ours),
         **timed,
-        "ratio": base["seconds"] / timed["ours"]["seconds"],
-        "ratio_to": "reference" if arguments.reference else "float32_eager",
+        **ratios(timed, base, "ours"),
+        "ratio_to": base,
         "matmul_peak_tflops": peak,
         "share_of_matmul_peak": timed["ours"]["tflops"] / peak,
         **describe_device(device),

@@ -4,16 +4,24 @@ import importlib
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+
+BENCHMARKS = str(Path(__file__).parents[1] / "benchmarks")
+sys.path.insert(0, BENCHMARKS)
+all_benchmarks, measure = importlib.import_module("all"), importlib.import_module("measure")
+sys.path.remove(BENCHMARKS)
 
 TINY = {
     "autoencoder_step": ["--channels", "32", "32", "--image-size", "32", "--batch-size", "1", "--repeats", "1"],
     "encoding": ["--channels", "32", "32", "--image-size", "32", "--num-images", "4", "--batch-size", "2"],
     "train_step": ["--input-size", "4", "--batch-size", "2", "--repeats", "1"],
     "sampling": ["--input-size", "4", "--batch-size", "1", "--num-inference-steps", "2", "--repeats", "1"],
-    "latent_loading": ["--num-latents", "512", "--num-batches", "3", "--num-workers", "0"],
+    "latent_loading": ["--num-latents", "512", "--num-batches", "2", "--repeats", "1", "--num-workers", "0"],
     "predictors": ["--data", "shapes:24", "--threads", "1"],
     "regularizers": ["--batch-size", "2", "--perceptual", "none", "--steps", "1"],
     "distances": ["--num-features", "8", "--num-samples", "120", "--num-few", "6", "--repeats", "1"],
@@ -114,5 +122,73 @@ def test_a_folder_without_a_model_is_refused(run, tmp_path, capsys):
 
 def test_make_bench_runs_each_of_them():
     planned = subprocess.run(["make", "-n", "bench", "PYTHON=python3"], capture_output=True, text=True).stdout
-    assert set(TINY) == {path.stem for path in Path("benchmarks").glob("*.py")} - {"measure", "generators"}
-    assert all(name in planned for name in TINY)
+    assert "benchmarks/all.py" in planned
+    assert sorted(TINY) == all_benchmarks.NAMES
+
+
+def report_of(processor_seconds: float, spread: float = 1.1, **machine) -> dict:
+    timing = {"seconds": 9.0, "processor_seconds": processor_seconds, "processor_spread": spread}
+    about = {"benchmark": "distances", "device": "Xeon", "threads": 1, "torch": "2", "python": "3", "options": []}
+    return about | {"frechet": timing} | machine
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        (report_of(1.0), report_of(1.05), []),
+        (report_of(1.0), report_of(1.2), ["distances, frechet: 1 s -> 1.2 s, spread 1.10"]),
+        (report_of(1.0), report_of(0.5), ["distances, frechet: 1 s -> 0.5 s, spread 1.10"]),
+        (report_of(1.0, spread=1.5), report_of(1.2), []),
+        (report_of(1.0), report_of(9.0, threads=2), ["distances: nothing of these settings on this machine"]),
+        ({}, report_of(9.0), ["distances: nothing of these settings on this machine"]),
+    ],
+)
+def test_what_moved_by_more_than_the_spread_is_told(before, after, says):
+    told = list(all_benchmarks.moved(before, after))
+    assert len(told) == len(says)
+    assert all(line.startswith(words) for line, words in zip(told, says, strict=True))
+
+
+def test_the_last_run_is_kept_as_numbers_and_as_a_table(tmp_path, monkeypatch, capsys):
+    """One benchmark runs twice, the second time three times as slow."""
+    took = iter([1.0, 3.0, 3.0])
+    answer = lambda *_, **__: SimpleNamespace(returncode=0, stdout=json.dumps(report_of(next(took))))  # noqa: E731
+    monkeypatch.setattr(subprocess, "run", answer)
+    monkeypatch.setattr(all_benchmarks, "LAST", tmp_path / "last.json")
+    monkeypatch.setattr(all_benchmarks, "PAGE", tmp_path / "README.md")
+    (tmp_path / "README.md").write_text(f"before\n{all_benchmarks.BEGIN}{all_benchmarks.END}after\n")
+    for record in (True, False, True):
+        all_benchmarks.run(["distances"], [], record)
+    assert capsys.readouterr().out.count("1 s -> 3 s") == 2
+    page = (tmp_path / "README.md").read_text()
+    assert page.count("| `distances` | frechet | 9 | 3 | 1.10 | Xeon, 1") == 1
+    assert page.startswith("before\n")
+    assert page.endswith("after\n")
+
+
+def test_a_benchmark_that_fails_ends_all(monkeypatch):
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=3, stdout=""))
+    with pytest.raises(ValueError, match=r"benchmarks/indexing\.py failed with 3: run it alone"):
+        all_benchmarks.run(["indexing"], [], False)
+
+
+def test_the_kept_numbers_are_those_of_the_page():
+    last, page = json.loads(all_benchmarks.LAST.read_text()), all_benchmarks.PAGE.read_text()
+    assert set(last) <= set(TINY)
+    for name, values in last.items():
+        for timing in all_benchmarks.timings(values).values():
+            assert any(f"`{name}" in line and f"{timing['seconds']:.3g}" in line for line in page.splitlines())
+
+
+def test_other_work_lengthens_the_clock_and_not_the_processor_time(monkeypatch):
+    """A step that sleeps, and one that computes for as long."""
+
+    def compute() -> None:
+        end = time.process_time() + 0.05
+        while time.process_time() < end:
+            pass
+
+    timed = measure.time_in_turns({"sleep": lambda: time.sleep(0.05), "compute": compute}, torch.device("cpu"), 3, 0)
+    assert timed["sleep"]["seconds"] >= 0.05
+    assert timed["sleep"]["processor_seconds"] < 0.03
+    assert timed["compute"]["processor_seconds"] >= 0.04  # the system counts in hundredths
