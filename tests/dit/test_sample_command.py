@@ -384,6 +384,6 @@ def test_a_compiled_network_samples_the_same(checkpoint, tmp_path, monkeypatch):
     graphs = CompileCounter()
     monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend=graphs))
     for name, more in (("plain", []), ("compiled", ["--compile"])):
-        run(monkeypatch, checkpoint, tmp_path / name, *more)
+        run(monkeypatch, checkpoint, tmp_path / name, "--num-images", "10", *more)
     assert graphs.frame_count > 0
     assert contents(tmp_path / "plain") == contents(tmp_path / "compiled")
