@@ -32,14 +32,13 @@ def run(words: list[str], monkeypatch) -> None:
     """A command of a guide, with fewer images and steps than it says; a comparison is only read."""
     words = [re.sub(r"^scenes:\d+", f"scenes:{FEW}", word) for word in words]
     name = words[0].removesuffix(".py")
-    module = import_module(f"twostage.cli.{name}")
     with monkeypatch.context() as patch:
         if name == "compare":
-            patch.setattr(module, "_run", lambda arguments: None)
+            patch.setattr(f"twostage.commands.{name}.run", lambda arguments: None)
         if name == "sample":
             words = [*words, "--num-images", "10", "--num-inference-steps", "2"]
         patch.setattr(sys, "argv", words)
-        module.main()
+        import_module(f"twostage.cli.{name}").main()
 
 
 @pytest.fixture
