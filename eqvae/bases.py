@@ -24,7 +24,12 @@ def load_config(path: str | Path) -> DictConfig:
     Raises:
         ValueError: naming the file that is missing, no plain YAML (`load_plain_yaml`), or its own base.
     """
-    return OmegaConf.create(_joined(Path(path), ()))
+    return OmegaConf.create(load_plain_config(path))
+
+
+def load_plain_config(path: str | Path) -> dict[str, Any]:
+    """The same as plain values, interpolations as they are written; errors as of `load_config`."""
+    return _joined(Path(path), ())
 
 
 def _joined(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 INSTALLED, CHECKOUT = Path(__file__).parent / "recipes", Path(__file__).parents[1] / "configs"
+NAME = re.compile(r"[\w-]+")
 FOLDER = INSTALLED if INSTALLED.is_dir() else CHECKOUT
 TRAINING, SWEEPS, BASES = ("eqvae", "dit"), ("sweeps",), ("bases", "eqvae", "dit")
 """Folders below it with the configs of `train.py`, those of `sweep.py`, and those that a config may build on."""
@@ -21,12 +22,11 @@ def find_config(given: str | Path, folders: tuple[str, ...]) -> Path:
         ValueError: naming the packaged configs that are most like an unknown name, those that an ambiguous name may
             mean, or the one that is called like a file that is not there.
     """
-    packaged = packaged_configs(folders)
-    if Path(given).is_file() and str(given) not in packaged:
+    if Path(given).is_file() and not _places(str(given), folders):
         return Path(given)
-    if re.fullmatch(r"[\w-]+", str(given)):
-        return _named(str(given), packaged)
-    if Path(given).stem in packaged and not Path(given).exists():
+    if NAME.fullmatch(str(given)):
+        return _named(str(given), folders)
+    if not Path(given).exists() and _places(Path(given).stem, folders):
         raise ValueError(f"no file at {given}: the packaged config is called {Path(given).stem}, without a folder")
     return Path(given)
 
@@ -40,11 +40,19 @@ def packaged_configs(folders: tuple[str, ...]) -> dict[str, list[Path]]:
     return found
 
 
-def _named(name: str, packaged: dict[str, list[Path]]) -> Path:
-    if name not in packaged:
+def _places(name: str, folders: tuple[str, ...]) -> list[Path]:
+    """The files of a packaged config's name, without a look at all the others."""
+    paths = [FOLDER / folder / f"{name}.yaml" for folder in folders] if NAME.fullmatch(name) else []
+    return [path for path in paths if path.is_file()]
+
+
+def _named(name: str, folders: tuple[str, ...]) -> Path:
+    found = _places(name, folders)
+    if not found:
+        packaged = packaged_configs(folders)
         near = difflib.get_close_matches(name, packaged)
         advice = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(packaged)}"
         raise ValueError(f"no packaged config is called {name}: {advice}")
-    if len(packaged[name]) > 1:
-        raise ValueError(f"config {name} may be {' or '.join(map(str, packaged[name]))}: give one of these paths")
-    return packaged[name][0]
+    if len(found) > 1:
+        raise ValueError(f"config {name} may be {' or '.join(map(str, found))}: give one of these paths")
+    return found[0]

@@ -1,6 +1,8 @@
 """Configs of `train.py` as plain values: loaded with overrides, resolved, flattened, and filled in with folders."""
 
+import pickle
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +55,21 @@ def resolved_config(path: str | Path, overrides: dict[str, Any]) -> dict[str, An
     if not path.is_file():
         raise ValueError(f"no file at {path}")
     try:
-        config = bases.load_config(path)
-        for key, value in overrides.items():
-            OmegaConf.update(config, key, value, merge=False)
-        plain = OmegaConf.to_container(config, resolve=True)
+        return pickle.loads(_resolved(pickle.dumps((bases.load_plain_config(path), overrides))))
     except OmegaConfBaseException as error:
         raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None
+
+
+@lru_cache(maxsize=1024)
+def _resolved(pickled: bytes) -> bytes:
+    """The resolved config of a pickled pair of content and overrides: a plan asks for the same ones many times."""
+    content, overrides = pickle.loads(pickled)
+    config = OmegaConf.create(content)
+    for key, value in overrides.items():
+        OmegaConf.update(config, key, value, merge=False)
+    plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict), "keys with values are read from files"
-    return {str(key): value for key, value in plain.items()}
+    return pickle.dumps({str(key): value for key, value in plain.items()})
 
 
 def require_readable(config: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ DEMO = ROOT / "configs/sweeps/tiny-shapes.yaml"
 
 def test_the_promised_sweeps_are_there():
     expected = {"scenes", "tiny-shapes", "shapes-repa", "shapes-maskgit", "cifar10", "transforms", "epochs"}
-    expected |= {"regularizers", "demo"}
+    expected |= {"regularizers", "demo", "calibration"}
     expected |= {f"imagenet-{name}" for name in ("dit-b", "sit-xl", "repa", "maskgit")}
     assert {path.stem for path in SHIPPED} == expected
 
