@@ -16,14 +16,19 @@ SIZES = ("input_size", "patch_size", "in_channels", "hidden_size", "depth", "num
 
 
 def render_generator_card(
-    generator: Generator, autoencoder: Autoencoder, num_inference_steps: int, details: CardDetails
+    generator: Generator,
+    autoencoder: Autoencoder,
+    num_inference_steps: int,
+    exact_steps: int | None,
+    details: CardDetails,
 ) -> str:
     """The card of a `DiTPipeline` folder.
 
     Args:
         generator: whose pipeline it is.
         autoencoder: that decodes its latents.
-        num_inference_steps: that the pipeline is exact for, and their divisors.
+        num_inference_steps: that the example asks for.
+        exact_steps: for which, and its divisors, the time embedding is exact; None is any number.
         details: what the two do not know.
     """
     backbone, config = type(generator.backbone).__name__, (generator.settings or {}).get(NAME)
@@ -36,7 +41,7 @@ def render_generator_card(
         {
             "Latent space": _latent_space(space, autoencoder, details),
             "Training": _training(generator),
-            "Sampling": _sampling(num_inference_steps),
+            "Sampling": _sampling(exact_steps),
         },
         details,
         TASK,
@@ -80,10 +85,11 @@ def _training(generator: Generator) -> dict[str, object]:
     }
 
 
-def _sampling(num_inference_steps: int) -> dict[str, object]:
+def _sampling(exact_steps: int | None) -> dict[str, object]:
+    steps = "any number" if exact_steps is None else f"{exact_steps} or a divisor of it"
     return {
         "scheduler": "DDIM, timesteps spaced as `leading`",
-        "num_inference_steps": f"{num_inference_steps} or a divisor of it, for which the time embedding is exact",
+        "num_inference_steps": f"{steps}, for which the time embedding is exact",
         "guidance": "on all channels; the null label is 1000",
     }
 

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,15 @@ from torch import nn
 from dit.backbones import BACKBONES, SiT
 from dit.backbones.interface import config_of
 from dit.objectives import OBJECTIVES, Diffusion, Flow, Objective
+from dit.public.diffusers_layout import (
+    PIPELINE,
+    is_folder_of_diffusers,
+    read_diffusers_folder,
+    transformer_weights,
+)
 from dit.public.transformer import public_latents, read_public_backbone
+from eqvae.autoencoders import load_autoencoder
+from eqvae.files import sha256_of_file
 from eqvae.latents import LatentSpec
 from eqvae.plugins import find_class
 from eqvae.training.averaging import averaged_weights
@@ -80,6 +89,14 @@ def _build(about: dict[str, Any], known: dict[str, type], path: str | Path) -> A
         raise ValueError(f"checkpoint {path}: {error}") from None
 
 
+def sha256_of_checkpoint(path: str | Path) -> str:
+    """Of a file; of a folder of diffusers, that of its transformer's weights, which are several files where large."""
+    if not Path(path).is_dir():
+        return sha256_of_file(Path(path))
+    hashes = [sha256_of_file(each) for each in transformer_weights(path)]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """What is in a checkpoint of stage 2 or a public `.pt`; nothing in it is executed.
 
@@ -97,10 +114,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 def load_generator(
     path: str | Path, family: str | None = None, num_heads: int | None = None, ema_decay: float | None = None
 ) -> Generator:
-    """The generator of a Lightning checkpoint, with its averaged weights where there are any, or of a public `.pt`.
+    """The generator of a Lightning checkpoint, with its averaged weights where there are any, or of others' files.
 
     Args:
-        path: `.ckpt` of stage 2, or a checkpoint of the public DiT, SiT or REPA, recognized by its keys.
+        path: `.ckpt` of stage 2; a checkpoint of the public DiT, SiT or REPA, recognized by its keys; or a folder of
+            diffusers, of a `DiTPipeline`, whose `vae` then decodes, or of its transformer alone.
         family: of a public checkpoint, "DiT" (diffusion) or "SiT" (flow), which it does not tell; REPA's tell it.
         num_heads: of a public checkpoint of a width that was not published.
         ema_decay: which moving average, where the run kept several; None: the first.
@@ -109,6 +127,8 @@ def load_generator(
         ValueError: naming the file, if it is missing, damaged or of something else, holds no such average, or is of a
             class whose package has not been named (`eqvae.plugins`).
     """
+    if is_folder_of_diffusers(path):
+        return _of_diffusers(Path(path))
     checkpoint = read_checkpoint(path)
     if "generator" not in checkpoint and "pytorch-lightning_version" in checkpoint:
         raise ValueError(f"checkpoint {path} is of a training, but of no generator: give one of stage 2")
@@ -134,6 +154,16 @@ def load_generator(
         checkpoint["global_step"],
         checkpoint.get(SETTINGS),
     )
+
+
+def _of_diffusers(folder: Path) -> Generator:
+    """The generator of a folder of diffusers; a pipeline's latents are those of its own autoencoder."""
+    backbone, objective = read_diffusers_folder(folder)
+    spec = public_latents(backbone)
+    if not (folder / PIPELINE).is_file():
+        return Generator(backbone, objective, spec, None, None)
+    place = str(folder / "vae")
+    return Generator(backbone, objective, LatentSpec.of(load_autoencoder(place), spec.shape), place, None)
 
 
 def _latents(about: dict[str, Any], path: str | Path) -> LatentSpec:

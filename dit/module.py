@@ -15,6 +15,7 @@ from dit.backbones.flops import num_multiply_adds, num_parameters
 from dit.backbones.interface import Backbone, config_of
 from dit.checkpoints import describe_generator
 from dit.decoder import choose_autoencoder
+from dit.following import follow_cache
 from dit.objectives import Objective
 from dit.validation import VALIDATION_SEED, ValidationLoss
 from eqvae.devices import seed_default_generator
@@ -85,6 +86,12 @@ class GeneratorModule(lightning.LightningModule):
         self.alignment = alignment
         self.compiled = compile
         self.projector = alignment.create_projector(backbone, seed) if alignment else None
+
+    @staticmethod
+    def settle(model: Any, data: Any) -> None:
+        """Sizes of the backbone that the config leaves to the cache, before anything is built; a line says them."""
+        if line := follow_cache(model, data):
+            rank_zero_info(line)
 
     def setup(self, stage: str) -> None:
         data, config = data_module(self.trainer), config_of(self.backbone)

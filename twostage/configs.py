@@ -14,6 +14,7 @@ from eqvae.packaged import TRAINING, find_config
 from eqvae.records import RECORD, TEXT, WHOLE, Check, or_none, require_entries
 
 CLASS: Check = ("a class path or a mapping", lambda value: isinstance(value, str | dict))
+SIZE: Check = ("a whole number above 0, or auto", lambda value: value == "auto" or WHOLE[1](value))
 READ = {  # by a plan and its estimates, where a config has it
     **dict.fromkeys(("trainer", "model", "model.init_args", "data", "data.init_args"), RECORD),
     **dict.fromkeys(("model.class_path", "data.class_path"), TEXT),
@@ -26,7 +27,7 @@ READ = {  # by a plan and its estimates, where a config has it
     **dict.fromkeys(("model.init_args.backbone.class_path", "model.init_args.objective.class_path"), TEXT),
     **dict.fromkeys(("model.init_args.backbone.init_args", "model.init_args.objective.init_args"), RECORD),
     **dict.fromkeys(
-        ("model.init_args.backbone.init_args.in_channels", "model.init_args.backbone.init_args.input_size"), WHOLE
+        ("model.init_args.backbone.init_args.in_channels", "model.init_args.backbone.init_args.input_size"), SIZE
     ),
 }
 READ_OF_SOURCES = {

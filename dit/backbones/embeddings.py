@@ -11,20 +11,32 @@ FREQUENCIES = 128
 LONGEST_PERIOD = 10_000.0
 
 
-class TimestepEmbedder(nn.Module):
-    """Sinusoids of the time (cosines first), then a two-layer perceptron (DiT, section 3.1)."""
+def sinusoids(t: Tensor, frequency_divisor: int = FREQUENCIES) -> Tensor:
+    """Cosines, then sines [B, 256] of times [B] at the frequencies 10000^(-i / n), i = 0 ... 127, n the divisor."""
+    numbers = torch.arange(FREQUENCIES, dtype=torch.float32, device=t.device)
+    # In this order, as others do: a frequency that is rounded otherwise is seen at timestep 1000.
+    angles = t.float()[:, None] * torch.exp(-math.log(LONGEST_PERIOD) * numbers / frequency_divisor)
+    return torch.cat((angles.cos(), angles.sin()), dim=1)
 
-    def __init__(self, hidden_size: int):
+
+class TimestepEmbedder(nn.Module):
+    """Sinusoids of the time (cosines first), then a two-layer perceptron (DiT, section 3.1).
+
+    Args:
+        hidden_size: width of what comes out.
+        frequency_divisor: as of `sinusoids`.
+    """
+
+    def __init__(self, hidden_size: int, frequency_divisor: int = FREQUENCIES):
         super().__init__()
+        self.frequency_divisor = frequency_divisor
         self.mlp = nn.Sequential(
             nn.Linear(2 * FREQUENCIES, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size)
         )
 
     def forward(self, t: Tensor) -> Tensor:
         """Times [B], any unit, to [B, D]."""
-        exponents = torch.arange(FREQUENCIES, dtype=torch.float32, device=t.device) / FREQUENCIES
-        angles = t.float()[:, None] * torch.exp(-math.log(LONGEST_PERIOD) * exponents)
-        waves = torch.cat((angles.cos(), angles.sin()), dim=1)
+        waves = sinusoids(t, self.frequency_divisor)
         return self.mlp(waves.to(linear(self.mlp, 0).weight.dtype))
 
 

@@ -6,6 +6,7 @@ from timm.layers import SwiGLU
 from torch import Tensor, nn
 
 from dit.backbones.embeddings import LabelEmbedder
+from dit.backbones.interface import Auto, settled
 from dit.backbones.layers import linear
 from dit.backbones.maskgit import TokenTransformer
 from dit.backbones.transformer import modulate
@@ -89,8 +90,8 @@ class HaltonMaskGIT(TokenTransformer):
 
     def __init__(
         self,
-        input_size: int = 16,
-        num_codes: int = 16384,
+        input_size: int | Auto = 16,
+        num_codes: int | Auto = 16384,
         hidden_size: int = 768,
         depth: int = 12,
         num_heads: int = 12,
@@ -98,8 +99,11 @@ class HaltonMaskGIT(TokenTransformer):
         num_registers: int = 1,
         dropout: float = 0.1,
         class_dropout_prob: float = 0.1,
-        num_classes: int = 1000,
+        num_classes: int | Auto = 1000,
     ):
+        input_size, num_codes, num_classes = settled(
+            input_size=input_size, num_codes=num_codes, num_classes=num_classes
+        )
         super().__init__(
             input_size=input_size,
             num_codes=num_codes,

@@ -1,9 +1,12 @@
 """What the project asks of a backbone beside its forward pass."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
+
+Auto = Literal["auto"]
+"""In a config, in place of a size: the one that fits the latent cache (`dit.following`)."""
 
 
 @runtime_checkable
@@ -32,3 +35,17 @@ def config_of(backbone: nn.Module) -> Mapping[str, Any]:
     config = backbone.config
     assert isinstance(config, Mapping), f"{type(backbone).__name__}.config maps arguments to values"
     return config
+
+
+def settled(**sizes: int | Auto) -> list[int]:
+    """The sizes, in their order.
+
+    Raises:
+        ValueError: naming the first that is still "auto".
+    """
+    numbers = []
+    for name, size in sizes.items():
+        if size == "auto":
+            raise ValueError(f"{name} auto: only a config of train.py has a latent cache to follow; give a number")
+        numbers.append(size)
+    return numbers

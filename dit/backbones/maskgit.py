@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from timm.layers import Attention, Mlp
 from torch import Tensor, nn
 
+from dit.backbones.interface import Auto, settled
+
 MASKED = -1  # in place of a hidden token
 END_NORM_EPS = 1e-12  # of the norms before and after the blocks of v1; those of its blocks have torch's 1e-5
 
@@ -70,7 +72,7 @@ class MaskGIT(TokenTransformer):
     per position and row of the embedding, as published.
 
     Args:
-        input_size: side of the token grid.
+        input_size: side of the token grid; "auto" in a config is that of the cache, as for codes and classes.
         num_codes: of the codebook; tokens are 0 ... num_codes - 1.
         hidden_size: width of the tokens.
         depth: number of blocks.
@@ -86,16 +88,19 @@ class MaskGIT(TokenTransformer):
 
     def __init__(
         self,
-        input_size: int = 16,
-        num_codes: int = 1024,
+        input_size: int | Auto = 16,
+        num_codes: int | Auto = 1024,
         hidden_size: int = 768,
         depth: int = 24,
         num_heads: int = 16,
         mlp_ratio: float = 4.0,
         dropout: float = 0.1,
         class_dropout_prob: float = 0.1,
-        num_classes: int = 1000,
+        num_classes: int | Auto = 1000,
     ):
+        input_size, num_codes, num_classes = settled(
+            input_size=input_size, num_codes=num_codes, num_classes=num_classes
+        )
         super().__init__(
             input_size=input_size,
             num_codes=num_codes,

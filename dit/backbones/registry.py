@@ -1,6 +1,8 @@
 """The published sizes by their names."""
 
+from dit.backbones.embeddings import FREQUENCIES
 from dit.backbones.halton_maskgit import HaltonMaskGIT
+from dit.backbones.interface import Auto
 from dit.backbones.maskgit import MaskGIT, TokenTransformer
 from dit.backbones.transformer import DiT, SiT
 
@@ -39,9 +41,10 @@ TOKEN_BACKBONES = {
 
 def create_backbone(
     name: str = "SiT-B/2",
-    input_size: int = 32,
-    in_channels: int = 4,
-    num_classes: int = 1000,
+    input_size: int | Auto = 32,
+    in_channels: int | Auto = 4,
+    num_classes: int | Auto = 1000,
+    patch_size: int | Auto | None = None,
     mlp_ratio: float = 4.0,
     class_dropout_prob: float = 0.1,
     learn_sigma: bool | None = None,
@@ -49,15 +52,18 @@ def create_backbone(
     swiglu: bool | None = None,
     rotary: bool | None = None,
     qk_norm: bool = False,
+    frequency_divisor: int = FREQUENCIES,
     gradient_checkpointing: bool = False,
 ) -> DiT:
     """A backbone of a published size.
 
     Args:
         name: family-size/patch, e.g. "DiT-XL/2", "SiT-B/4" or "LightningDiT-XL/1".
-        input_size: side of the latents.
+        input_size: side of the latents; "auto" in a config is that of the cache (`dit.following`), as for the next two.
         in_channels: of the latents.
         num_classes: labels are 0 ... num_classes - 1.
+        patch_size: side of a token's patch; null takes that of the name, "auto" in a config the one that keeps its
+            number of tokens (`dit.backbones.patches.comparable_patch`).
         mlp_ratio: hidden width of the MLPs over the width of the tokens.
         class_dropout_prob: of dropping a label in training.
         learn_sigma: predict the variance, too (the public SiT has these outputs and leaves them unused). Null takes
@@ -66,6 +72,7 @@ def create_backbone(
         swiglu: a gated MLP.
         rotary: rotate queries and keys by their place.
         qk_norm: normalize queries and keys; helps where training becomes not finite.
+        frequency_divisor: of the time's frequencies; 127 makes exports for diffusers exact at any number of steps.
         gradient_checkpointing: compute blocks anew in the backward pass, for memory.
 
     Raises:
@@ -74,7 +81,13 @@ def create_backbone(
     if name not in PUBLISHED:
         raise ValueError(f"backbone {name!r} is unknown: use one of {', '.join(PUBLISHED)}")
     family, published = PUBLISHED[name]
-    options = {"learn_sigma": learn_sigma, "rms_norm": rms_norm, "swiglu": swiglu, "rotary": rotary}
+    options = {
+        "patch_size": patch_size,
+        "learn_sigma": learn_sigma,
+        "rms_norm": rms_norm,
+        "swiglu": swiglu,
+        "rotary": rotary,
+    }
     return family(
         input_size=input_size,
         in_channels=in_channels,
@@ -82,6 +95,7 @@ def create_backbone(
         mlp_ratio=mlp_ratio,
         class_dropout_prob=class_dropout_prob,
         qk_norm=qk_norm,
+        frequency_divisor=frequency_divisor,
         gradient_checkpointing=gradient_checkpointing,
         **published | {option: value for option, value in options.items() if value is not None},
     )
@@ -89,9 +103,9 @@ def create_backbone(
 
 def create_token_backbone(
     name: str = "MaskGIT-v2-base",
-    input_size: int = 16,
-    num_codes: int = 16384,
-    num_classes: int = 1000,
+    input_size: int | Auto = 16,
+    num_codes: int | Auto = 16384,
+    num_classes: int | Auto = 1000,
     dropout: float = 0.1,
     class_dropout_prob: float = 0.1,
 ) -> TokenTransformer:
@@ -99,7 +113,7 @@ def create_token_backbone(
 
     Args:
         name: a key of `TOKEN_BACKBONES`.
-        input_size: side of the token grid.
+        input_size: side of the token grid; "auto" in a config is that of the cache, as for codes and classes.
         num_codes: of the codebook.
         num_classes: labels are 0 ... num_classes - 1.
         dropout: of attention weights and of what attention and MLP add.

@@ -8,8 +8,11 @@ from timm.layers import Mlp, PatchEmbed, RotaryEmbeddingCat, SwiGLU, apply_rot_e
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from dit.backbones.embeddings import LabelEmbedder, TimestepEmbedder, position_table
+from dit.backbones.embeddings import FREQUENCIES, LabelEmbedder, TimestepEmbedder, position_table
+from dit.backbones.interface import Auto, settled
 from dit.backbones.layers import linear
+
+NORM_EPS = 1e-6
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -17,11 +20,11 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return x * (1 + scale[:, None]) + shift[:, None]
 
 
-def token_norm(hidden_size: int, rms_norm: bool) -> nn.Module:
+def token_norm(hidden_size: int, rms_norm: bool, eps: float = NORM_EPS) -> nn.Module:
     """DiT's layer norm without weights, or the RMS norm with a learned weight of LightningDiT."""
     if rms_norm:
-        return nn.RMSNorm(hidden_size, eps=1e-6)
-    return nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
+        return nn.RMSNorm(hidden_size, eps=eps)
+    return nn.LayerNorm(hidden_size, elementwise_affine=False, eps=eps)
 
 
 def mlp_width(hidden_size: int, mlp_ratio: float, swiglu: bool) -> int:
@@ -60,9 +63,19 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Attention and MLP, each shifted, scaled and gated by the condition (adaLN-zero)."""
 
-    def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float, rms_norm: bool, swiglu: bool, qk_norm: bool):
+    def __init__(
+        self,
+        hidden_size: int,
+        num_heads: int,
+        mlp_ratio: float,
+        rms_norm: bool,
+        swiglu: bool,
+        qk_norm: bool,
+        mlp_norm_eps: float,
+    ):
         super().__init__()
-        self.norm1, self.norm2 = token_norm(hidden_size, rms_norm), token_norm(hidden_size, rms_norm)
+        self.norm1 = token_norm(hidden_size, rms_norm)
+        self.norm2 = token_norm(hidden_size, rms_norm, mlp_norm_eps)
         self.attn = Attention(hidden_size, num_heads, qk_norm)
         hidden_features = mlp_width(hidden_size, mlp_ratio, swiglu)
         if swiglu:
@@ -97,8 +110,9 @@ class DiT(nn.Module):
     """Diffusion transformer (Peebles and Xie, 2023, adaLN-zero).
 
     Args:
-        input_size: side of the latents.
-        patch_size: side of a token's patch.
+        input_size: side of the latents; "auto" in a config is that of the cache, as for the other sizes of latents and
+            labels (`dit.following`).
+        patch_size: side of a token's patch; "auto" in a config is `dit.backbones.patches.comparable_patch`.
         in_channels: of the latents.
         hidden_size: width of the tokens.
         depth: number of blocks.
@@ -112,6 +126,9 @@ class DiT(nn.Module):
         swiglu: a gated MLP of hidden width int(2 / 3 * mlp_ratio * hidden_size).
         rotary: rotate queries and keys by their place in the grid, besides the fixed table.
         qk_norm: RMS norms of queries and keys.
+        frequency_divisor: n of the time's frequencies 10000^(-i / n), i = 0 ... 127. 128 in DiT; with 127, that of
+            diffusers, an exported pipeline is exact at any number of steps (`dit.exchange`).
+        mlp_norm_eps: added to the variance in the norm before each MLP; 1e-6 in DiT, 1e-5 in most folders of diffusers.
         gradient_checkpointing: compute blocks anew in the backward pass instead of keeping their activations; an
             attribute that can be switched at any time, and no part of `config`.
 
@@ -122,23 +139,28 @@ class DiT(nn.Module):
 
     def __init__(
         self,
-        input_size: int = 32,
-        patch_size: int = 2,
-        in_channels: int = 4,
+        input_size: int | Auto = 32,
+        patch_size: int | Auto = 2,
+        in_channels: int | Auto = 4,
         hidden_size: int = 1152,
         depth: int = 28,
         num_heads: int = 16,
         mlp_ratio: float = 4.0,
         class_dropout_prob: float = 0.1,
-        num_classes: int = 1000,
+        num_classes: int | Auto = 1000,
         learn_sigma: bool = True,
         rms_norm: bool = False,
         swiglu: bool = False,
         rotary: bool = False,
         qk_norm: bool = False,
+        frequency_divisor: int = FREQUENCIES,
+        mlp_norm_eps: float = NORM_EPS,
         gradient_checkpointing: bool = False,
     ):
         super().__init__()
+        input_size, patch_size, in_channels, num_classes = settled(
+            input_size=input_size, patch_size=patch_size, in_channels=in_channels, num_classes=num_classes
+        )
         if input_size % patch_size:
             raise ValueError(f"patch_size {patch_size} does not divide input_size {input_size}: choose another patch")
         if hidden_size % num_heads or hidden_size % 4:
@@ -162,6 +184,8 @@ class DiT(nn.Module):
             "swiglu": swiglu,
             "rotary": rotary,
             "qk_norm": qk_norm,
+            "frequency_divisor": frequency_divisor,
+            "mlp_norm_eps": mlp_norm_eps,
         }
         self.gradient_checkpointing = gradient_checkpointing
         # Tokens by depth, from 1, where they are asked for; not hooks, which compiled code does not see.
@@ -171,13 +195,13 @@ class DiT(nn.Module):
         self.num_tokens = self.side**2
         self.out_channels = in_channels * (2 if learn_sigma else 1)
         self.x_embedder = PatchEmbed(input_size, patch_size, in_channels, hidden_size)
-        self.t_embedder = TimestepEmbedder(hidden_size)
+        self.t_embedder = TimestepEmbedder(hidden_size, frequency_divisor)
         self.y_embedder = LabelEmbedder(num_classes, hidden_size, class_dropout_prob)
         self.pos_embed = nn.Parameter(position_table(hidden_size, self.side), requires_grad=False)
         grid = [self.side, self.side]
         self.rotary = RotaryEmbeddingCat(hidden_size // num_heads, in_pixels=False, feat_shape=grid) if rotary else None
         self.blocks = nn.ModuleList(
-            Block(hidden_size, num_heads, mlp_ratio, rms_norm, swiglu, qk_norm) for _ in range(depth)
+            Block(hidden_size, num_heads, mlp_ratio, rms_norm, swiglu, qk_norm, mlp_norm_eps) for _ in range(depth)
         )
         self.final_layer = FinalLayer(hidden_size, patch_size, self.out_channels, rms_norm)
         self._initialize()

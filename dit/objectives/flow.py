@@ -30,7 +30,7 @@ class Flow:
         logit_mean, logit_std: of that normal.
         timestep_shift: s of t' = s t / (1 + (s - 1) t) of the drawn times. Below 1 moves them towards noise, as latents
             of many numbers ask for: RAE (arXiv 2510.11690) takes sqrt(4096 / (C h w)), 0.144 for 768 x 16 x 16, here
-            and in sampling, whose `timestep_shift` is the same.
+            and in sampling. Solvers with fixed steps take it from here where they are given none.
         cosine_weight: of the added loss 1 - cosine(predicted, true velocity) over the channels (LightningDiT).
     """
 

@@ -21,7 +21,7 @@ def time_grid(first: float, last: float, num_steps: int, shift: float = 1.0) -> 
     """Times [num_steps + 1] float64 from first to last, evenly spaced and then shifted within [first, last].
 
     Args:
-        shift: as of `FlowSettings`.
+        shift: `timestep_shift` of `FlowSettings`, a number.
     """
     if shift == 1:
         return torch.linspace(first, last, num_steps + 1, dtype=torch.float64)
@@ -42,7 +42,8 @@ def fixed_steps(advance: Advance) -> SamplerFunction:
         callback: Callback,
     ) -> Tensor:
         velocity = velocity_of(flow, model)
-        times = time_grid(*flow.sampling_interval, num_inference_steps, settings.timestep_shift)
+        shift = flow.timestep_shift if settings.timestep_shift is None else settings.timestep_shift
+        times = time_grid(*flow.sampling_interval, num_inference_steps, shift)
         for step, (now, after) in enumerate(pairwise(times.tolist())):
             x = advance(velocity, x, now, after, step == num_inference_steps - 1)
             callback(step, x, after)

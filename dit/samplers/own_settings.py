@@ -20,16 +20,18 @@ class FlowSettings:
 
     Args:
         timestep_shift: s of t' = s t / (1 + (s - 1) t); below 1 makes steps near the noise smaller (LightningDiT: 0.3).
+            Null takes the objective's own, with which it was trained, as RAE does.
 
     Raises:
         ValueError: if it is not positive.
     """
 
     samplers: ClassVar[tuple[str, ...]] = ("euler", "heun", "midpoint", "repa_heun")
-    timestep_shift: float = 1.0
+    timestep_shift: float | None = None
 
     def __post_init__(self):
-        require_number("timestep_shift", self.timestep_shift, above=0)
+        if self.timestep_shift is not None:
+            require_number("timestep_shift", self.timestep_shift, above=0)
 
 
 @dataclass(frozen=True)

@@ -65,9 +65,13 @@ class SamplingSettings:
     def spelled_out(self, objective: Any) -> Self:
         """The same for one objective (or its class) with nothing left to defaults: equal work has equal settings.
 
+        A setting of the sampler's own that is null takes the objective's of that name, where it has one; of a class,
+        whose settings are not known, it stays null.
+
         Raises:
             ValueError: if the sampler does not serve the objective, or does not take an option.
         """
         sampler = self.sampler_for(objective)
-        own = dataclasses.asdict(sampler.build_settings(self.options))
+        built = dataclasses.asdict(sampler.build_settings(self.options))
+        own = {name: getattr(objective, name, None) if value is None else value for name, value in built.items()}
         return dataclasses.replace(self, sampler=sampler.name, options=own)

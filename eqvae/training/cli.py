@@ -146,6 +146,7 @@ class TrainCLI(LightningCLI):
         if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
             raise ValueError(f"trainer.accelerator {accelerator}: torch finds none here; set it to cpu or auto")
         self._choose_precision(accelerator)
+        self._settle()
         self.resume, self.overwrite, self.logger_names, self.num_shown = False, False, None, 0
         if self.subcommand == "fit":
             config = self.config.fit
@@ -158,6 +159,12 @@ class TrainCLI(LightningCLI):
             self.logger_names, self.num_shown = config.logger, config.previews
             # Of this start alone: the config that is saved must not repeat them.
             self.resume, self.overwrite, config.resume, config.overwrite = config.resume, config.overwrite, False, False
+
+    def _settle(self) -> None:
+        """What the model's config leaves to its data (`settle` of its class); the config that is saved says it."""
+        model, data = (self._get(self.config, part) for part in ("model", "data"))
+        if settle := getattr(find_class(model["class_path"]), "settle", None):
+            settle(model, data)
 
     def _choose_precision(self, accelerator: str) -> None:
         """What `trainer.precision: auto` stands for on this device; the config that is saved says it."""

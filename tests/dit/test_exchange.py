@@ -1,12 +1,13 @@
 """An exported generator runs in diffusers' own pipeline and gives the images of our sampler."""
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 
 import pytest
 import torch
-from diffusers import DiTPipeline
+from diffusers import DDIMScheduler, DiTPipeline
 
 from dit.backbones import DiT, SiT
 from dit.exchange import export_diffusers
@@ -45,13 +46,48 @@ def run_pipeline(folder: Path, monkeypatch, noise: torch.Tensor, **options) -> t
 def test_the_pipeline_gives_our_images(trained, tmp_path, monkeypatch, guidance_scale, num_inference_steps):
     generator, autoencoder = trained
     export_diffusers(generator, autoencoder, tmp_path / "pipeline", num_inference_steps=50)
+    require_our_images(generator, autoencoder, tmp_path / "pipeline", monkeypatch, guidance_scale, num_inference_steps)
+    assert json.loads((tmp_path / "pipeline/scheduler/scheduler_config.json").read_text())["trained_betas"] is None
+
+
+@pytest.mark.parametrize("num_inference_steps", [100, 25])
+def test_a_hundred_steps_are_spread_out(tmp_path, monkeypatch, num_inference_steps):
+    """The pipeline's timesteps are others, its noise levels and what the network knows of the time are not."""
+    autoencoder = tiny_autoencoder()
+    generator = tiny_generator(DiT, autoencoder)
+    export_diffusers(generator, autoencoder, tmp_path / "pipeline", num_inference_steps=100)
+    scheduler = DDIMScheduler.from_pretrained(tmp_path / "pipeline/scheduler")
+    scheduler.set_timesteps(100)
+    stretch = scheduler.config["num_train_timesteps"] // 1000
+    assert stretch > 1
+    assert scheduler.timesteps.tolist() == [10 * stretch * step for step in reversed(range(100))]
+    torch.testing.assert_close(
+        scheduler.alphas_cumprod[scheduler.timesteps].double(),
+        generator.objective.alphas_cumprod[[10 * step for step in reversed(range(100))]],
+        rtol=1e-4,  # a product of 100 factors in float32
+        atol=0,
+    )
+    require_our_images(generator, autoencoder, tmp_path / "pipeline", monkeypatch, 2.0, num_inference_steps)
+
+
+@pytest.mark.parametrize("num_inference_steps", [250, 40])
+def test_with_diffusers_frequencies_any_number_of_steps_is_exact(tmp_path, monkeypatch, num_inference_steps):
+    autoencoder = tiny_autoencoder()
+    generator = tiny_generator(DiT, autoencoder, frequency_divisor=127)
+    export_diffusers(generator, autoencoder, tmp_path / "pipeline", num_inference_steps=1000)
+    assert "any number, for which the time embedding is exact" in (tmp_path / "pipeline/README.md").read_text()
+    require_our_images(generator, autoencoder, tmp_path / "pipeline", monkeypatch, 1.0, num_inference_steps)
+
+
+def require_our_images(generator, autoencoder, folder, monkeypatch, guidance_scale, num_inference_steps):
+    """A folder's pipeline makes of the same noise what `ddim` makes here."""
     indices = torch.arange(len(LABELS))
     settings = SamplingSettings("ddim", num_inference_steps, guidance_scale, options={"timestep_spacing": "leading"})
     latents = generate_latents(generator, indices, LABELS, settings)
     ours = autoencoder.decode(generator.spec.normalization.denormalize(latents)) / 2 + 0.5
     noise = image_noise(indices, (4, 4, 4), seed=0)
     options = {"guidance_scale": guidance_scale, "num_inference_steps": num_inference_steps}
-    theirs = run_pipeline(tmp_path / "pipeline", monkeypatch, noise, **options)
+    theirs = run_pipeline(folder, monkeypatch, noise, **options)
     assert ours.std() > 0.01
     assert relative_error(theirs, ours.clamp(0, 1)) < 1e-4
 
@@ -78,11 +114,12 @@ def test_what_the_pipeline_cannot_run_is_refused(tmp_path):
         "without a null label": tiny_generator(DiT, autoencoder, class_dropout_prob=0.0),
         "more than the 1000 classes": tiny_generator(DiT, autoencoder, num_classes=1001),
         "mlp_ratio": tiny_generator(DiT, autoencoder, mlp_ratio=2.0),
+        "rms_norm or swiglu or rotary or qk_norm": tiny_generator(DiT, autoencoder, qk_norm=True),
     }
     for message, generator in cases.items():
         with pytest.raises(ValueError, match=message):
             export_diffusers(generator, autoencoder, tmp_path / "pipeline")
-    with pytest.raises(ValueError, match="250: diffusers' time embedding cannot follow"):
+    with pytest.raises(ValueError, match=r"250: diffusers' time embedding cannot follow .* frequency_divisor 127"):
         export_diffusers(diffusion, autoencoder, tmp_path / "pipeline", num_inference_steps=250)
     assert not list(tmp_path.iterdir())
     (tmp_path / "pipeline").mkdir()

@@ -14,6 +14,7 @@ from dit.samplers import (
     CountingModel,
     DiffusionSettings,
     FlowSettings,
+    SamplingSettings,
     StochasticSettings,
     guide,
     image_noise,
@@ -277,15 +278,21 @@ def test_shifted_times():
     assert (time_grid(0.0, 0.9, 4, 0.3)[[0, -1]] - torch.tensor([0.0, 0.9])).abs().max() < 1e-7
     with pytest.raises(ValueError, match="timestep_shift must be above 0"):
         FlowSettings(0.0)
+    assert visited(Flow(), FlowSettings(0.3)) == shifted[1:].tolist()
+
+
+def test_times_are_shifted_as_in_training_unless_told_otherwise():
+    trained, even = Flow(timestep_shift=0.3), visited(Flow(), None)
+    assert visited(trained, None) == visited(Flow(), FlowSettings(0.3)) != even
+    assert visited(trained, FlowSettings(1.0)) == even
+    left_out = SamplingSettings("euler").spelled_out(trained)
+    assert left_out.options == {"timestep_shift": 0.3}
+    assert left_out.spelled_out(Flow()) == left_out, "what is written down stays"
+
+
+def visited(flow, settings) -> list[float]:
+    """Times after each of four steps of euler."""
     seen = []
-    sample(
-        Flow(),
-        lambda x, t: x,
-        torch.zeros(1, 4, 2, 2),
-        "euler",
-        4,
-        None,
-        lambda *s: seen.append(s[2]),
-        settings=FlowSettings(0.3),
-    )
-    assert seen == shifted[1:].tolist()
+    start = torch.zeros(1, 4, 2, 2)
+    sample(flow, lambda x, t: x, start, "euler", 4, None, lambda *told: seen.append(told[2]), settings=settings)
+    return seen

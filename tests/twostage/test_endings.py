@@ -68,9 +68,10 @@ def test_a_prediction_takes_the_options_of_the_training_but_its_own():
 class Cache:
     """What is asked of a cache."""
 
-    def __init__(self, num_classes, **config):
+    def __init__(self, num_classes, factor=4, **config):
         self.num_classes, self.spec = num_classes, self
-        self.backbone_config = config
+        self.backbone_config, self.kind = config, "tokens" if "num_codes" in config else "latents"
+        self.shape, self.downsampling_factor = (8, config["input_size"], config["input_size"]), factor
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,13 @@ class Cache:
         (Cache(10, in_channels=8, input_size=8), "tiny-sit"),
         (Cache(1000, in_channels=4, input_size=32), "sit-b-2"),
         (Cache(10, num_codes=128, input_size=8), "tiny-maskgit"),
-        (Cache(7, in_channels=16, input_size=9), "tiny-sit in_channels=16 input_size=9 num_classes=7 patch_size=1"),
+        (
+            Cache(7, in_channels=16, input_size=9),
+            "tiny-sit in_channels=auto input_size=auto num_classes=auto patch_size=auto",
+        ),
+        (Cache(7, in_channels=16, input_size=8), "tiny-sit in_channels=auto num_classes=auto"),
+        (Cache(1000, 16, in_channels=4, input_size=24), "sit-b-2 input_size=auto patch_size=auto"),
+        (Cache(1000, 8, in_channels=4, input_size=64), "sit-b-2 input_size=auto"),
     ],
 )
 def test_a_generator_is_asked_for_that_fits_its_cache(cache, expected, tmp_path, monkeypatch):

@@ -186,6 +186,16 @@ def test_a_generator_has_its_own_sampler():
     assert [settings["metrics"] for settings in chosen] == [["fd"], ["fd"]]
 
 
+def test_samples_follow_the_objectives_shift_unless_told_otherwise():
+    """Equal samples have one address, however they are asked for."""
+    trained = "generators.sit.overrides={model.init_args.objective.init_args.timestep_shift: 0.3}"
+    shifts = [
+        plan(load_sweep(DEMO, words)).branch("control", 0).generators["sit"].evaluations[200].settings["sampling"]
+        for words in ([], [trained], [trained, "evaluation.sampling.options={timestep_shift: 1}"])
+    ]
+    assert [shift["options"] for shift in shifts] == [{"timestep_shift": each} for each in (1.0, 0.3, 1.0)]
+
+
 def evaluations(*overrides):
     """Addresses of the evaluations of the demo, by place."""
     small = ["seeds=[0]", "evaluation.at_steps=[200]", "evaluation.sampling.sampler=null"]

@@ -25,7 +25,11 @@ def main() -> None:
 def _add_weights(parser: CommandParser) -> None:
     group = parser.add_argument_group("what makes the images")
     add = group.add_argument
-    add("--checkpoint", required=True, help="generator: .ckpt of stage 2, or a public one of DiT or SiT (.pt)")
+    add(
+        "--checkpoint",
+        required=True,
+        help="generator: .ckpt of stage 2, a public one of DiT or SiT (.pt), or a diffusers folder",
+    )
     add_public_family(group)
     add("--autoencoder", help="folder, file or hub id that decodes (default: the one named in the checkpoint)")
     add_file_family(group, "--autoencoder-family")

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from eqvae.bases import load_config
-from eqvae.latents import open_cache
+from eqvae.latents import LatentSpec, open_cache
 from eqvae.packaged import packaged_configs
+from eqvae.precision import AUTO
 from eqvae.training.cli import TrainCLI
 from eqvae.training.last_checkpoint import checkpoint_folder
 from twostage.commands.ending import command, end, free
@@ -56,16 +57,28 @@ def _training_on(folder: Path) -> list[str]:
     wanted = cache.spec.backbone_config | {"num_classes": cache.num_classes}
     name, config = _closest(wanted)
     backbone = config["model"]["init_args"]["backbone"]["init_args"]
+    asked = [key for key, value in wanted.items() if backbone.get(key) not in (value, AUTO)]
     root = Path(config["trainer"]["default_root_dir"])
     changes: dict[str, object] = {"data.init_args.cache": folder}
     if not folder.with_name(f"{folder.name}-validation").is_dir():
         changes["data.init_args.validation_cache"] = "null"
     if free(root) != root:
         changes["trainer.default_root_dir"] = free(root)
-    changes |= {f"{BACKBONE}.{key}": value for key, value in wanted.items() if backbone.get(key) != value}
-    if wanted["input_size"] % (backbone.get("patch_size") or 1):
-        changes[f"{BACKBONE}.patch_size"] = 1
+    if "input_size" in asked and not _patch_fits(cache.spec, backbone):
+        asked.append("patch_size")
+    changes |= {f"{BACKBONE}.{key}": AUTO for key in asked}
     return ["fit", "--config", name, *(f"--{key}={value}" for key, value in changes.items())]
+
+
+def _patch_fits(spec: LatentSpec, backbone: dict[str, Any]) -> bool:
+    """Whether the patch of a config is what `auto` stands for."""
+    from dit.backbones import PUBLISHED  # here: transformers take a second to import, and stage 1 has none
+    from dit.following import fitting_patch
+
+    if spec.kind == "tokens":
+        return True
+    patch = backbone.get("patch_size") or PUBLISHED[backbone["name"]][1]["patch_size"]
+    return patch in (AUTO, fitting_patch(spec, backbone))
 
 
 def _aligned_with(folder: Path) -> list[str]:
@@ -82,7 +95,7 @@ def _closest(wanted: dict[str, int]) -> tuple[str, dict[str, Any]]:
         backbone = (settings.get("backbone") or {}).get("init_args")
         if backbone is None or settings.get("alignment") or ("num_codes" in backbone) != ("num_codes" in wanted):
             continue
-        num_changes = sum(backbone.get(key) != value for key, value in wanted.items())
+        num_changes = sum(backbone.get(key) not in (value, AUTO) for key, value in wanted.items())
         found[num_changes, config["trainer"]["max_steps"], "sit" not in name, name] = config
     best = min(found)
     return best[-1], found[best]

@@ -9,14 +9,13 @@ from pathlib import Path
 
 import torch
 
-from dit.checkpoints import Generator
+from dit.checkpoints import Generator, sha256_of_checkpoint
 from dit.generation import choose_labels, make_images, require_guidable
 from dit.sample_files import SampleFolder, fill, wait_for_record
 from dit.samplers import SamplingSettings
 from dit.sampling import open_generator
 from dit.sampling_options import sampling_settings
 from eqvae.autoencoders import Autoencoder
-from eqvae.files import sha256_of_file
 from eqvae.fixed_batches import whole_batches
 from eqvae.locks import Lock
 from eqvae.options import choose_device
@@ -46,7 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
     labels = choose_labels(torch.arange(arguments.num_images), generator.num_classes, arguments.labels, settings.seed)
     about = dataclasses.asdict(settings) | {
         "checkpoint": str(arguments.checkpoint),
-        "checkpoint_sha256": sha256_of_file(arguments.checkpoint),
+        "checkpoint_sha256": sha256_of_checkpoint(arguments.checkpoint),
         "num_steps": generator.num_steps,
         "objective": type(generator.objective).__name__,
         "autoencoder": str(source),

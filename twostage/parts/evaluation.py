@@ -23,7 +23,7 @@ from twostage.analysis.resampling import resampled_distances
 from twostage.graph.node import Node, Progress
 from twostage.parts import reference
 from twostage.parts.command import BATCH_SIZE, device, reporting
-from twostage.parts.generator import objective_class
+from twostage.parts.generator import objective_of
 from twostage.parts.part import Estimate, Part
 from twostage.parts.training import checkpoint_at, read_at
 
@@ -49,7 +49,7 @@ def sampling_of(evaluation: "Evaluation", generator: "GeneratorSettings") -> Sam
     except OmegaConfBaseException as error:
         raise ValueError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
     assert isinstance(sampling, SamplingSettings)
-    return sampling.spelled_out(objective_class(generator))
+    return sampling.spelled_out(objective_of(generator))
 
 
 def settings(evaluation: "Evaluation", generator: "GeneratorSettings", seed: int, num_resamples: int) -> dict[str, Any]:

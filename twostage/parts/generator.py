@@ -60,12 +60,29 @@ def objective_class(part: "Trained") -> type:
     return find_class(class_path)
 
 
+def objective_of(part: "Trained") -> Any:
+    """The objective of a generator's config; its class alone where the config does not build it here.
+
+    What is wrong with it is the training's to say.
+
+    Raises:
+        ValueError: as `objective_class`.
+    """
+    kind = objective_class(part)
+    config = resolved_config(part.config, part.overrides)
+    try:
+        return kind(**value_at(config, "model.init_args.objective.init_args", {}))
+    except (TypeError, ValueError):
+        return kind
+
+
 def latent_shape(config: dict[str, Any]) -> tuple[int, ...] | None:
     """Channels, height and width of the latents that a generator's config expects; None where it does not tell."""
     backbone = value_at(config, "model.init_args.backbone.init_args", {})
-    if "in_channels" not in backbone or "input_size" not in backbone:
+    channels, side = (backbone.get(name) for name in ("in_channels", "input_size"))
+    if not isinstance(channels, int) or not isinstance(side, int):
         return None
-    return backbone["in_channels"], backbone["input_size"], backbone["input_size"]
+    return channels, side, side
 
 
 def kept(folder: Path, settings: dict[str, Any]) -> Path:
