@@ -264,7 +264,8 @@ class Autoencoder(nn.Module, ABC):
         digest = hashlib.sha256()
         if self.padding_mode != "zeros":
             digest.update(f"padding_mode {self.padding_mode}".encode())
-        weights = {name: value for name, value in self.model.state_dict().items() if name not in self.constant_weights}
+        left_out = self.constant_weights
+        weights = {name: value for name, value in self.model.state_dict().items() if name not in left_out}
         for name, value in sorted(weights.items()):
             digest.update(f"{name}{tuple(value.shape)}".encode())
             digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
