@@ -1,12 +1,14 @@
 """Settings of sampling: named, spelled out, and as options of a command line."""
 
 import dataclasses
+from typing import ClassVar
 
 import pytest
 import torch
 
 from dit.objectives import Diffusion, Flow, MaskedTokens
 from dit.samplers import SAMPLERS, Sampler, SamplingSettings, sample
+from dit.samplers.own_settings import OWN_SETTINGS
 from dit.sampling_options import add_sampling_options, sampling_settings
 from eqvae.commands import CommandParser
 
@@ -62,6 +64,7 @@ def test_a_new_sampler_is_one_object(monkeypatch):
             way: share of the way to zero.
         """
 
+        samplers: ClassVar[tuple[str, ...]] = ("halfway",)
         way: float = 0.5
 
     def halfway(flow, model, x, num_inference_steps, step_noise, settings, callback):
@@ -71,6 +74,7 @@ def test_a_new_sampler_is_one_object(monkeypatch):
         return x
 
     monkeypatch.setitem(SAMPLERS, "halfway", Sampler("halfway", halfway, Flow, HalfwaySettings))
+    monkeypatch.setattr("dit.sampling_options.OWN_SETTINGS", (*OWN_SETTINGS, HalfwaySettings))  # for its options
     parser = CommandParser()
     add_sampling_options(parser)
     words = ["--sampler", "halfway", "--way", "0.25", "--num-inference-steps", "2"]
