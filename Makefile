@@ -3,10 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 # A file of versions for pip; empty for the newest ones.
 CONSTRAINTS ?= constraints/tested.txt
+# A GPU machine has a torch of its own, beside which nothing is installed.
+GPU_PYTHON ?= python3
 PIP_INSTALL = $(BIN)/python -m pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage reliability style lint docs bench clean
+.PHONY: help demo test coverage reliability style lint docs bench gpu clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -47,6 +49,9 @@ docs: .venv/installed-test  ## HTML documentation in docs/_build
 
 bench: .venv/installed  ## speed of every part, one JSON object each, and what moved since the last record; several minutes
 	@$(BIN)/python benchmarks/all.py
+
+gpu:  ## on a machine with a GPU: its tests, speed at published sizes, a sweep; at most 9 minutes each, again goes on
+	$(GPU_PYTHON) benchmarks/gpu.py $(GPU_OPTIONS)
 
 clean:  ## remove runs and built documentation (never the environment)
 	rm -rf runs docs/_build

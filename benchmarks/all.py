@@ -16,7 +16,7 @@ from eqvae.commands import run_command
 
 HERE = Path(__file__).parent
 LAST, PAGE = HERE / "last.json", HERE / "README.md"
-NOT_BENCHMARKS = ("all", "measure", "generators")
+NOT_BENCHMARKS = ("all", "measure", "generators", "gpu", "gpu_steps")
 NAMES = sorted(path.stem for path in HERE.glob("*.py") if path.stem not in NOT_BENCHMARKS)
 TIME, SPREAD = "processor_seconds", "processor_spread"
 MACHINE = ("device", "threads", "torch", "python")

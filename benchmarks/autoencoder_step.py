@@ -11,11 +11,11 @@ from collections.abc import Callable
 import lightning
 import torch
 from measure import (
-    DTYPES,
     CountFlops,
     add_precision,
     choose,
     describe_device,
+    in_precision,
     matmul_peak_tflops,
     ratios,
     report,
@@ -26,7 +26,7 @@ from eqvae.commands import run_command
 from eqvae.losses import AdversarialLoss, ReconstructionLoss
 from eqvae.module import AutoencoderModule
 
-PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed"}
+PRECISIONS = {"32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed"}
 
 
 def main() -> None:
@@ -56,14 +56,14 @@ def run(arguments: argparse.Namespace) -> dict:
     images = torch.rand(shape, device=device) * 2 - 1
     ours = our_step(arguments, images, arguments.precision, arguments.channels_last, arguments.compile)
     variants = {
-        "public_formulation": public_step(arguments, images),
-        "one_forward_float32": our_step(arguments, images, "32", False, False),
-        "ours": ours,
+        "public_formulation": in_precision(public_step(arguments, images), "32", device),
+        "one_forward_float32": in_precision(our_step(arguments, images, "32", False, False), "32", device),
+        "ours": in_precision(ours, arguments.precision, device),
     }
     timed = time_in_turns(variants, device, arguments.repeats)
     for values in timed.values():
         values["images_per_second"] = arguments.batch_size / values["seconds"]
-    peak = matmul_peak_tflops(device, DTYPES[arguments.precision])
+    peak = matmul_peak_tflops(device, arguments.precision)
     tflops = ours.flops / timed["ours"]["seconds"] / 1e12
     names = ("channels", "image_size", "batch_size", "perceptual", "precision", "channels_last", "compile")
     return {
@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> dict:
     }
 
 
-def create_module(arguments: argparse.Namespace) -> AutoencoderModule:
+def create_module(arguments: argparse.Namespace, compiled: bool = False) -> AutoencoderModule:
     """The module of a published recipe at the given widths, from the same random weights each time."""
     blocks = len(arguments.channels)
     autoencoder = {
@@ -90,7 +90,7 @@ def create_module(arguments: argparse.Namespace) -> AutoencoderModule:
         "latent_channels": 4,
     }
     reconstruction = ReconstructionLoss(perceptual=arguments.perceptual)
-    return AutoencoderModule(autoencoder, None, reconstruction, AdversarialLoss())
+    return AutoencoderModule(autoencoder, None, reconstruction, AdversarialLoss(), compile=compiled)
 
 
 class TrainerSteps(lightning.Callback):
@@ -149,13 +149,10 @@ def our_step(
     arguments: argparse.Namespace, images: torch.Tensor, precision: str, channels_last: bool, compiled: bool
 ) -> TrainerSteps:
     """One training step of our module at a time."""
-    module = create_module(arguments)
+    module = create_module(arguments, compiled)
     if channels_last:
         module.to(memory_format=torch.channels_last)
         images = images.contiguous(memory_format=torch.channels_last)
-    if compiled:
-        for network in (module.autoencoder.model.encoder, module.autoencoder.model.decoder, module.critic):
-            network.compile()
     return TrainerSteps(module, images, precision)
 
 

@@ -14,10 +14,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from eqvae.precision import choose_precision
+from eqvae.precision import choose_precision, encoding, float32_products
 
 MATMUL_SIDE = {"cpu": 1024, "cuda": 8192}
-DTYPES = {"32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 
 
 def synchronize(device: torch.device) -> None:
@@ -82,8 +82,22 @@ def ratios(timed: dict[str, dict[str, float]], base: str, name: str, prefix: str
     }
 
 
+def in_precision(step: Callable[[], object], precision: str, device: torch.device) -> Callable[[], object]:
+    """A step whose float32 products are IEEE 754's ("32") or TF32's; of "bf16" the step takes care itself."""
+
+    def call() -> None:
+        if precision == "32":
+            products = encoding("float32", device)
+        else:
+            products = float32_products("high" if precision == "tf32" else "highest", device)
+        with products:
+            step()
+
+    return call
+
+
 def add_precision(parser: argparse.ArgumentParser, what: str) -> None:
-    text = f"{what}; auto: the faster one on this device, as measured"
+    text = f"{what}; auto: the faster one of 32 and bf16 on this device, as measured"
     parser.add_argument("--precision", choices=[*DTYPES, "auto"], default="auto", help=text)
 
 
@@ -126,11 +140,12 @@ class CountFlops(TorchDispatchMode):
         return result
 
 
-def matmul_peak_tflops(device: torch.device, dtype: torch.dtype) -> float:
+def matmul_peak_tflops(device: torch.device, precision: str) -> float:
     """TFLOP/s of a large square matrix product on this device, the ceiling that shares are given of."""
     side = MATMUL_SIDE[device.type]
-    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    timed = time_in_turns({"matmul": lambda: a @ b}, device, repeats=5, warmup=2)
+    a, b = (torch.randn(side, side, device=device, dtype=DTYPES[precision]) for _ in range(2))
+    product = in_precision(lambda: a @ b, precision, device)
+    timed = time_in_turns({"matmul": product}, device, repeats=5, warmup=2)
     return 2 * side**3 / timed["matmul"]["seconds"] / 1e12
 
 

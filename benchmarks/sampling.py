@@ -8,7 +8,16 @@ import argparse
 
 import torch
 from generators import create_random_generator
-from measure import DTYPES, add_precision, choose, describe_device, matmul_peak_tflops, ratios, report, time_in_turns
+from measure import (
+    add_precision,
+    choose,
+    describe_device,
+    in_precision,
+    matmul_peak_tflops,
+    ratios,
+    report,
+    time_in_turns,
+)
 from train_step import load_reference
 
 from dit.backbones.flops import num_multiply_adds
@@ -47,16 +56,19 @@ def run(arguments: argparse.Namespace) -> dict:
     passes = _count_passes(generator, indices, settings)
 
     def ours(precision: str) -> None:
-        generator.precision = {"32": "float32", "bf16": "bfloat16"}[precision]
+        generator.precision = "bfloat16" if precision == "bf16" else "float32"
         generate_latents(generator, indices, indices, settings)
 
-    variants = {"float32": lambda: ours("32"), "ours": lambda: ours(arguments.precision)}
+    variants = {
+        "float32": in_precision(lambda: ours("32"), "32", device),
+        "ours": in_precision(lambda: ours(arguments.precision), arguments.precision, device),
+    }
     if arguments.reference:
-        variants["reference"] = _reference_passes(arguments, device)
+        variants["reference"] = in_precision(_reference_passes(arguments, device), "tf32", device)
     timed = time_in_turns(variants, device, arguments.repeats, warmup=1)
     for values in timed.values():
         values["images_per_second"] = arguments.batch_size / values["seconds"]
-    peak = matmul_peak_tflops(device, DTYPES[arguments.precision])
+    peak = matmul_peak_tflops(device, arguments.precision)
     tflops = 2 * num_multiply_adds(generator.backbone) * passes / timed["ours"]["seconds"] / 1e12
     base = "reference" if arguments.reference else "float32"
     names = ("backbone", "input_size", "batch_size", "num_inference_steps", "guidance_scale", "precision")

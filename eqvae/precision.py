@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from eqvae.devices import matmul_flops
 ENCODING_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 TRAINER_PRECISIONS = ("32-true", "bf16-mixed")
 AUTO = "auto"
+Float32Products = Literal["highest", "high"]  # torch's names
 WORTHWHILE = 1.5  # times as fast in bfloat16; less is lost on the casts around each product
 
 
@@ -33,14 +35,38 @@ def encoding(precision: str, device: torch.device) -> Iterator[None]:
     onednn = [backends.mkldnn.matmul, backends.mkldnn.conv]  # pyright: ignore[reportAttributeAccessIssue]
     switches = [backends.cuda.matmul, backends.cudnn.conv, *onednn]  # pyright: ignore[reportAttributeAccessIssue]
     before = [switch.fp32_precision for switch in switches]
+    old_name = "high" if before[0] == "tf32" else "highest"
     try:
-        for switch in [] if reduced else switches:
-            switch.fp32_precision = "ieee"
+        if not reduced:
+            # The old name of the same setting, too: where the two differ, torch raises when it is asked for either.
+            torch.set_float32_matmul_precision("highest")
+            for switch in switches:
+                switch.fp32_precision = "ieee"
         with torch.autocast(device.type, torch.bfloat16, enabled=reduced):
             yield
     finally:
+        if not reduced:
+            torch.set_float32_matmul_precision(old_name)
         for switch, value in zip(switches, before, strict=True):
             switch.fp32_precision = value
+
+
+@contextmanager
+def float32_products(precision: Float32Products, device: torch.device) -> Iterator[None]:
+    """How a CUDA device multiplies matrices of float32 inside; other devices compute as before.
+
+    "highest" is IEEE 754; "high" is TF32, which rounds factors to 10 bits of mantissa and adds in float32, several
+    times as fast. Convolutions have TF32 by torch's own setting.
+    """
+    before = "high" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "highest"
+    if device.type != "cuda" or precision == before:
+        yield
+        return
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def at_least_float32(values: Tensor) -> Tensor:

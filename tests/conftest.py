@@ -62,6 +62,13 @@ def pytest_configure(config):
     set_hypothesis_home_dir(notes.name)
 
 
+def pytest_collection_modifyitems(items):
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
 def pytest_unconfigure():
     process, _, user_files = os.environ[OWNER].partition(":")
     if int(process) == os.getpid():

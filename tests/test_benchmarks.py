@@ -26,6 +26,7 @@ TINY = {
     "regularizers": ["--batch-size", "2", "--perceptual", "none", "--steps", "1"],
     "distances": ["--num-features", "8", "--num-samples", "120", "--num-few", "6", "--repeats", "1"],
     "indexing": ["--num-images", "40", "--num-classes", "4"],
+    "ceilings": ["--gigabytes", "0.001", "--precision", "32"],
     "tiling": ["--channels", "8", "8", "--groups", "4", "--image-size", "64", "--tile-size", "32"],
 }
 FLOAT32 = {name: ["--precision", "32"] for name in ("autoencoder_step", "encoding", "train_step", "sampling")}
@@ -39,6 +40,7 @@ POSITIVE = {
     "regularizers": ("seconds", "steps"),
     "distances": ("frechet_ratio", "frechet_of_few_ratio", "kernel_distance_ratio", "precision_recall_ratio"),
     "indexing": ("num_images", "seconds", "fingerprint_seconds"),
+    "ceilings": ("copy_gigabytes_per_second",),
     "tiling": ("relative_difference",),
 }
 REFERENCE = """

@@ -22,7 +22,14 @@ from omegaconf.errors import OmegaConfBaseException
 from eqvae.bases import load_config
 from eqvae.commands import one_line
 from eqvae.plugins import OPTION, PluginOption, find_class, plugins, take_plugins
-from eqvae.precision import AUTO, ENCODING_PRECISIONS, TRAINER_PRECISIONS, choose_precision
+from eqvae.precision import (
+    AUTO,
+    ENCODING_PRECISIONS,
+    TRAINER_PRECISIONS,
+    Float32Products,
+    choose_precision,
+    float32_products,
+)
 from eqvae.training.checkpoints import AtomicCheckpointIO, checkpoint_step, load_checkpoint
 from eqvae.training.last_checkpoint import LastCheckpoint, checkpoint_folder
 from eqvae.training.loggers import LOGGERS, create_loggers, takes_images
@@ -67,11 +74,26 @@ def allow_only_known_classes() -> None:
 
 
 class _Trainer(Trainer):
-    """Lightning's, whose precision may also be chosen here (`TrainCLI`)."""
+    """Lightning's, whose precision may also be chosen here (`TrainCLI`), and that of float32 products set.
 
-    def __init__(self, *arguments: Any, precision: _PRECISION_INPUT | Literal["auto"] | None = None, **options: Any):
+    Args:
+        float32_matmul_precision: see `eqvae.precision.float32_products`; of whatever this trainer runs, and no longer.
+    """
+
+    def __init__(
+        self,
+        *arguments: Any,
+        precision: _PRECISION_INPUT | Literal["auto"] | None = None,
+        float32_matmul_precision: Float32Products = "highest",
+        **options: Any,
+    ):
         assert precision != AUTO, "chosen before"
+        self.float32_matmul_precision: Float32Products = float32_matmul_precision
         super().__init__(*arguments, precision=precision, **options)
+
+    def _run_stage(self) -> Any:
+        with float32_products(self.float32_matmul_precision, self.strategy.root_device):
+            return super()._run_stage()
 
 
 class TrainCLI(LightningCLI):

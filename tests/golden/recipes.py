@@ -88,20 +88,23 @@ def mean_colours(autoencoder: VQAutoencoder, images: Tensor) -> Codes:
     return Codes(indices, autoencoder.lookup(indices), autoencoder.lookup(indices))
 
 
-def train_recipe(name: str, folder: Path, caches: Caches, num_steps: int = NUM_STEPS) -> dict[str, list[float]]:
-    """Every loss of the first steps of `train.py fit`, by its name in the log."""
+def train_recipe(
+    name: str, folder: Path, caches: Caches | None, num_steps: int = NUM_STEPS, overrides: dict | None = None
+) -> dict[str, list[float]]:
+    """Every loss of the first steps of `train.py fit`, by its name in the log; stage 1 needs no caches."""
     options = FIT | {"trainer.max_steps": num_steps}
     options |= {"trainer.default_root_dir": folder, "trainer.logger.init_args.save_dir": folder}
     if is_stage_one(name):
         options |= SMALL_IMAGES | {"data.init_args.global_batch_size": BATCH_SIZE_OF_IMAGES}
         options |= {"model.init_args.num_normalization_images": NUM_IMAGES}
     else:
+        assert caches is not None, "stage 2 reads them"
         cache = caches.tokens if name == "tiny-maskgit" else caches.latents
         options |= {"data.init_args.cache": cache, "data.init_args.global_batch_size": BATCH_SIZE}
         options |= {"data.init_args.validation_cache": "null"}
-    if name == "tiny-repa":
-        options |= {"data.init_args.features": caches.features}
-    _command("fit", RECIPES[name], options)
+        if name == "tiny-repa":
+            options |= {"data.init_args.features": caches.features}
+    _command("fit", RECIPES[name], options | (overrides or {}))
     (table,) = folder.rglob("metrics.csv")
     with table.open() as file:
         rows = [row for row in csv.DictReader(file) if row.get("train/loss")]
