@@ -1,4 +1,4 @@
-"""`benchmarks/gpu.py`: every step ends in its time and is kept at once, what is done is skipped, and all steps are real."""
+"""`benchmarks/gpu.py`: steps end in their time and are kept at once, what is done is skipped, all are real."""
 
 import ast
 import importlib
@@ -146,5 +146,5 @@ def test_the_command_lists_steps_and_says_what_is_not_done(tmp_path, monkeypatch
 
 def test_a_sweep_without_images_is_refused(tmp_path):
     settings = gpu_steps.StepSettings("cuda", False, None, tmp_path / "none", tmp_path)
-    with pytest.raises(ValueError, match="--data .*none does not exist: give the folder of CIFAR-10's parquet files"):
+    with pytest.raises(ValueError, match=r"--data .*none does not exist: give the folder of CIFAR-10's parquet files"):
         gpu_steps.sweep(settings)

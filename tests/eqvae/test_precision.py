@@ -4,12 +4,13 @@ import json
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import LambdaCallback
 from safetensors.torch import load
 
 from eqvae import precision as precisions
 from eqvae.hashes import read_json, write_json
-from eqvae.precision import choose_precision, encoding
-from tests.tiny import needs_bfloat16, stage_one
+from eqvae.precision import choose_precision, encoding, float32_products
+from tests.tiny import needs_bfloat16, stage_one, stage_two
 
 SMALL = {"data.init_args.train.init_args.num_images": 12, "model.init_args.cache.dtype": "float32"}
 
@@ -143,3 +144,51 @@ def test_a_trainers_precision_may_be_chosen_here_and_is_kept_in_its_config(in_bf
     cli = stage_one(tmp_path, {"trainer.precision": "auto", "trainer.accelerator": "cpu"})
     assert cli.trainer.precision == chosen
     assert cli.config_dump["trainer"]["precision"] == chosen
+
+
+GPU = torch.device("cuda", 0)
+
+
+def products() -> str:
+    return torch.backends.cuda.matmul.fp32_precision
+
+
+@pytest.mark.parametrize("asked", ["high", "highest"])
+@pytest.mark.parametrize("before", ["high", "highest"])
+def test_float32_products_hold_inside_and_no_longer(asked, before):
+    torch.set_float32_matmul_precision(before)
+    try:
+        with float32_products(asked, GPU):
+            assert torch.get_float32_matmul_precision() == asked
+            assert (products() == "tf32") == torch.backends.cuda.matmul.allow_tf32 == (asked == "high")
+        assert torch.get_float32_matmul_precision() == before
+        with float32_products(asked, torch.device("cpu")):
+            assert torch.get_float32_matmul_precision() == before
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+def test_encoding_in_float32_has_no_tf32_under_either_of_torchs_names():
+    """Asking by the other name raises where the two disagree, as Inductor and Lightning do."""
+    with float32_products("high", GPU):
+        with encoding("float32", GPU):
+            assert torch.get_float32_matmul_precision() == "highest"
+            assert not torch.backends.cuda.matmul.allow_tf32
+            assert products() == "ieee"
+        assert (torch.get_float32_matmul_precision(), products()) == ("high", "tf32")
+
+
+def test_a_trainer_sets_float32_products_while_it_trains(cache, tmp_path, monkeypatch):
+    """A processor that is taken for a GPU: what is set there changes nothing on it."""
+    monkeypatch.setattr("eqvae.training.cli.float32_products", lambda asked, _: float32_products(asked, GPU))
+    settings = {"trainer.max_steps": 1, "trainer.limit_val_batches": 0, "trainer.float32_matmul_precision": "high"}
+    found, cli = [], stage_two(tmp_path, cache, settings)
+    cli.trainer.callbacks.append(LambdaCallback(on_train_batch_end=lambda *_: found.append(products())))
+    cli.trainer.fit(cli.model, cli.datamodule)
+    assert found == ["tf32"]
+    assert products() != "tf32"
+
+
+def test_another_kind_of_float32_product_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"float32_matmul_precision.*highest.*high"):
+        stage_one(tmp_path, {"trainer.float32_matmul_precision": "medium"})
