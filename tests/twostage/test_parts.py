@@ -13,7 +13,7 @@ from eqvae.training.checkpoints import load_checkpoint
 from tests.reliability.runs import same
 from tests.tiny import STAGE_ONE, STAGE_TWO, stage_one
 from twostage import load_sweep, plan
-from twostage.parts import diagnostics, evaluation, run_node
+from twostage.parts import diagnostics, evaluation, run_node, snapshot
 from twostage.parts.training import SaveAtSteps, checkpoint_at, read_cost
 
 ROOT = Path(__file__).parents[2]
@@ -147,3 +147,19 @@ def test_a_resumed_training_keeps_the_step_it_goes_on_from(tmp_path):
         expected, found = load_checkpoint(saved[step]), load_checkpoint(lacking[step])
         assert same(found["state_dict"], expected["state_dict"])
         assert same(found["optimizer_states"], expected["optimizer_states"])
+
+
+def test_a_snapshot_is_exported_where_its_training_would_run(tmp_path, monkeypatch):
+    """A device without values stands for a GPU."""
+    cli = stage_one(tmp_path)
+    torch.save({"state_dict": cli.model.state_dict(), "global_step": 5}, tmp_path / "step.ckpt")
+    exported = []
+    monkeypatch.setattr("twostage.parts.snapshot.train_cli", lambda *_: cli)
+    monkeypatch.setattr("twostage.parts.snapshot.checkpoint_at", lambda *_: tmp_path / "step.ckpt")
+    monkeypatch.setattr(type(cli.trainer.strategy), "root_device", torch.device("meta"))
+    monkeypatch.setattr(
+        type(cli.model), "export", lambda module, _, folder, steps: exported.append((module.device, steps))
+    )
+    snapshot.run(tmp_path, {"config": {}, "at_step": 5}, {"training": tmp_path}, lambda *_: None)
+    assert exported == [(torch.device("meta"), 5)]
+    assert cli.model.autoencoder.last_layer.device.type == "meta"

@@ -15,6 +15,7 @@ def run(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progres
     cli = train_cli(folder, settings["config"], [])
     checkpoint = load_checkpoint(checkpoint_at(inputs["training"], settings["at_step"]))
     cli.model.load_state_dict(checkpoint["state_dict"])
+    cli.model.to(cli.trainer.strategy.root_device)  # the latents' normalization is estimated there
     cli.model.export(cli.datamodule, folder / "autoencoder", checkpoint["global_step"])
 
 
