@@ -68,9 +68,9 @@ def correct(settings: StepSettings) -> list[Step]:
     return [
         benchmark(settings, "ceilings", "ceilings", TINY_CEILINGS, [], 60),
         *(
-            tests(settings, name, "correct", *about)
-            for name, *about in TESTS
-            if not (settings.tiny and about[2] == NONE)
+            tests(settings, name, "correct", file, which, tiny, seconds)
+            for name, file, which, tiny, seconds in TESTS
+            if not (settings.tiny and tiny == NONE)
         ),
     ]
 
