@@ -58,6 +58,7 @@ def case(name, monkeypatch):
     )
     autoencoder = torch.nn.Module()  # only its last layer takes part
     autoencoder.source, autoencoder.fingerprint = None, lambda: ""
+    autoencoder.require_trainable = lambda *_: None
     autoencoder.latent_loss = lambda kl_weight, codebook: partial(kl_terms, kl_weight)
     autoencoder.last_layer = torch.nn.Parameter(tensors["last_weight"].clone())
     monkeypatch.setattr("eqvae.module.load_autoencoder", lambda source, seed: autoencoder)
