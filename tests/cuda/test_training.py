@@ -204,8 +204,9 @@ def test_previews_and_panels_are_made_on_the_device(cache, tmp_path):
     fit(tmp_path, autoencoder, images(), callbacks=[LatentPanels(2, 2)], steps=2, logger=TensorBoardLogger(tmp_path))
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("config", [TINY_AUTOENCODER, VQ], ids=["kl", "vq"])
+@pytest.mark.parametrize(
+    ("config", "precision"), zip([TINY_AUTOENCODER, VQ], PRECISIONS, strict=True), ids=["kl", "vq"]
+)
 def test_an_autoencoder_is_validated_and_predicts_on_the_device(config, precision, tmp_path):
     with fake_cuda():
         module = autoencoder(config)
