@@ -8,7 +8,7 @@ nothing.
 import hashlib
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
-from eqvae.evaluation.distances import warn_if_singular
+from eqvae.evaluation.distances import warn_if_singular, with_root
 from eqvae.evaluation.features import images_to_outputs
 from eqvae.hashes import require_safetensors, write_safetensors
 from eqvae.randomness import keyed_integers
@@ -167,6 +167,12 @@ def images_to_feature_set(batches: Iterable[Tensor], extractor: FeatureExtractor
     return FeatureSet(*statistics, kept.compute(), torch.cat(logits), kept.count, kept.rule)
 
 
+def as_reference(feature_set: FeatureSet) -> FeatureSet:
+    """The same set with what every distance from it needs anew: the roots of its covariances."""
+    assert feature_set.spatial is not None, "known of images"
+    return replace(feature_set, pooled=with_root(feature_set.pooled), spatial=with_root(feature_set.spatial))
+
+
 def cached_feature_set(folder: Path, about: dict, compute: Callable[[], FeatureSet]) -> tuple[FeatureSet, bool]:
     """The set that `about` describes, from the folder where it was computed before; else computed and kept there.
 
@@ -184,7 +190,7 @@ def cached_feature_set(folder: Path, about: dict, compute: Callable[[], FeatureS
     found = read_feature_set(path, about)
     if found is not None:
         return found, True
-    computed = compute()
+    computed = as_reference(compute())
     write_feature_set(path, computed, about)
     computed.logits = None
     return computed, False
@@ -218,11 +224,14 @@ def read_feature_set(path: Path, about: dict) -> FeatureSet | None:
         if json.loads(metadata["about"]) != about:
             return None
         with safe_open(path, "pt") as file:
-            arrays = {
-                name: {key: file.get_tensor(f"{name}.{key}").numpy() for key in ("mu", "sigma")}
-                for name in ("pooled", "spatial")
-            }
+            arrays = {name: _read_statistics(file, name) for name in ("pooled", "spatial")}
             described = {"num_images": int(metadata["num_images"]), "kept": metadata["kept"]}
             return FeatureSet(**arrays, features=file.get_tensor("features"), **described)
     except (SafetensorError, KeyError, ValueError, TypeError):
         return None
+
+
+def _read_statistics(file: safe_open, name: str) -> Statistics:
+    """Of one kind, with their root where it was kept."""
+    kept = [key for key in ("mu", "sigma", "root") if key != "root" or f"{name}.root" in file.keys()]  # noqa: SIM118
+    return {key: file.get_tensor(f"{name}.{key}").numpy() for key in kept}

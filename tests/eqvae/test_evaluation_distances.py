@@ -87,6 +87,20 @@ def test_kept_statistics_give_the_same_distance():
     assert statistics_to_frechet_distance(kept, features_to_statistics(generated)) == frechet_distance(real, generated)
 
 
+@pytest.mark.parametrize("count", [60, 10])
+@pytest.mark.filterwarnings("ignore:.*biased upward")
+def test_a_stored_root_gives_the_same_distance(count, monkeypatch):
+    """To the last bit, without taking the reference's covariance apart again; of few samples it has few columns."""
+    real, generated = (features_to_statistics(normal(count, 20, seed=seed)) for seed in (0, 1))
+    expected, stored = statistics_to_frechet_distance(real, generated), distances.with_root(real)
+    assert stored["root"].shape == (20, min(count - 1, 20))
+    np.testing.assert_allclose(stored["root"] @ stored["root"].T, real["sigma"], atol=1e-12)
+    taken, square_root = [], distances._square_root
+    monkeypatch.setattr(distances, "_square_root", lambda matrix: taken.append(matrix) or square_root(matrix))
+    assert statistics_to_frechet_distance(stored, generated) == expected
+    assert not any(matrix is real["sigma"] for matrix in taken)
+
+
 @pytest.mark.reliability(28)
 def test_first_argument_is_real(reached):
     """Generated samples that cover half of the real modes: all precise, half recalled."""

@@ -179,7 +179,7 @@ def test_statistics_are_computed_once(tmp_path):
     assert (about["cached"], about_again["cached"]) == (False, True)
     assert torch.equal(first.features, again.features)
     for kind in ("pooled", "spatial"):
-        for key in ("mu", "sigma"):
+        for key in ("mu", "sigma", "root"):
             np.testing.assert_array_equal(getattr(first, kind)[key], getattr(again, kind)[key])
     assert again.num_images == 8
     assert not reference_to_feature_set(reference, 16, "efficientnet_lite0", num_images=5, cache=cache)[1]["cached"]

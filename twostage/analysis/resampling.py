@@ -3,6 +3,8 @@
 import numpy as np
 from torch import Tensor
 
+from eqvae.evaluation.subsets import SubsetDistances
+
 
 def resampled_distances(
     reference: dict[str, np.ndarray], features: Tensor, num_resamples: int, seed: int
@@ -13,38 +15,8 @@ def resampled_distances(
     labels make a paired comparison. Repeated images bias each distance upward; use the values only beside each
     other.
     """
-    rows = features.double().numpy()
-    picks = np.random.default_rng(seed).integers(len(rows), size=(num_resamples, len(rows)))
-    product = _trace_of_root_from_samples if len(rows) <= rows.shape[1] else _trace_of_root_from_covariance
-    trace_of_root = product(reference["sigma"], rows)
-    return [_distance(reference, rows[pick], trace_of_root(pick)) for pick in picks]
-
-
-def _distance(reference: dict[str, np.ndarray], features: np.ndarray, trace_of_root: float) -> float:
-    """|m - m'|^2 + tr C + tr C' - 2 tr (C C')^1/2, the last trace being given."""
-    shift = reference["mu"] - features.mean(axis=0)
-    traces = np.trace(reference["sigma"]) + features.var(axis=0, ddof=1).sum()
-    return float(shift @ shift + traces - 2 * trace_of_root)
-
-
-def _trace_of_root_from_samples(covariance: np.ndarray, features: np.ndarray):
-    """For few samples: with C' = X' X / (N - 1), tr (C C')^1/2 is the trace of the root of X C X' / (N - 1), N x N."""
-    products = features @ covariance @ features.T
-
-    def trace_of_root(pick: np.ndarray) -> float:
-        resampled = products[np.ix_(pick, pick)]
-        centred = resampled - resampled.mean(axis=0) - resampled.mean(axis=1, keepdims=True) + resampled.mean()
-        return _sum_of_roots(centred / (len(pick) - 1))
-
-    return trace_of_root
-
-
-def _trace_of_root_from_covariance(covariance: np.ndarray, features: np.ndarray):
-    """For many samples: with C = A A', tr (C C')^1/2 is the trace of the root of A' C' A, D x D."""
-    eigenvalues, eigenvectors = np.linalg.eigh(covariance)
-    projected = features @ (eigenvectors * np.sqrt(np.maximum(eigenvalues, 0)))
-    return lambda pick: _sum_of_roots(np.cov(projected[pick], rowvar=False))
-
-
-def _sum_of_roots(matrix: np.ndarray) -> float:
-    return float(np.sqrt(np.maximum(np.linalg.eigvalsh(matrix), 0)).sum())
+    if num_resamples == 0:
+        return []
+    picks = np.random.default_rng(seed).integers(len(features), size=(num_resamples, len(features)))
+    distance_of = SubsetDistances(reference, features)
+    return [distance_of(pick) for pick in picks]

@@ -7,7 +7,13 @@ import torch
 
 from eqvae.data.images import to_uint8
 from eqvae.evaluation import create_extractor
-from eqvae.evaluation.feature_sets import FeatureSet, images_to_feature_set, read_feature_set, write_feature_set
+from eqvae.evaluation.feature_sets import (
+    FeatureSet,
+    as_reference,
+    images_to_feature_set,
+    read_feature_set,
+    write_feature_set,
+)
 from eqvae.evaluation.image_grids import image_grid, save_png
 from eqvae.selection import evenly_spaced
 from twostage.graph.node import Node, Progress
@@ -33,7 +39,7 @@ def run(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progres
         raise ValueError(f"evaluation.num_images is {wanted}, the validation set has {len(images)} images")
     extractor = create_extractor(settings["extractor"], settings["extractor_weights"], device())
     features = images_to_feature_set(reporting(images.split(BATCH_SIZE), progress, wanted), extractor)
-    write_feature_set(folder / FEATURES, features, {})
+    write_feature_set(folder / FEATURES, as_reference(features), {})
     save_png(image_grid(images[evenly_spaced(settings["grid_images"], len(images))]), folder / GRID)
 
 
