@@ -15,6 +15,7 @@ from eqvae.evaluation.distances import (
 )
 from eqvae.evaluation.feature_sets import FeatureSet
 from eqvae.evaluation.metric import EXTRACTORS, ExtractorMetrics, Metric
+from eqvae.evaluation.subsets import extrapolated_distance
 
 ScoreOrder = Literal["given", "shuffled"]
 SCORE = "Inception score of the generated images on the classes of {}: mean and deviation over 10 splits"
@@ -65,6 +66,11 @@ GENERATION_METRICS: dict[str, GenerationMetric] = {
             lambda real, generated, order: (statistics_to_frechet_distance(real.pooled, generated.pooled),),
         ),
         GenerationMetric(
+            "fd_inf",
+            lambda names: (names.extrapolated_metric(),),
+            lambda real, generated, order: (extrapolated_distance(real.pooled, _rows(generated.features)),),
+        ),
+        GenerationMetric(
             "sfd",
             lambda names: (names.distance_metric("s", "Spatial"),),
             lambda real, generated, order: (_spatial_distance(real, generated),),
@@ -96,19 +102,22 @@ GENERATION_METRICS: dict[str, GenerationMetric] = {
 }
 """All that can be measured, by name."""
 
+USUAL_METRICS = ("fd", "sfd", "score", "kid", "precision_recall")
+"""Those of published tables, which are measured where nothing else is asked for."""
+
 
 def feature_sets_to_generation_metrics(
     real: FeatureSet,
     generated: FeatureSet,
     extractor: str,
-    metrics: Collection[str] = tuple(GENERATION_METRICS),
+    metrics: Collection[str] = USUAL_METRICS,
     score_order: ScoreOrder = "given",
     device: torch.device | str = "cpu",
 ) -> dict[str, float]:
     """What two sets tell: distances, score, precision and recall.
 
     Fréchet distance on pooled and (name prefixed with s) on spatial features, Inception score of the generated set,
-    kernel distance, precision and recall.
+    kernel distance, precision and recall; where asked for, the Fréchet distance of infinitely many samples.
 
     Where the reference is statistics alone, what needs its images is left out.
 
@@ -119,8 +128,11 @@ def feature_sets_to_generation_metrics(
         device: for precision and recall; the numbers do not depend on it.
 
     Raises:
-        ValueError: for sets of different extractors, or too few images.
+        ValueError: for an unknown metric, sets of different extractors, or too few images.
     """
+    for name in metrics:
+        if name not in GENERATION_METRICS:
+            raise ValueError(f"metric {name!r} is unknown: use some of {', '.join(GENERATION_METRICS)}")
     if real.pooled["mu"].shape != generated.pooled["mu"].shape:
         widths = [len(each.pooled["mu"]) for each in (real, generated)]
         raise ValueError(f"the reference has {widths[0]} features, extractor {extractor} gives {widths[1]}")

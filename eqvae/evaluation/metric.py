@@ -76,6 +76,13 @@ class ExtractorMetrics:
         name, label = f"{prefix}{self.distance}", f"{prefix}{self.distance_label}"
         return Metric(name, label, "lower", title, definition=definition)
 
+    def extrapolated_metric(self) -> Metric:
+        """The Fréchet distance of infinitely many samples."""
+        plain = self.distance_metric()
+        title = f"{plain.title} of infinitely many images"
+        definition = f"{plain.definition}, extrapolated to infinitely many of these by a line over 1 / N from N / 2"
+        return Metric(f"{plain.name}_inf", f"{plain.label}∞", "lower", title, definition=definition)
+
 
 EXTRACTORS = {
     "efficientnet_lite0": ExtractorMetrics(

@@ -31,7 +31,7 @@ class SubsetDistances:
     """
 
     def __init__(self, real: dict[str, np.ndarray], features: Matrix):
-        rows = torch.as_tensor(features).double()
+        rows = torch.as_tensor(features).cpu().double()
         if rows.shape[1:] != real["mu"].shape:
             raise ValueError(f"features do not match: real {real['mu'].shape}, generated {tuple(rows.shape)}")
         self._centre = rows.mean(0)

@@ -64,7 +64,7 @@ def test_the_table_knows_what_is_measured():
         for each in GENERATION_METRICS.values()
         for quantity in each.quantities(EXTRACTORS["inception_v3"])
     ]
-    assert given == ["fid", "sfid", "is", "kid", "precision", "recall"]
+    assert given == ["fid", "fid_inf", "sfid", "is", "kid", "precision", "recall"]
 
 
 def test_what_needs_images_of_the_reference_is_left_out():
@@ -98,7 +98,7 @@ def test_a_speed_up_is_computed_on_what_falls():
     for metric, giver in (("sfd_efficientnet_lite0", "sfd"), ("kid", "kid")):
         words = [f"evaluation.metrics=[{giver}]", f"evaluation.metric={metric}"]
         assert load_sweep("configs/sweeps/tiny-shapes.yaml", words).evaluation.metric == metric
-    with pytest.raises(ValueError, match=r"evaluation\.metric: use one of fd_efficientnet_lite0, sfd_.*, kid"):
+    with pytest.raises(ValueError, match=r"evaluation\.metric: use one of fd_efficientnet_lite0, .*_inf, sfd_.*, kid"):
         load_sweep("configs/sweeps/tiny-shapes.yaml", ["evaluation.metric=precision"])
 
 

@@ -57,6 +57,9 @@ def _add_generation(commands: Any) -> None:
     sub.add_argument("--score-order", choices=choices.SCORE_ORDERS, default="given", help="order of the samples when "
                      "the Inception score splits them: as they are, as ADM's evaluation does, or shuffled, as "
                      "torch-fidelity (default given)")  # fmt: skip
+    sub.add_argument("--metrics", nargs="+", choices=choices.GENERATION_METRICS, default=list(choices.USUAL_METRICS),
+                     help="what is measured (default: all but fd_inf, the Fréchet distance of infinitely many samples)",
+                     metavar="NAME")  # fmt: skip
     sub.add_argument("--compare-with", help="saved result of --output to set beside this one")
     _add_extractor(sub, several=False)
 

@@ -15,6 +15,7 @@ def measure_samples(arguments: argparse.Namespace) -> dict:
         arguments.reference,
         arguments.image_size,
         num_images=arguments.num_images,
+        metrics=arguments.metrics,
         extractor=arguments.extractor,
         extractor_weights=arguments.extractor_weights,
         device=arguments.device,
