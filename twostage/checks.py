@@ -41,7 +41,6 @@ def problems(sweep: Sweep) -> list[Problem]:
     if found := _list_problems(sweep):
         return found
     steps, start, executor = sweep.evaluation.at_steps, sweep.start, sweep.executor
-    trained = [name for name, arm in sweep.autoencoders.items() if arm.autoencoder is None]
     checks = [
         ("name", "must be one folder name", not sweep.name or Path(sweep.name).name != sweep.name),
         ("name", "is taken by the store of all sweeps", sweep.name == STORE),
@@ -58,8 +57,6 @@ def problems(sweep: Sweep) -> list[Problem]:
         ("evaluation.sampling.seed", "is each of seeds in turn: leave it out", sweep.evaluation.sampling.seed != 0),
         ("evaluation.num_images", "needs at least 4", sweep.evaluation.num_images < 4),
         ("start", "give either autoencoder or config", bool(start.autoencoder) and bool(start.config)),
-        ("start", "give autoencoder or config: arms are trained from it",
-         bool(trained) and not start.autoencoder and not start.config),
         ("executor.kind", "use local or submitit", executor.kind not in ("local", "submitit")),
         ("executor.cluster", "use slurm or local", executor.cluster not in ("slurm", "local")),
         ("executor.num_workers", "must not be negative", (executor.num_workers or 0) < 0),

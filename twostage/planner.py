@@ -115,7 +115,8 @@ def plan(sweep: Sweep, seeds: Sequence[int] | None = None) -> Plan:
     branches: list[Branch] = []
     for seed in sweep.seeds if seeds is None else seeds:
         arms = {name: arm for name, arm in sweep.autoencoders.items() if arm.config}
-        trained = {name: config(arm, seed + arm.seed_offset, START_FOLDER) for name, arm in arms.items()}
+        begun = START_FOLDER if start else None
+        trained = {name: config(arm, seed + arm.seed_offset, begun) for name, arm in arms.items()}
         branches += [_branch(sweep, name, trained, seed, start, images) for name in sweep.autoencoders]
     return Plan(images, branches, start, measured)
 
@@ -155,12 +156,12 @@ def _autoencoder(
     own = trained[name]
     sharing = [sweep.autoencoders[other] for other, theirs in trained.items() if theirs == own]
     at_steps = sorted({each.at_step for each in sharing if each.at_step is not None})
-    assert start is not None, "arms that train have a start"
-    training = AUTOENCODER.node(f"{where}/autoencoder", {"config": own, "at_steps": at_steps}, {"start": start})
+    begun = {"start": start} if start else {}
+    training = AUTOENCODER.node(f"{where}/autoencoder", {"config": own, "at_steps": at_steps}, begun)
     if arm.at_step is None:
         return training, training
     settings: dict[str, Any] = {"config": own, "at_step": arm.at_step}
-    return training, SNAPSHOT.node(f"{where}/snapshot", settings, {"training": training, "start": start})
+    return training, SNAPSHOT.node(f"{where}/snapshot", settings, {"training": training} | begun)
 
 
 def _generator(

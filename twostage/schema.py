@@ -104,7 +104,8 @@ class Sweep:
         name: of its folder below `root`.
         title, question: of the report.
         control: the arm that the others are compared with.
-        start: common start of all trained arms.
+        start: common start of all trained arms; without one each starts from what its config names, or from random
+            weights, which are the seed's.
         autoencoders: arms by name.
         generators: by name.
         generator_images: where generators learn from other images than autoencoders: what to change in the arms'

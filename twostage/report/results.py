@@ -225,12 +225,14 @@ def _notes(sweep: Sweep, metric: str) -> list[str]:
     scales = {part.label: evaluation.sampling_of(about, part).guidance_scale for part in generators}
     guidance = ", ".join(f"{label} {scale:g}" for label, scale in scales.items())
     guidance = f"{next(iter(scales.values())):g}" if len(set(scales.values())) == 1 else guidance
+    has_start = bool(sweep.start.autoencoder or sweep.start.config)
+    common_start = ", and the start autoencoder is one for all" if has_start else ""
     return [
         f"{find_metric(metric).full_name} of {about.num_images} samples of the averaged weights (guidance "
         f"{guidance}, 1 being none) against {about.num_images} held-out images, evenly spaced: "
         "biased upward with so few samples, equally for all arms. Compare it within this report only.",
         "A seed sets the order of the images, transforms and posterior samples of the fine-tuning, and order, start "
-        "weights, times and noise of the generator. Arms share all of it, and the start autoencoder is one for all.",
+        f"weights, times and noise of the generator. Arms share all of it{common_start}.",
         f"Sample grids use the same starting noise in all arms and guidance {about.grid_guidance_scale:g}.",
     ]
 
