@@ -72,7 +72,7 @@ LOSSES: dict[str, tuple[str, dict[str, Any]]] = {
 
 CONTROL = "f4c8-plain"
 NOTE = """\
-# Many latent spaces, every shape with every loss: what tells, before any training, on which one a generator learns well?
+# Many latent spaces, every shape with every loss: what tells on which one a generator learns well?
 # Written by `python -m studies.spaces`. Docs: docs/forecast.md.
 """
 
