@@ -1,6 +1,6 @@
-"""The lines that `studies.forecast` takes, one for each latent space and seed of a sweep:
+"""Writes the lines that `studies.forecast` takes, one for each latent space and seed of a sweep.
 
-`python -m studies.forecast_measures runs/spaces studies/results/spaces.jsonl`. Spaces that are not yet measured by the
+`python -m studies.forecast_measures runs/spaces studies/results/spaces.jsonl`: spaces that are not yet measured by the
 sweep are passed over, those whose line is there already are not measured again.
 """
 

@@ -21,6 +21,7 @@ from eqvae.stream import divide_batch
 from eqvae.training.cli import TrainCLI
 from twostage.analysis.intervals import FIRST_LOOK, SEQUENTIAL_LEVELS
 from twostage.analysis.records import START
+from twostage.analysis.treatment import EQUIVARIANCE
 from twostage.configs import flatten, require_readable, resolved_config, value_at
 from twostage.graph.node import STORE
 from twostage.parts.evaluation import sampling_of
@@ -142,6 +143,8 @@ def _part_problems(key: str, part: Trained | Start) -> list[Problem]:
         return _batch_problems(where, config)
     found = _batch_problems(where, config) if part.autoencoder is None else []
     found += _ready_problems(f"{key}.autoencoder", part.autoencoder) if part.autoencoder is not None else []
+    if part.treatment not in (None, EQUIVARIANCE):
+        found.append((f"{key}.treatment", f"use {EQUIVARIANCE}, or leave it out"))
     if part.seed_offset < 0:
         found.append((f"{key}.seed_offset", "must be 0 or more"))
     if part.seed_offset and part.autoencoder is not None:

@@ -48,11 +48,16 @@ class Branch:
     latents: Node
     generators: dict[str, TrainedGenerator]
 
-    def nodes(self) -> Iterator[Node]:
-        """Inputs before those that need them."""
+    def stage_one(self) -> Iterator[Node]:
+        """The autoencoder and its measurement."""
         if self.training is not None and self.training is not self.autoencoder:
             yield self.training
-        yield from (self.autoencoder, self.diagnostics, self.latents)
+        yield from (self.autoencoder, self.diagnostics)
+
+    def nodes(self) -> Iterator[Node]:
+        """Inputs before those that need them."""
+        yield from self.stage_one()
+        yield self.latents
         for each in self.generators.values():
             yield each.training
             yield from each.evaluations.values()

@@ -48,11 +48,14 @@ class ArmSettings(Trained):
         at_step: take the weights after so many steps of the training instead of the last ones.
         seed_offset: added to the sweep's seed where the autoencoder is trained; its generators keep that seed. Two arms
             that differ in nothing else are what a method that finds differences is to be tried on.
+        treatment: "equivariance" of a ready one that was fine-tuned for it: whether it was given is checked. A trained
+            one whose config has `transforms` is checked in any case.
     """
 
     autoencoder: Any = None
     at_step: int | None = None
     seed_offset: int = 0
+    treatment: str | None = None
 
 
 @dataclass

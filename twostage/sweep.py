@@ -16,7 +16,8 @@ from eqvae.plugins import plugins
 from twostage.analysis.intervals import FIRST_LOOK
 from twostage.analysis.records import SweepResults
 from twostage.analysis.summary import summarize
-from twostage.graph.execution import run_nodes
+from twostage.analysis.treatment import treatment_line, treatments
+from twostage.graph.execution import Milestone, run_nodes
 from twostage.graph.node import unique
 from twostage.graph.pruning import Freed, prune
 from twostage.graph.store import record_of
@@ -24,7 +25,7 @@ from twostage.libraries import installed_libraries, visible_devices
 from twostage.parts import WithPlugins, run_node, superfluous_checkpoints
 from twostage.planner import Plan, plan
 from twostage.report.report import write_report
-from twostage.report.results import collect
+from twostage.report.results import arms_of, collect, measured_autoencoders
 from twostage.schema import Sweep
 
 LOCK, REPORT = ".lock", "report"
@@ -90,7 +91,8 @@ def _run(sweep: Sweep, command: str, console: Console, retry: bool, root: Path, 
         planned = plan(sweep, seeds)
         record(sweep, planned, root)
         libraries, devices = installed_libraries(), visible_devices()
-        run_nodes(planned.nodes, root, sweep.executor, console, work, retry, libraries, devices)
+        check = _treatment_check(sweep, planned, root)
+        run_nodes(planned.nodes, root, sweep.executor, console, work, retry, libraries, devices, check)
         results = collect(sweep, planned, root, folder, command)
         verdicts = [comparison.verdict.word for comparison in summarize(results).comparisons]
         if "undecided" not in verdicts or seeds == sweep.seeds:
@@ -103,6 +105,20 @@ def _run(sweep: Sweep, command: str, console: Console, retry: bool, root: Path, 
         console.print(f"{undecided}, one seed more", highlight=False)
     assert results is not None, "a sweep has a look at least"
     return results
+
+
+def _treatment_check(sweep: Sweep, planned: Plan, root: Path) -> Milestone:
+    """The autoencoders of the first seed are done before anything else, and then it is said what became of them."""
+    seed, arms = planned.seeds[0], arms_of(sweep)
+    branches = [branch for branch in planned.branches if branch.seed == seed]
+    started = [node for node in (planned.start, planned.start_diagnostics) if node is not None]
+    first = started + [node for branch in branches for node in branch.stage_one()]
+
+    def lines() -> list[str]:
+        measured = measured_autoencoders(planned, root, seed)
+        return [treatment_line(each) for each in treatments(measured, arms, sweep.control)]
+
+    return Milestone(unique(first), lines)
 
 
 def prune_sweep(sweep: Sweep) -> Freed:

@@ -11,11 +11,16 @@ START = "start"
 
 @dataclass(frozen=True)
 class Arm:
-    """An autoencoder under comparison."""
+    """An autoencoder under comparison.
+
+    Args:
+        treatment: what its fine-tuning is meant to give it: "equivariance", or None for whatever is not checked.
+    """
 
     name: str
     label: str
     description: str = ""
+    treatment: str | None = None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from twostage.analysis.draws import SeedDraws, draws
 from twostage.analysis.intervals import ERROR_RATE, holm, level_of_look
 from twostage.analysis.leaderboard import LeaderboardRow, leaderboard
 from twostage.analysis.records import GeneratorEntry, SweepResults
+from twostage.analysis.treatment import Treatment, treatments
 from twostage.analysis.words import agreement_headline, headline
 
 MEAN_OF_TRANSFORMS = "mean of transforms"
@@ -73,6 +74,7 @@ class Summary:
         agreements: of the seeds with an earlier study, one per comparison, where they check one.
         leaderboard: every arm with every generator, the fastest first.
         draws: what fewer of these seeds would have said.
+        treatments: was it given? Of each arm that is meant to be equivariant.
     """
 
     headline: str
@@ -85,6 +87,7 @@ class Summary:
     agreements: list[Agreement] = field(default_factory=list)
     leaderboard: list[LeaderboardRow] = field(default_factory=list)
     draws: list[SeedDraws] = field(default_factory=list)
+    treatments: list[Treatment] = field(default_factory=list)
 
 
 def summarize(results: SweepResults) -> Summary:
@@ -117,6 +120,7 @@ def summarize(results: SweepResults) -> Summary:
         agreements=agreeing,
         leaderboard=leaderboard(results, comparisons),
         draws=[each for comparison in comparisons for each in draws(comparison)],
+        treatments=treatments(results.autoencoders, results.arms, results.control),
     )
 
 

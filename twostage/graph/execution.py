@@ -3,7 +3,8 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -20,6 +21,19 @@ POLL_SECONDS = 0.2
 BUSY_SECONDS = 2.0  # before a node that another sweep is at is asked for again
 
 
+@dataclass(frozen=True)
+class Milestone:
+    """Nodes that are begun before all others, and what is said when all of them are done.
+
+    Args:
+        nodes: some of those that run, inputs before those that need them.
+        lines: computed at that moment.
+    """
+
+    nodes: Sequence[Node]
+    lines: Callable[[], Iterable[str]]
+
+
 def run_nodes(
     nodes: Iterable[Node],
     root: Path,
@@ -29,6 +43,7 @@ def run_nodes(
     retry: bool = False,
     libraries: Mapping[str, str] | None = None,
     devices: Sequence[str] = (),
+    milestone: Milestone | None = None,
 ) -> None:
     """Do all nodes that are not done, each as soon as its inputs are.
 
@@ -40,18 +55,20 @@ def run_nodes(
         retry: also do those that failed in an earlier run.
         libraries: releases that nodes are done with; where those of finished nodes differ, a line says so.
         devices: CUDA devices that local workers share.
+        milestone: said once, at once where all of it is done already.
 
     Raises:
         ValueError: listing the nodes that failed, with their logs; what was finished stays.
     """
-    nodes = unique(nodes)
+    nodes = unique([*(milestone.nodes if milestone else ()), *nodes])
     require_store(nodes, root)
     _forget_damaged(nodes, root, console, retry)
     _forget_pruned(nodes, root, console)
     _compare_libraries(nodes, root, console, libraries or {})
-    run = _Run(nodes, root, console, retry, libraries or {})
+    run = _Run(nodes, root, console, retry, libraries or {}, milestone)
     if run.states["done"]:
         console.print(f"{run.states['done']} of {len(nodes)} parts are already done", highlight=False)
+    run.tell(console.print)
     if run.ready():
         with ProgressTable(console, run.states) as table:
             where = _create(executor, work, devices)
@@ -134,8 +151,17 @@ def _create(executor: Executor, work: Work, devices: Sequence[str]):
 class _Run:
     """Which nodes wait, run, are done and have failed."""
 
-    def __init__(self, nodes: list[Node], root: Path, console: Console, retry: bool, libraries: Mapping[str, str]):
+    def __init__(
+        self,
+        nodes: list[Node],
+        root: Path,
+        console: Console,
+        retry: bool,
+        libraries: Mapping[str, str],
+        milestone: Milestone | None,
+    ):
         self.nodes, self.root, self.console, self.libraries = nodes, root, console, libraries
+        self.milestone = milestone
         self.done = {node.address for node in nodes if is_done(node, root)}
         remaining = [node for node in nodes if node.address not in self.done]
         failed = [node for node in remaining if has_failed(node, root) and not retry]
@@ -173,7 +199,15 @@ class _Run:
                     self._end(event, table)
                 else:
                     table.advance(event.address, event.done, event.total, event.images)
+                self.tell(table.print)
             table.count(self.states)
+
+    def tell(self, show: Callable[[str], None]) -> None:
+        """Say what the milestone has to say, once, when it is reached."""
+        if self.milestone is not None and all(node.address in self.done for node in self.milestone.nodes):
+            for line in self.milestone.lines():
+                show(escape(line))
+            self.milestone = None
 
     def _end(self, outcome: Outcome, table: ProgressTable) -> None:
         node = self.running.pop(outcome.address)

@@ -69,6 +69,7 @@ def render_page(folder: Path, results: SweepResults, summary: Summary, figures: 
             badge=badge(summary),
             columns=leaderboard_columns(summary),
             labels=arm_labels(results),
+            untreated={each.arm for each in summary.treatments if each.failures},
             classes=arm_classes(results),
             marks=arm_marks(results),
             samples=group_samples(results),

@@ -27,7 +27,8 @@ from twostage.analysis.records import (
     StageCost,
     SweepResults,
 )
-from twostage.configs import flatten
+from twostage.analysis.treatment import EQUIVARIANCE
+from twostage.configs import flatten, resolved_config, value_at
 from twostage.graph.execution import other_libraries
 from twostage.graph.node import Node, unique
 from twostage.graph.store import record_of
@@ -35,7 +36,7 @@ from twostage.libraries import installed_libraries
 from twostage.parts import diagnostics, evaluation, reference
 from twostage.parts.training import read_cost
 from twostage.planner import Branch, Plan
-from twostage.schema import Sweep
+from twostage.schema import ArmSettings, Sweep
 
 IMAGES = "images"  # folder of the report's images
 PLACES = ("root", "executor")
@@ -60,7 +61,7 @@ def collect(sweep: Sweep, plan: Plan, root: Path, folder: Path, command: str) ->
         hardware=_hardware(),
         seconds=sum(record_of(node, root)["seconds"] for node in unique(plan.nodes)),
         control=sweep.control,
-        arms=[Arm(name, arm.label, arm.description) for name, arm in sweep.autoencoders.items()],
+        arms=arms_of(sweep),
         generators=[GeneratorEntry(name, part.label) for name, part in sweep.generators.items()],
         seeds=plan.seeds,
         metric=metric,
@@ -78,6 +79,24 @@ def collect(sweep: Sweep, plan: Plan, root: Path, folder: Path, command: str) ->
     )
 
 
+def arms_of(sweep: Sweep) -> list[Arm]:
+    """Arms in their order, with what each is meant to be given."""
+    return [Arm(name, arm.label, arm.description, _treatment(arm)) for name, arm in sweep.autoencoders.items()]
+
+
+def _treatment(arm: ArmSettings) -> str | None:
+    """As the sweep file says, or what a training with transforms is for."""
+    if arm.treatment is not None or arm.autoencoder is not None:
+        return arm.treatment
+    transforms = value_at(resolved_config(arm.config, arm.overrides), "model.init_args.transforms")
+    return EQUIVARIANCE if transforms is not None else None
+
+
+def measured_autoencoders(plan: Plan, root: Path, seed: int) -> list[AutoencoderMeasurement]:
+    """The start's measurement and those of all arms in one seed, whatever else of the plan is done."""
+    return list(_Gathered(plan, root, root).autoencoders(seed))
+
+
 def _as_read(sweep: Sweep) -> dict[str, Any]:
     """A sweep file's keys, but for where it ran: what `verify` runs again."""
     keys = OmegaConf.to_container(OmegaConf.structured(sweep))
@@ -92,12 +111,13 @@ class _Gathered:
     def __init__(self, plan: Plan, root: Path, folder: Path):
         self.plan, self.root, self.folder = plan, root, Path(folder)
 
-    def autoencoders(self) -> Iterator[AutoencoderMeasurement]:
-        """The common start's measurement, where there is one, then the arms'."""
+    def autoencoders(self, seed: int | None = None) -> Iterator[AutoencoderMeasurement]:
+        """The common start's measurement, where there is one, then the arms', of all seeds or of one."""
         if self.plan.start_diagnostics is not None:
             yield self._measured(START, None, self.plan.start_diagnostics, None)
         for branch in sorted(self.plan.branches, key=lambda branch: self._order(branch.arm)):
-            yield self._measured(branch.arm, branch.seed, branch.diagnostics, branch)
+            if seed in (None, branch.seed):
+                yield self._measured(branch.arm, branch.seed, branch.diagnostics, branch)
 
     def _order(self, arm: str) -> int:
         return list(dict.fromkeys(branch.arm for branch in self.plan.branches)).index(arm)

@@ -11,6 +11,7 @@ import jinja2
 from PIL import Image
 
 from eqvae.evaluation.metrics import find_metric, in_order
+from twostage.analysis.treatment import treatment_line
 from twostage.analysis.words import (
     agreement_sentence,
     change_interval_text,
@@ -52,6 +53,7 @@ def environment(autoescape: bool) -> jinja2.Environment:
         "sentence": sentence,
         "agreement": agreement_sentence,
         "seeds": seeds_text,
+        "treatment": treatment_line,
     }
     return made
 
