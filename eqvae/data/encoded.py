@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from eqvae.data.images import center_crop, image_to_tensor, open_image, unreadable
+from eqvae.devices import num_cores
 
 IMAGE_SUFFIXES = {
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"),
@@ -145,12 +146,12 @@ def find_unreadable(
     Args:
         search: to go on with; None begins one.
         seconds: after which no more are begun; None looks at all.
-        num_threads: that decode side by side; None takes one per processor.
+        num_threads: that decode side by side; None takes one per core.
         progress: is told how many images are done, and of how many.
     """
     search, started = search or Search(len(source)), time.monotonic()
     order = [(first + step) % len(source) for step in range(len(source) - search.num_checked)]
-    with ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(num_threads or num_cores()) as pool:
         for start in range(0, len(order), SEARCH_STEP):
             if seconds is not None and time.monotonic() - started > seconds:
                 break

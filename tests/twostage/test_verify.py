@@ -63,7 +63,7 @@ def test_a_seed_of_the_study_is_no_fresh_one(study, tmp_path):
 
 
 def test_it_runs_on_as_many_processes_as_there_are_cores_unless_told(study, tmp_path, monkeypatch):
-    monkeypatch.setattr("twostage.compare.timing._num_cores", lambda: 3)
+    monkeypatch.setattr("twostage.compare.timing.num_cores", lambda: 3)
     results, root = read_study(study), f"root={tmp_path}"
     assert prepare(results, [7], [root]).executor.num_workers == 2, "one pair"
     assert prepare(results, [7, 8], [root]).executor.num_workers == 3

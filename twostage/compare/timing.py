@@ -1,6 +1,5 @@
 """What the parts of a comparison take on this machine: each is done once in small, as the sweep does it."""
 
-import os
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 
 from eqvae.data import ImageSource
+from eqvae.devices import num_cores, threads_each
 from eqvae.plugins import find_class
 from twostage.compare.budget import GRID_IMAGES, SIZES, Costs, Rung, Work, affordable
 from twostage.compare.contestants import Field
@@ -65,19 +65,15 @@ def take_times(field: Field, images: Images, work: Work, budget: float) -> Costs
 def choose_workers(num_arms: int) -> int:
     """Processes side by side: one per device or core, at most one per arm; 0, this process, where it would be one."""
     devices = torch.cuda.device_count()
-    number = min(num_arms, devices or _num_cores())
+    number = min(num_arms, devices or num_cores())
     return number if number > 1 else 0
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def _threads(num_workers: int) -> Iterator[None]:
     """Compute with as many threads as one of so many workers has."""
     before = torch.get_num_threads()
-    torch.set_num_threads(max(1, min(before, _num_cores() // max(1, num_workers))))
+    torch.set_num_threads(min(before, threads_each(num_workers)))
     try:
         yield
     finally:

@@ -23,6 +23,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Protocol
 
+from eqvae.devices import threads_each
 from twostage.graph.node import Work
 from twostage.graph.store import Outcome, Task, do_task
 
@@ -96,7 +97,7 @@ class LocalExecutor:
     def __init__(self, work: Work, num_workers: int | None, devices: Sequence[str] = ()):
         self.devices = devices
         self.num_workers = num_workers or len(self.devices) or 1
-        self.threads = max(1, (os.cpu_count() or 1) // self.num_workers)
+        self.threads = threads_each(self.num_workers)
         self.work = work
         self.workers = [self._start(number) for number in range(self.num_workers)]
 

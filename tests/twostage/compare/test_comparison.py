@@ -151,7 +151,7 @@ def test_too_small_a_budget_leaves_nothing(tmp_path, monkeypatch):
     ("cores", "devices", "num_workers"), [(1, 0, 0), (2, 0, 2), (16, 0, 3), (16, 1, 0), (16, 2, 2)]
 )
 def test_workers_are_one_per_core_or_device_and_arm(cores, devices, num_workers, monkeypatch):
-    monkeypatch.setattr("twostage.compare.timing._num_cores", lambda: cores)
+    monkeypatch.setattr("twostage.compare.timing.num_cores", lambda: cores)
     monkeypatch.setattr("torch.cuda.device_count", lambda: devices)
     assert choose_workers(3) == num_workers
 
