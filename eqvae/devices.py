@@ -1,6 +1,5 @@
 """Small things of a device: what lies on it once, so that nobody waits for a copy in every step, and its speed."""
 
-import os
 import time
 from functools import lru_cache
 
@@ -26,18 +25,6 @@ def seed_default_generator(device: torch.device, seed: int) -> None:
         torch.cuda.default_generators[device.index].manual_seed(seed)
     else:
         torch.default_generator.manual_seed(seed)
-
-
-def num_cores() -> int:
-    """Processor cores that this process may use; those that it was not bound to would only be waited for."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def threads_each(num_processes: int) -> int:
-    """Threads that each of so many processes computes with: its share of the cores, or OMP_NUM_THREADS if less."""
-    share = max(1, num_cores() // max(1, num_processes))
-    allowed = os.environ.get("OMP_NUM_THREADS", "")
-    return min(share, int(allowed)) if allowed.isdigit() and int(allowed) else share
 
 
 def matmul_flops(device: torch.device, repeats: int = 5) -> float:

@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from eqvae.cores import num_cores
 from eqvae.data.images import center_crop, image_to_tensor, open_image, unreadable
-from eqvae.devices import num_cores
 
 IMAGE_SUFFIXES = {
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"),

@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
+from eqvae.cores import num_cores, threads_each
 from eqvae.data import ImageSource
-from eqvae.devices import num_cores, threads_each
 from eqvae.plugins import find_class
 from twostage.compare.budget import GRID_IMAGES, SIZES, Costs, Rung, Work, affordable
 from twostage.compare.contestants import Field

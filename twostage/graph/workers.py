@@ -23,7 +23,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Protocol
 
-from eqvae.devices import threads_each
+from eqvae.cores import threads_each
 from twostage.graph.node import Work
 from twostage.graph.store import Outcome, Task, do_task
 

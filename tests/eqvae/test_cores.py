@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from eqvae.devices import num_cores, threads_each
+from eqvae.cores import num_cores, threads_each
 
 
 @pytest.mark.parametrize(
@@ -12,7 +12,7 @@ from eqvae.devices import num_cores, threads_each
     [(8, 2, None, 4), (8, 1, "3", 3), (2, 1, "1", 1), (2, 5, None, 1), (8, 2, "16", 4), (8, 2, "", 4), (8, 0, "0", 8)],
 )
 def test_a_process_has_its_share_and_no_more_than_the_user_allows(cores, processes, allowed, threads, monkeypatch):
-    monkeypatch.setattr("eqvae.devices.num_cores", lambda: cores)
+    monkeypatch.setattr("eqvae.cores.num_cores", lambda: cores)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if allowed is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", allowed)
