@@ -1,7 +1,8 @@
 """Which of several autoencoders lets a generator learn faster? An answer within a given time, with its report.
 
 Autoencoders are folders, single files, packaged names or hub ids; eq:A is A fine-tuned with EQ-VAE's transforms first,
-ordinary:A with the ordinary loss. The first one is the control. Example: shapes-f4c8 eq:shapes-f4c8 --budget 30m
+ordinary:A with the ordinary loss, again:A likewise with other seeds. The first one is the control.
+Example: shapes-f4c8 eq:shapes-f4c8 --budget 30m
 """
 
 from twostage.cli.command import new_parser, start
@@ -17,8 +18,10 @@ def main() -> None:
     add("--held-out", help="images to measure against, written likewise (default: of procedural ones the next seed's)")
     add("--image-size", type=int, default=32, help="side of the images in pixels (default: %(default)s)")
     add("--budget", default="10m", help="time for everything, such as 90s, 10m or 2h (default: %(default)s)")
-    add("--fine-tuning-steps", type=int, default=200, help="of each eq: and ordinary: autoencoder (default: "
-        "%(default)s)")  # fmt: skip
+    add("--fine-tuning-steps", type=int, default=200, help="of each autoencoder that is fine-tuned first "
+        "(default: %(default)s)")  # fmt: skip
+    add("--first-seed", type=int, default=0, help="of the seeds, which follow each other; another one repeats the "
+        "comparison independently (default: %(default)s)")  # fmt: skip
     add("--output", help="folder of the comparison; what lies there is gone on with (default: runs/compare-NAMES)")
     add("--retry", action="store_true", help="also do parts again that failed in an earlier run")
     start("compare", parser)

@@ -9,12 +9,13 @@ import torch
 
 from eqvae.autoencoders import Autoencoder, load_autoencoder
 
-READY, EQ, ORDINARY = "ready", "eq", "ordinary"
+READY, EQ, ORDINARY, AGAIN = "ready", "eq", "ordinary", "again"
 GENERATED_KIND = "latents"  # that the generator of a comparison learns
 DESCRIPTIONS = {
     READY: "As it is.",
     EQ: "Fine-tuned first, half of the steps with scaled and turned latents.",
     ORDINARY: "Fine-tuned first for as many steps with the ordinary loss, the paper's control.",
+    AGAIN: "Fine-tuned first with the ordinary loss and other seeds: nothing that could be better.",
 }
 
 
@@ -24,7 +25,7 @@ class Contestant:
 
     Args:
         word: as it was given; its label for people.
-        kind: "ready", or how it is fine-tuned first: "eq" or "ordinary".
+        kind: "ready", or how it is fine-tuned first: "eq", "ordinary", or "again", which is ordinary with other seeds.
         source: what `load_autoencoder` takes: the autoencoder itself, or what the fine-tuning starts from.
         name: of its arm in the sweep, one folder name.
     """
@@ -64,7 +65,7 @@ class Field:
 
 
 def parse_contestants(words: Sequence[str]) -> list[Contestant]:
-    """The contestants that words mean: `eq:A` and `ordinary:A` are A fine-tuned, anything else is ready.
+    """The contestants that words mean: `eq:A`, `ordinary:A` and `again:A` are A fine-tuned, anything else is ready.
 
     Raises:
         ValueError: for fewer than two, one given twice, or a prefix with nothing behind it.
@@ -78,7 +79,7 @@ def parse_contestants(words: Sequence[str]) -> list[Contestant]:
                 f"{word} is given twice: with the same seeds both would give the same numbers; give it once"
             )
         prefix, _, rest = word.partition(":")
-        kind, source = (prefix, rest) if prefix in (EQ, ORDINARY) else (READY, word)
+        kind, source = (prefix, rest) if prefix in (EQ, ORDINARY, AGAIN) else (READY, word)
         if not source:
             raise ValueError(
                 f"{word!r} names no autoencoder: write {kind}:A with a folder, file, packaged name or hub id"

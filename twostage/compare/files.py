@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from twostage.compare.budget import GRID_IMAGES, SIZES, Rung
-from twostage.compare.contestants import DESCRIPTIONS, ORDINARY, Contestant, Field
+from twostage.compare.contestants import AGAIN, DESCRIPTIONS, ORDINARY, Contestant, Field
 from twostage.compare.images import Images
 
 AUTOENCODER, GENERATOR, SWEEP = "autoencoder.yaml", "generator.yaml", "comparison.yaml"
@@ -19,6 +19,7 @@ DIAGNOSIS_IMAGES = 32  # autoencoders are not what a comparison is about
 SAMPLING = {"sampler": "euler", "num_inference_steps": 10}
 AVERAGED_SHARE = 1 / 8  # of the training, that weights are averaged over: half of what precedes the first measurement
 WARMUP_SHARE = 1 / 20
+OTHER_SEEDS = 1_000_000  # added to those of an arm's fine-tuning; farther than comparisons have seeds
 NOTES = {
     AUTOENCODER: "Images of the comparison, and how autoencoders are fine-tuned for it.",
     GENERATOR: "The generator that learns the latents of every autoencoder of the comparison.",
@@ -27,7 +28,7 @@ NOTES = {
 
 
 def contents(
-    folder: Path, field: Field, images: Images, rung: Rung, tuning_steps: int, num_workers: int
+    folder: Path, field: Field, images: Images, rung: Rung, tuning_steps: int, num_workers: int, first_seed: int = 0
 ) -> dict[str, dict[str, Any]]:
     """The values of each file of a comparison, by its name.
 
@@ -35,11 +36,12 @@ def contents(
         folder: where the files will lie; also that of the sweep's report, the store of its parts lying beside it.
         tuning_steps: of fine-tuned autoencoders.
         num_workers: processes side by side.
+        first_seed: the others follow it.
     """
     return {
         AUTOENCODER: _autoencoder(folder, field, images, tuning_steps),
         GENERATOR: _generator(folder, field, images, rung),
-        SWEEP: _sweep(folder, field, rung, num_workers),
+        SWEEP: _sweep(folder, field, rung, num_workers, first_seed),
     }
 
 
@@ -110,7 +112,7 @@ def _checkpoints(num_steps: int) -> dict[str, Any]:
     return {"class_path": name, "init_args": {"every_n_train_steps": num_steps}}
 
 
-def _sweep(folder: Path, field: Field, rung: Rung, num_workers: int) -> dict[str, Any]:
+def _sweep(folder: Path, field: Field, rung: Rung, num_workers: int, first_seed: int) -> dict[str, Any]:
     words = [each.word for each in field.contestants]
     start = {"start": {"autoencoder": field.trained[0].source}} if field.trained else {}
     return {
@@ -121,7 +123,7 @@ def _sweep(folder: Path, field: Field, rung: Rung, num_workers: int) -> dict[str
         **start,
         "autoencoders": {each.name: _arm(each, folder) for each in field.contestants},
         "generators": {"sit": {"label": SIZES[rung.size].label, "config": str(folder / GENERATOR)}},
-        "seeds": list(range(rung.num_seeds)),
+        "seeds": list(range(first_seed, first_seed + rung.num_seeds)),
         "until_decided": True,
         "evaluation": {
             "at_steps": rung.at_steps,
@@ -140,6 +142,8 @@ def _arm(contestant: Contestant, folder: Path) -> dict[str, Any]:
     arm["config"] = str(folder / AUTOENCODER)
     if not contestant.is_trained:
         arm["autoencoder"] = contestant.source
-    if contestant.kind == ORDINARY:
+    if contestant.kind in (ORDINARY, AGAIN):
         arm["overrides"] = {"model.init_args.transforms": None}
+    if contestant.kind == AGAIN:
+        arm["seed_offset"] = OTHER_SEEDS
     return arm

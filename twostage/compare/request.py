@@ -28,6 +28,7 @@ class Request:
         data, held_out, image_size: as of `find_images`.
         budget: seconds.
         fine_tuning_steps: of autoencoders that are fine-tuned first.
+        first_seed: the others follow it; another one is an independent repetition.
     """
 
     autoencoders: list[str]
@@ -36,6 +37,7 @@ class Request:
     image_size: int
     budget: float
     fine_tuning_steps: int
+    first_seed: int = 0
 
 
 def default_folder(autoencoders: list[str]) -> Path:

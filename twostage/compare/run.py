@@ -23,6 +23,8 @@ from twostage.loading import load_sweep
 from twostage.report.text import format_duration
 from twostage.sweep import run_sweep
 
+LARGEST_SEED = 1_000_000  # of the first one; beyond it are those of "again:" autoencoders
+
 
 class Compared(NamedTuple):
     """What a comparison found: the last lines that it printed, its results, and where report and sweep file lie."""
@@ -41,6 +43,7 @@ def compare_autoencoders(
     held_out: str | None = None,
     image_size: int = 32,
     fine_tuning_steps: int = 200,
+    first_seed: int = 0,
     output: str | Path | None = None,
     retry: bool = False,
     command: str | None = None,
@@ -50,12 +53,14 @@ def compare_autoencoders(
 
     Args:
         autoencoders: words of `parse_contestants`, the control first: folders, packaged names or hub ids; "eq:A" is A
-            fine-tuned with EQ-VAE's transforms first, "ordinary:A" with the ordinary loss.
+            fine-tuned with EQ-VAE's transforms first, "ordinary:A" with the ordinary loss, "again:A" likewise with
+            other seeds.
         data: images to learn from, a word of `open_source`.
         budget: time for everything: "90s", "10m" or "2h".
         held_out: images to measure against, written likewise; None: of procedural ones the next seed's.
         image_size: side of the images in pixels.
-        fine_tuning_steps: of each "eq:" and "ordinary:" autoencoder.
+        fine_tuning_steps: of each autoencoder that is fine-tuned first.
+        first_seed: the others follow it; another one repeats the comparison independently.
         output: folder of the comparison; None: `runs/compare-NAMES`. What lies there is gone on with.
         retry: also do parts again that failed in an earlier run.
         command: how it is run again, for the report; None: by `eqvae-compare`.
@@ -66,8 +71,9 @@ def compare_autoencoders(
     """
     require_number("--image-size", image_size, least=8)
     require_number("--fine-tuning-steps", fine_tuning_steps, least=1)
+    require_number("--first-seed", first_seed, least=0, most=LARGEST_SEED)
     words, folder = list(autoencoders), Path(output) if output else default_folder(list(autoencoders))
-    request = Request(words, data, held_out, image_size, parse_duration(budget), fine_tuning_steps)
+    request = Request(words, data, held_out, image_size, parse_duration(budget), fine_tuning_steps, first_seed)
     again = command or _command(request, budget, folder)
     return compare(request, folder, again, console or Console(), retry)
 
@@ -80,6 +86,7 @@ def _command(request: Request, budget: str, folder: Path) -> str:
         "image-size": request.image_size,
         "budget": budget,
         "fine-tuning-steps": request.fine_tuning_steps,
+        "first-seed": request.first_seed,
         "output": folder,
     }
     words = [word for name, value in options.items() if value is not None for word in (f"--{name}", str(value))]
@@ -138,7 +145,8 @@ def _make_plan(folder: Path, request: Request, console: Console, started: float)
     rung = choose(work, costs, request.budget, spent)
     seconds = seconds_of(rung, work, costs)
     planned = {"request": asdict(request), "costs": asdict(costs), "rung": asdict(rung), "seconds": seconds}
-    files = contents(folder, field, images, rung, request.fine_tuning_steps, work.num_workers)
+    tuning_steps, workers = request.fine_tuning_steps, work.num_workers
+    files = contents(folder, field, images, rung, tuning_steps, workers, request.first_seed)
     write(folder, files, planned)
     return planned
 

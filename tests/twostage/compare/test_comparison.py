@@ -13,8 +13,9 @@ from tests.twostage.synthetic_sweep import METRIC, synthetic_results
 from twostage import load_sweep, plan
 from twostage.analysis.records import Arm
 from twostage.compare.answer import answer
-from twostage.compare.budget import choose, smallest_budget
+from twostage.compare.budget import Rung, choose, smallest_budget
 from twostage.compare.contestants import parse_contestants, read_field
+from twostage.compare.files import contents, write_files
 from twostage.compare.images import find_images
 from twostage.compare.request import Request
 from twostage.compare.run import compare
@@ -93,6 +94,20 @@ def test_the_file_that_it_writes_is_the_sweep_that_ran(finished):
     assert wanted.items() <= backbone["init_args"].items()
 
 
+def test_equal_arms_differ_in_the_seeds_of_their_fine_tuning_alone(tmp_path):
+    field = read_field(parse_contestants(["ordinary:shapes-f4c8", "again:shapes-f4c8"]), 32)
+    images, rung = find_images("shapes:300", None, 32), Rung("small", 200, 100, 3)
+    write_files(tmp_path, contents(tmp_path, field, images, rung, 20, 0, first_seed=40))
+    sweep = load_sweep(tmp_path / "comparison.yaml", [])
+    assert sweep.seeds == [40, 41, 42]
+    ordinary, again = (plan(sweep, [41]).branch(name, 41) for name in sweep.autoencoders)
+    configs = [branch.training.settings["config"] for branch in (ordinary, again)]
+    assert [config["seed_everything"] for config in configs] == [41, 41 + 1_000_000]
+    assert [config["model"]["init_args"]["transforms"] for config in configs] == [None, None]
+    drawn = [branch.generators["sit"].training.settings["config"]["seed_everything"] for branch in (ordinary, again)]
+    assert drawn == [41, 41]
+
+
 def test_more_than_two_are_ranked_by_the_speed_up_over_the_control():
     results = synthetic_results(4)
     slower = [
@@ -127,6 +142,7 @@ def _slowed(points, seed):
             r"a comparison of eq:\S+ ordinary:\S+, not shapes",
         ),
         ({"data": "scenes:300"}, "with --data shapes:300, not scenes:300"),
+        ({"first_seed": 9}, "with --first-seed 0, not 9"),
     ],
 )
 def test_another_request_is_refused_with_the_way_on(finished, changes, message):
