@@ -54,6 +54,10 @@ def problems(sweep: Sweep) -> list[Problem]:
          not sweep.seeds or len(set(sweep.seeds)) < len(sweep.seeds)),
         ("until_decided", f"needs {FIRST_LOOK} to {max(SEQUENTIAL_LEVELS)} seeds, there are {len(sweep.seeds)}",
          sweep.until_decided and not FIRST_LOOK <= len(sweep.seeds) <= max(SEQUENTIAL_LEVELS)),
+        ("racing", "stops arms at the looks of until_decided: set that to true",
+         sweep.racing and not sweep.until_decided),
+        ("smallest_speed_up", "is a rule of racing: set that to true, or leave this out",
+         sweep.smallest_speed_up is not None and not sweep.racing),
         ("evaluation.at_steps", "must ascend from 1 or more", not steps or steps != sorted({*steps}) or steps[0] < 1),
         ("evaluation.sampling.seed", "is each of seeds in turn: leave it out", sweep.evaluation.sampling.seed != 0),
         ("evaluation.num_images", "needs at least 4", sweep.evaluation.num_images < 4),
@@ -119,6 +123,7 @@ def _number_problems(sweep: Sweep) -> Iterator[Problem]:
     """Numbers that nothing can be sampled or seeded with: found here, not at the end of a training."""
     about = sweep.evaluation
     numbers: list[tuple[str, float | None, dict[str, float]]] = [
+        ("smallest_speed_up", sweep.smallest_speed_up, {"least": 1}),
         ("evaluation.grid_guidance_scale", about.grid_guidance_scale, {"least": 0}),
         ("evaluation.grid_images", about.grid_images, {"least": 1}),
         ("evaluation.num_resamples", about.num_resamples, {"least": 0}),

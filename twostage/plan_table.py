@@ -4,8 +4,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from twostage.analysis.intervals import FIRST_LOOK
+from twostage.analysis.racing import stop_sentence
 from twostage.graph.node import unique
 from twostage.graph.store import has_failed, is_done
+from twostage.looks import last_look
 from twostage.parts import Estimate, estimate
 from twostage.parts.generator import latent_shape
 from twostage.planner import Plan, plan
@@ -17,19 +20,27 @@ def dry_run(sweep: Sweep, console: Console) -> None:
     root = Path(sweep.root)
     planned = plan(sweep)
     estimates = estimate_all(planned)
+    results = last_look(sweep, planned, root) if sweep.racing else None
+    needed = {node.address for node in planned.part(sweep.seeds, results.stopped if results else ()).nodes}
     seen: dict[str, str] = {}
     for node in planned.nodes:
         inputs = ", ".join(other.name for other in node.inputs.values()) or "-"
         state = "done" if is_done(node, root) else "failed" if has_failed(node, root) else "to do"
+        state = state if node.address in needed or state == "done" else "stopped"
         state = f"same as {seen[node.address]}" if node.address in seen else state
         seen.setdefault(node.address, node.name)
         _print(console, f"{node.address}  {node.name}  <- {inputs}  [{state}]  {_text(estimates[node.address])}")
     _print(console, f"{'':12}  report  <- all")
     nodes = unique(planned.nodes)
-    remaining = [node for node in nodes if not is_done(node, root)]
+    remaining = [node for node in nodes if not is_done(node, root) and node.address in needed]
     total, is_whole = _sum([estimates[node.address] for node in remaining])
     bound = "" if is_whole else "at least "
     _print(console, f"to do: {len(remaining)} of {len(nodes)} parts, {bound}{_text(total)}")
+    if sweep.racing:
+        _print(console, f"racing: hopeless arms are stopped, from {FIRST_LOOK} seeds on; this is the most to do")
+    if results is not None:
+        for each in results.stopped:
+            _print(console, f"stopped: {stop_sentence(results, each)}")
 
 
 def estimate_all(planned: Plan) -> dict[str, Estimate]:

@@ -1,9 +1,10 @@
 """What a sweep does, as a graph of nodes, and where each node stands in it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from twostage.analysis.records import StoppedArm
 from twostage.graph.node import Node
 from twostage.parts import evaluation, generator, reference
 from twostage.parts.autoencoder import AUTOENCODER, config, measuring_config
@@ -97,6 +98,12 @@ class Plan:
     @property
     def seeds(self) -> list[int]:
         return list(dict.fromkeys(branch.seed for branch in self.branches))
+
+    def part(self, seeds: Collection[int], stopped: Iterable[StoppedArm] = ()) -> "Plan":
+        """The same with some of its seeds, and of arms that were stopped with those that they had."""
+        had = {each.arm: each.seeds for each in stopped}
+        kept = [each for each in self.branches if each.seed in seeds and each.seed in had.get(each.arm, seeds)]
+        return replace(self, branches=kept)
 
     def branch(self, arm: str, seed: int) -> Branch:
         return next(branch for branch in self.branches if (branch.arm, branch.seed) == (arm, seed))

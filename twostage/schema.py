@@ -116,6 +116,10 @@ class Sweep:
         seeds: each with its own order, transforms, noise and start weights.
         until_decided: take the seeds one by one, from the third on, until every verdict stands; each look then has a
             stricter level, so that all together err no more often. False takes all seeds at once.
+        racing: stop an arm at a look where it is hopeless: another arm is faster with every generator
+            (`twostage.analysis.racing`). The seeds that are left are not trained on it.
+        smallest_speed_up: with `racing`, an arm is hopeless, too, that is for certain not so many times faster than the
+            control. Null asks for no size.
         root: folder of all sweeps and of the store that they share.
     """
 
@@ -129,6 +133,8 @@ class Sweep:
     generator_images: dict[str, Any] = field(default_factory=dict)
     seeds: list[int] = MISSING
     until_decided: bool = False
+    racing: bool = False
+    smallest_speed_up: float | None = None
     evaluation: Evaluation = field(default_factory=Evaluation)
     executor: Executor = field(default_factory=Executor)
     root: str = "runs"

@@ -4,24 +4,26 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from omegaconf import OmegaConf
 from rich.console import Console
+from rich.markup import escape
 
 from eqvae.files import write_atomically
 from eqvae.locks import Lock
 from eqvae.plugins import plugins
-from twostage.analysis.intervals import FIRST_LOOK
+from twostage.analysis.racing import stop_sentence
 from twostage.analysis.records import SweepResults
-from twostage.analysis.summary import summarize
+from twostage.analysis.summary import open_comparisons, summarize
 from twostage.analysis.treatment import treatment_line, treatments
 from twostage.graph.execution import Milestone, run_nodes
 from twostage.graph.node import unique
 from twostage.graph.pruning import Freed, prune
 from twostage.graph.store import record_of
 from twostage.libraries import installed_libraries, visible_devices
+from twostage.looks import after_look, looks
 from twostage.parts import WithPlugins, run_node, superfluous_checkpoints
 from twostage.planner import Plan, plan
 from twostage.report.report import write_report
@@ -47,7 +49,8 @@ def run_sweep(
     """Do what is not yet done of a sweep and write its report.
 
     With `until_decided` seeds are taken one by one, from the third on, until every comparison has its verdict; the
-    results are those of the same seeds run at once.
+    results are those of the same seeds run at once. With `racing` hopeless arms are stopped at these looks. They are
+    judged when all arms that run have all seeds of the look, so that a sweep which was interrupted stops the same ones.
 
     Args:
         command: how this sweep is run again, for the report.
@@ -86,19 +89,23 @@ def make_folder(folder: Path) -> None:
 def _run(sweep: Sweep, command: str, console: Console, retry: bool, root: Path, deadline: float) -> SweepResults:
     folder = root / sweep.name / REPORT
     work = WithPlugins(run_node, plugins())
-    results = None
+    results, stopped = None, []
     for seeds in looks(sweep):
-        planned = plan(sweep, seeds)
+        planned = plan(sweep, seeds).part(seeds, stopped)
         record(sweep, planned, root)
         libraries, devices = installed_libraries(), visible_devices()
         check = _treatment_check(sweep, planned, root)
         run_nodes(planned.nodes, root, sweep.executor, console, work, retry, libraries, devices, check)
-        results = collect(sweep, planned, root, folder, command)
-        verdicts = [comparison.verdict.word for comparison in summarize(results).comparisons]
-        if "undecided" not in verdicts or seeds == sweep.seeds:
+        results = after_look(sweep, collect(sweep, planned, root, folder, command, stopped))
+        for each in results.stopped[len(stopped) :]:
+            console.print(f"[yellow]stopped[/] {escape(stop_sentence(results, each))}", highlight=False)
+        stopped = results.stopped
+        open_, count = open_comparisons(results), len(summarize(results).comparisons)
+        if not open_ or seeds == sweep.seeds:
             break
-        undecided = f"{len(seeds)} seeds: {verdicts.count('undecided')} of {len(verdicts)} comparisons undecided"
-        seconds = seconds_of_a_seed(planned, root, _side_by_side(sweep, len(devices)))
+        undecided = f"{len(seeds)} seeds: {len(open_)} of {count} comparisons undecided"
+        running = [arm.name for arm in results.racing_arms]
+        seconds = seconds_of_a_seed(planned, root, _side_by_side(sweep, len(devices)), running)
         if time.monotonic() + seconds > deadline:
             console.print(f"{undecided}; no time is left for another, {seconds:.0f} s", highlight=False)
             break
@@ -132,14 +139,7 @@ def prune_sweep(sweep: Sweep) -> Freed:
         return prune(plan(sweep, sweep.seeds).nodes, root, superfluous_checkpoints)
 
 
-def looks(sweep: Sweep) -> list[list[int]]:
-    """The seeds of each look; a fixed number of seeds is looked at once."""
-    if not sweep.until_decided:
-        return [sweep.seeds]
-    return [sweep.seeds[:count] for count in range(FIRST_LOOK, len(sweep.seeds) + 1)]
-
-
-def seconds_of_a_seed(planned: Plan, root: Path, side_by_side: int) -> float:
+def seconds_of_a_seed(planned: Plan, root: Path, side_by_side: int, arms: Collection[str] | None = None) -> float:
     """What another seed will take: as long as the slowest one so far, by the records of its finished parts.
 
     Records tell the same of a sweep that was started again, and finds all of it done. What several seeds share, such as
@@ -147,6 +147,7 @@ def seconds_of_a_seed(planned: Plan, root: Path, side_by_side: int) -> float:
 
     Args:
         side_by_side: branches that are worked on at a time.
+        arms: that take another seed; None: all.
     """
     seeds_of: dict[str, set[int]] = {}
     for branch in planned.branches:
@@ -154,6 +155,8 @@ def seconds_of_a_seed(planned: Plan, root: Path, side_by_side: int) -> float:
             seeds_of.setdefault(node.address, set()).add(branch.seed)
     seconds: dict[int, list[float]] = {}
     for branch in planned.branches:
+        if arms is not None and branch.arm not in arms:
+            continue
         own = unique(node for node in branch.nodes() if len(seeds_of[node.address]) == 1)
         seconds.setdefault(branch.seed, []).append(sum(record_of(node, root)["seconds"] for node in own))
     return max(math.ceil(len(each) / side_by_side) * max(each) for each in seconds.values())

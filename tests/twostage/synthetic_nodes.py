@@ -1,6 +1,7 @@
 """Stand-ins for the work of a sweep's nodes: a counter on disk instead of a training, numbers instead of images.
 
 What they leave is a function of settings and inputs alone, as the real ones' is, so a sweep of them has a real report.
+An autoencoder with a large `kl_weight` is a bad one.
 """
 
 import hashlib
@@ -53,12 +54,16 @@ def _leave(kind: str, folder: Path, settings: dict[str, Any], inputs: dict[str, 
         steps = settings["config"]["trainer"]["max_steps"]
         cost = {"seconds": steps * 0.1, "num_steps": steps, "images_seen": steps * 8, "num_devices": 1}
         write_json(folder / "cost.json", cost)
+    if kind in ("autoencoder", "ready", "snapshot"):
+        handicap = value_at(settings, "config.model.init_args.kl_weight", 0)  # by which its generators are worse
+        write_atomically(folder / "handicap.txt", str(handicap).encode())
     if kind == "diagnostics":
         metrics = {"psnr": 20 + number % 100 / 10, "equivariance/latent/rotation 90": number % 7 / 10}
         write_json(folder / "metrics.json", metrics)
         _image(folder / "panel.png", number)
     if kind == "evaluation":
-        value = (1000 + number % SPREAD) / settings["at_step"] ** 0.3
+        handicap = float((inputs["autoencoder"] / "handicap.txt").read_text())
+        value = (1 + handicap) * (1000 + number % SPREAD) / settings["at_step"] ** 0.3
         write_json(folder / "metrics.json", {"fd_efficientnet_lite0": value})
     if kind in ("evaluation", "reference"):
         _image(folder / "grid.png", number)

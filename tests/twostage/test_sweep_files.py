@@ -13,10 +13,11 @@ from twostage import dry_run, load_sweep, plan, run_sweep
 from twostage.checks import config_problems
 from twostage.configs import value_at
 from twostage.graph.node import unique
+from twostage.looks import looks
 from twostage.parts import PARTS, estimate
 from twostage.parts.evaluation import sampling_of
 from twostage.parts.sizes import batch_size
-from twostage.sweep import looks, record
+from twostage.sweep import record
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted(ROOT.glob("configs/sweeps/*.yaml"))
@@ -265,6 +266,19 @@ def lines_with(change, text=None):
         (("config: tiny-sit", "config: elsewhere/tiny-sit.yaml"), "the packaged config is called tiny-sit, without a"),
         (("  equivariant:", "  start:"), "autoencoders.start: is the name of the common start in results"),
         (("seeds: [0, 1]", "until_decided: true\nseeds: [0, 1]"), "until_decided: needs 3 to 20 seeds, there are 2"),
+        (
+            ("seeds: [0, 1]", "racing: true\nseeds: [0, 1]"),
+            "racing: stops arms at the looks of until_decided: set that",
+        ),
+        (
+            ("seeds: [0, 1]", "smallest_speed_up: 1.1\nseeds: [0, 1]"),
+            "smallest_speed_up: is a rule of racing: set that to true, or leave this out",
+        ),
+        (
+            ("seeds: [0, 1]", "smallest_speed_up: 0.9\nuntil_decided: true\nracing: true\nseeds: [0, 1, 2]"),
+            "smallest_speed_up: must be at least 1 and finite, got 0.9",
+        ),
+        (("seeds: [0, 1]", "racing: yes please\nseeds: [0, 1]"), "Value 'yes please' is not a valid bool"),
         (("  control:\n    label", "  a/b:\n    label"), "autoencoders.a/b: must be one folder name"),
         (
             ("seeds: [0, 1]", "seeds: [0, -1]"),

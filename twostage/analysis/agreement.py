@@ -77,7 +77,12 @@ def agreements(results: SweepResults, comparisons: Iterable[Comparison]) -> list
     if published is None:
         return []
     earlier = replace(
-        results, seeds=published.seeds, curves=published.curves, autoencoders=[], max_seeds=published.max_seeds
+        results,
+        seeds=published.seeds,
+        curves=published.curves,
+        autoencoders=[],
+        max_seeds=published.max_seeds,
+        stopped=published.stopped,
     )
     arms = {arm.name: arm for arm in results.arms}
     generators = {generator.name: generator for generator in results.generators}

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeGuard
 
 import numpy as np
@@ -115,7 +115,7 @@ def compare(results: SweepResults, arm: Arm, generator: GeneratorEntry, level: f
     pairs = _pairs(results, arm.name, generator.name, "num_steps")
     if not pairs:
         return None
-    in_logs = all(min(curve.values) > 0 for pair in pairs.values() for curve in pair)
+    in_logs = _in_logs(pairs)
     speed_ups = {seed: speed_up(*pair, in_logs=in_logs) for seed, pair in pairs.items()}
     changes = {seed: changes_at_equal_steps(*pair, in_logs=in_logs) for seed, pair in pairs.items()}
     missing = _missing_seeds(results, arm.name, generator.name)
@@ -139,6 +139,29 @@ def compare(results: SweepResults, arm: Arm, generator: GeneratorEntry, level: f
         slope=float(np.mean(slopes)) if slopes else None,
         over_samples=_over_samples(results, arm.name, generator.name) if len(pairs) == 1 and in_logs else None,
     )
+
+
+def verdict_between(results: SweepResults, arm: str, rival: str, generator: str, level: float) -> Verdict | None:
+    """An arm against any other one in the place of the control. None where no seed has both at some step.
+
+    Args:
+        level: two-sided error rate of each interval.
+    """
+    against = replace(results, control=rival)
+    pairs = _pairs(against, arm, generator, "num_steps")
+    if not pairs:
+        return None
+    in_logs = _in_logs(pairs)
+    speed_ups = {seed: speed_up(*pair, in_logs=in_logs) for seed, pair in pairs.items()}
+    changes = {seed: changes_at_equal_steps(*pair, in_logs=in_logs) for seed, pair in pairs.items()}
+    last = {seed: change[max(change)] for seed, change in changes.items() if change}
+    if not last:
+        return None
+    return verdict_over_seeds(speed_ups, last, _missing_seeds(against, arm, generator), level)
+
+
+def _in_logs(pairs: dict[int, Pair]) -> bool:
+    return all(min(curve.values) > 0 for pair in pairs.values() for curve in pair)
 
 
 def curves_by_seed(
@@ -167,7 +190,7 @@ def _pairs(results: SweepResults, arm: str, generator: str, axis: str) -> dict[i
 
 
 def _missing_seeds(results: SweepResults, arm: str, generator: str) -> tuple[int, ...]:
-    """Seeds of the sweep in which one of the arms has no finite value at the last step."""
+    """Seeds of the arm in which it or the control has no finite value at the last step."""
     last_step = max((point.num_steps for curve in results.curves for point in curve.points), default=0)
     own = [curve for curve in results.curves if curve.generator == generator]
     last_step = max((point.num_steps for curve in own for point in curve.points), default=last_step)
@@ -177,7 +200,8 @@ def _missing_seeds(results: SweepResults, arm: str, generator: str) -> tuple[int
         for point in curve.points
         if point.num_steps == last_step and is_number(point.metrics.get(results.metric))
     }
-    return tuple(seed for seed in results.seeds if not {(results.control, seed), (arm, seed)} <= complete)
+    own_seeds = results.seeds_of(arm)
+    return tuple(seed for seed in own_seeds if not {(results.control, seed), (arm, seed)} <= complete)
 
 
 def _axes(

@@ -29,6 +29,9 @@ class LeaderboardRow:
             `equivariance/latent` of the autoencoder; `device_seconds` of fine-tuning and training together. Ranks are
             those among the arms of one generator.
         fine_tuning_seconds: part of the cost, mean over seeds; None where it is not known.
+        num_seeds: that the row rests on.
+        stopped: a race took the arm out after these seeds.
+        beaten_by: the arm that was faster there, whose rank is better; None where none was.
     """
 
     arm: str
@@ -40,6 +43,9 @@ class LeaderboardRow:
     num_steps: int | None
     columns: dict[str, Standing]
     fine_tuning_seconds: float | None = None
+    num_seeds: int = 0
+    stopped: bool = False
+    beaten_by: str | None = None
 
 
 def leaderboard(results: SweepResults, comparisons: Iterable[Comparison]) -> list[LeaderboardRow]:
@@ -59,7 +65,9 @@ def _rows(
     own = {arm.name: verdicts.get((arm.name, generator.name)) for arm in arms}
     num_steps = _last_shared_step(results, generator)
     fine_tuning = {arm.name: _fine_tuning(results, arm) for arm in arms}
-    columns = {SPEED_UP: _speed_ups(arms, own, results.control)}
+    beaten = _beaten(results, generator)
+    columns = {SPEED_UP: _speed_ups(arms, own, results.control, beaten)}
+    stopped = {each.arm for each in results.stopped}
     columns |= {name: _ranked(name, arms, values) for name, values in _measured(results, generator, num_steps).items()}
     rows = [
         LeaderboardRow(
@@ -72,6 +80,9 @@ def _rows(
             num_steps=num_steps,
             columns={name: column[place] for name, column in columns.items()},
             fine_tuning_seconds=_mean(fine_tuning[arm.name].values()),
+            num_seeds=len(results.seeds_of(arm.name)),
+            stopped=arm.name in stopped,
+            beaten_by=beaten.get(arm.name),
         )
         for place, arm in enumerate(arms)
     ]
@@ -94,7 +105,19 @@ def _last_shared_step(results: SweepResults, generator: GeneratorEntry) -> int |
     return max(shared, default=None)
 
 
-def _speed_ups(arms: Sequence[Arm], own: Mapping[str, Verdict | None], control: str) -> list[Standing]:
+def _beaten(results: SweepResults, generator: GeneratorEntry) -> dict[str, str]:
+    """{arm that was stopped: the arm that was faster}."""
+    return {
+        each.arm: defeat.rival
+        for each in results.stopped
+        for defeat in each.defeats
+        if defeat.generator == generator.name and defeat.smallest_speed_up is None
+    }
+
+
+def _speed_ups(
+    arms: Sequence[Arm], own: Mapping[str, Verdict | None], control: str, beaten: Mapping[str, str]
+) -> list[Standing]:
     values: list[float | None] = []
     intervals: list[Ends | None] = []
     for arm in arms:
@@ -105,7 +128,9 @@ def _speed_ups(arms: Sequence[Arm], own: Mapping[str, Verdict | None], control: 
             continue
         values.append(verdict.ratio)
         intervals.append(ends_of_verdict(verdict))
-    return standings(values, intervals, higher_is_better=True)
+    places = {arm.name: place for place, arm in enumerate(arms)}
+    above = {places[arm]: places[rival] for arm, rival in beaten.items()}
+    return standings(values, intervals, higher_is_better=True, above=above)
 
 
 def _ranked(name: str, arms: Sequence[Arm], values: Values) -> list[Standing]:

@@ -1,7 +1,7 @@
 """Ranks of values that are known up to an interval: who is better for certain stands above, the others share a rank."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from twostage.analysis.intervals import interval_over_seeds
@@ -29,22 +29,38 @@ class Standing:
     best: bool = False
 
 
-def ranks(intervals: Sequence[Ends | None], higher_is_better: bool) -> list[int | None]:
+def ranks(
+    intervals: Sequence[Ends | None], higher_is_better: bool, above: Mapping[int, int] | None = None
+) -> list[int | None]:
     """1 and the number of those whose whole interval is better; overlapping intervals put nobody above another.
 
     What has no interval has no rank, and is above nobody.
+
+    Args:
+        above: {place: place of another that is known to be better}, though their intervals may overlap: pairs tell
+            more than the two intervals.
     """
     sign = 1 if higher_is_better else -1
     turned = [None if ends is None else sorted(sign * end for end in ends) for ends in intervals]
-    known = [ends for ends in turned if ends is not None]
-    return [None if ends is None else 1 + sum(other[0] > ends[1] for other in known) for ends in turned]
+    found: list[int | None] = []
+    for place, ends in enumerate(turned):
+        if ends is None:
+            found.append(None)
+            continue
+        better = {other for other, theirs in enumerate(turned) if theirs is not None and theirs[0] > ends[1]}
+        known = (above or {}).get(place)
+        found.append(1 + len(better if known is None else better | {known}))
+    return found
 
 
 def standings(
-    values: Sequence[float | None], intervals: Sequence[Ends | None], higher_is_better: bool
+    values: Sequence[float | None],
+    intervals: Sequence[Ends | None],
+    higher_is_better: bool,
+    above: Mapping[int, int] | None = None,
 ) -> list[Standing]:
-    """The values with their ranks, in their order."""
-    found = ranks(intervals, higher_is_better)
+    """The values with their ranks, in their order; `above` as of `ranks`."""
+    found = ranks(intervals, higher_is_better, above)
     decided = len({rank for rank in found if rank is not None}) > 1
     return [
         Standing(value, *_finite(ends), rank, decided and rank == 1)

@@ -133,6 +133,44 @@ class StageCost:
 
 
 @dataclass(frozen=True)
+class Defeat:
+    """Why an arm was stopped, with one generator.
+
+    Args:
+        generator: which.
+        rival: the arm that is faster; the control where the arm is not fast enough.
+        smallest_speed_up: over the control that the arm does not reach; None where the rival is faster.
+        ratio, low, high: the arm's speed-up over the rival, and its interval; None where seeds have only bounds.
+        level: two-sided error rate of the interval.
+        p: larger p-value of the two intervals (speed-up, change after equal steps); None where there is none.
+    """
+
+    generator: str
+    rival: str
+    smallest_speed_up: float | None
+    ratio: float | None
+    low: float | None
+    high: float | None
+    level: float
+    p: float | None
+
+
+@dataclass(frozen=True)
+class StoppedArm:
+    """An arm that was hopeless at a look, and was not trained with further seeds.
+
+    Args:
+        arm: name.
+        seeds: that it was trained with, in order; all that is said of the arm rests on them.
+        defeats: one for each generator.
+    """
+
+    arm: str
+    seeds: list[int]
+    defeats: list[Defeat]
+
+
+@dataclass(frozen=True)
 class Published:
     """An earlier study of the same sweep, whose claim the seeds of this one check.
 
@@ -140,7 +178,7 @@ class Published:
         name: as it was asked for.
         created, versions, hardware: of that study.
         seeds, curves: what it measured.
-        max_seeds: as of `SweepResults`.
+        max_seeds, stopped: as of `SweepResults`.
     """
 
     name: str
@@ -150,6 +188,7 @@ class Published:
     seeds: list[int]
     curves: list[Curve]
     max_seeds: int | None = None
+    stopped: list[StoppedArm] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -172,6 +211,7 @@ class SweepResults:
         differences, cost, notes: for readers.
         sweep: the sweep file as it was read, but for where it ran; empty in reports of earlier versions.
         published: where fresh seeds check the claim of an earlier study.
+        stopped: arms that a race took out, in that order; all others have all seeds.
     """
 
     name: str
@@ -199,6 +239,7 @@ class SweepResults:
     notes: list[str] = field(default_factory=list)
     sweep: dict[str, Any] = field(default_factory=dict)
     published: Published | None = None
+    stopped: list[StoppedArm] = field(default_factory=list)
 
     def __post_init__(self):
         if self.control not in {arm.name for arm in self.arms}:
@@ -208,6 +249,16 @@ class SweepResults:
     def treated_arms(self) -> list[Arm]:
         """All arms but the control."""
         return [arm for arm in self.arms if arm.name != self.control]
+
+    @property
+    def racing_arms(self) -> list[Arm]:
+        """All arms that were not stopped."""
+        stopped = {each.arm for each in self.stopped}
+        return [arm for arm in self.arms if arm.name not in stopped]
+
+    def seeds_of(self, arm: str) -> list[int]:
+        """The seeds that an arm should have: all of the sweep, or those it had when it was stopped."""
+        return next((each.seeds for each in self.stopped if each.arm == arm), self.seeds)
 
     @property
     def measured_arms(self) -> list[Arm]:

@@ -8,6 +8,7 @@ from twostage.analysis.comparison import Comparison, compare, is_number
 from twostage.analysis.draws import SeedDraws, draws
 from twostage.analysis.intervals import ERROR_RATE, holm, level_of_look
 from twostage.analysis.leaderboard import LeaderboardRow, leaderboard
+from twostage.analysis.racing import stop_note
 from twostage.analysis.records import GeneratorEntry, SweepResults
 from twostage.analysis.treatment import Treatment, treatments
 from twostage.analysis.words import agreement_headline, headline
@@ -70,7 +71,7 @@ class Summary:
         last_step: generators at the last step that all curves share.
         autoencoders: arms' autoencoders.
         equivariance: errors by space, the mean over transforms last.
-        notes: points that were left out.
+        notes: arms that were stopped, points that were left out.
         agreements: of the seeds with an earlier study, one per comparison, where they check one.
         leaderboard: every arm with every generator, the fastest first.
         draws: what fewer of these seeds would have said.
@@ -106,8 +107,10 @@ def summarize(results: SweepResults) -> Summary:
             f"results: no seed has a learning curve of {results.control!r} and of another arm; nothing to compare"
         )
     agreeing = agreements(results, comparisons)
+    notes = [*(stop_note(results, each) for each in results.stopped), *_left_out(results)]
+    told = headline(comparisons, results.metric_label, len(results.stopped))
     return Summary(
-        headline=agreement_headline(agreeing) if agreeing else headline(comparisons, results.metric_label),
+        headline=agreement_headline(agreeing) if agreeing else told,
         comparisons=comparisons,
         joint=_joint(comparisons),
         last_step=[row for generator in results.generators for row in _last_step(results, generator)],
@@ -116,7 +119,7 @@ def summarize(results: SweepResults) -> Summary:
             for arm in results.measured_arms
         ],
         equivariance={space: _equivariance(results, space) for space in ("latent", "decoded")},
-        notes=list(_left_out(results)),
+        notes=notes,
         agreements=agreeing,
         leaderboard=leaderboard(results, comparisons),
         draws=[each for comparison in comparisons for each in draws(comparison)],
@@ -125,8 +128,14 @@ def summarize(results: SweepResults) -> Summary:
 
 
 def is_open(results: SweepResults) -> bool:
-    """Whether a comparison is undecided."""
-    return any(each.verdict.word == "undecided" for each in summarize(results).comparisons)
+    """Whether further seeds have something to decide."""
+    return bool(open_comparisons(results))
+
+
+def open_comparisons(results: SweepResults) -> list[Comparison]:
+    """Those that are undecided, of arms that were not stopped."""
+    running = {arm.name for arm in results.racing_arms}
+    return [each for each in summarize(results).comparisons if each.verdict.word == "undecided" and each.arm in running]
 
 
 def _joint(comparisons: list[Comparison]) -> list[JointClaim]:

@@ -19,15 +19,16 @@ def strongest(comparisons: list[Comparison]) -> Comparison:
     return min(comparisons, key=_strength)
 
 
-def headline(comparisons: list[Comparison], metric_label: str) -> str:
-    """The strongest comparison in words, and how many of all were decided."""
+def headline(comparisons: list[Comparison], metric_label: str, num_stopped: int = 0) -> str:
+    """The strongest comparison in words, how many of all were decided, and how many arms a race stopped."""
     best = strongest(comparisons)
     text = f"{best.generator_label} on “{best.arm_label}”: {sentence(best, metric_label)}"
     if len(comparisons) == 1:
         return text
     words = [each.verdict.word for each in comparisons]
     counts = ", ".join(f"{words.count(word)} {word}" for word in ("faster", "slower", "undecided") if word in words)
-    return f"{text} Of all {len(comparisons)} comparisons: {counts}; each has an error rate of its own."
+    stopped = f" Stopped as hopeless: {num_stopped} arm{'s' if num_stopped > 1 else ''}." if num_stopped else ""
+    return f"{text} Of all {len(comparisons)} comparisons: {counts}; each has an error rate of its own.{stopped}"
 
 
 def short_sentence(verdict: Verdict) -> str:

@@ -119,11 +119,24 @@ def _board(rows: list[tuple[Report, LeaderboardRow]], together: bool) -> Board:
     kept = [each for place, each in enumerate(rows) if place not in controls[1:]]
     entries = [_entry(report, row) for report, row in kept]
     intervals = [_ends(row) for _, row in kept]
-    ranked = standings([each.speed_up.value for each in entries], intervals, higher_is_better=True)
+    values = [each.speed_up.value for each in entries]
+    ranked = standings(values, intervals, higher_is_better=True, above=_beaten(kept))
     placed = [replace(entry, speed_up=standing) for entry, standing in zip(entries, ranked, strict=True)]
     first = entries[0]
     title = f"{first.generator_label}, against {first.control_label}"
     return Board(TOGETHER.capitalize() if together else title, sorted(placed, key=_order))
+
+
+def _beaten(rows: Sequence[tuple[Report, LeaderboardRow]]) -> dict[int, int]:
+    """{place of an arm that a race stopped: place of the arm that was faster there}, the one control being all's."""
+    found = {}
+    for place, (report, row) in enumerate(rows):
+        for other, (theirs, rival) in enumerate(rows):
+            same = theirs is report and rival.generator == row.generator and rival.arm == row.beaten_by
+            is_the_control = rival.is_control and report.results.control == row.beaten_by
+            if row.beaten_by is not None and (same or is_the_control):
+                found[place] = other
+    return found
 
 
 def _ends(row: LeaderboardRow) -> Ends | None:
@@ -149,7 +162,7 @@ def _entry(report: Report, row: LeaderboardRow) -> Entry:
         metric_label=results.metric_label,
         num_steps=row.num_steps,
         verdict=row.verdict,
-        num_seeds=len(results.seeds) if row.verdict is None else row.verdict.num_seeds,
+        num_seeds=row.num_seeds if row.verdict is None else row.verdict.num_seeds,
         created=results.created,
         hardware=results.hardware,
         speed_up=row.columns[SPEED_UP],

@@ -156,7 +156,7 @@ def hub_results(results: SweepResults, benchmark: str, source: str | None = None
 
 
 def _notes(results: SweepResults, row: LeaderboardRow) -> str:
-    about = f"{results.metric_label}, {row.generator_label}, {row.num_steps} steps, {len(results.seeds)} seeds"
+    about = f"{results.metric_label}, {row.generator_label}, {row.num_steps} steps, {row.num_seeds} seeds"
     return about if row.verdict is None else f"{about}; against the control {short_sentence(row.verdict)}"
 
 

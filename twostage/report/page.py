@@ -14,6 +14,7 @@ from twostage.analysis.comparison import INCLUDING, Comparison
 from twostage.analysis.draws import seed_values
 from twostage.analysis.intervals import quantile
 from twostage.analysis.leaderboard import COST, EQUIVARIANCE, SPEED_UP
+from twostage.analysis.racing import stop_sentence
 from twostage.analysis.records import START, SweepResults
 from twostage.analysis.summary import Summary
 from twostage.analysis.words import agreement_values, factor, interval_text, seeds_text, strongest, verdict_text
@@ -81,6 +82,7 @@ def render_page(folder: Path, results: SweepResults, summary: Summary, figures: 
             chart_style=Markup(STYLE.read_text()),
             embed=lambda file: embed(folder, file),
             markup=Markup,
+            stopped=lambda each: stop_sentence(results, each),
         )
     )
 

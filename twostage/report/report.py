@@ -11,6 +11,7 @@ from rich.text import Text
 
 from eqvae.evaluation.metrics import find_metric, in_order
 from eqvae.files import write_atomically
+from twostage.analysis.racing import stop_sentence
 from twostage.analysis.records import START, SweepResults
 from twostage.analysis.summary import Spread, Summary, summarize
 from twostage.report.figures import draw_figures, write_figures
@@ -49,7 +50,14 @@ def render_markdown(results: SweepResults, summary: Summary) -> str:
     columns = _columns(results)
     rows = [(label, [with_range(cells.get(arm)) for arm in columns]) for label, cells in _table_rows(results, summary)]
     template = environment(autoescape=False).get_template("report.md.jinja")
-    return template.render(results=results, summary=summary, labels=arm_labels(results), rows=rows, columns=columns)
+    return template.render(
+        results=results,
+        summary=summary,
+        labels=arm_labels(results),
+        rows=rows,
+        columns=columns,
+        stopped=lambda each: stop_sentence(results, each),
+    )
 
 
 def _columns(results: SweepResults) -> list[str]:
@@ -71,7 +79,8 @@ def terminal_table(results: SweepResults) -> str:
     written = io.StringIO()
     console = Console(file=written, width=TERMINAL_WIDTH)
     console.print(table)
-    console.print(summary.headline, markup=False, highlight=False)
+    for line in (summary.headline, *(stop_sentence(results, each) for each in results.stopped)):
+        console.print(line, markup=False, highlight=False)
     return written.getvalue()
 
 

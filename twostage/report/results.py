@@ -4,7 +4,8 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from twostage.analysis.records import (
     Point,
     SampleGrid,
     StageCost,
+    StoppedArm,
     SweepResults,
 )
 from twostage.analysis.treatment import EQUIVARIANCE
@@ -43,14 +45,30 @@ PLACES = ("root", "executor")
 """Keys of a sweep file that say where it runs, and change no number."""
 
 
-def collect(sweep: Sweep, plan: Plan, root: Path, folder: Path, command: str) -> SweepResults:
+def collect(
+    sweep: Sweep, plan: Plan, root: Path, folder: Path, command: str, stopped: Sequence[StoppedArm] = ()
+) -> SweepResults:
     """The results of a finished sweep; copies images into `folder`.
+
+    Args:
+        stopped: arms of which the plan has not all seeds.
 
     Raises:
         ValueError: naming a file of the results that is damaged.
     """
-    metric = sweep.evaluation.metric or EXTRACTORS[sweep.evaluation.extractor].distance
     gathered = _Gathered(plan, root, folder)
+    return replace(
+        measured(sweep, plan, root, command, stopped),
+        panels=list(gathered.panels(sweep)),
+        samples=list(gathered.samples(sweep)),
+        reference_grid=gathered.copied(plan.reference, reference.GRID),
+    )
+
+
+def measured(sweep: Sweep, plan: Plan, root: Path, command: str, stopped: Sequence[StoppedArm] = ()) -> SweepResults:
+    """The same without images; nothing is written."""
+    metric = sweep.evaluation.metric or EXTRACTORS[sweep.evaluation.extractor].distance
+    gathered = _Gathered(plan, root, root)
     return SweepResults(
         name=sweep.name,
         title=sweep.title,
@@ -69,13 +87,11 @@ def collect(sweep: Sweep, plan: Plan, root: Path, folder: Path, command: str) ->
         autoencoders=list(gathered.autoencoders()),
         curves=list(gathered.curves()),
         max_seeds=len(sweep.seeds) if sweep.until_decided else None,
-        panels=list(gathered.panels(sweep)),
-        samples=list(gathered.samples(sweep)),
-        reference_grid=gathered.copied(plan.reference, reference.GRID),
         differences=_differences(sweep, plan),
         cost=list(gathered.costs()),
         notes=_notes(sweep, metric) + _library_notes(plan, root),
         sweep=_as_read(sweep),
+        stopped=list(stopped),
     )
 
 

@@ -48,7 +48,7 @@ def verify(
     """
     sweep = prepare(study, seeds, overrides)
     published = Published(
-        name, study.created, study.versions, study.hardware, study.seeds, study.curves, study.max_seeds
+        name, study.created, study.versions, study.hardware, study.seeds, study.curves, study.max_seeds, study.stopped
     )
 
     def complete(results: SweepResults) -> SweepResults:
@@ -73,7 +73,8 @@ def prepare(study: SweepResults, seeds: Sequence[int], overrides: list[str]) -> 
     overrides = [workers, *overrides]  # what is given comes last, and counts
     places = OmegaConf.from_dotlist(overrides)
     root = Path(str(places.get("root", "runs")))
-    keys = study.sweep | {"name": f"verify-{study.name}", "seeds": list(seeds), "until_decided": False}
+    at_once = {"until_decided": False, "racing": False, "smallest_speed_up": None}
+    keys = study.sweep | {"name": f"verify-{study.name}", "seeds": list(seeds)} | at_once
     folder = root / keys["name"]
     make_folder(folder)
     write_atomically(folder / SWEEP, OmegaConf.to_yaml(OmegaConf.create(keys)).encode())
