@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from tests.twostage.simulated_curves import POINTS, simulate
+from studies.simulated_curves import POINTS, simulate
 from twostage.analysis.curves import LearningCurve
 from twostage.analysis.intervals import level_of_look
 from twostage.analysis.pairs import changes_at_equal_steps, speed_up
