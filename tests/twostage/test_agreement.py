@@ -3,6 +3,7 @@
 # ruff: noqa: RUF001 (the true signs that readers are shown)
 
 import math
+import xml.etree.ElementTree as ET
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from tests.twostage.synthetic_sweep import METRIC, synthetic_results, with_metri
 from twostage.analysis.agreement import prediction_interval
 from twostage.analysis.records import Published
 from twostage.analysis.summary import summarize
+from twostage.report.interval_charts import agreement_plots
 from twostage.report.page import badge
 from twostage.report.report import render_markdown, terminal_table, write_report
 
@@ -127,3 +129,18 @@ def test_the_page_shows_the_study_first(tmp_path):
     assert top.detail.startswith("published: faster, 1.")
     assert "Published: faster" in terminal_table(results)
     assert "Published: faster" in render_markdown(results, summarize(results))
+
+
+def test_names_of_fresh_seeds_hide_no_circle_and_no_other_name():
+    """Each has a line of its own below the band, also where seeds have the same value, and rows make room for them."""
+    results = fresh(1.28, 1.281, 1.40, study=published())
+    (plot,) = agreement_plots(results, summarize(results))
+    chart = ET.fromstring(plot.markup)
+    names = [each for each in chart.iter("text") if str(each.text).startswith("seed ")]
+    assert [each.text for each in names] == ["seed 10", "seed 11", "seed 12"]
+    band = next(each for each in chart.iter("rect") if each.get("class") == "expected")
+    lines = [float(each.attrib["y"]) for each in names]
+    letters = 12  # pixels, as charts.css has it
+    assert lines[0] - letters >= float(band.attrib["y"]) + float(band.attrib["height"]) - 1
+    assert min(np.diff(lines)) >= letters
+    assert lines[-1] < plot.height

@@ -18,7 +18,10 @@ from twostage.report.svg import DIAMOND, LEFT, MARKS, RIGHT, Canvas, Plot, arm_c
 from twostage.report.text import format_number
 
 ROW, TRACK, BOTTOM = 52, 34, 40  # pixels: height of a row, of its track within it, of the labels below all
+NAME_LINE = 15  # pixels: of the name of a fresh seed, below the band
 SPREAD = 7  # pixels up and down by which seeds are spread, so that equal ones show
+BAND = 13  # pixels up and down, of where fresh seeds are expected
+NEAR_EDGE = 10  # percents, within which a name stands to one side of its mark
 ERROR_ROW, ERROR_LEFT = 26, 118
 CAPTIONS = {
     "log speed-up": "times faster than the control (log scale; right of 1× is faster)",
@@ -47,6 +50,11 @@ class Row:
     ends: tuple[float, float] | None = None
     band: tuple[float, float] | None = None
     fresh: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def height(self) -> int:
+        """In pixels, with a line for the name of each fresh seed: beside its mark it would hide circles."""
+        return ROW + NAME_LINE * len(self.fresh)
 
     def values(self) -> list[float]:
         return [
@@ -130,7 +138,7 @@ def _rows_plot(
     across = Scale.around([reference, *(value for row in rows for value in row.values())], in_logs)
     if in_logs and across.high / across.low < 1.1:  # nothing to tell apart: a range that names its ends
         across = Scale(across.low / 1.05, across.high * 1.05, True)
-    height = ROW * len(rows) + 12
+    height = sum(row.height for row in rows) + 12
     about = about or "; ".join(f"{row.label}: {row.text}" for row in rows) + "."
     canvas = Canvas(height, f"{title}. {about}")
     group = canvas.group("axis-lines")
@@ -139,25 +147,29 @@ def _rows_plot(
         canvas.line(group, (place, place), (0, height), "base" if tick == reference else "grid")
         canvas.text(group, place, height + 18, words, "tick middle")
     classes = arm_classes(results)
-    for number, row in enumerate(rows):
-        _draw_row(canvas, canvas.group(f"arm {classes[row.arm]}", arm=row.arm), number * ROW, row, across)
+    top = 0
+    for row in rows:
+        _draw_row(canvas, canvas.group(f"arm {classes[row.arm]}", arm=row.arm), top, row, across)
+        top += row.height
     return Plot(name, title, about, canvas.markup(), 0, BOTTOM, height, axis, caption)
 
 
 def _draw_row(canvas: Canvas, group: ET.Element, top: float, row: Row, across: Scale) -> None:
-    """Label and text above a track with band, interval, seeds and fresh seeds."""
+    """Label and text above a track with band, interval, seeds and fresh seeds; the names of these below it."""
     track = top + TRACK
     if row.band is not None:
-        canvas.box(group, _places(across, row.band), (track - 13, track + 13), "expected")
+        canvas.box(group, _places(across, row.band), (track - BAND, track + BAND), "expected")
     if row.ends is not None:
         canvas.box(group, _places(across, row.ends), (track - 4, track + 4), "interval")
     for number, (told, value, kind) in enumerate(row.seeds):
         spread = SPREAD * (2 * number / (len(row.seeds) - 1) - 1) if len(row.seeds) > 1 else 0
         shape = {"at least": RIGHT, "at most": LEFT}.get(kind, MARKS[0])
         canvas.mark(group, across.place(value), round(track + spread, 1), shape, told, "open")
-    for told, value in row.fresh:
-        canvas.mark(group, across.place(value), track, DIAMOND, told, "fresh")
-        canvas.text(group, across.place(value), track + 4, told, "name", shift=11)
+    for number, (told, value) in enumerate(row.fresh):
+        place = across.place(value)
+        canvas.mark(group, place, track, DIAMOND, told, "fresh")
+        anchor = "name" if place < NEAR_EDGE else "name end" if place > 100 - NEAR_EDGE else "name middle"
+        canvas.text(group, place, track + BAND + 12 + NAME_LINE * number, told, anchor)
     canvas.text(group, 0, top + 14, row.label, "heading")
     canvas.text(group, 100, top + 14, row.text, "end value")
 
