@@ -1,5 +1,7 @@
 """Every test runs offline, on one thread, in a folder of its own from which the checkout is only read."""
 
+from tests.importing import all_is_imported  # isort: split
+
 import os
 import shutil
 from pathlib import Path
@@ -10,6 +12,7 @@ import torch
 from hypothesis.configuration import set_hypothesis_home_dir
 
 from tests import OWNER
+from tests.checkout import LinkedFolders
 from tests.tiny import stage_one
 from tests.watching import NewFiles, watching
 
@@ -29,18 +32,23 @@ def _touched():
         yield touched
 
 
+@pytest.fixture(scope="session")
+def _folders(tmp_path_factory):
+    return LinkedFolders(ROOT, NOT_OURS, tmp_path_factory.mktemp("folders"))
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _in_a_copy(tmp_path_factory):
+def _in_a_copy(_folders):
     """Fixtures that several tests share work in a folder of the session."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(_checkout_in(tmp_path_factory.mktemp("session")))
+        patch.chdir(_folders.new())
         yield
 
 
 @pytest.fixture(autouse=True)
-def _in_an_own_copy(tmp_path_factory, monkeypatch, _touched):
-    """A working folder with links to what a checkout has: relative paths are read there, and written nowhere else."""
-    monkeypatch.chdir(_checkout_in(tmp_path_factory.mktemp("folder")))
+def _in_an_own_copy(_folders, monkeypatch, _touched):
+    """Every test works in a folder that no other has written into."""
+    monkeypatch.chdir(_folders.clean())
     yield
     left, touched = _new_files(), list(_touched)
     _touched.clear()
@@ -48,18 +56,15 @@ def _in_an_own_copy(tmp_path_factory, monkeypatch, _touched):
     assert not touched, f"the test, or a fixture, touched the checkout: {', '.join(touched)}"
 
 
-def _checkout_in(folder: Path) -> Path:
-    for entry in ROOT.iterdir():
-        if not entry.name.startswith(".") and entry.name not in NOT_OURS:
-            (folder / entry.name).symlink_to(entry)
-    return folder
-
-
 def pytest_configure(config):
     torch.set_num_threads(1)
     notes = TemporaryDirectory(prefix="hypothesis-")  # of hypothesis, which else keeps them in the checkout
     config.add_cleanup(notes.cleanup)
     set_hypothesis_home_dir(notes.name)
+
+
+def pytest_collection_finish():
+    all_is_imported()
 
 
 def pytest_collection_modifyitems(items):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.checkout import LinkedFolders
 from tests.watching import NewFiles, watching
 
 
@@ -74,3 +75,24 @@ def test_files_that_came_are_named_once(checkout):
         (checkout / name).parent.mkdir(exist_ok=True)
         (checkout / name).write_text("x")
     assert new() == set()
+
+
+WRITES = {
+    "a file": lambda folder: (folder / "new.txt").write_text("x"),
+    "a link that is gone": lambda folder: (folder / "configs").unlink(),
+    "a link that became a file": lambda folder: [(folder / "configs").unlink(), (folder / "configs").write_text("x")],
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_folder_that_was_written_into_serves_no_other_test(checkout, tmp_path, write):
+    (parent := tmp_path / "folders").mkdir()
+    folders = LinkedFolders(checkout, ("runs",), parent)
+    first = folders.clean()
+    assert sorted(path.name for path in first.iterdir()) == ["configs", "eqvae"]
+    assert (first / "configs/b.yaml").read_text() == "x"
+    assert folders.clean() == first
+    WRITES[write](first)
+    second = folders.clean()
+    assert second != first
+    assert sorted(path.name for path in second.iterdir()) == ["configs", "eqvae"]

@@ -4,6 +4,7 @@ import argparse
 from importlib import import_module
 
 from eqvae.commands import CommandParser, run_command
+from eqvae.importing import importing
 
 
 def new_parser(document: str | None) -> CommandParser:
@@ -19,6 +20,8 @@ def start(name: str, parser: CommandParser) -> None:
 
     def read_and_do() -> None:
         arguments = parser.parse_args()
-        import_module(f"twostage.commands.{name}").run(arguments)
+        with importing():
+            command = import_module(f"twostage.commands.{name}")
+        command.run(arguments)
 
     run_command(read_and_do)

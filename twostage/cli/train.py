@@ -15,6 +15,7 @@ import sys
 import textwrap
 
 from eqvae.commands import CommandParser, run_command
+from eqvae.importing import importing
 from eqvae.packaged import packaged_configs
 from twostage.cli.command import new_parser
 
@@ -34,7 +35,8 @@ def _read_and_train() -> None:
     words = sys.argv[1:]
     if not words or words[0] in ("-h", "--help") or not (words[0] in SUBCOMMANDS or words[0].startswith("-")):
         overview().parse_args(words)  # prints what there is, or raises what is wrong
-    from twostage.commands.train import run  # here, because Lightning takes seconds, and an overview none
+    with importing():
+        from twostage.commands.train import run  # here, because Lightning takes seconds, and an overview none
 
     run(words)
 

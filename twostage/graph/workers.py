@@ -14,6 +14,7 @@ local executor of submitit 1.5, on the two things that a person does to a sweep,
 
 import multiprocessing
 import os
+import pickle
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +25,7 @@ from multiprocessing.process import BaseProcess
 from typing import Protocol
 
 from eqvae.cores import threads_each
+from eqvae.importing import importing
 from twostage.graph.node import Work
 from twostage.graph.store import Outcome, Task, do_task
 
@@ -140,7 +142,7 @@ class LocalExecutor:
             variables["CUDA_VISIBLE_DEVICES"] = self.devices[number % len(self.devices)]
         with _environment(variables):
             process = multiprocessing.get_context("spawn").Process(
-                target=_serve, args=(theirs, self.work), daemon=False
+                target=_serve, args=(theirs, pickle.dumps(self.work)), daemon=False
             )
             process.start()
         theirs.close()
@@ -163,10 +165,12 @@ class _Worker:
     task: Task | None = None
 
 
-def _serve(pipe: Connection, work: Work) -> None:
+def _serve(pipe: Connection, pickled_work: bytes) -> None:
     """A worker's life: tasks come through the pipe, progress and outcomes go back."""
     import signal
 
+    with importing():
+        work: Work = pickle.loads(pickled_work)  # our own parent's; what it does is imported here
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process gets it, too, and ends the workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
