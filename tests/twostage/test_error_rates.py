@@ -11,7 +11,7 @@ from twostage.analysis.intervals import level_of_look
 from twostage.analysis.pairs import changes_at_equal_steps, speed_up
 from twostage.analysis.verdict import verdict_over_seeds
 
-NUM_SWEEPS, MOST_SEEDS = 2500, 10
+NUM_SWEEPS, MOST_SEEDS = 1000, 10
 STEPS = tuple(np.round(1000 * POINTS))
 
 
@@ -78,7 +78,7 @@ def test_looking_after_every_seed_errs_no_more_often(equal_arms):
 @pytest.mark.slow
 @pytest.mark.parametrize(("shape", "true_speed_up", "most_often"), [("mid", 1.25, 0.8), ("tiny", 1.1, 0.4)])
 def test_intervals_contain_a_true_speed_up_and_find_it(shape, true_speed_up, most_often):
-    pairs = measured_pairs(shape, true_speed_up, 800 * MOST_SEEDS, seed=7)
+    pairs = measured_pairs(shape, true_speed_up, 400 * MOST_SEEDS, seed=7)
     for num_seeds in (3, 5, 10):
         coverage, faster, slower = shares(verdicts(pairs, num_seeds), true_speed_up)
         assert 0.93 <= coverage <= 0.97
