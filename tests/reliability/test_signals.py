@@ -3,20 +3,21 @@
 import functools
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import lightning
 import pytest
+import torch
 from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader
 
 from eqvae.training.checkpoints import load_checkpoint
 from eqvae.training.signals import SaveOnSignal
+from tests.reliability.isolation import FORK
 from tests.reliability.runs import MAX_STEPS, create_run, last_checkpoint, require_same_training
 
 STEP = 3
+BETWEEN = {1: None, 2: 4}  # steps between validations; of an autoencoder one takes longer than its training
 PLACES = ("forward", "backward", "validation", "save")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 SHORT = [
@@ -70,7 +71,7 @@ def undisturbed(cache, tmp_path_factory):
 
     @functools.cache
     def checkpoint_of(stage: int) -> dict:
-        run = create_run(stage, tmp_path_factory.mktemp("whole"), cache, validate_at=4)
+        run = create_run(stage, tmp_path_factory.mktemp("whole"), cache, validate_at=BETWEEN[stage])
         run.trainer.fit(run.model, run.datamodule)
         return load_checkpoint(run.trainer.checkpoint_callback.last_model_path)
 
@@ -83,7 +84,7 @@ def test_signal_saves_at_a_step_boundary_and_resumes_exactly(
 ):
     before, inside = signal.getsignal(number), SignalInside(number, place, step)
     # In a validation the module has the averaged weights; one at an odd step is where nothing was saved yet.
-    validate_at = step if place == "validation" else 4
+    validate_at = step if place == "validation" else BETWEEN[stage]
     boundary = {"validation": step, "save": step + step % 2}.get(place, step + 1)
     run = create_run(stage, tmp_path, cache, callbacks=[inside], validate_at=validate_at)
     if number == signal.SIGUSR1:
@@ -126,12 +127,25 @@ def test_a_signal_does_not_wait_for_the_end_of_a_validation(cache, tmp_path):
     assert slow.num_batches == 2
 
 
-@pytest.mark.slow
+class SignalAtStep(Callback):
+    """Tells its own process to end in the middle of a step."""
+
+    def on_before_optimizer_step(self, trainer, module, optimizer):
+        if trainer.global_step == STEP:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def fit_and_end(folder, cache):
+    torch.set_num_threads(1)
+    run = create_run(2, folder, cache, callbacks=[SignalAtStep()])
+    run.trainer.fit(run.model, run.datamodule)
+
+
 def test_exit_code_of_the_process(cache, tmp_path):
-    command = [sys.executable, "-m", "tests.reliability.killed_fit", "2", str(tmp_path), str(cache)]
-    command += [str(STEP), str(int(signal.SIGTERM))]
-    stopped = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert stopped.returncode == 143, stopped.stderr[-2000:]
+    process = FORK.Process(target=fit_and_end, args=(tmp_path, cache))
+    process.start()
+    process.join(300)
+    assert process.exitcode == 143
     assert load_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == STEP + 1
 
 
