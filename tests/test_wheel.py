@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny import STAGE_ONE, options
+from tests.tiny import WITHOUT_VALIDATION, options
 from twostage.graph.code_version import OWN
 
 ROOT = Path(__file__).parents[1]
@@ -91,7 +91,7 @@ def test_its_commands_run_in_an_empty_folder_and_plan_the_work_of_the_checkout(w
     site, empty = tmp_path / "site", tmp_path / "empty"
     wheel.extractall(site)
     empty.mkdir()
-    small = options(STAGE_ONE | {"trainer.max_steps": 1, "trainer.limit_val_batches": 0})
+    small = options(WITHOUT_VALIDATION | {"trainer.max_steps": 1})
     output = run(["-P", "-c", COMMANDS, "--config", "tiny-shapes", *small], empty, str(site))
     assert output.startswith(str(site))
     assert (empty / "runs/tiny-shapes-eq/autoencoder/normalization.json").is_file()

@@ -26,6 +26,7 @@ STAGE_ONE = {
     "data.init_args.global_batch_size": 4,
     "data.init_args.evaluation_batch_size": 16,
 }
+WITHOUT_VALIDATION = STAGE_ONE | {"trainer.limit_val_batches": 0}  # which takes a third of it all
 STAGE_TWO = {
     "trainer.max_steps": 6,
     "model.init_args.backbone.init_args.hidden_size": 16,

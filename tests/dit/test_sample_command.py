@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from functools import partialmethod
 from pathlib import Path
@@ -20,6 +19,7 @@ from dit.sample_files import SampleFolder, fill
 from eqvae.locks import Lock
 from tests.dit.tiny import save_generator, tiny_generator
 from tests.eqvae.tiny import tiny_autoencoder
+from tests.reliability.isolation import FORK
 from twostage.cli import sample
 
 NUM_IMAGES = 34  # four parts, the last one short
@@ -136,17 +136,24 @@ def test_batch_size_and_threads_change_no_byte(checkpoint, tmp_path, monkeypatch
         assert contents(tmp_path / str(batch_size)) == contents(tmp_path / "3")
 
 
+def sample_as(rank: int, command: list[str]) -> None:
+    """What `sample.py` does as one of two processes."""
+    torch.set_num_threads(1)
+    os.environ |= {"WORLD_SIZE": "2", "RANK": str(rank)}
+    sys.argv = command
+    sample.main()
+
+
 @pytest.mark.reliability(13, counts="in 2 processes")
 def test_two_processes_share_the_parts(checkpoint, tmp_path, monkeypatch):
     run(monkeypatch, checkpoint, tmp_path / "one")
-    environment = os.environ | {"WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *words(checkpoint, tmp_path / "two")]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    ranks = ({"RANK": "0", "OMP_NUM_THREADS": "2"}, {"RANK": "1"})
-    first, second = (subprocess.Popen(command, env=environment | rank, **quiet) for rank in ranks)
-    for process in (second, first):
-        error = process.communicate(timeout=120)[1]
-        assert process.returncode == 0, error
+    command = words(checkpoint, tmp_path / "two")
+    both = [FORK.Process(target=sample_as, args=(rank, command)) for rank in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(120)
+    assert [process.exitcode for process in both] == [0, 0]
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
 
 

@@ -219,7 +219,8 @@ def inception_file(tmp_path_factory) -> str:
 
 
 @pytest.mark.slow
-def test_inception_and_adm_reference_files(inception_file, tmp_path):
+def test_inception_and_adm_reference_files(inception_file, tmp_path, monkeypatch):
+    monkeypatch.setattr("eqvae.fixed_batches.ROWS", 4)  # that batches are filled up to: each row takes 0.3 s
     extractor, images = create_extractor("inception_v3", inception_file), random_images(8)
     pooled, spatial, logits = extractor(images[:2])
     assert (pooled.shape, spatial.shape, logits.shape) == ((2, 2048), (2, 2023), (2, 1008))

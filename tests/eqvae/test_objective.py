@@ -242,7 +242,7 @@ def test_the_critics_pass_is_a_step_of_its_own(monkeypatch):
     monkeypatch.setattr("eqvae.module.load_autoencoder", lambda source, seed: Equivariant())
     module = ModuleAtStep({}, "released", PIXELS, CRITIC)
     batch = {"image": images(1, 8), "key": torch.arange(1)}
-    counts, steps = Counter(), 1500
+    counts, steps = Counter(), 600
     for step in range(steps):
         monkeypatch.setattr(ModuleAtStep, "global_step", step)
         action = module._draw(batch)

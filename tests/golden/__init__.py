@@ -9,7 +9,7 @@ processor on which it was recorded. After a change that is meant to alter result
 
 A processor is known by torch's name of its vector unit, the version of torch, and a hash of what it computes (see
 `recordings.arithmetic`). Where all three were recorded, losses must be equal bit for bit, elsewhere within a relative
-1e-4. `make test` trains for the first 30 of the 100 steps, `make reliability` for all.
+1e-4. `make test` trains for the first 15 of the 100 steps, `make reliability` for all.
 
 Why 1e-4: processors add in another order, which changes float32 sums in their last bits, some 1e-7. Over 100 steps of
 stage 2, whose losses are smooth, that grows to 3e-6 at most between the recorded vector units. 1e-4 is thirty times

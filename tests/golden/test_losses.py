@@ -28,7 +28,7 @@ def caches(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_losses_are_the_recorded_ones(name, caches, tmp_path, reached, times):
-    num_steps = times(30, NUM_STEPS)
+    num_steps = times(15, NUM_STEPS)
     losses = train_recipe(name, tmp_path, caches, num_steps)
     assert {len(values) for values in losses.values()} == {num_steps}
     entries = [entry.first(num_steps) for entry in read_entries(name)]
