@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from twostage.analysis.comparison import Comparison
 from twostage.analysis.records import (
     Arm,
     AutoencoderMeasurement,
@@ -18,6 +19,7 @@ from twostage.analysis.records import (
     StageCost,
     SweepResults,
 )
+from twostage.analysis.summary import summarize
 
 METRIC = "fd_efficientnet_lite0"
 STEPS = (100, 200, 400, 800, 1600)
@@ -69,6 +71,17 @@ def synthetic_results(
         ],
         notes=["A seed changes the fine-tuning, the generator's weights and its noise; the start is common to all."],
     )
+
+
+def changed(factors: tuple[float, ...] = FACTORS, **arguments) -> SweepResults:
+    """Results with a seed for each true speed-up."""
+    return synthetic_results(num_seeds=len(factors), factors=factors, **arguments)
+
+
+def only(results: SweepResults) -> Comparison:
+    """The one comparison of some results."""
+    (comparison,) = summarize(results).comparisons
+    return comparison
 
 
 def _autoencoder(arm: str, seed: int | None) -> AutoencoderMeasurement:

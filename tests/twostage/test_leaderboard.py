@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from tests.twostage.synthetic_sweep import METRIC, synthetic_results, with_metric
+from tests.twostage.synthetic_sweep import METRIC, changed, with_metric
 from twostage.analysis.draws import draws
 from twostage.analysis.leaderboard import COST, EQUIVARIANCE, SPEED_UP
 from twostage.analysis.pairs import SpeedUp
@@ -15,10 +15,6 @@ from twostage.analysis.ranking import ends_of_verdict, ranks, standings
 from twostage.analysis.records import Arm, GeneratorEntry
 from twostage.analysis.summary import summarize
 from twostage.analysis.verdict import verdict_over_seeds
-
-
-def changed(factors, **arguments):
-    return synthetic_results(num_seeds=len(factors), factors=factors, **arguments)
 
 
 def test_overlapping_intervals_share_a_rank_and_better_ones_stand_above():

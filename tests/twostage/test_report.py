@@ -13,14 +13,14 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from tests.twostage.synthetic_sweep import METRIC, power_law, synthetic_results, with_metric
-from twostage.analysis.records import Arm, GeneratorEntry, Panel, SweepResults
+from tests.twostage.synthetic_sweep import METRIC, changed, only, power_law, with_metric
+from twostage.analysis.records import Arm, GeneratorEntry, Panel
 from twostage.analysis.summary import summarize
 from twostage.report.figures import draw_figures, standalone
 from twostage.report.files import read_report
 from twostage.report.page import render_page
 from twostage.report.report import terminal_table, write_report
-from twostage.report.text import format_duration, format_number
+from twostage.report.text import format_number
 
 
 class Page(HTMLParser):
@@ -55,16 +55,6 @@ def page_of(folder, results) -> Page:
     return Page(render_page(folder, results, summary, draw_figures(results, summary)))
 
 
-def changed(factors=(2.0, 1.3, 1.6, 2.4), **arguments):
-    return synthetic_results(num_seeds=len(factors), factors=factors, **arguments)
-
-
-def only(results):
-    """The one comparison of some results."""
-    (comparison,) = summarize(results).comparisons
-    return comparison
-
-
 def test_report_json_holds_the_results_and_their_summary(report):
     folder, results, _ = report
     saved = json.loads((folder / "report.json").read_text())
@@ -73,22 +63,6 @@ def test_report_json_holds_the_results_and_their_summary(report):
     assert summary["headline"] == summarize(results).headline
     verdict = only(results).verdict
     assert summary["comparisons"][0]["verdict"] == json.loads(json.dumps(asdict(verdict)))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"seeds": ["0"]}, r"results\.seeds\[0\] is '0', expected int"),
-        ({"arms": [{"name": "control"}]}, r"results\.arms\[0\]: .*label"),
-        ({"tempo": 1}, "unknown key tempo"),
-        ({"curves": [7]}, r"results\.curves\[0\] is 7, expected the keys of Curve"),
-        ({"control": "baseline"}, "control 'baseline' is not among the arms"),
-    ],
-)
-def test_a_file_that_holds_no_results_is_refused_with_the_place(change, message):
-    values = json.loads(json.dumps(asdict(changed(factors=(2.0,)))))
-    with pytest.raises(ValueError, match=message):
-        SweepResults.from_dict(values | change)
 
 
 def test_the_page_loads_nothing_and_runs_its_own_script_alone(report):
@@ -142,50 +116,6 @@ def _numbers(value):
             yield from _numbers(item)
     elif isinstance(value, int | float):
         yield float(value)
-
-
-def test_speed_up_and_change_are_the_known_ones():
-    comparison = only(changed(factors=(2.0, 4.0)))
-    assert [each.speed_up.ratio for each in comparison.per_seed] == pytest.approx([2.0, 4.0])
-    assert [each.speed_up.treated_steps for each in comparison.per_seed] == pytest.approx([800, 400])
-    last = comparison.equal_steps[-1]
-    assert last.num_steps == 1600
-    assert list(np.exp(list(last.changes.values()))) == pytest.approx([2**-0.25, 4**-0.25])
-
-
-def test_means_over_seeds_and_over_transforms():
-    results = changed(factors=(2.0, 1.3))
-    summary = summarize(results)
-    psnr = [each.metrics["psnr"] for each in results.autoencoders if each.arm == "control"]
-    row = next(row for row in summary.autoencoders if row.arm == "control")
-    assert row.metrics["psnr"].mean == pytest.approx(np.mean(psnr))
-    errors = [each.equivariance["latent"] for each in results.autoencoders if each.arm == "control"]
-    last = summary.equivariance["latent"][-1]
-    assert last.transform == "mean of transforms"
-    assert last.arms["control"].mean == pytest.approx(np.mean([list(each.values()) for each in errors]))
-
-
-@pytest.mark.parametrize(
-    ("factors", "expected", "forbidden"),
-    [
-        ((2.0, 1.9, 2.1), ["Faster: reaches the same Fréchet distance", "times fewer steps",
-                           "95 % interval 1.76 to 2.26; 3 seeds", "After equally many steps", "better"], "Undecided"),
-        ((2.0, 0.9), ["Undecided: 1.34 times", "2 seeds", "contains 1", "More than 20 seeds"], "Faster"),
-        ((0.5, 0.52, 0.48), ["Slower: needs 2.00 times as many steps", "worse"], "0.5"),
-        ((2.0,), ["Undecided: one training per arm. This seed: 2.00×", "Retraining alone"], "Faster"),
-        ((100.0, 90.0, 80.0), ["Faster: at least 16.00 times fewer steps (3 seeds", "Evaluate earlier"], "interval"),
-        ((2.0, 2.0, 2.0), ["identical numbers"], "Faster"),
-    ],
-)  # fmt: skip
-def test_the_headline_claims_no_more_than_the_seeds_show(factors, expected, forbidden):
-    headline = summarize(changed(factors=factors)).headline
-    for words in expected:
-        assert words in headline
-    assert forbidden not in headline
-
-
-def test_the_headline_of_one_evaluation_computes_no_speed_up():
-    assert "not resolved" in summarize(changed(factors=(2.0,), steps=(100,))).headline
 
 
 def test_a_slower_arm_s_ratio_is_below_one_and_never_not_reached(tmp_path):
@@ -284,14 +214,6 @@ def test_a_diverged_point_is_said_so_and_leaves_the_verdict_open(tmp_path):
     assert diverged["points"][-1]["metrics"][METRIC] is None
 
 
-def test_seeds_are_paired_and_a_missing_one_leaves_the_verdict_open():
-    results = changed(factors=(2.0, 1.3, 1.9))
-    curves = [curve for curve in results.curves if (curve.arm, curve.seed) != ("equivariant", 1)]
-    comparison = only(replace(results, curves=curves))
-    assert [each.seed for each in comparison.per_seed] == [0, 2]
-    assert (comparison.verdict.word, comparison.verdict.missing_seeds) == ("undecided", [1])
-
-
 def test_two_generators_and_two_arms_are_each_compared_and_claimed_together(tmp_path):
     results = changed(factors=(2.0, 1.9, 2.1))
     curves = results.curves + [replace(curve, generator="dit") for curve in results.curves]
@@ -346,80 +268,6 @@ def test_the_terminal_table_has_metrics_ranges_and_the_headline():
     assert f"[{low}, {high}]" in table
     assert "PSNR (dB) ↑" in table
     assert summarize(results).headline in " ".join(table.split())
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (None, "–"),
-        (0, "0"),
-        (1600, "1,600"),
-        (1599.4, "1,599"),
-        (33.041, "33.04"),
-        (0.0072, "0.0072"),
-        (5.2e-5, "5.2e-05"),
-    ],
-)
-def test_numbers_have_four_significant_digits(value, text):
-    assert format_number(value) == text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(None, "–"), (3.21, "3.2 s"), (245, "4 min 05 s"), (3599.7, "1 h 00 min"), (7800, "2 h 10 min")],
-)
-def test_durations(seconds, text):
-    assert format_duration(seconds) == text
-
-
-def test_speed_ups_are_counted_in_steps_images_and_time_and_with_the_fine_tuning():
-    rows = only(changed(factors=(2.0, 4.0))).axes
-    ratios = {row.label: [each.speed_up.ratio for each in row.per_seed] for row in rows}
-    assert list(ratios) == [
-        "training steps",
-        "images seen",
-        "wall time of the generator's training",
-        "device time of the generator's training",
-        "device time, the arm's fine-tuning included",
-    ]
-    *plain, including = ratios.values()
-    assert all(values == pytest.approx([2, 4]) for values in plain)
-    # 160 s of the control; 80 s and 40 s of the arm, and 10 s of fine-tuning.
-    assert including == pytest.approx([160 / 90, 160 / 50])
-    assert all(row.verdict.change is None for row in rows)
-
-
-def test_without_the_cost_of_fine_tuning_there_is_no_ratio_that_includes_it():
-    results = changed(factors=(2.0,))
-    results = replace(results, autoencoders=[replace(each, device_seconds=None) for each in results.autoencoders])
-    assert "device time, the arm's fine-tuning included" not in [row.label for row in only(results).axes]
-
-
-def test_one_seed_has_an_interval_over_its_samples_and_no_verdict():
-    results, draw = changed(factors=(2.0,)), np.random.default_rng(0)
-    assert only(results).over_samples is None
-    curves = [
-        replace(
-            curve,
-            points=[
-                replace(point, resampled=list(point.metrics[METRIC] * (1 + 0.01 * draw.normal(size=40))))
-                for point in curve.points
-            ],
-        )
-        for curve in results.curves
-    ]
-    comparison = only(replace(results, curves=curves))
-    assert comparison.over_samples.low < 2 < comparison.over_samples.high
-    assert comparison.over_samples.num_resamples == 40
-    assert comparison.verdict.word == "undecided"
-    assert "which decides nothing" in summarize(replace(results, curves=curves)).headline
-
-
-def test_looks_after_every_seed_are_said_to_be_looks():
-    results = replace(changed(factors=(2.0, 1.99, 2.01)), max_seeds=10)
-    comparison = only(results)
-    assert comparison.verdict.level == 0.0121
-    assert "98.79 % interval of this look" in summarize(results).headline
 
 
 def test_the_markdown_report_holds_headline_tables_and_commands(report):
