@@ -216,20 +216,29 @@ def _ready_problems(key: str, source: Any) -> list[Problem]:
 
 def config_problems(sweep: Sweep) -> list[Problem]:
     """What the parser of `train.py` finds in the configs with their overrides; nothing is built."""
-    found = []
+    found: dict[tuple[str, ...], str | None] = {}  # arms that differ in what follows the training have one config
+    asked: dict[str, tuple[str, ...]] = {}
     for key, part in trained_parts(sweep).items():
         assert part.config is not None, "what trains has one"
-        options = [f"--{name}={_text(value)}" for name, value in part.overrides.items()]
-        with (
-            contextlib.redirect_stdout(io.StringIO()),
-            warnings.catch_warnings(action="ignore"),  # that this process has arguments of its own
-            contextlib.suppress(SystemExit),  # after printing the config
-        ):
-            try:
-                TrainCLI(["fit", "--config", str(find_config(part.config, TRAINING)), *options, "--print_config"])
-            except ValueError as error:
-                found.append((key, f"{part.config} with its overrides: {error}"))
-    return found
+        asked[key] = (str(part.config), *(f"--{name}={_text(value)}" for name, value in part.overrides.items()))
+        if asked[key] not in found:
+            found[asked[key]] = _read_by_parser(*asked[key])
+    wrong = ((key, words[0], found[words]) for key, words in asked.items())
+    return [(key, f"{config} with its overrides: {error}") for key, config, error in wrong if error is not None]
+
+
+def _read_by_parser(config: str, *options: str) -> str | None:
+    """What the parser of `train.py` says of a config, if anything is wrong with it."""
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        warnings.catch_warnings(action="ignore"),  # that this process has arguments of its own
+        contextlib.suppress(SystemExit),  # after printing the config
+    ):
+        try:
+            TrainCLI(["fit", "--config", str(find_config(config, TRAINING)), *options, "--print_config"])
+        except ValueError as error:
+            return str(error)
+    return None
 
 
 def _text(value: Any) -> str:
