@@ -6,6 +6,7 @@ for equal samples: ties and duplicates are told as such.
 """
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -57,8 +58,7 @@ def squared_radii(samples: Tensor, k: int) -> Tensor:
     for dtype, count in ((torch.float32, few), (torch.float64, few), (torch.float64, len(samples))):
         (side,), scale, error = _scaled((samples,), dtype)
         still_left = [left[:0]]
-        for rows in _blocks(left, side):
-            bounds, nearest = _at_least(side, side, rows, error).clamp_(min=0).topk(count, largest=False)
+        for rows, bounds, nearest in _nearest(side, left, count, error):
             distances = _squared_distances(samples, rows.repeat_interleave(count), samples, nearest.flatten())
             radii[rows] = distances.view_as(nearest).kthvalue(k + 1).values
             reached = radii[rows] <= bounds[:, -1].double() * scale**2  # nobody else is nearer
@@ -67,6 +67,40 @@ def squared_radii(samples: Tensor, k: int) -> Tensor:
         if not len(left):
             break
     return radii
+
+
+def _nearest(side: "_Side", left: Tensor, count: int, error: float) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Of some rows at a time: themselves, at least how far their nearest are, ascending, and which [rows, count]."""
+    if len(left) < len(side.norms):
+        for rows in _blocks(left, side):
+            yield rows, *_at_least(side, side, rows, error).clamp_(min=0).topk(count, largest=False)
+        return
+    bounds, nearest = _nearest_of_all(side, count, error)
+    yield from ((rows, bounds[rows], nearest[rows]) for rows in _blocks(left, side))
+
+
+def _nearest_of_all(side: "_Side", count: int, error: float) -> tuple[Tensor, Tensor]:
+    """The same of all rows [N, count]; every pair is multiplied once, and counts for both."""
+    length = len(side.norms)
+    bounds = torch.full((length, count), torch.inf, dtype=side.norms.dtype, device=side.norms.device)
+    nearest = torch.zeros((length, count), dtype=torch.long, device=side.norms.device)
+    parts = torch.arange(length, device=side.norms.device).split(math.isqrt(BLOCK))
+
+    def keep(rows: Tensor, columns: Tensor, distances: Tensor) -> None:
+        found, place = distances.topk(min(count, len(columns)), largest=False)
+        candidates = torch.cat((bounds[rows], found), 1), torch.cat((nearest[rows], columns[place]), 1)
+        bounds[rows], chosen = candidates[0].topk(count, largest=False)
+        nearest[rows] = candidates[1].gather(1, chosen)
+
+    for number, rows in enumerate(parts):
+        for columns in parts[number:]:
+            low = (1 - error) * side.norms
+            distances = (side.small[rows] @ side.small[columns].T).mul_(-2).add_(low[columns]).add_(low[rows, None])
+            distances.clamp_(min=0)
+            keep(rows, columns, distances)
+            if columns is not rows:
+                keep(columns, rows, distances.T.contiguous())  # within columns it would take twice as long
+    return bounds, nearest
 
 
 class _Side(NamedTuple):
