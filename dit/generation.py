@@ -14,26 +14,6 @@ from eqvae.autoencoders import Autoencoder
 from eqvae.data.images import to_uint8
 from eqvae.fixed_batches import map_rows, whole_batches
 from eqvae.precision import ENCODING_PRECISIONS, at_least_float32
-from eqvae.randomness import keyed_integers
-
-
-def choose_labels(indices: Tensor, num_classes: int, how: str, seed: int = 0) -> Tensor:
-    """Labels [B] of image indices [B]: "balanced" (index modulo classes), "random", or a comma-separated list.
-
-    Raises:
-        ValueError: for a list with labels that the generator does not know.
-    """
-    if how == "balanced":
-        return indices % num_classes
-    if how == "random":
-        return keyed_integers(indices, num_classes, seed=seed, stream="labels")
-    try:
-        listed = torch.tensor([int(label) for label in how.split(",")])
-    except ValueError:
-        raise ValueError(f"labels {how!r}: use balanced, random, or numbers separated by commas") from None
-    if listed.min() < 0 or listed.max() >= num_classes:
-        raise ValueError(f"labels {how}: this generator knows 0 to {num_classes - 1}")
-    return listed[indices % len(listed)]
 
 
 def require_autoencoder(generator: Generator, autoencoder: Autoencoder, allow_other: bool = False) -> None:

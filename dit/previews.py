@@ -1,6 +1,7 @@
-"""Images of the generator while it trains, and a quick Fréchet distance to see whether it learns."""
+"""Images of the generator while it trains, and metrics of them, the same numbers that are measured after it."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,14 +10,15 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 from dit.checkpoints import Generator
-from dit.generation import SamplingSettings, choose_labels, generate_images
+from dit.generation import SamplingSettings, generate_images
+from dit.labels import choose_labels
 from eqvae.autoencoders import load_autoencoder
 from eqvae.data.sources import ImageSource
-from eqvae.evaluation.distances import features_to_statistics, statistics_to_frechet_distance
-from eqvae.evaluation.features import create_extractor, images_to_features
+from eqvae.evaluation.feature_sets import as_reference, images_to_feature_set
+from eqvae.evaluation.features import create_extractor
+from eqvae.evaluation.generation import feature_sets_to_generation_metrics, require_metrics
 from eqvae.evaluation.image_grids import image_grid, save_png
-from eqvae.evaluation.metric import EXTRACTORS
-from eqvae.selection import evenly_spaced
+from eqvae.evaluation.inputs import image_batches
 from eqvae.training.averaging import ExponentialMovingAverage
 from eqvae.training.loggers import log_image
 from eqvae.training.sharding import full_state, is_sharded, plain_class
@@ -29,24 +31,27 @@ class SamplePreviews(Callback):
     """Samples with the averaged weights every so many steps: `previews/step=NNNNNNN.png` in the run's folder.
 
     Image i starts from the same noise at every step, so that one sees it change. Grids also go to every logger that
-    takes images, and with a reference the Fréchet distance is logged as `preview/fd_...`; it is for watching one run,
-    biased upward for few images, and no result. Training is not touched: the run's weights are the same with and
-    without previews.
+    takes images, and with a reference metrics are logged, the Fréchet distance as `preview/fd_...`. They are those that
+    `dit.measure_generation` finds of the images that `dit.sample` makes with the checkpoint of this step, bit for bit
+    on a processor; of few images they are biased upward. Training is not touched: the run's weights are the same with
+    and without previews.
 
     Args:
         every_n_steps: training steps between previews.
         num_images: in the grid.
         sampling: how images are sampled.
-        labels: "balanced", "random", or label numbers separated by commas.
+        labels: as of `dit.labels.choose_labels`.
         batch_size: images sampled at once.
         reference: real images to compare with; null measures nothing.
         num_reference_images: how many generated images and real ones, evenly spaced, are compared.
-        extractor: whose features are compared.
+        metrics: what is measured, names of `eqvae.evaluation.generation.GENERATION_METRICS`.
+        extractor, extractor_weights: whose features are compared, as of `create_extractor`.
         required: whether a run is refused whose autoencoder is not named or cannot be loaded; else it goes on without
             previews, after a warning.
 
     Raises:
-        ValueError: if the reference has too few images; when training begins, for an autoencoder that is not there.
+        ValueError: if the reference has too few images, or for an unknown metric; when training begins, for an
+            autoencoder that is not there.
     """
 
     def __init__(
@@ -58,18 +63,22 @@ class SamplePreviews(Callback):
         batch_size: int = 50,
         reference: ImageSource | None = None,
         num_reference_images: int = 1000,
+        metrics: Sequence[str] = ("fd",),
         extractor: str = "efficientnet_lite0",
+        extractor_weights: str | None = None,
         required: bool = True,
     ):
         if every_n_steps < 1 or num_images < 1:
             raise ValueError(f"previews: {num_images} images every {every_n_steps} steps; both must be at least 1")
         if reference is not None and len(reference) < num_reference_images:
             raise ValueError(f"previews: the reference has {len(reference)} images, not {num_reference_images}")
+        require_metrics(metrics, extractor)
         self.every_n_steps, self.num_images, self.batch_size = every_n_steps, num_images, batch_size
         self.sampling, self.labels = sampling or SamplingSettings(), labels
-        self.reference, self.num_reference_images, self.extractor = reference, num_reference_images, extractor
+        self.reference, self.num_reference_images, self.metrics = reference, num_reference_images, tuple(metrics)
+        self.extractor, self.extractor_weights = extractor, extractor_weights
         self.required = required
-        self._autoencoder = self._reference_statistics = None
+        self._autoencoder = self._real = None
         self._latest_step, self._can_decode = 0, False
 
     @classmethod
@@ -128,9 +137,9 @@ class SamplePreviews(Callback):
         log_image(trainer.loggers, "preview/samples", grid, step)
         if self.reference is None:
             return
-        distance = self._distance(images[: self.num_reference_images], device)
+        measured = self._measure(images[: self.num_reference_images], device)
         for logger in trainer.loggers:
-            logger.log_metrics({f"preview/{EXTRACTORS[self.extractor].distance}": distance}, step)
+            logger.log_metrics({f"preview/{name}": value for name, value in measured.items()}, step)
 
     def _sample(self, trainer: Any, pl_module: Any, backbone: nn.Module, device: torch.device) -> Tensor | None:
         """uint8 images [N, 3, H, W]; None where the run is told to end meanwhile, which must not wait for them."""
@@ -141,7 +150,7 @@ class SamplePreviews(Callback):
         objective, step = pl_module.objective, trainer.global_step
         generator = Generator(backbone, objective, spec, source, step, precision=precision)
         count = max(self.num_images, self.num_reference_images if self.reference is not None else 0)
-        labels = choose_labels(torch.arange(count), generator.num_classes, self.labels, self.sampling.seed)
+        labels = choose_labels(count, generator.num_classes, self.labels, self.sampling.seed)
         was_training = backbone.training
         backbone.eval()
         try:
@@ -155,12 +164,12 @@ class SamplePreviews(Callback):
         finally:
             backbone.train(was_training)
 
-    def _distance(self, images: Tensor, device: torch.device) -> float:
-        extractor = create_extractor(self.extractor, device=device)
-        if self._reference_statistics is None:
-            assert self.reference is not None, "distances are measured where there is one"
-            ids = evenly_spaced(self.num_reference_images, len(self.reference))
-            real = torch.stack([self.reference[index][0] for index in ids.tolist()])
-            self._reference_statistics = features_to_statistics(images_to_features(real, extractor))
-        generated = features_to_statistics(images_to_features(images, extractor))
-        return statistics_to_frechet_distance(self._reference_statistics, generated)
+    def _measure(self, images: Tensor, device: torch.device) -> dict[str, float]:
+        """The metrics of generated images."""
+        extractor = create_extractor(self.extractor, self.extractor_weights, device)
+        if self._real is None:
+            assert self.reference is not None, "measured where there is one"
+            batches = image_batches(self.reference, self.num_reference_images)
+            self._real = as_reference(images_to_feature_set(batches, extractor))
+        generated = images_to_feature_set(images, extractor)
+        return feature_sets_to_generation_metrics(self._real, generated, self.extractor, self.metrics, device=device)

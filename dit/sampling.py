@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from dit.checkpoints import Generator, load_generator
-from dit.generation import choose_labels, generate_images, require_autoencoder
+from dit.generation import generate_images, require_autoencoder
+from dit.labels import choose_labels
 from dit.samplers import SamplingSettings
 from eqvae.autoencoders import Autoencoder, load_autoencoder
 
@@ -69,7 +70,7 @@ def sample(
     Args:
         checkpoint: of a generator, such as `train_generator` returns.
         num_images: how many; all are kept in memory.
-        labels: "balanced", "random", or class numbers, which are repeated.
+        labels: as of `dit.labels.choose_labels`, or a list of class numbers, which are repeated.
         autoencoder: that decodes; None: the one that the checkpoint names.
         device: where to sample; None: a GPU where there is one.
         batch_size: images at a time on a GPU.
@@ -89,5 +90,5 @@ def sample(
     generator, decoder, _ = open_generator(checkpoint, autoencoder)
     generator.backbone.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     how = labels if isinstance(labels, str) else ",".join(str(int(label)) for label in labels)
-    classes = choose_labels(torch.arange(num_images), generator.num_classes, how, chosen.seed)
+    classes = choose_labels(num_images, generator.num_classes, how, chosen.seed)
     return torch.cat(list(generate_images(generator, decoder, classes, chosen, batch_size)))

@@ -10,10 +10,11 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
+from dit.labels import require_choice
 from eqvae.autoencoders.loading import SOURCE_KEYS, load_autoencoder
 from eqvae.autoencoders.places import PACKAGED
 from eqvae.commands import nearest
-from eqvae.evaluation.generation import GENERATION_METRICS
+from eqvae.evaluation.generation import GENERATION_METRICS, measurable
 from eqvae.evaluation.metric import EXTRACTORS
 from eqvae.packaged import TRAINING, find_config
 from eqvae.ranges import require_number
@@ -24,7 +25,7 @@ from twostage.analysis.records import START
 from twostage.analysis.treatment import EQUIVARIANCE
 from twostage.configs import flatten, require_readable, resolved_config, value_at
 from twostage.graph.node import STORE
-from twostage.parts.evaluation import sampling_of
+from twostage.parts.evaluation import REAL_LABELS, sampling_of
 from twostage.parts.generator import objective_class
 from twostage.parts.sizes import source_name
 from twostage.schema import ArmSettings, Evaluation, GeneratorSettings, Start, Sweep, Trained, trained_parts
@@ -67,7 +68,7 @@ def problems(sweep: Sweep) -> list[Problem]:
         ("executor.num_workers", "must not be negative", (executor.num_workers or 0) < 0),
     ]  # fmt: skip
     found = [(key, problem) for key, problem, wrong in checks if wrong] + list(_number_problems(sweep))
-    found += _metric_problems(sweep.evaluation)
+    found += _metric_problems(sweep.evaluation) + _label_problems(sweep.evaluation.labels)
     named = {"autoencoders": sweep.autoencoders, "generators": sweep.generators}
     found += [
         (f"{kind}.{name}", "must be one folder name")
@@ -89,13 +90,13 @@ def _metric_problems(evaluation: Evaluation) -> list[Problem]:
     """What keeps the metrics from being measured, or the speed-up from being computed on one of them."""
     if evaluation.extractor not in EXTRACTORS:
         return [("evaluation.extractor", f"use one of {', '.join(EXTRACTORS)}")]
-    if not set(evaluation.metrics) <= set(GENERATION_METRICS):
-        return [("evaluation.metrics", f"use some of {', '.join(GENERATION_METRICS)}")]
+    if not set(evaluation.metrics) <= set(known := measurable(evaluation.extractor)):
+        return [("evaluation.metrics", f"use some of {', '.join(known)}")]
     names = EXTRACTORS[evaluation.extractor]
     wanted = evaluation.metric or names.distance
     givers = {
         quantity.name: metric.name
-        for metric in GENERATION_METRICS.values()
+        for metric in (GENERATION_METRICS[name] for name in known)
         for quantity in metric.quantities(names)
         if quantity.direction == "lower"
     }
@@ -103,6 +104,15 @@ def _metric_problems(evaluation: Evaluation) -> list[Problem]:
         return [("evaluation.metric", f"use one of {', '.join(givers)}")]
     if givers[wanted] not in evaluation.metrics:
         return [("evaluation.metrics", f"lacks {givers[wanted]}, which the speed-up is computed on")]
+    return []
+
+
+def _label_problems(how: str) -> list[Problem]:
+    try:
+        if how != REAL_LABELS:
+            require_choice(how)
+    except ValueError as error:
+        return [("evaluation.labels", str(error))]
     return []
 
 

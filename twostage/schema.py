@@ -75,10 +75,13 @@ class Evaluation:
         at_steps: training steps whose averaged weights are sampled, ascending; the last one ends the training.
         num_images: generated images of each measurement, and real ones they are compared with.
         sampling: how the samples that are measured are made; each seed of the sweep is also that of its samples.
-        grid_images: images of the sample grids.
+        labels: classes of the samples: "balanced" (equally many images of each), "random", "data" (those of the real
+            images that they are compared with), class numbers separated by commas, or the path of given ones, see
+            `dit.labels.choose_labels`.
+        grid_images: images of the sample grids, of balanced classes.
         grid_guidance_scale: guidance of the grids, for people.
-        extractor: features of the distances.
-        extractor_weights: local weights of Inception-v3.
+        extractor: features of the distances, a name of `eqvae.evaluation.EXTRACTORS`.
+        extractor_weights: local weights of Inception-v3 or DINOv2.
         metrics: what is measured, names of `eqvae.evaluation.generation.GENERATION_METRICS`: "fd" (Fréchet distance),
             "fd_inf" (that of infinitely many samples, extrapolated; 10 seconds for 1,000 images), "sfd" (on spatial
             features), "score" (Inception score), "kid", "precision_recall".
@@ -90,6 +93,7 @@ class Evaluation:
     at_steps: list[int] = MISSING
     num_images: int = 1000
     sampling: SamplingSettings = field(default_factory=lambda: SamplingSettings(num_inference_steps=25))
+    labels: str = "balanced"
     grid_images: int = 40
     grid_guidance_scale: float = 1.0
     extractor: str = "efficientnet_lite0"

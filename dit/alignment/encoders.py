@@ -2,29 +2,26 @@
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import timm
 import torch
 import torch.nn.functional as F
-from huggingface_hub.errors import HfHubHTTPError
-from safetensors.torch import load_file
 from timm.models.efficientnet import EfficientNet
-from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from eqvae.devices import column
 from eqvae.efficientnet import FrozenNetwork, efficientnet_lite0
 from eqvae.foundation import FeatureEncoder
-from eqvae.network import quick_hub
-from eqvae.weights import torch_refusal
+from eqvae.vision_transformers import (
+    IMAGENET,
+    download_vision_transformer,
+    open_vision_transformer,
+    read_encoder_weights,
+)
 
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-CONTAINERS = ("model", "state_dict", "target_encoder", "teacher")  # around the weights in public files
-PREFIXES = ("module.base_encoder.", "module.")  # MoCo v3 trains two encoders; this one is kept
 
 
 @dataclass(frozen=True)
@@ -128,54 +125,14 @@ class Encoder(FeatureEncoder):
     def _open(self, grid: int) -> EfficientNet | VisionTransformer:
         if self.name == "efficientnet_lite0":
             return efficientnet_lite0()
-        options: dict[str, Any] = {"img_size": self.preset.patch_size * grid, "num_classes": 0}
+        side, architecture = self.preset.patch_size * grid, self.preset.architecture
         if self.weights is None:
-            return self._download(options)
-        network = timm.create_model(self.preset.architecture, pretrained=False, **options)
-        assert isinstance(network, VisionTransformer)
-        found = checkpoint_filter_fn(_read_weights(self.weights), network)  # resamples the position table
-        own = network.state_dict()
-        bad = [key for key in own if key not in found or found[key].shape != own[key].shape]
-        if bad:
-            raise ValueError(f"{self.weights} is no encoder {self.name}: {bad[0]} is missing or of another shape")
-        network.load_state_dict({key: found[key] for key in own})
-        return network
-
-    def _download(self, options: dict[str, Any]) -> VisionTransformer:
-        remedy = f"give a local file as model.init_args.alignment.encoder.weights for {self.name}"
-        if "." not in self.preset.architecture:
-            raise ValueError(f"encoder weights of {self.name} have no download: {remedy}")
-        try:
-            with quick_hub():
-                network = timm.create_model(self.preset.architecture, pretrained=True, **options)
-        except (OSError, RuntimeError, HfHubHTTPError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ValueError(f"encoder weights cannot be downloaded ({reason}): {remedy}") from None
-        assert isinstance(network, VisionTransformer)
-        return network
+            remedy = f"give a local file as model.init_args.alignment.encoder.weights for {self.name}"
+            return download_vision_transformer(self.name, architecture, remedy, img_size=side)
+        found = read_encoder_weights(self.weights)
+        return open_vision_transformer(self.name, architecture, side, found, self.weights)
 
 
 def _resized(images: Tensor, side: int) -> Tensor:
     """Bicubic without antialiasing, as in REPA."""
     return images if images.shape[-1] == side else F.interpolate(images, (side, side), mode="bicubic")
-
-
-def _read_weights(path: str) -> dict[str, Tensor]:
-    """A flat state dict out of whatever container a public file has around it. Nothing but tensors is unpickled."""
-    weights: Any  # what a file holds may be anything
-    try:
-        if Path(path).suffix == ".safetensors":
-            weights = load_file(path)
-        else:
-            weights = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle can raise anything
-        raise ValueError(f"encoder weights cannot be read from {path} ({torch_refusal(error)}): give another") from None
-    for container in CONTAINERS:
-        weights = weights.get(container, weights) if isinstance(weights, dict) else weights
-    named = dict(weights) if isinstance(weights, dict) else {}
-    if not named or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in named.items()):
-        raise ValueError(f"{path} holds no state dict of an encoder: give another")
-    for prefix in PREFIXES:
-        if any(key.startswith(prefix) for key in named):
-            named = {key.removeprefix(prefix): value for key, value in named.items() if key.startswith(prefix)}
-    return named

@@ -115,9 +115,9 @@ class AutoencoderEvaluation:
     whole latents), `high_frequency_share`, `num_images`.
 
     Args:
-        extractor: features of the Fréchet distance, "efficientnet_lite0" or "inception_v3"; "published" takes
+        extractor: features of the Fréchet distance, a name of `create_extractor`; "published" takes
             Inception-v3 where its weights are at hand (a local file, or downloaded before) and else the packaged one.
-        extractor_weights: local weights of Inception-v3.
+        extractor_weights: local weights of Inception-v3 or DINOv2.
         perceptual: distance that is reported, as in `ReconstructionLoss`; "published" takes lpips_vgg where its weights
             are at hand, and else the packaged one.
         perceptual_weights_file: local backbone of LPIPS.

@@ -19,6 +19,7 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
 from eqvae.evaluation.distances import warn_if_singular, with_root
 from eqvae.evaluation.features import images_to_outputs
+from eqvae.evaluation.metric import OUTPUTS
 from eqvae.hashes import require_safetensors, write_safetensors
 from eqvae.randomness import keyed_integers
 
@@ -134,9 +135,10 @@ class FeatureSet:
     """Features of a set of images.
 
     Args:
-        pooled, spatial: statistics of all images; spatial ones may be missing from a file of stored statistics.
+        pooled, spatial: statistics of all images; not all files of stored statistics and not all extractors have
+            spatial ones.
         features: pooled features [n, D] of all images or of a random part; None where only statistics are known.
-        logits: [n, K] of all images; None for a reference.
+        logits: [n, K] of all images; None for a reference, and where the extractor gives none.
         num_images: how many the statistics describe; None where a file does not tell.
         kept: of which images the features are, "all" or which part; None where there are none.
     """
@@ -149,28 +151,37 @@ class FeatureSet:
     kept: str | None = None
 
 
-def images_to_feature_set(batches: Iterable[Tensor], extractor: FeatureExtractorBase) -> FeatureSet:
-    """Stream batches of uint8 images [B, 3, H, W] through an extractor.
+def images_to_feature_set(batches: Tensor | Iterable[Tensor], extractor: FeatureExtractorBase) -> FeatureSet:
+    """Stream uint8 images [N, 3, H, W], or batches of them, through an extractor.
 
     Raises:
         ValueError: for fewer than two images.
     """
-    running, kept, logits = (RunningStatistics(), RunningStatistics()), RandomRows(MAX_KEPT_FEATURES), []
-    for pooled, spatial, scores in images_to_outputs(batches, extractor):
-        running[0].update(pooled)
-        running[1].update(spatial)
-        kept.update(pooled)
-        logits.append(scores)
+    running, kept = {"pooled": RunningStatistics()}, RandomRows(MAX_KEPT_FEATURES)
+    logits: list[Tensor] = []
+    for outputs in images_to_outputs(batches, extractor):
+        given = dict(zip(OUTPUTS, outputs, strict=False))  # an extractor may give pooled features alone
+        if "logits" in given:
+            logits.append(given.pop("logits"))
+        for name, features in given.items():
+            running.setdefault(name, RunningStatistics()).update(features)
+        kept.update(given["pooled"])
     if kept.count < 2:
         raise ValueError(f"a distance between sets needs at least 2 images on each side, got {kept.count}")
-    statistics = (running[0].compute(), running[1].compute())
-    return FeatureSet(*statistics, kept.compute(), torch.cat(logits), kept.count, kept.rule)
+    statistics = {name: each.compute() for name, each in running.items()}
+    scores = torch.cat(logits) if logits else None
+    return FeatureSet(**statistics, features=kept.compute(), logits=scores, num_images=kept.count, kept=kept.rule)
 
 
 def as_reference(feature_set: FeatureSet) -> FeatureSet:
     """The same set with what every distance from it needs anew: the roots of its covariances."""
-    assert feature_set.spatial is not None, "known of images"
-    return replace(feature_set, pooled=with_root(feature_set.pooled), spatial=with_root(feature_set.spatial))
+    return replace(feature_set, **{name: with_root(each) for name, each in _statistics(feature_set).items()})
+
+
+def _statistics(feature_set: FeatureSet) -> dict[str, Statistics]:
+    """Those that a set has, by kind."""
+    kinds = {"pooled": feature_set.pooled, "spatial": feature_set.spatial}
+    return {name: statistics for name, statistics in kinds.items() if statistics is not None}
 
 
 def cached_feature_set(folder: Path, about: dict, compute: Callable[[], FeatureSet]) -> tuple[FeatureSet, bool]:
@@ -204,10 +215,9 @@ def description_to_fingerprint(about: dict) -> str:
 def write_feature_set(path: Path, feature_set: FeatureSet, about: dict) -> None:
     """Keep a set of images, all but its logits, as safetensors with `about` (see `cached_feature_set`) inside."""
     assert feature_set.features is not None, "known of images"
-    assert feature_set.spatial is not None, "known of images"
     assert feature_set.kept is not None, "known of images"
     tensors = {"features": feature_set.features}
-    for name, statistics in (("pooled", feature_set.pooled), ("spatial", feature_set.spatial)):
+    for name, statistics in _statistics(feature_set).items():
         tensors |= {f"{name}.{key}": torch.from_numpy(value) for key, value in statistics.items()}
     metadata = {
         "about": json.dumps(about, sort_keys=True),
@@ -224,7 +234,8 @@ def read_feature_set(path: Path, about: dict) -> FeatureSet | None:
         if json.loads(metadata["about"]) != about:
             return None
         with safe_open(path, "pt") as file:
-            arrays = {name: _read_statistics(file, name) for name in ("pooled", "spatial")}
+            kinds = [name for name in ("pooled", "spatial") if name == "pooled" or f"{name}.mu" in file.keys()]  # noqa: SIM118
+            arrays = {name: _read_statistics(file, name) for name in kinds}
             described = {"num_images": int(metadata["num_images"]), "kept": metadata["kept"]}
             return FeatureSet(**arrays, features=file.get_tensor("features"), **described)
     except (SafetensorError, KeyError, ValueError, TypeError):

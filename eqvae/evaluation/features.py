@@ -13,6 +13,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, Featu
 from torch_fidelity.registry import register_feature_extractor
 
 from eqvae.efficientnet import efficientnet_lite0
+from eqvae.evaluation.dino import ARCHITECTURES, DinoFeatures
 from eqvae.evaluation.metric import EXTRACTORS
 from eqvae.fixed_batches import map_rows, regroup
 from eqvae.weights import load_weights
@@ -20,6 +21,7 @@ from eqvae.weights import load_weights
 SMALL_INPUT_SIZE, LARGE_INPUT_SIZE = 64, 224  # for images up to 64 pixels, and for larger ones
 SPATIAL_CHANNELS = 7  # of a map at 1/16 of the input side
 GROUP = 100  # images that go through the network at once on an accelerator, in whole tens on a processor
+WITH_FILES = ("inception_v3", *ARCHITECTURES)  # extractors whose weights may come from a local file
 SPATIAL_STAGE = 3  # of EfficientNet-Lite0: that map
 
 
@@ -118,11 +120,13 @@ def create_extractor(
 ) -> FeatureExtractorBase:
     """The extractor called `name`, in evaluation mode on `device`; one instance per process.
 
-    It maps uint8 images [B, 3, H, W] to pooled features, spatial features and logits without bias.
+    It maps uint8 images [B, 3, H, W] to pooled features, spatial features and logits without bias; DINOv2 to the first
+    alone.
 
     Args:
-        name: "efficientnet_lite0" (packaged weights) or "inception_v3" (torch-fidelity's, the field's FID).
-        weights: local file with the weights of Inception-v3, where they cannot be downloaded.
+        name: "efficientnet_lite0" (packaged weights), "inception_v3" (torch-fidelity's, the field's FID), or
+            "dinov2_large".
+        weights: local file with the weights of Inception-v3 or DINOv2, where they cannot be downloaded.
 
     Raises:
         ValueError: for an unknown name, or weights that cannot be had.
@@ -130,13 +134,16 @@ def create_extractor(
     if name not in EXTRACTORS:
         raise ValueError(f"feature extractor {name!r} is unknown: use one of {', '.join(EXTRACTORS)}")
     with torch.inference_mode(False):  # the network may serve a loss later, see `efficientnet_lite0`
-        return _extractor(name, weights if name == "inception_v3" else None).to(device)
+        return _extractor(name, weights if name in WITH_FILES else None).to(device)
 
 
 @cache
 def _extractor(name: str, weights: str | None) -> FeatureExtractorBase:
     if name == "efficientnet_lite0":
         return EfficientNetFeatures().eval()
+    if name in ARCHITECTURES:
+        with torch.random.fork_rng(devices=[]):  # weights are drawn before they are replaced
+            return DinoFeatures(name, weights).eval()
     # torch-fidelity unpickles whatever the file holds; it is given a copy of tensors that were loaded safely.
     safe = io.BytesIO()
     torch.save(load_weights(URL_INCEPTION_V3, weights, option="extractor_weights"), safe)

@@ -35,12 +35,14 @@ class GenerationMetric:
         quantities: what it gives, under the names that metrics on an extractor's features have.
         compute: their values, from the real and the generated set and the order of images for the Inception score.
         needs: parts of the real `FeatureSet` that statistics of another's making may lack.
+        output: of the extractor, on which it is computed.
     """
 
     name: str
     quantities: Callable[[ExtractorMetrics], tuple[Metric, ...]]
     compute: Callable[[FeatureSet, FeatureSet, ScoreOrder], tuple[Value, ...]]
     needs: tuple[str, ...] = ()
+    output: str = "pooled"
 
 
 def _spatial_distance(real: FeatureSet, generated: FeatureSet) -> float:
@@ -75,11 +77,13 @@ GENERATION_METRICS: dict[str, GenerationMetric] = {
             lambda names: (names.distance_metric("s", "Spatial"),),
             lambda real, generated, order: (_spatial_distance(real, generated),),
             needs=("spatial",),
+            output="spatial",
         ),
         GenerationMetric(
             "score",
             lambda names: (Metric(names.score, names.score_label, "higher", definition=SCORE.format(names.network)),),
             lambda real, generated, order: (inception_score(_rows(generated.logits), order=order),),
+            output="logits",
         ),
         GenerationMetric(
             "kid",
@@ -106,11 +110,30 @@ USUAL_METRICS = ("fd", "sfd", "score", "kid", "precision_recall")
 """Those of published tables, which are measured where nothing else is asked for."""
 
 
+def measurable(extractor: str) -> list[str]:
+    """Names of the metrics that can be computed on what an extractor gives."""
+    outputs = EXTRACTORS[extractor].outputs
+    return [name for name, metric in GENERATION_METRICS.items() if metric.output in outputs]
+
+
+def require_metrics(names: Collection[str], extractor: str) -> None:
+    """Refuse what cannot be measured of samples.
+
+    Raises:
+        ValueError: naming the first one that is unknown, or that the extractor gives nothing for.
+    """
+    known = measurable(extractor)
+    for name in names:
+        if name not in known:
+            problem = f"is not measured on {extractor}" if name in GENERATION_METRICS else "is unknown"
+            raise ValueError(f"metric {name!r} {problem}: use some of {', '.join(known)}")
+
+
 def feature_sets_to_generation_metrics(
     real: FeatureSet,
     generated: FeatureSet,
     extractor: str,
-    metrics: Collection[str] = USUAL_METRICS,
+    metrics: Collection[str] | None = None,
     score_order: ScoreOrder = "given",
     device: torch.device | str = "cpu",
 ) -> dict[str, float]:
@@ -123,16 +146,16 @@ def feature_sets_to_generation_metrics(
 
     Args:
         extractor: that made both sets.
-        metrics: names of `GENERATION_METRICS`.
+        metrics: names of `GENERATION_METRICS`; None: those of `USUAL_METRICS` that the extractor gives.
         score_order: of the images for the Inception score, see `inception_score`.
         device: for precision and recall; the numbers do not depend on it.
 
     Raises:
-        ValueError: for an unknown metric, sets of different extractors, or too few images.
+        ValueError: for a metric that the extractor does not give, sets of different extractors, or too few images.
     """
-    for name in metrics:
-        if name not in GENERATION_METRICS:
-            raise ValueError(f"metric {name!r} is unknown: use some of {', '.join(GENERATION_METRICS)}")
+    if metrics is None:
+        metrics = set(USUAL_METRICS) & set(measurable(extractor))
+    require_metrics(metrics, extractor)
     if real.pooled["mu"].shape != generated.pooled["mu"].shape:
         widths = [len(each.pooled["mu"]) for each in (real, generated)]
         raise ValueError(f"the reference has {widths[0]} features, extractor {extractor} gives {widths[1]}")

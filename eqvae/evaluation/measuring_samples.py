@@ -9,7 +9,7 @@ import torch
 from eqvae.data.given import Images, describe_given, to_source
 from eqvae.evaluation.feature_sets import FeatureSet, images_to_feature_set
 from eqvae.evaluation.features import create_extractor
-from eqvae.evaluation.generation import USUAL_METRICS, ScoreOrder, feature_sets_to_generation_metrics
+from eqvae.evaluation.generation import ScoreOrder, feature_sets_to_generation_metrics
 from eqvae.evaluation.inputs import AS_STORED, image_batches, open_samples, reference_to_feature_set
 from eqvae.evaluation.tables import CENTER_CROP, backend_versions
 from eqvae.selection import describe_selection
@@ -21,7 +21,7 @@ def measure_generation(
     image_size: int | None = None,
     *,
     num_images: int | None = None,
-    metrics: Collection[str] = USUAL_METRICS,
+    metrics: Collection[str] | None = None,
     extractor: str = "efficientnet_lite0",
     extractor_weights: str | None = None,
     device: str | None = None,
@@ -36,7 +36,7 @@ def measure_generation(
         reference: real images: a word of `open_source`, an .npz of statistics, a source, or images.
         image_size: side of images that are named; None: that of the samples.
         num_images: measure only so many samples, evenly spaced; None: all.
-        metrics: what is measured, names of `eqvae.evaluation.generation.GENERATION_METRICS`.
+        metrics: what is measured, names of `eqvae.evaluation.generation.GENERATION_METRICS`; None: the usual ones.
         extractor, extractor_weights: as of `create_extractor`.
         device: that measures; None: a GPU where there is one.
         score_order: of the samples for the Inception score, see `inception_score`.

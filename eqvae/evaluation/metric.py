@@ -7,6 +7,9 @@ from typing import Any, Literal
 Direction = Literal["higher", "lower", "open"]
 """Which value is better (of a predictor: of a space that generators learn faster); "open" where nobody knows."""
 
+OUTPUTS = ("pooled", "spatial", "logits")
+"""What an extractor gives, in this order; the first always."""
+
 ARROWS: dict[Direction | None, str] = {"higher": "↑", "lower": "↓"}
 
 
@@ -50,17 +53,19 @@ class ExtractorMetrics:
         distance: name of the Fréchet distance.
         distance_label: short name of it.
         distance_title: full name of it.
-        score: name of the Inception score.
-        score_label: short name of it.
         network: the extractor, for people.
+        score: name of the Inception score, of an extractor that gives logits.
+        score_label: short name of it.
+        outputs: what it gives.
     """
 
     distance: str
     distance_label: str
     distance_title: str
-    score: str
-    score_label: str
     network: str
+    score: str = ""
+    score_label: str = ""
+    outputs: tuple[str, ...] = OUTPUTS
 
     def distance_metric(self, prefix: str = "", kind: str = "") -> Metric:
         """A Fréchet distance of one kind.
@@ -89,10 +94,17 @@ EXTRACTORS = {
         "fd_efficientnet_lite0",
         "FD",
         "Fréchet distance (EfficientNet-Lite0)",
+        "EfficientNet-Lite0",
         "is_efficientnet_lite0",
         "Inception score (EfficientNet-Lite0)",
-        "EfficientNet-Lite0",
     ),
-    "inception_v3": ExtractorMetrics("fid", "FID", "FID", "is", "Inception score", "Inception-v3"),
+    "inception_v3": ExtractorMetrics("fid", "FID", "FID", "Inception-v3", "is", "Inception score"),
+    "dinov2_large": ExtractorMetrics(
+        "fd_dinov2_large",
+        "FD (DINOv2)",
+        "Fréchet distance (DINOv2 ViT-L/14)",
+        "DINOv2 ViT-L/14",
+        outputs=("pooled",),
+    ),
 }
 """By the name of `eqvae.evaluation.features.create_extractor`."""

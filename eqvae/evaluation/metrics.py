@@ -21,6 +21,7 @@ METRICS: dict[str, Metric] = {
             metric
             for each in GENERATION_METRICS.values()
             for names in EXTRACTORS.values()
+            if each.output in names.outputs
             for metric in each.quantities(names)
         ),
         *(metric for predictor in PREDICTORS.values() for metric in predictor.metrics()),

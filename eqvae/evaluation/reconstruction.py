@@ -8,7 +8,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from eqvae.data.images import to_float, to_uint8
 from eqvae.evaluation.distances import frechet_distance
-from eqvae.evaluation.features import create_extractor, images_to_features
+from eqvae.evaluation.features import WITH_FILES, create_extractor, images_to_features
 from eqvae.evaluation.metric import EXTRACTORS, Metric
 from eqvae.losses.perceptual import create_perceptual
 
@@ -79,10 +79,13 @@ class ReconstructionMetrics:
     Args:
         extractor: features of the Fréchet distance, a name of `create_extractor`, or several of them, each with its own
             distance; None leaves the distance out.
-        extractor_weights: local weights of Inception-v3.
+        extractor_weights: local weights of Inception-v3 or DINOv2.
         perceptual: a name of `create_perceptual`; "none" leaves it out.
         perceptual_weights_file: local backbone of LPIPS.
         uint8_rule: "round" or "truncate".
+
+    Raises:
+        ValueError: for one file of weights and two extractors that take one.
     """
 
     def __init__(
@@ -94,6 +97,10 @@ class ReconstructionMetrics:
         uint8_rule: Literal["round", "truncate"] = "round",
     ):
         self.extractors = [extractor] if isinstance(extractor, str) else list(extractor or [])
+        loading = [name for name in self.extractors if name in WITH_FILES]
+        if extractor_weights is not None and len(loading) > 1:
+            names = " or of ".join(sorted(loading, reverse=True))
+            raise ValueError(f"extractor_weights {extractor_weights} is of {names}: measure one after the other")
         self.extractor_weights = extractor_weights
         self.perceptual, self.perceptual_weights_file = perceptual, perceptual_weights_file
         self.uint8_rule: Literal["round", "truncate"] = uint8_rule

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from dit.backbones import DiT, MaskGIT, SiT
 from dit.checkpoints import Generator
-from dit.generation import SamplingSettings, choose_labels, generate_images, make_images
+from dit.generation import SamplingSettings, generate_images, make_images
+from dit.labels import choose_labels
 from dit.objectives import Diffusion, Flow, MaskedTokens
 from eqvae.autoencoders import Normalization
 from eqvae.fixed_batches import ROWS
@@ -65,7 +66,7 @@ def settings_of(sampler: str, guidance_scale: float) -> SamplingSettings:
 def test_batches_splits_and_threads_change_no_bit(sampler, guidance_scale, reached):
     generator, settings = wide_generator(sampler), settings_of(sampler, guidance_scale)
     indices = torch.arange(NUM_IMAGES)
-    labels = choose_labels(indices, 5, "balanced")
+    labels = choose_labels(NUM_IMAGES, 5, "balanced")
     whole, _ = make_images(generator, LastBits(), indices, labels, settings)
     assert len(whole.flatten(1).unique(dim=0)) == NUM_IMAGES
     for size, num_threads in ((1, 1), (ROWS + 1, 2), (100, 2)):

@@ -19,13 +19,15 @@ from tests.tiny import stage_two
 
 class Metrics(Callback):
     def __init__(self):
-        self.distances = []
+        self.distances, self.logged = [], []
 
     def on_train_start(self, trainer, module):
         log = trainer.logger.log_metrics
 
         def record(metrics, step=None):
-            self.distances += [(step, value) for name, value in metrics.items() if name.startswith("preview/")]
+            previews = {name: value for name, value in metrics.items() if name.startswith("preview/")}
+            self.distances += [(step, value) for value in previews.values()]
+            self.logged += [(step, previews)] if previews else []
             log(metrics, step)
 
         trainer.logger.log_metrics = record

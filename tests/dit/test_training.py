@@ -7,7 +7,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from dit.checkpoints import load_generator
-from dit.generation import SamplingSettings, choose_labels, generate_images, generate_latents
+from dit.generation import SamplingSettings, generate_images, generate_latents
+from dit.labels import choose_labels
 from eqvae.autoencoders import load_autoencoder
 from tests.tiny import FLOAT16, STAGE_TWO, options, stage_two
 
@@ -32,7 +33,7 @@ def test_checkpoint_holds_the_average_and_rebuilds_the_generator(checkpoint):
 
 def test_an_image_does_not_depend_on_its_batch(checkpoint):
     generator, autoencoder = load_generator(checkpoint), load_autoencoder("shapes-f4c8").freeze()
-    labels = choose_labels(torch.arange(8), generator.num_classes, "random")
+    labels = choose_labels(8, generator.num_classes, "random")
     settings = SamplingSettings(num_inference_steps=3, guidance_scale=2.0)
     one = torch.cat(list(generate_images(generator, autoencoder, labels, settings, batch_size=1)))
     eight = torch.cat(list(generate_images(generator, autoencoder, labels, settings, batch_size=8)))

@@ -14,7 +14,7 @@ from dit.samplers.own_settings import OWN_SETTINGS, SCHEDULES
 from dit.samplers.sampler import NoSettings
 from eqvae.evaluation import EXTRACTORS
 from eqvae.evaluation.distances import SCORE_ORDERS
-from eqvae.evaluation.generation import GENERATION_METRICS, USUAL_METRICS
+from eqvae.evaluation.generation import GENERATION_METRICS
 from eqvae.evaluation.predictors import PREDICTORS
 from eqvae.losses.perceptual import PERCEPTUAL_NAMES
 from eqvae.packaged import SWEEPS, TRAINING, find_config
@@ -78,7 +78,6 @@ def test_a_mistyped_word_is_answered_as_fast(words, error):
         (choices.PERCEPTUAL_DISTANCES, PERCEPTUAL_NAMES),
         (choices.PREDICTORS, PREDICTORS),
         (choices.GENERATION_METRICS, tuple(GENERATION_METRICS)),
-        (choices.USUAL_METRICS, USUAL_METRICS),
         (choices.SCORE_ORDERS, SCORE_ORDERS),
         (SCHEDULES, KNOWN),
     ],

@@ -57,9 +57,9 @@ def _add_generation(commands: Any) -> None:
     sub.add_argument("--score-order", choices=choices.SCORE_ORDERS, default="given", help="order of the samples when "
                      "the Inception score splits them: as they are, as ADM's evaluation does, or shuffled, as "
                      "torch-fidelity (default given)")  # fmt: skip
-    sub.add_argument("--metrics", nargs="+", choices=choices.GENERATION_METRICS, default=list(choices.USUAL_METRICS),
-                     help="what is measured (default: all but fd_inf, the Fréchet distance of infinitely many samples)",
-                     metavar="NAME")  # fmt: skip
+    sub.add_argument("--metrics", nargs="+", choices=choices.GENERATION_METRICS, metavar="NAME",
+                     help=f"what is measured: {', '.join(choices.GENERATION_METRICS)} (default: all but fd_inf, the "
+                     "Fréchet distance of infinitely many samples)")  # fmt: skip
     sub.add_argument("--compare-with", help="saved result of --output to set beside this one")
     _add_extractor(sub, several=False)
 
@@ -118,4 +118,4 @@ def _add_extractor(sub: argparse.ArgumentParser, several: bool) -> None:
     default = ["efficientnet_lite0"] if several else "efficientnet_lite0"
     number = "+" if several else None
     sub.add_argument("--extractor", choices=choices.EXTRACTORS, help=text, nargs=number, default=default)
-    sub.add_argument("--extractor-weights", help="local weights of Inception-v3 (default: downloaded)")
+    sub.add_argument("--extractor-weights", help="local weights of Inception-v3 or DINOv2 (default: downloaded)")

@@ -42,8 +42,8 @@ def _add_images(parser: CommandParser) -> None:
     add = group.add_argument
     add("--output", default="samples", help="folder for the results (default: %(default)s)")
     add("--num-images", type=int, default=100, help="how many images (default: %(default)s)")
-    add("--labels", default="balanced", help="balanced, random, or class numbers separated by commas (default: "
-        "%(default)s)")  # fmt: skip
+    add("--labels", default="balanced", help="balanced, random, class numbers separated by commas, a latent cache "
+        "whose labels are taken, or a file of them (.txt, .npy, .npz) (default: %(default)s)")  # fmt: skip
     add("--batch-size", type=int, default=100, help="images at a time, in whole tens on a processor (default: "
         "%(default)s)")  # fmt: skip
     add_device(group)

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import hashlib
 import os
 import time
 from contextlib import nullcontext
@@ -10,7 +11,8 @@ from pathlib import Path
 import torch
 
 from dit.checkpoints import Generator, sha256_of_checkpoint
-from dit.generation import choose_labels, make_images, require_guidable
+from dit.generation import make_images, require_guidable
+from dit.labels import choose_labels, names_path
 from dit.sample_files import SampleFolder, fill, wait_for_record
 from dit.samplers import SamplingSettings
 from dit.sampling import open_generator
@@ -42,7 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
     generator.precision = _precision(arguments)
     require_guidable(generator, settings.guidance_scale)
     settings = settings.spelled_out(generator.objective)
-    labels = choose_labels(torch.arange(arguments.num_images), generator.num_classes, arguments.labels, settings.seed)
+    labels = choose_labels(arguments.num_images, generator.num_classes, arguments.labels, settings.seed)
     about = dataclasses.asdict(settings) | {
         "checkpoint": str(arguments.checkpoint),
         "checkpoint_sha256": sha256_of_checkpoint(arguments.checkpoint),
@@ -53,6 +55,8 @@ def run(arguments: argparse.Namespace) -> None:
         "num_images": arguments.num_images,
         "labels": arguments.labels,
     }
+    if names_path(arguments.labels):  # other labels in the same place are other images
+        about["labels_sha256"] = hashlib.sha256(labels.numpy().tobytes()).hexdigest()
     if generator.precision != "float32":
         about["precision"] = generator.precision
     if rank > 0:

@@ -23,7 +23,7 @@ from eqvae.files import sha256_of_file
 from eqvae.latents.manifest import MANIFEST
 
 ROOT, DATA_FILES = "root", "files"  # keys of data sets
-FOLDERS = ("autoencoder", "source", "cache", "validation_cache", "features")  # keys of folders that are read
+FOLDERS = ("autoencoder", "source", "cache", "validation_cache", "features", "labels")  # keys of folders that are read
 NOT_READ = ("trainer",)  # what a trainer names, it writes
 
 

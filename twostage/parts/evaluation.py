@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor
 
 from dit.checkpoints import load_generator
-from dit.generation import choose_labels, generate_images
+from dit.generation import generate_images
+from dit.labels import BALANCED, choose_labels, given_labels
 from dit.samplers.settings import SamplingSettings
 from eqvae.autoencoders import load_autoencoder
 from eqvae.evaluation import create_extractor
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from twostage.schema import Evaluation, GeneratorSettings
 
 METRICS, GRID = "metrics.json", "grid.png"
+REAL_LABELS = "data"  # the labels of the real images
 
 
 def sampling_of(evaluation: "Evaluation", generator: "GeneratorSettings") -> SamplingSettings:
@@ -57,7 +60,7 @@ def settings(evaluation: "Evaluation", generator: "GeneratorSettings", seed: int
     sampling = dataclasses.replace(sampling_of(evaluation, generator), seed=seed)
     spelled_out = json.loads(json.dumps(dataclasses.asdict(sampling)))  # as the node's record gives it back
     about = {"sampling": spelled_out, "num_resamples": num_resamples}
-    measured = {name: vars(evaluation)[name] for name in ("grid_guidance_scale", "metrics")}
+    measured = {name: vars(evaluation)[name] for name in ("grid_guidance_scale", "labels", "metrics")}
     return reference.image_settings(evaluation) | measured | about
 
 
@@ -67,7 +70,7 @@ def run(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progres
     generator = load_generator(checkpoint_at(inputs["generator"], settings["at_step"]))
     generator.backbone.to(device())
     real = reference.result(inputs["reference"])
-    labels = choose_labels(torch.arange(num_images), generator.num_classes, "balanced")
+    labels = _labels(settings, generator.num_classes, inputs["reference"])
     batches = generate_images(generator, autoencoder, labels, sampling, BATCH_SIZE)
     extractor = create_extractor(settings["extractor"], settings["extractor_weights"], device())
     generated = images_to_feature_set(reporting(batches, progress, num_images), extractor)
@@ -78,8 +81,17 @@ def run(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progres
     resampled = resampled_distances(real.pooled, generated.features, settings["num_resamples"], sampling.seed)
     write_json(folder / METRICS, metrics | ({"resampled": resampled} if resampled else {}))
     guided = dataclasses.replace(sampling, guidance_scale=settings["grid_guidance_scale"])
-    grid = generate_images(generator, autoencoder, labels[: settings["grid_images"]], guided)
+    shown = choose_labels(settings["grid_images"], generator.num_classes, BALANCED)
+    grid = generate_images(generator, autoencoder, shown, guided)
     save_png(image_grid(torch.cat(list(grid))), folder / GRID)
+
+
+def _labels(settings: dict[str, Any], num_classes: int, compared: Path) -> Tensor:
+    """Classes of the samples [N]; `compared` is the folder of the real images."""
+    how, num_images = settings["labels"], settings["num_images"]
+    if how == REAL_LABELS:
+        return given_labels(reference.labels(compared), num_images, num_classes, "of the real images")
+    return choose_labels(num_images, num_classes, how, settings["sampling"]["seed"])
 
 
 def result(folder: Path) -> dict[str, Any]:

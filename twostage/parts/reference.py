@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
 from eqvae.data.images import to_uint8
 from eqvae.evaluation import create_extractor
@@ -15,6 +17,7 @@ from eqvae.evaluation.feature_sets import (
     write_feature_set,
 )
 from eqvae.evaluation.image_grids import image_grid, save_png
+from eqvae.hashes import require_safetensors, write_safetensors
 from eqvae.selection import evenly_spaced
 from twostage.graph.node import Node, Progress
 from twostage.parts.command import BATCH_SIZE, data_module, device, reporting
@@ -23,7 +26,7 @@ from twostage.parts.part import Estimate, Part
 if TYPE_CHECKING:
     from twostage.schema import Evaluation
 
-FEATURES, GRID = "reference.safetensors", "grid.png"
+FEATURES, LABELS, GRID = "reference.safetensors", "labels.safetensors", "grid.png"
 
 
 def image_settings(evaluation: "Evaluation") -> dict[str, Any]:
@@ -34,12 +37,14 @@ def image_settings(evaluation: "Evaluation") -> dict[str, Any]:
 def run(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progress: Progress) -> None:
     wanted = settings["num_images"]
     loader = data_module(settings["data"]).sequential_loader("validation", wanted)
-    images = torch.cat([to_uint8(batch["image"]) for batch in loader])
+    batches = [(to_uint8(batch["image"]), batch["label"]) for batch in loader]
+    images, classes = (torch.cat(parts) for parts in zip(*batches, strict=True))
     if len(images) < wanted:
         raise ValueError(f"evaluation.num_images is {wanted}, the validation set has {len(images)} images")
     extractor = create_extractor(settings["extractor"], settings["extractor_weights"], device())
     features = images_to_feature_set(reporting(images.split(BATCH_SIZE), progress, wanted), extractor)
     write_feature_set(folder / FEATURES, as_reference(features), {})
+    write_safetensors(folder / LABELS, {"label": classes})
     save_png(image_grid(images[evenly_spaced(settings["grid_images"], len(images))]), folder / GRID)
 
 
@@ -53,6 +58,16 @@ def result(folder: Path) -> FeatureSet:
     if found is None:
         raise ValueError(f"{folder / FEATURES} is damaged: start the sweep with --retry to make it anew")
     return found
+
+
+def labels(folder: Path) -> Tensor:
+    """Classes [N] of the images of a finished node.
+
+    Raises:
+        ValueError: naming the file, if it is missing or damaged.
+    """
+    require_safetensors(folder / LABELS)
+    return load_file(folder / LABELS)["label"]
 
 
 def estimate(node: Node, latents: tuple[int, ...] | None) -> Estimate:

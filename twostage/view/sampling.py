@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from dit.checkpoints import Generator, load_generator
-from dit.generation import choose_labels, make_images, require_autoencoder
+from dit.generation import make_images, require_autoencoder
+from dit.labels import choose_labels
 from dit.samplers import SamplingSettings
 from eqvae.autoencoders import Autoencoder, load_autoencoder
 
@@ -58,7 +59,7 @@ def sample_all(
     Args:
         generators: by their names.
         num_images: N.
-        labels: as `dit.generation.choose_labels` takes them.
+        labels: as `dit.labels.choose_labels` takes them.
         settings: the same for all; seed 0 gives the images that `sample.py` makes of these labels.
 
     Raises:
@@ -67,6 +68,6 @@ def sample_all(
     indices = torch.arange(num_images)
     found = {}
     for name, each in generators.items():
-        chosen = choose_labels(indices, each.generator.num_classes, labels, settings.seed)
+        chosen = choose_labels(num_images, each.generator.num_classes, labels, settings.seed)
         found[name], _ = make_images(each.generator, each.autoencoder, indices, chosen, settings)
     return found
