@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from studies import start_report, treatment_report
+from studies import distance_panel, start_report, treatment_report
 from studies.start_search import read_results
 from studies.sweep_table import tables
 from twostage.verify import find_study, read_study
@@ -26,7 +26,14 @@ def treatment_table() -> str:
     return treatment_report.to_markdown(starts, kept("treatment-search"))
 
 
-@pytest.mark.parametrize(("page", "table"), [("start-search", start_table), ("treatment-search", treatment_table)])
+def panel_table() -> str:
+    return distance_panel.to_markdown(kept("distance-panel"))
+
+
+@pytest.mark.parametrize(
+    ("page", "table"),
+    [("start-search", start_table), ("treatment-search", treatment_table), ("distance-panel", panel_table)],
+)
 def test_a_page_holds_the_table_of_its_results_as_it_is(page, table):
     rows = table()
     assert rows.count("\n") > 10

@@ -50,7 +50,7 @@ def test_what_was_measured_otherwise_stands_on_another_board():
     other["evaluation"]["num_images"] = 5000
     words = json.loads(json.dumps(SWEEP))
     words["autoencoders"]["control"]["label"] = "Another word for it"
-    words["evaluation"]["num_resamples"] = 7
+    words["evaluation"] |= {"num_resamples": 7, "labels": "balanced"}  # which reports had before they said so
     reports = [report("a", MIDDLE), report("b", FAST, other), report("c", FAST, words), report("d", FAST, {})]
     found = boards(reports)
     assert [{each.report for each in board.entries} for board in found] == [{"a", "c"}, {"b"}, {"d"}]

@@ -16,6 +16,7 @@ from twostage.verify import find_study
 
 TOGETHER = "all together"
 FOR_READERS = ("label", "description")  # keys of a sweep file that change no number
+NEWER_KEYS = {"labels": "balanced"}  # of `evaluation`, with what reports mean that do not have them
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,8 @@ def _likeness(report: Report, row: LeaderboardRow) -> str:
     results, sweep = report.results, report.results.sweep
     if not sweep:
         return json.dumps([str(report.path), row.generator])
-    evaluation = {key: value for key, value in sweep.get("evaluation", {}).items() if key != "num_resamples"}
+    measured = NEWER_KEYS | sweep.get("evaluation", {})
+    evaluation = {key: value for key, value in measured.items() if key != "num_resamples"}
     control = _without_words(sweep.get("autoencoders", {}).get(results.control, {}))
     generator = _without_words(sweep.get("generators", {}).get(row.generator, {}))
     alike = [results.metric, row.num_steps, evaluation, control, generator, sweep.get("start")]
