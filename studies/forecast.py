@@ -104,13 +104,13 @@ class Ranking:
         within: [P] mean over families of a predictor's correlation, signs left open taken from the other families.
         chosen: correlation in each family of the predictor that is best in all the others, mean over families.
         combined: likewise of the mean rank of the best few, by how many.
-        choices: the predictor chosen for each family.
+        choices: the predictor chosen for each family, and its sign by the other families.
     """
 
     within: Array
     chosen: float
     combined: dict[int, float]
-    choices: dict[str, str]
+    choices: dict[str, tuple[str, float]]
 
 
 def rank(spaces: Spaces, rows: dict[str, list[int]] | None = None) -> Ranking:
@@ -127,7 +127,7 @@ def rank(spaces: Spaces, rows: dict[str, list[int]] | None = None) -> Ranking:
     for family, (name, own) in enumerate(rows.items()):
         turned = signs[family][:, None] * spaces.predictors[:, own]
         first = best_first[family, 0]
-        choices[name] = spaces.quantities[first]
+        choices[name] = spaces.quantities[first], float(signs[family, first])
         chosen.append(signs[family, first] * correlations[family, first])
         for count, found in combined.items():
             mean = rankdata(turned[best_first[family, :count]], axis=1).mean(0)
@@ -164,15 +164,16 @@ def ceiling(spaces: Spaces) -> float:
     )
 
 
-def right_orders(spaces: Spaces, choices: dict[str, str]) -> list[tuple[float, bool]]:
+def right_orders(spaces: Spaces, choices: dict[str, tuple[str, float]]) -> list[tuple[float, bool]]:
     """Of each pair of a family: how far apart the predictor holds them, and whether their order is the right one.
 
     Args:
-        choices: the predictor of each family, chosen without it; distances are in its standard deviations there.
+        choices: predictor and sign of each family, chosen without it; distances are in its standard deviations there.
     """
     found = []
     for family, own in spaces.families.items():
-        values = spaces.predictors[spaces.quantities.index(choices[family])]
+        name, sign = choices[family]
+        values = sign * spaces.predictors[spaces.quantities.index(name)]
         values = values / values[own].std(ddof=1)
         for first, second in combinations(own, 2):
             apart = values[first] - values[second]

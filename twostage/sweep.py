@@ -94,7 +94,7 @@ def _run(sweep: Sweep, command: str, console: Console, retry: bool, root: Path, 
         planned = plan(sweep, seeds).part(seeds, stopped)
         record(sweep, planned, root)
         libraries, devices = installed_libraries(), visible_devices()
-        check = _treatment_check(sweep, planned, root)
+        check = None if results else _treatment_check(sweep, planned, root)  # later looks have the same first seed
         run_nodes(planned.nodes, root, sweep.executor, console, work, retry, libraries, devices, check)
         results = after_look(sweep, collect(sweep, planned, root, folder, command, stopped))
         for each in results.stopped[len(stopped) :]:
@@ -115,7 +115,7 @@ def _run(sweep: Sweep, command: str, console: Console, retry: bool, root: Path, 
 
 
 def _treatment_check(sweep: Sweep, planned: Plan, root: Path) -> Milestone:
-    """The autoencoders of the first seed are done before anything else, and then it is said what became of them."""
+    """The autoencoders of the first seed are begun before anything else; when all are done it is said what they are."""
     seed, arms = planned.seeds[0], arms_of(sweep)
     branches = [branch for branch in planned.branches if branch.seed == seed]
     started = [node for node in (planned.start, planned.start_diagnostics) if node is not None]

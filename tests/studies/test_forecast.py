@@ -54,7 +54,7 @@ def test_the_best_one_is_chosen_by_the_other_families_alone():
     own = FAMILIES["family 2"]
     lucky[own] = QUALITY[own]  # perfect in one family, noise in the others
     found = rank(spaces_of({"good": QUALITY + noise(2, 0.7), "lucky in one": lucky}))
-    assert found.choices == dict.fromkeys(FAMILIES, "good")
+    assert found.choices == dict.fromkeys(FAMILIES, ("good", 1.0))
     assert found.chosen == pytest.approx(found.within[0])
 
 
@@ -93,10 +93,15 @@ def test_two_halves_of_the_truth_are_better_together():
 
 def test_pairs_that_lie_far_apart_are_ordered_right_more_often():
     spaces = spaces_of({"skill": QUALITY + noise(10, 0.6)})
-    pairs = sorted(right_orders(spaces, dict.fromkeys(FAMILIES, "skill")))
+    pairs = sorted(right_orders(spaces, dict.fromkeys(FAMILIES, ("skill", 1.0))))
     assert len(pairs) == 4 * 45
     near, far = (np.mean([right for _, right in part]) for part in (pairs[:60], pairs[120:]))
     assert far > near + 0.15
+
+
+def test_pairs_are_ordered_with_the_sign_of_the_other_families():
+    spaces = spaces_of({"x": -QUALITY}, is_open="x")
+    assert all(right for _, right in right_orders(spaces, rank(spaces).choices))
 
 
 def lines():

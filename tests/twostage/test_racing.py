@@ -161,6 +161,9 @@ def test_a_stopped_arm_ranks_below_the_one_that_beat_it_though_intervals_overlap
     assert ranks([(1.0, 2.0), (0.5, 1.5), (0.9, 1.1)], True) == [1, 1, 1]
     assert ranks([(1.0, 2.0), (0.5, 1.5), (0.9, 1.1)], True, above={1: 0}) == [1, 2, 1]
     assert ranks([(1.6, 2.0), (0.5, 1.5), None], True, above={1: 0, 2: 0}) == [1, 2, None], "counted once"
+    best, middle, wide = (1.5, 1.8), (1.2, 1.4), (1.0, 1.6)
+    assert ranks([wide, middle, best], True, above={0: 1}) == [3, 2, 1], "below what its rival is below, too"
+    assert ranks([wide, wide, wide], True, above={0: 1, 1: 2}) == [3, 2, 1]
     common = np.array([1.0, 1.6, 0.6, 1.2])
     results = race({"winner": tuple(common * 1.2), "loser": tuple(common * (1.0, 1.01, 0.99, 1.0))})
     found = hopeless_arms(results)

@@ -70,6 +70,8 @@ def test_a_hopeless_arm_is_trained_with_no_further_seed(undisturbed):
     expected = {(arm, seed) for arm in sweep.autoencoders for seed in results.seeds_of(arm)}
     assert trainings(root, plan(sweep)) == expected
     assert {(curve.arm, curve.seed) for curve in results.curves} == expected
+    told = [line for line in printed.splitlines() if line.startswith("EQ: ")]
+    assert len(told) == 1, "of the treatment at the first look alone"
     assert f"stopped Bad was stopped after seed {had['bad'] - 1} ({had['bad']} of at most 4 seeds): " in printed
     verdicts = {each.arm: each.verdict for each in summarize(results).comparisons}
     assert (verdicts["bad"].word, verdicts["bad"].num_seeds) == ("slower", had["bad"])

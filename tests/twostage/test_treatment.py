@@ -71,6 +71,26 @@ def test_seeds_are_averaged_and_a_diverged_one_is_not_left_out():
     assert (found.psnr, found.rotation) == (None, pytest.approx(1.6 / 3))
 
 
+def test_an_arm_that_lacks_a_number_is_not_called_treated():
+    autoencoders = [measured("control", 0, 1.0, 1.0, 20.0, 100.0), measured("eq", 0, 0.5, 0.5, float("nan"), 90.0)]
+    (found,) = treatments(autoencoders, ARMS, "control")
+    assert treatment_line(found) == (
+        "EQ: treatment not measured in full: rotation error 0.50 of the control's, scale error 0.50 of the control's, "
+        "rFD 0.90 of the control's"
+    )
+    unmeasured = AutoencoderMeasurement("eq", 0, {"psnr": 20.1, "rfd_efficientnet_lite0": 90.0}, {})
+    (found,) = treatments([autoencoders[0], unmeasured], ARMS, "control")
+    assert treatment_line(found).startswith("EQ: treatment not measured in full: PSNR +0.1 dB")
+
+
+def test_a_control_is_not_held_against_itself():
+    arms = [Arm("control", "Ordinary loss", treatment=EQUIVARIANCE)]
+    autoencoders = [measured("control", 0, 0.5, 0.4, 20.0, 90.0)]
+    assert treatments(autoencoders, arms, "control") == []
+    (found,) = treatments([measured(START, None, 1.0, 0.8, 20.0, 100.0), *autoencoders], arms, "control")
+    assert (found.rotation, found.failures) == (pytest.approx(0.5), [])
+
+
 def test_arms_that_train_with_transforms_are_meant_to_be_equivariant():
     sweep = small_sweep()
     assert {arm.name: arm.treatment for arm in arms_of(sweep)} == {"control": None, "equivariant": EQUIVARIANCE}

@@ -38,19 +38,25 @@ def ranks(
 
     Args:
         above: {place: place of another that is known to be better}, though their intervals may overlap: pairs tell
-            more than the two intervals.
+            more than the two intervals. It stands below whatever that one stands below, too.
     """
     sign = 1 if higher_is_better else -1
     turned = [None if ends is None else sorted(sign * end for end in ends) for ends in intervals]
-    found: list[int | None] = []
-    for place, ends in enumerate(turned):
-        if ends is None:
-            found.append(None)
-            continue
-        better = {other for other, theirs in enumerate(turned) if theirs is not None and theirs[0] > ends[1]}
-        known = (above or {}).get(place)
-        found.append(1 + len(better if known is None else better | {known}))
-    return found
+    better = [
+        {other for other, theirs in enumerate(turned) if ends and theirs and theirs[0] > ends[1]} for ends in turned
+    ]
+    for place in above or {}:
+        better[place] |= _all_above(place, better, above or {})
+    return [None if ends is None else 1 + len(others) for ends, others in zip(turned, better, strict=True)]
+
+
+def _all_above(place: int, better: Sequence[set[int]], above: Mapping[int, int]) -> set[int]:
+    """The one that is known to be better, the one that is known to be better than that, ... and all above any."""
+    chain, found = [place], set[int]()
+    while (known := above.get(chain[-1])) is not None and known not in chain:
+        chain.append(known)
+        found |= {known} | better[known]
+    return found - {place}
 
 
 def standings(

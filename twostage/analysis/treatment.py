@@ -43,13 +43,14 @@ class Treatment:
 
 
 def treatments(measured: Sequence[AutoencoderMeasurement], arms: Iterable[Arm], control: str) -> list[Treatment]:
-    """The check of each arm that is meant to be equivariant.
+    """The check of each arm that is meant to be equivariant, but for a control that has no start to be held against.
 
     Args:
         measured: autoencoders of the sweep, of some or all seeds.
         control: name of the arm with the ordinary loss.
     """
-    return [_check(arm, measured, control) for arm in arms if arm.treatment == EQUIVARIANCE and _of(measured, arm.name)]
+    checked = [arm for arm in arms if arm.treatment == EQUIVARIANCE and _of(measured, arm.name)]
+    return [_check(arm, measured, control) for arm in checked if arm.name != control or _of(measured, START)]
 
 
 def _check(arm: Arm, measured: Sequence[AutoencoderMeasurement], control: str) -> Treatment:
@@ -71,7 +72,10 @@ def _check(arm: Arm, measured: Sequence[AutoencoderMeasurement], control: str) -
 
 
 def treatment_line(treatment: Treatment) -> str:
-    """The check in a line: "EQ: treated: rotation error 0.62 of the start's, ...", or "EQ: not treated: ..."."""
+    """The check in a line: "EQ: treated: rotation error 0.62 of the start's, ...", "EQ: not treated as published: ...".
+
+    Of an arm that lacks a number, such as a diverged one, it says neither.
+    """
     if treatment.failures:
         return f"{treatment.label}: not treated as published: {'; '.join(treatment.failures)}"
     of = f"of the {treatment.reference}'s"
@@ -81,8 +85,10 @@ def treatment_line(treatment: Treatment) -> str:
         ("PSNR {:+.1f} dB to the control", treatment.psnr),
         ("rFD {:.2f} " + of, treatment.reconstruction_distance),
     ]
-    known = [text.format(value) for text, value in told if value is not None]
-    return f"{treatment.label}: treated: {', '.join(known)}" if known else f"{treatment.label}: treatment not measured"
+    known = ", ".join(text.format(value) for text, value in told if value is not None)
+    if all(value is not None for _, value in told):
+        return f"{treatment.label}: treated: {known}"
+    return f"{treatment.label}: treatment not measured in full{': ' if known else ''}{known}"
 
 
 def _of(measured: Sequence[AutoencoderMeasurement], arm: str) -> list[AutoencoderMeasurement]:

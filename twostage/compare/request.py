@@ -5,7 +5,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +60,9 @@ def kept_plan(folder: Path, request: Request) -> dict[str, Any] | None:
     if not (folder / PLAN).is_file():
         raise ValueError(f"--output {folder} holds something else than a comparison: give another folder")
     kept = read_json(folder / PLAN)
+    left_out = {each.name: each.default for each in fields(Request)}  # by a version that had no such option
     for name, value in asdict(request).items():
-        there = kept["request"].get(name)
+        there = kept["request"].get(name, left_out[name])
         if there != value:
             option = "of" if name == "autoencoders" else f"with --{name.replace('_', '-')}"
             raise ValueError(

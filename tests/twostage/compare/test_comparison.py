@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 import pytest
 from rich.console import Console
 
+from eqvae.hashes import write_json
 from tests.twostage import synthetic_nodes
 from tests.twostage.compare.fixtures import COSTS, WORK, scaled
 from tests.twostage.synthetic_sweep import METRIC, synthetic_results
@@ -17,7 +18,7 @@ from twostage.compare.budget import Rung, choose, smallest_budget
 from twostage.compare.contestants import parse_contestants, read_field
 from twostage.compare.files import contents, write_files
 from twostage.compare.images import find_images
-from twostage.compare.request import Request
+from twostage.compare.request import PLAN, Request, kept_plan
 from twostage.compare.run import compare
 from twostage.compare.timing import choose_workers, take_times
 from twostage.graph.node import unique
@@ -148,6 +149,14 @@ def _slowed(points, seed):
 def test_another_request_is_refused_with_the_way_on(finished, changes, message):
     with pytest.raises(ValueError, match=message):
         run(replace(REQUEST, **changes), finished[0])
+
+
+def test_a_folder_of_a_version_without_first_seeds_is_gone_on_with(tmp_path):
+    kept = {"request": {name: value for name, value in asdict(REQUEST).items() if name != "first_seed"}}
+    write_json(tmp_path / PLAN, kept)
+    assert kept_plan(tmp_path, REQUEST) == kept
+    with pytest.raises(ValueError, match="with --first-seed 0, not 5: give that to go on with it, or another --output"):
+        kept_plan(tmp_path, replace(REQUEST, first_seed=5))
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
