@@ -71,7 +71,7 @@ def squared_radii(samples: Tensor, k: int) -> Tensor:
 
 def _nearest(side: "_Side", left: Tensor, count: int, error: float) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Of some rows at a time: themselves, at least how far their nearest are, ascending, and which [rows, count]."""
-    if len(left) < len(side.norms):
+    if len(left) < len(side.norms) or count == len(side.norms):  # all distances of all rows are too many to hold
         for rows in _blocks(left, side):
             yield rows, *_at_least(side, side, rows, error).clamp_(min=0).topk(count, largest=False)
         return

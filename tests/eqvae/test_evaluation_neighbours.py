@@ -88,3 +88,16 @@ def test_few_pairs_are_taken_in_float64(monkeypatch):
     monkeypatch.setattr(neighbours, "_squared_distances", lambda *pairs: counted.append(len(pairs[1])) or exact(*pairs))
     samples_in_balls(normal(300, 64), normal(300, 64, seed=1), 3)
     assert sum(counted) < 1.05 * 2 * 300 * (3 + 1 + neighbours.RESERVE)
+
+
+def test_all_distances_of_a_set_are_never_held_at_once(monkeypatch):
+    """Two clusters that float64's products do not tell apart: their rows are taken a block at a time."""
+    held, of_all = [], neighbours._nearest_of_all
+    monkeypatch.setattr(
+        neighbours, "_nearest_of_all", lambda side, count, error: held.append(count) or of_all(side, count, error)
+    )
+    samples = torch.cat([1e-9 * normal(30, 20, dtype=torch.float64), 1 + 1e-9 * normal(30, 20, dtype=torch.float64)])
+    found = squared_radii(samples, 3)
+    own = (samples[:, None] - samples).square().sum(2)
+    assert torch.equal(found, own.kthvalue(4).values)
+    assert held == [3 + 1 + neighbours.RESERVE] * 2

@@ -24,8 +24,8 @@ class Race:
     An arm is hopeless with a generator if some arm that still runs is faster, by the sweep's own verdict at the level
     of the look over the number of rivals (Bonferroni). So a rival takes the best arm in at most one of 27 sweeps of up
     to fifty arms (`studies.racing.bound`). With `smallest_speed_up` it is hopeless, too, if its interval of the
-    speed-up over the control lies below that: of arms that are so much faster at most one in forty is stopped. An arm is stopped if it is hopeless
-    with every generator. Arms with a missing value are never stopped, and stop nobody.
+    speed-up over the control lies below that: of arms that are so much faster at most one in forty is stopped. An arm
+    is stopped if it is hopeless with every generator. Arms with a missing value are never stopped, and stop nobody.
 
     Args:
         control: is never stopped, for every verdict needs it.
