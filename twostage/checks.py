@@ -157,6 +157,8 @@ def _part_problems(key: str, part: Trained | Start) -> list[Problem]:
     if not isinstance(part, ArmSettings):
         return _batch_problems(where, config)
     found = _batch_problems(where, config) if part.autoencoder is None else []
+    if value_at(config, "trainer.limit_val_batches") == 0:
+        found.append((where, "trainer.limit_val_batches 0 would leave the autoencoder unmeasured: give 1 or more"))
     found += _ready_problems(f"{key}.autoencoder", part.autoencoder) if part.autoencoder is not None else []
     if part.treatment not in (None, EQUIVARIANCE):
         found.append((f"{key}.treatment", f"use {EQUIVARIANCE}, or leave it out"))

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ISOLATED = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c"]
-TESTS = "tests/test_readme.py::test_every_command_runs tests/eqvae/test_autoencoders_files.py"
+TESTS = "tests/test_readme.py tests/eqvae/test_autoencoders_files.py"
 
 
 @pytest.mark.reliability(30, long=True)

@@ -83,6 +83,12 @@ def test_a_seed_offset_is_of_an_arm_that_trains(change, error):
         load_sweep("calibration", [f"autoencoders.again.{change}"])
 
 
+def test_an_arm_that_would_not_be_measured_is_refused():
+    limit = ["autoencoders.again.overrides={trainer.limit_val_batches: 0}"]
+    with pytest.raises(ValueError, match=r"autoencoders\.again\.overrides: trainer\.limit_val_batches 0 would leave"):
+        load_sweep("calibration", limit)
+
+
 def test_a_generator_may_have_any_name(tmp_path):
     """Also that of a part: nodes are known by their place, not by what they are called."""
     sit = "{label: S, config: configs/dit/tiny-sit.yaml}"
