@@ -29,7 +29,8 @@ def measured_spaces(folder: Path) -> Iterator[tuple[str, int, Path]]:
     """
     for seed_folder in sorted(folder.glob("nodes/*/seed*")):
         points = list(seed_folder.glob("metrics/sit/step*"))
-        if points and all((point / "done.json").is_file() for point in points):
+        parts = [*points, seed_folder / "diagnostics"]
+        if points and all((part / "done.json").is_file() for part in parts):
             yield seed_folder.parent.name, int(seed_folder.name.removeprefix("seed")), seed_folder
 
 

@@ -37,7 +37,7 @@ class _Drawn:
                 self.sets[key] = there
             while sum(images.nbytes for images in self.sets.values()) > self.most_bytes:
                 self.sets.popitem(last=False)
-            return there[:count]
+            return there if len(there) == count else there[:count].clone()  # a view would be pickled with all the rest
 
 
 _drawn = _Drawn(KEPT_BYTES)
