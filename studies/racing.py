@@ -3,11 +3,14 @@
 `python -m studies.racing` prints the tables of docs/racing.md, in under three minutes of one core.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import argparse
 from dataclasses import dataclass, field
 from functools import partial
 
+import Callable
+import Iterator
 import numpy as np
+import Sequence
 from scipy.special import stdtr
 
 from studies.simulated_curves import POINTS, simulate_arms
@@ -287,5 +290,6 @@ def _percent(share: float) -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     for line in tables():
         print(line, flush=True)

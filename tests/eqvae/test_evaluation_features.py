@@ -82,8 +82,11 @@ def test_torch_fidelity_finds_the_extractor():
 
 def test_names():
     names = {name: metrics.distance for name, metrics in EXTRACTORS.items()}
-    assert names == {"efficientnet_lite0": "fd_efficientnet_lite0", "inception_v3": "fid"}
-    with pytest.raises(ValueError, match="'dino' is unknown: use one of efficientnet_lite0, inception_v3"):
+    expected = {"efficientnet_lite0": "fd_efficientnet_lite0", "inception_v3": "fid"}
+    assert names == expected | {"dinov2_large": "fd_dinov2_large"}
+    with pytest.raises(
+        ValueError, match="'dino' is unknown: use one of efficientnet_lite0, inception_v3, dinov2_large"
+    ):
         create_extractor("dino")
 
 

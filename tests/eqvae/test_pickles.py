@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from dit.alignment.encoders import _read_weights
 from dit.alignment.projectors import load_projector
 from dit.checkpoints import load_generator
 from eqvae.autoencoders import load_autoencoder
@@ -18,6 +17,7 @@ from eqvae.evaluation import create_extractor
 from eqvae.evaluation.inputs import open_samples, stored_statistics
 from eqvae.losses.perceptual import create_perceptual
 from eqvae.training.checkpoints import checkpoint_step, load_checkpoint
+from eqvae.vision_transformers import read_encoder_weights
 from eqvae.weights import read_optimizer_states
 from tests.tiny import train
 
@@ -62,7 +62,7 @@ LOADERS = {
     "optimizer": read_optimizer_states,
     "extractor": lambda path: create_extractor("inception_v3", str(path), "cpu"),
     "perceptual": lambda path: create_perceptual("lpips_vgg", str(path)),
-    "encoder": lambda path: _read_weights(str(path)),
+    "encoder": lambda path: read_encoder_weights(str(path)),
 }
 
 

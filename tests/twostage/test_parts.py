@@ -11,7 +11,7 @@ from eqvae.autoencoders import load_autoencoder
 from eqvae.hashes import write_json
 from eqvae.training.checkpoints import load_checkpoint
 from tests.reliability.runs import same
-from tests.tiny import STAGE_ONE, STAGE_TWO, WITHOUT_VALIDATION, stage_one
+from tests.tiny import STAGE_ONE, STAGE_TWO, stage_one
 from twostage import load_sweep, plan
 from twostage.parts import diagnostics, evaluation, run_node, snapshot
 from twostage.parts.training import SaveAtSteps, checkpoint_at, read_cost
@@ -26,10 +26,7 @@ def text(overrides):
 @pytest.fixture(scope="module")
 def nodes():
     config = f"config: {ROOT}/configs/eqvae/tiny-shapes.yaml"
-    arms = {
-        f"step{step}": f"{{label: S, {config}, at_step: {step}, overrides: {text(WITHOUT_VALIDATION)}}}"
-        for step in (2, 6)
-    }
+    arms = {f"step{step}": f"{{label: S, {config}, at_step: {step}, overrides: {text(STAGE_ONE)}}}" for step in (2, 6)}
     arms["ready"] = f"{{label: R, {config}, autoencoder: shapes-f4c8, overrides: {text(STAGE_ONE)}}}"
     overrides = [f"autoencoders.{name}={arm}" for name, arm in arms.items()]
     overrides += ["seeds=[0]", "evaluation.at_steps=[2,4]", f"generators.sit.overrides={text(STAGE_TWO)}"]
