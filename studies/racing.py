@@ -3,14 +3,12 @@
 `python -m studies.racing` prints the tables of docs/racing.md, in under three minutes of one core.
 """
 
-from collections.abc import argparse
+import argparse
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-import Callable
-import Iterator
 import numpy as np
-import Sequence
 from scipy.special import stdtr
 
 from studies.simulated_curves import POINTS, simulate_arms
