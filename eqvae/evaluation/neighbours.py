@@ -73,7 +73,8 @@ def _nearest(side: "_Side", left: Tensor, count: int, error: float) -> Iterator[
     """Of some rows at a time: themselves, at least how far their nearest are, ascending, and which [rows, count]."""
     if len(left) < len(side.norms) or count == len(side.norms):  # all distances of all rows are too many to hold
         for rows in _blocks(left, side):
-            yield rows, *_at_least(side, side, rows, error).clamp_(min=0).topk(count, largest=False)
+            bounds, nearest = _at_least(side, side, rows, error).clamp_(min=0).topk(count, largest=False)
+            yield rows, bounds, nearest
         return
     bounds, nearest = _nearest_of_all(side, count, error)
     yield from ((rows, bounds[rows], nearest[rows]) for rows in _blocks(left, side))
