@@ -61,6 +61,15 @@ def test_without_a_start_the_control_is_what_errors_are_compared_with():
     assert (found.reference, found.rotation, found.failures) == ("control", pytest.approx(0.6), [])
 
 
+def test_reconstructions_are_judged_against_a_start_alone():
+    """The bound is the paper's, of the start; a control was fine-tuned for reconstruction itself."""
+    worse = {"rotation": 0.6, "scale": 0.5, "psnr": 24.8, "distance": 95.0}
+    found = check(**worse, start=False)
+    assert (found.failures, found.reconstruction_distance) == ([], pytest.approx(95 / 90))
+    assert "rFD 1.06 of the control's" in treatment_line(found)
+    assert check(**worse).failures == [], "of the start's 100"
+
+
 def test_seeds_are_averaged_and_a_diverged_one_is_not_left_out():
     several = [measured("control", 0, 1.0, 1.0, 20.0, 100.0)]
     several += [measured("eq", 0, 0.4, 0.4, 20.0, 100.0), measured("eq", 1, 0.8, 0.8, 20.0, 100.0)]

@@ -28,7 +28,7 @@ class Treatment:
             the start was not measured.
         rotation, scale: mean latent error of the turns, of the scalings, over the reference's; None where unmeasured.
         psnr: dB above the control.
-        reconstruction_distance: Fréchet distance of reconstructions over the reference's.
+        reconstruction_distance: Fréchet distance of reconstructions over the reference's; its bound is of the start's.
         failures: what the paper's treatment does and this one does not, in words; empty for one that was given.
     """
 
@@ -66,8 +66,8 @@ def _check(arm: Arm, measured: Sequence[AutoencoderMeasurement], control: str) -
     ]
     if psnr is not None and psnr < -LARGEST_LOSS:
         failures.append(f"PSNR {-psnr:.1f} dB below the control's, more than {LARGEST_LOSS}")
-    if distance is not None and distance > 1:
-        failures.append(f"rFD {distance:.2f} of the {reference}'s, more than 1")
+    if distance is not None and distance > 1 and reference == START:  # a control's own fine-tuning lowers it
+        failures.append(f"rFD {distance:.2f} of the start's, more than 1")
     return Treatment(arm.name, arm.label, reference, ratios["rotation"], ratios["scale"], psnr, distance, failures)
 
 
