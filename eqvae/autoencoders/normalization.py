@@ -54,7 +54,7 @@ class Normalization:
 
     def normalize(self, raw: Tensor) -> Tensor:
         """Raw [..., C, h, w] to normalized, std near 1."""
-        return (raw - column(self.shift, raw.device)) * column(self.scale, raw.device)
+        return (raw - column(self.shift, raw.device)).mul_(column(self.scale, raw.device))
 
     def denormalize(self, normalized: Tensor) -> Tensor:
         """Normalized [..., C, h, w] to raw, which the decoder takes."""

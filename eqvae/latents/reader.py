@@ -40,12 +40,14 @@ class ShardedRows:
 
     def rows(self, ids: Tensor, name: str) -> Tensor:
         """Rows `ids` [B] of one tensor of the shards, as stored."""
+        if len(self._shards) == 1:
+            return self._shards[0][name].index_select(0, ids)
         shard_of = torch.searchsorted(self._starts, ids, right=True) - 1
         first = self._shards[0][name]
         result = torch.empty(len(ids), *first.shape[1:], dtype=first.dtype)
         for shard in shard_of.unique().tolist():
             mask = shard_of == shard
-            result[mask] = self._shards[shard][name][ids[mask] - self._starts[shard]]
+            result[mask] = self._shards[shard][name].index_select(0, ids[mask] - self._starts[shard])
         return result
 
 
@@ -123,25 +125,29 @@ class LatentCache(ShardedRows):
         Returns:
             `latents` [B, C, h, w] float32 normalized, `label` [B], `index` [B], `flipped` [B] bool.
         """
-        name = "mean" if self.has_moments else "sample"
-        latents = self.rows(ids, name).float()
         is_flipped = torch.zeros(len(ids), dtype=torch.bool)
         if keys is not None and flip:
             is_flipped = keyed_uniform(keys, seed=seed, stream="flip") < 0.5
-        flipped = is_flipped.nonzero()[:, 0]
-        if len(flipped):
-            latents[flipped] = self.rows(ids[flipped], f"{name}_flip").float()
+        latents = self._flipped_rows(ids, "mean" if self.has_moments else "sample", is_flipped)
         if keys is not None and self.has_moments:
-            log_std = self.rows(ids, "log_std").float()
-            log_std[flipped] = self.rows(ids[flipped], "log_std_flip").float()
             noise = keyed_normal(keys, tuple(latents.shape[1:]), seed=seed, stream="posterior")
-            latents = latents.addcmul_(log_std.exp_(), noise)
+            latents.addcmul_(self._flipped_rows(ids, "log_std", is_flipped).exp_(), noise)
         return {
             "latents": self.spec.normalization.normalize(latents),
             "label": self.rows(ids, "label"),
             "index": ids,
             "flipped": is_flipped,
         }
+
+    def _flipped_rows(self, ids: Tensor, name: str, is_flipped: Tensor) -> Tensor:
+        """Float32 rows [B, ...] of a stored tensor or of its flipped twin, each read once."""
+        order = is_flipped.to(torch.uint8).argsort(stable=True)  # plain ones first
+        num_plain = len(ids) - int(is_flipped.sum())
+        plain, flipped = ids[order].tensor_split([num_plain])
+        rows = self.rows(plain, name)
+        if len(flipped):
+            rows = torch.cat((rows, self.rows(flipped, f"{name}_flip"))).index_select(0, order.argsort())
+        return rows.float()
 
 
 def require_held_out(validation: LatentCache, training: LatentCache) -> None:
