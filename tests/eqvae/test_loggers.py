@@ -118,6 +118,14 @@ def test_what_cannot_be_logged_to_is_said_in_one_line(tmp_path, monkeypatch):
             create_loggers(name, tmp_path)
 
 
+def test_each_option_is_explained_by_its_own_help(capsys):
+    with pytest.raises(SystemExit):
+        train("fit", "--help")
+    told = " ".join(capsys.readouterr().out.split())
+    assert "--previews PREVIEWS how often in the run its loggers are shown images" in told
+    assert "--logger NAMES in place of trainer.logger: one or more of tensorboard" in told
+
+
 def test_images_go_to_every_logger_that_takes_them(tmp_path, wandb, trackio, mlflow):
     (tmp_path / "run-7").mkdir()
     loggers = [*create_loggers("tensorboard,csv,wandb,trackio", tmp_path / "run-7"), mlflow]
