@@ -137,15 +137,18 @@ def generate_images(
     labels: Tensor,
     settings: SamplingSettings,
     batch_size: int = 100,
+    first_batch: int = 0,
+    every: int = 1,
 ) -> Iterator[Tensor]:
     """Batches uint8 [B, 3, H, W] of the images 0, 1, ... with labels [N].
 
     Args:
         batch_size: images at a time; rounded up to whole `eqvae.fixed_batches.ROWS` for the batches that come out.
+        first_batch, every: of all batches only this one and every so many-th after it.
 
     Raises:
         ValueError: if the autoencoder is not the one that made the generator's latents.
     """
     require_autoencoder(generator, autoencoder)
-    for batch in torch.arange(len(labels)).split(whole_batches(batch_size)):
+    for batch in torch.arange(len(labels)).split(whole_batches(batch_size))[first_batch::every]:
         yield make_images(generator, autoencoder, batch, labels[batch], settings, batch_size)[0]

@@ -19,9 +19,10 @@ from eqvae.evaluation.features import create_extractor
 from eqvae.evaluation.generation import feature_sets_to_generation_metrics, require_metrics
 from eqvae.evaluation.image_grids import image_grid, save_png
 from eqvae.evaluation.inputs import image_batches
+from eqvae.processes import in_turns
 from eqvae.training.averaging import ExponentialMovingAverage
 from eqvae.training.loggers import log_image
-from eqvae.training.sharding import full_state, is_sharded, plain_class
+from eqvae.training.sharding import full_tensor, is_sharded, plain_class
 from eqvae.training.signals import stop_requested
 
 NUM_UNASKED = 16  # images of a preview that no config asks for
@@ -88,9 +89,8 @@ class SamplePreviews(Callback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self._latest_step = trainer.global_step
-        if trainer.is_global_zero:
-            self._load_decoder(pl_module)
-        self._can_decode = trainer.strategy.broadcast(self._autoencoder is not None)
+        self._load_decoder(pl_module)
+        self._can_decode = all(in_turns([self._autoencoder is not None]))
 
     def _load_decoder(self, pl_module: Any) -> None:
         try:
@@ -111,27 +111,21 @@ class SamplePreviews(Callback):
         device = trainer.strategy.root_device
         # Keyed noise draws nothing from the global generators, but networks that are built here do.
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            backbone = self._averaged_backbone(trainer, pl_module)
-            if backbone is not None:
-                self._preview(trainer, pl_module, backbone, device)
+            images = self._sample(trainer, pl_module, self._averaged_backbone(trainer, pl_module), device)
+            if images is not None and trainer.is_global_zero:
+                self._show(trainer, images, device)
 
-    def _averaged_backbone(self, trainer: Any, pl_module: Any) -> nn.Module | None:
-        """With averaged weights, with the raw ones where nothing averages; None but in the first process."""
+    def _averaged_backbone(self, trainer: Any, pl_module: Any) -> nn.Module:
+        """With averaged weights, with the raw ones where nothing averages; whole in every process."""
         averages = [entry for entry in trainer.callbacks if isinstance(entry, ExponentialMovingAverage)]
         backbone = (averages[0].averaged_module if averages else pl_module).backbone
         if not is_sharded(backbone):
-            return backbone if trainer.is_global_zero else None
-        weights = full_state(backbone)  # from all processes
-        if not trainer.is_global_zero:
-            return None
+            return backbone
         whole = plain_class(backbone)(**backbone.config)
-        whole.load_state_dict(weights)
+        whole.load_state_dict({name: full_tensor(value) for name, value in backbone.state_dict().items()})
         return whole.to(trainer.strategy.root_device)
 
-    def _preview(self, trainer: Any, pl_module: Any, backbone: nn.Module, device: torch.device) -> None:
-        images = self._sample(trainer, pl_module, backbone, device)
-        if images is None:
-            return
+    def _show(self, trainer: Any, images: Tensor, device: torch.device) -> None:
         grid, step = image_grid(images[: self.num_images]), trainer.global_step
         save_png(grid, Path(trainer.default_root_dir) / "previews" / f"step={step:07d}.png")
         log_image(trainer.loggers, "preview/samples", grid, step)
@@ -142,7 +136,10 @@ class SamplePreviews(Callback):
             logger.log_metrics({f"preview/{name}": value for name, value in measured.items()}, step)
 
     def _sample(self, trainer: Any, pl_module: Any, backbone: nn.Module, device: torch.device) -> Tensor | None:
-        """uint8 images [N, 3, H, W]; None where the run is told to end meanwhile, which must not wait for them."""
+        """uint8 images [N, 3, H, W], of which every process samples its share: none waits for another's.
+
+        None where the run is told to end meanwhile, which must not wait for them either.
+        """
         assert self._autoencoder is not None, "asked before"
         self._autoencoder.to(device)
         source, spec = pl_module.autoencoder_source, trainer.datamodule.spec
@@ -154,13 +151,15 @@ class SamplePreviews(Callback):
         was_training = backbone.training
         backbone.eval()
         try:
-            batches = generate_images(generator, self._autoencoder, labels, self.sampling, self.batch_size)
-            images = []
-            for batch in batches:
-                images.append(batch)
+            share = (self.batch_size, trainer.global_rank, trainer.world_size)
+            mine: list[Tensor] = []
+            for batch in generate_images(generator, self._autoencoder, labels, self.sampling, *share):
+                mine.append(batch)
                 if stop_requested(trainer):
-                    return None
-            return torch.cat(images)
+                    break
+            if any(in_turns([stop_requested(trainer)])):
+                return None
+            return torch.cat(in_turns(mine))
         finally:
             backbone.train(was_training)
 

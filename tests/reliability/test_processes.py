@@ -8,6 +8,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
+from dit.generation import SamplingSettings, generate_images
+from dit.previews import SamplePreviews
 from eqvae.caching import LatentCaching
 from eqvae.latents import CachePlan, FeatureRows, LatentRows
 from eqvae.losses.adversarial import MAXIMUM_WEIGHT
@@ -152,6 +154,23 @@ def test_all_processes_stop_before_the_same_update(cache, tmp_path):
         fit(2, tmp_path, cache, 2, [PoisonOneProcess()])
     saved = sorted(path.name for path in (tmp_path / "nonfinite").iterdir())
     assert saved == [f"step=0000003-rank={rank}.safetensors" for rank in range(2)]
+
+
+def test_processes_share_the_sampling_of_previews(cache, tmp_path, monkeypatch):
+    def noted(generator, autoencoder, labels, settings, size, rank, count):
+        images = list(generate_images(generator, autoencoder, labels, settings, size, rank, count))
+        (tmp_path / f"{rank} of {count}").write_text(str(sum(map(len, images))))
+        return images
+
+    monkeypatch.setattr("dit.previews.generate_images", noted)
+    unchanged = {"trainer.max_steps": 1, "model.init_args.learning_rate": 0}
+    for count in (1, 2):
+        previews = SamplePreviews(1, 25, SamplingSettings(num_inference_steps=1), batch_size=10)
+        fit(2, tmp_path / f"run{count}", cache, count, [previews], unchanged)
+    made = {path.name: path.read_text() for path in tmp_path.glob("* of *")}
+    assert made == {"0 of 1": "25", "0 of 2": "15", "1 of 2": "10"}
+    one, two = ((tmp_path / f"run{count}/previews/step=0000001.png").read_bytes() for count in (1, 2))
+    assert one == two
 
 
 @pytest.mark.parametrize("num_images", [48, 5])
