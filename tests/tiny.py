@@ -16,6 +16,8 @@ TINY_AUTOENCODER = {
     "latent_channels": 4,
     "norm_num_groups": 4,
 }
+ONE_LEVEL = {"block_out_channels": [8], "down_block_types": ["DownEncoderBlock2D"], "mid_block_add_attention": False}
+ONE_LEVEL |= {"up_block_types": ["UpDecoderBlock2D"]}  # over another's config: a third of its operations, no resizing
 STAGE_ONE = {
     "trainer.max_steps": 6,
     "trainer.limit_val_batches": 1,

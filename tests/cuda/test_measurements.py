@@ -35,7 +35,9 @@ from eqvae.regularizers.explicit import explicit_error
 from tests.dit.tiny import tiny_generator
 from tests.eqvae.test_objective import TINY_VQ
 from tests.fake_cuda import CUDA, fake_cuda
-from tests.tiny import TINY_AUTOENCODER
+from tests.tiny import ONE_LEVEL, TINY_AUTOENCODER
+
+KL, VQ = TINY_AUTOENCODER | ONE_LEVEL, TINY_VQ | ONE_LEVEL | {"_class_name": "VQModel"}
 
 
 @pytest.fixture
@@ -84,7 +86,7 @@ def test_the_critics_losses_do_not_wait(device, kind):
 
 
 def test_losses_on_latents_do_not_wait(device):
-    autoencoder, images = load_autoencoder(TINY_AUTOENCODER).to(CUDA), normal(2, 3, 16, 16)
+    autoencoder, images = load_autoencoder(KL).to(CUDA), normal(2, 3, 16, 16)
     device.waits.clear()  # of the autoencoder's way there
     indices = torch.zeros(2, 4, 4, dtype=torch.long, device=CUDA)
     loss = CodebookLoss()(Codes(indices, normal(2, 4, 4, 4), normal(2, 4, 4, 4)))
@@ -96,14 +98,14 @@ def test_losses_on_latents_do_not_wait(device):
     assert not device.waits
 
 
-@pytest.mark.parametrize("config", [TINY_AUTOENCODER, TINY_VQ | {"_class_name": "VQModel"}], ids=["kl", "vq"])
+@pytest.mark.parametrize("config", [KL, VQ], ids=["kl", "vq"])
 def test_autoencoders_are_measured_on_the_device(device, config, squeezenet):
     autoencoder, images = load_autoencoder(config).freeze().to(CUDA), normal(4, 3, 32, 32)
     metrics = LatentMetrics(4, 4)
     metrics.update(autoencoder, images)
     assert {"effective_rank", "equivariance/latent/rotation 90"} <= set(metrics.compute())
     assert len(metrics.curves()["shift"]) == 4
-    decoded = autoencoder.decode(normal(4, 4, 16, 16))
+    decoded = autoencoder.decode(normal(4, 4, 32, 32))
     for perceptual in ("efficientnet_lite0", "lpips_squeeze"):
         pairs = ReconstructionMetrics(perceptual=perceptual, perceptual_weights_file=squeezenet)
         pairs.update(images, decoded)
@@ -113,7 +115,7 @@ def test_autoencoders_are_measured_on_the_device(device, config, squeezenet):
 
 def test_values_per_image_stay_on_the_device(device):
     images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8, device=CUDA)
-    errors = equivariance_errors(load_autoencoder(TINY_AUTOENCODER).freeze().to(CUDA), normal(2, 3, 32, 32))
+    errors = equivariance_errors(load_autoencoder(KL).freeze().to(CUDA), normal(2, 3, 32, 32))
     values = [images_to_psnr(images, images), images_to_ssim(images, images), *errors["latent"].values()]
     assert {(value.device, value.shape) for value in values} == {(CUDA, (2,))}
 

@@ -28,9 +28,9 @@ from eqvae.training.averaging import ExponentialMovingAverage
 from eqvae.training.throughput import ThroughputMonitor
 from tests.eqvae.test_objective import TINY_VQ
 from tests.fake_cuda import CUDA, PRECISIONS, fake_cuda, fake_trainer
-from tests.tiny import TINY_AUTOENCODER
+from tests.tiny import ONE_LEVEL, TINY_AUTOENCODER
 
-VQ = TINY_VQ | {"_class_name": "VQModel"}
+KL, VQ = TINY_AUTOENCODER | ONE_LEVEL, TINY_VQ | ONE_LEVEL | {"_class_name": "VQModel"}
 SIZES = {"input_size": 8, "hidden_size": 16, "depth": 1, "num_heads": 2, "num_classes": 10}
 LATENTS = SIZES | {"patch_size": 4, "in_channels": 8}
 TOKENS = SIZES | {"input_size": 16, "num_codes": 16}
@@ -79,14 +79,14 @@ def images(**options) -> ImageDataModule:
     return ImageDataModule(**parts, global_batch_size=4, evaluation_batch_size=8, **options)
 
 
-def autoencoder(config=TINY_AUTOENCODER, transforms="released", **options) -> AutoencoderModule:
+def autoencoder(config=KL, transforms="released", **options) -> AutoencoderModule:
     options = {"reconstruction": ReconstructionLoss(perceptual="none"), "num_normalization_images": 8} | options
     evaluation = AutoencoderEvaluation(num_equivariance_images=4)
     return AutoencoderModule(config, transforms, gradient_clip_norm=1.0, evaluation=evaluation, **options)
 
 
 AUTOENCODERS = {
-    "ordinary": {"transforms": None},
+    "ordinary": {"config": TINY_AUTOENCODER, "transforms": None},
     "released, with a critic": {"adversarial": AdversarialLoss(**CRITIC)},
     "paper, the critic shown the same": {"transforms": "paper", "adversarial": AdversarialLoss("vanilla", **CRITIC)},
     "before the critic's start": {"adversarial": AdversarialLoss(start_step=9, **CRITIC)},
@@ -105,7 +105,7 @@ def test_an_autoencoder_waits_once_a_step(which, tmp_path):
     assert max(map(len, steps)) <= 1, steps
 
 
-@pytest.mark.parametrize("config", [TINY_AUTOENCODER, VQ], ids=["kl", "vq"])
+@pytest.mark.parametrize("config", [KL, VQ], ids=["kl", "vq"])
 def test_an_autoencoder_trains_in_bf16(config, tmp_path):
     steps = fit(
         tmp_path,
@@ -130,7 +130,7 @@ def cpu_trainer(folder: Path) -> lightning.Trainer:
 def token_cache(tmp_path_factory) -> Path:
     """A small token cache, made on the processor."""
     folder = tmp_path_factory.mktemp("tokens")
-    cpu_trainer(folder).predict(autoencoder(VQ), images(), return_predictions=False)
+    cpu_trainer(folder).predict(autoencoder(VQ | TINY_VQ), images(), return_predictions=False)
     return folder / "latents"
 
 
@@ -212,9 +212,7 @@ def test_previews_and_panels_are_made_on_the_device(cache, tmp_path):
     fit(tmp_path, autoencoder, images(), callbacks=[LatentPanels(2, 2)], steps=2, logger=TensorBoardLogger(tmp_path))
 
 
-@pytest.mark.parametrize(
-    ("config", "precision"), zip([TINY_AUTOENCODER, VQ], PRECISIONS, strict=True), ids=["kl", "vq"]
-)
+@pytest.mark.parametrize(("config", "precision"), zip([KL, VQ], PRECISIONS, strict=True), ids=["kl", "vq"])
 def test_an_autoencoder_is_validated_and_predicts_on_the_device(config, precision, tmp_path):
     with fake_cuda():
         module = autoencoder(config)

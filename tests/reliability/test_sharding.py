@@ -59,7 +59,7 @@ def fit(folder, cache, num_processes: int, resume=None, overrides=None) -> dict:
     callbacks = [
         ExponentialMovingAverage(DECAYS),
         ModelCheckpoint(folder, every_n_train_steps=HALF, save_top_k=-1, filename="{step}"),
-        SamplePreviews(HALF, num_images=12, sampling=SamplingSettings(num_inference_steps=2), batch_size=10),  # 10 and 2
+        SamplePreviews(HALF, 12, SamplingSettings(num_inference_steps=2), batch_size=10),  # 10 of one, 2 of the other
     ]
     if num_processes > 1:
         settings["trainer.strategy"] = "fsdp2"
