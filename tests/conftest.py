@@ -13,7 +13,7 @@ from hypothesis.configuration import set_hypothesis_home_dir
 
 from tests import OWNER
 from tests.checkout import LinkedFolders
-from tests.tiny import stage_one
+from tests.tiny import PACKAGED, stage_one
 from tests.watching import NewFiles, watching
 
 pytest_plugins = ["tests.reliability.plugin"]
@@ -84,6 +84,6 @@ def pytest_unconfigure():
 def cache(tmp_path_factory) -> Path:
     """A small latent cache of the packaged autoencoder."""
     folder = tmp_path_factory.mktemp("cache")
-    cli = stage_one(folder)
+    cli = stage_one(folder, PACKAGED)
     cli.trainer.predict(cli.model, cli.datamodule, return_predictions=False)
     return folder / "latents"

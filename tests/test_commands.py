@@ -12,7 +12,7 @@ from eqvae.commands import KEPT_LOGS, describe, run_command
 from eqvae.data import open_source
 from eqvae.training.checkpoints import load_checkpoint
 from eqvae.training.cli import TrainCLI
-from tests.tiny import STAGE_ONE, train
+from tests.tiny import PACKAGED, STAGE_ONE, train
 
 GENERATOR, AUTOENCODER = "configs/dit/tiny-sit.yaml", "configs/eqvae/tiny-shapes.yaml"
 
@@ -205,7 +205,8 @@ def test_what_a_class_refuses_is_its_message_alone(config, option, message):
 
 
 def test_images_whose_side_does_not_divide_are_not_cached(tmp_path):
-    settings = STAGE_ONE | {"trainer.default_root_dir": tmp_path, "data.init_args.train.init_args.image_size": 30}
+    settings = STAGE_ONE | PACKAGED | {"trainer.default_root_dir": tmp_path}
+    settings |= {"data.init_args.train.init_args.image_size": 30}
     with pytest.raises(ValueError, match=r"train: image_size 30 is no multiple of 4, .*: use 28 or 32"):
         train("predict", "--config", AUTOENCODER, settings)
 

@@ -17,7 +17,7 @@ from eqvae.latents import open_cache
 from eqvae.module import AutoencoderModule
 from eqvae.plugins import VARIABLE, enable_plugins, find_class, plugin_folders, plugins, take_plugins
 from eqvae.training.cli import TrainCLI
-from tests.tiny import STAGE_ONE, train
+from tests.tiny import PACKAGED, STAGE_ONE, train
 from twostage import load_sweep, plan
 from twostage.parts import PARTS, WithPlugins, run_node
 from twostage.parts.part import read_anew
@@ -166,7 +166,9 @@ def generator(package: str) -> dict[str, str]:
 
 def stage_one_words(package: str, folder: Path) -> list:
     source = f"{{class_path: {package}.source.Stripes, init_args: {{num_images: 8}}}}"
-    settings = STAGE_ONE | {"trainer.default_root_dir": folder, "model.init_args.cache.folder": folder / "latents"}
+    settings = (
+        STAGE_ONE | PACKAGED | {"trainer.default_root_dir": folder, "model.init_args.cache.folder": folder / "latents"}
+    )
     settings = {key: value for key, value in settings.items() if "num_images" not in key or "normalization" in key}
     data = {"data.init_args.train": source, "data.init_args.validation": source}
     return ["--config", "configs/eqvae/tiny-shapes.yaml", settings | data]

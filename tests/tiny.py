@@ -1,5 +1,6 @@
 """Runs that take seconds: command lines of both stages, reduced by overrides."""
 
+import json
 from functools import cache
 from pathlib import Path
 
@@ -18,7 +19,9 @@ TINY_AUTOENCODER = {
 }
 ONE_LEVEL = {"block_out_channels": [8], "down_block_types": ["DownEncoderBlock2D"], "mid_block_add_attention": False}
 ONE_LEVEL |= {"up_block_types": ["UpDecoderBlock2D"]}  # over another's config: a third of its operations, no resizing
+PACKAGED = {"model.init_args.autoencoder": "shapes-f4c8"}  # the recipe's own: a step takes some times as long
 STAGE_ONE = {
+    "model.init_args.autoencoder": json.dumps(TINY_AUTOENCODER),
     "trainer.max_steps": 6,
     "trainer.limit_val_batches": 1,
     "model.init_args.num_normalization_images": 32,

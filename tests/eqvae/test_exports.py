@@ -12,14 +12,14 @@ from eqvae.autoencoders import LatentStatistics, load_autoencoder
 from eqvae.autoencoders.exporting import read_export_record
 from eqvae.latents.reader import read_manifest
 from eqvae.training.checkpoints import load_checkpoint
-from tests.tiny import STAGE_ONE, WITHOUT_VALIDATION, train
+from tests.tiny import PACKAGED, STAGE_ONE, WITHOUT_VALIDATION, train
 
 EMA = "[{class_path: eqvae.training.averaging.ExponentialMovingAverage, init_args: {decay: 0.9}}]"
 
 
 def stage_one(command, folder, *words, **overrides):
     settings = WITHOUT_VALIDATION if command == "fit" else STAGE_ONE
-    settings = settings | {"trainer.default_root_dir": folder, "trainer.callbacks": EMA}
+    settings = settings | PACKAGED | {"trainer.default_root_dir": folder, "trainer.callbacks": EMA}
     settings |= {key.replace("__", "."): value for key, value in overrides.items()}
     return train(command, "--config", "configs/eqvae/tiny-shapes.yaml", settings, *words)
 

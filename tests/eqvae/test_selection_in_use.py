@@ -14,7 +14,7 @@ from eqvae.evaluation.autoencoder import AutoencoderEvaluation, LatentMetrics
 from eqvae.evaluation.inputs import few_images, image_batches, reference_to_feature_set
 from eqvae.selection import evenly_spaced
 from tests.eqvae.tiny import tiny_autoencoder
-from tests.tiny import stage_one
+from tests.tiny import PACKAGED, stage_one
 from twostage.cli import evaluate
 
 NUM_IMAGES, NUM_CLASSES = 400, 10
@@ -46,7 +46,7 @@ def numbers(images):
 
 def test_normalization_is_that_of_all_classes(tmp_path):
     """The first 80 of 400 are the two darkest classes: their normalization is far off."""
-    cli = stage_one(tmp_path, {"trainer.max_steps": 1, "model.init_args.num_normalization_images": 80})
+    cli = stage_one(tmp_path, PACKAGED | {"trainer.max_steps": 1, "model.init_args.num_normalization_images": 80})
     cli.trainer.limit_val_batches = 0
     cli.datamodule.sources = dict.fromkeys(("train", "validation"), Sorted())
     cli.trainer.fit(cli.model, cli.datamodule)

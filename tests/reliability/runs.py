@@ -1,12 +1,11 @@
 """The two runs that are killed: stage 1 with critic, accumulation and averaging, stage 2 with averaging."""
 
-import json
 from pathlib import Path
 
 import torch
 
 from eqvae.training.cli import TrainCLI
-from tests.tiny import QUIET, STAGE_ONE, STAGE_TWO, TINY_AUTOENCODER, options, stage_one, stage_two
+from tests.tiny import QUIET, STAGE_ONE, STAGE_TWO, options, stage_one, stage_two
 
 MAX_STEPS = 8
 CONFIGS = {1: "configs/eqvae/tiny-shapes.yaml", 2: "configs/dit/tiny-sit.yaml"}
@@ -59,7 +58,6 @@ def run_settings(stage: int, folder: Path, save_every: int = 2) -> dict:
     }
     if stage == 1:
         settings |= {
-            "model.init_args.autoencoder": json.dumps(TINY_AUTOENCODER),
             "model.init_args.adversarial": "eqvae.losses.AdversarialLoss",
             "model.init_args.adversarial.num_layers": 1,
             "model.init_args.adversarial.base_channels": 4,
