@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -98,8 +99,8 @@ def measure_candidate(table: dict, candidate: dict, folder: Path) -> dict:
     return measure_start(load_autoencoder(str(folder / "autoencoder")).freeze(), to_float(images))
 
 
-def run_table(table: dict, output: Path) -> None:
-    """Every candidate that has no line yet, in the table's order."""
+def run_table(table: dict, output: Path, measure: Callable[[dict, dict, Path], dict] = measure_candidate) -> None:
+    """Every candidate that has no line yet, in the table's order; its line has what `measure` finds of its folder."""
     output.mkdir(parents=True, exist_ok=True)
     results = output / "results.jsonl"
     done = {line["name"]: line for line in read_results(results)}
@@ -118,7 +119,7 @@ def run_table(table: dict, output: Path) -> None:
             if not (folder / "autoencoder").is_dir():
                 run_candidate(config, folder)
             line["train_seconds"] = time.perf_counter() - started
-            line |= measure_candidate(table, candidate, folder)
+            line |= measure(table, candidate, folder)
         except (ValueError, RuntimeError) as error:
             line["failed"] = str(error).splitlines()[0]
         append(results, line)
