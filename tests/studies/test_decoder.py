@@ -49,7 +49,7 @@ def test_differences_are_called_by_their_interval_and_the_sign_of_the_card():
     assert found == ["as the card", "as the card", "contrary", "neither"]
     assert "+5 (+5 to +5)" in row
     of_ema = next(row for row in table.splitlines() if "ema - start" in row)
-    assert "+1.00 (-1.49 to +3.49), neither" in of_ema
+    assert "+1.00 (-1.48 to +3.48), neither" in of_ema
     assert values(lines(), "start", "photographs", "PSNR") == [25.0] * SEEDS
 
 
