@@ -30,7 +30,7 @@ from eqvae.regularizers.equivariance import choose_transforms
 from eqvae.regularizers.explicit import explicit_error
 from eqvae.training.compiling import compile_network
 from tests.eqvae.tiny import MixingAutoencoder, tiny_autoencoder
-from tests.tiny import TINY_AUTOENCODER, needs_bfloat16
+from tests.tiny import ONE_LEVEL, TINY_AUTOENCODER, needs_bfloat16
 
 TINY_VQ = {
     "block_out_channels": [8, 8],
@@ -345,7 +345,8 @@ def test_a_compiled_autoencoder_trains_with_an_adaptive_regularizer(monkeypatch)
     torch._dynamo.reset()
     monkeypatch.setattr(torch._functorch.config, "donated_buffer", True)
     monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend="aot_eager"))
-    fit(AutoencoderModule(TINY_AUTOENCODER, None, PIXELS, regularizers=[LocalCorrelation()], compile=True), steps=2)
+    small = TINY_AUTOENCODER | ONE_LEVEL
+    fit(AutoencoderModule(small, None, PIXELS, regularizers=[LocalCorrelation()], compile=True), steps=2)
 
 
 def test_what_is_compiled_leaves_out_attention_and_the_layers_whose_gradients_are_asked_for():
