@@ -31,6 +31,7 @@ ROOT = Path(__file__).parents[2]
 SMALL = ["seeds=[0]", "evaluation.at_steps=[2,4]"]
 FAILING = "autoencoders.equivariant.overrides={model.init_args.betas: [0, 0]}"
 INLINE = Executor(num_workers=0)
+ARMS = ("control", "equivariant")
 
 
 def small_sweep(*overrides):
@@ -109,6 +110,16 @@ def _measured(sweep, root, folder):
         "images": [(folder / file).read_bytes() for file in files],
         "cost": [(cost.stage, cost.seconds, cost.seed, cost.num_steps) for cost in results.cost],
     }
+
+
+def test_what_an_arm_costs_without_a_common_start_is_its_whole_training(tmp_path):
+    begun_anew = [f"autoencoders.{name}.overrides={{model.init_args.autoencoder: shapes-f4c8}}" for name in ARMS]
+    sweep = small_sweep("start.config=null", "start.autoencoder=null", *begun_anew)
+    run(sweep, tmp_path)
+    measured = collect(sweep, plan(sweep), tmp_path, tmp_path / "report", "").autoencoders
+    (steps,) = {branch.training.settings["config"]["trainer"]["max_steps"] for branch in plan(sweep).branches}
+    found = [(each.arm, each.num_steps, each.device_seconds) for each in measured]
+    assert found == [(arm, steps, pytest.approx(0.1 * steps)) for arm in ARMS]
 
 
 def test_a_sweep_killed_five_times_gives_the_report_of_an_undisturbed_one(tmp_path, monkeypatch):

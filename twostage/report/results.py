@@ -143,8 +143,11 @@ class _Gathered:
         return AutoencoderMeasurement(arm, seed, metrics, errors, **self._fine_tuning(branch))
 
     def _fine_tuning(self, branch: Branch | None) -> dict[str, Any]:
-        """Steps, images and seconds that went into an autoencoder from the common start on; nothing for a ready one."""
-        if branch is None or branch.training is None or not branch.training.inputs:
+        """Steps, images and seconds that went into an autoencoder, from the common start on where there is one.
+
+        Nothing for a ready one.
+        """
+        if branch is None or branch.training is None:
             return {}
         steps = branch.autoencoder.settings.get("at_step")
         steps = steps or branch.training.settings["config"]["trainer"]["max_steps"]
