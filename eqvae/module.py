@@ -160,7 +160,7 @@ class AutoencoderModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> list[torch.optim.Adam]:
         parameters = [[value for value in group if value.requires_grad] for group in self._trained()]
-        optimizers = [torch.optim.Adam(values, betas=self.betas, foreach=True) for values in parameters]
+        optimizers = [torch.optim.Adam(values, betas=self.betas, fused=True) for values in parameters]
         self.training_start.restore_optimizers(optimizers, self.autoencoder, self.critic)
         for optimizer in optimizers:
             set_learning_rate(optimizer, self.training_start.base_learning_rate, step=0)  # `_step` sets it for each

@@ -92,7 +92,8 @@ def train_recipe(
     name: str, folder: Path, caches: Caches | None, num_steps: int = NUM_STEPS, overrides: dict | None = None
 ) -> dict[str, list[float]]:
     """Every loss of the first steps of `train.py fit`, by its name in the log; stage 1 needs no caches."""
-    options = FIT | {"trainer.max_steps": num_steps}
+    # Schedules are those of the whole run, however soon it ends.
+    options = FIT | {"trainer.max_steps": NUM_STEPS, "trainer.limit_train_batches": num_steps}
     options |= {"trainer.default_root_dir": folder, "trainer.logger.init_args.save_dir": folder}
     if is_stage_one(name):
         options |= SMALL_IMAGES | {"data.init_args.global_batch_size": BATCH_SIZE_OF_IMAGES}
