@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from studies import distance_panel, start_report, treatment_report
+from studies import decoder, distance_panel, start_report, treatment_report
 from studies.start_search import read_results
 from studies.sweep_table import tables
 from twostage.verify import find_study, read_study
@@ -26,13 +26,22 @@ def treatment_table() -> str:
     return treatment_report.to_markdown(starts, kept("treatment-search"))
 
 
+def decoder_table() -> str:
+    return decoder.to_markdown(kept("decoder"))
+
+
 def panel_table() -> str:
     return distance_panel.to_markdown(kept("distance-panel"))
 
 
 @pytest.mark.parametrize(
     ("page", "table"),
-    [("start-search", start_table), ("treatment-search", treatment_table), ("distance-panel", panel_table)],
+    [
+        ("start-search", start_table),
+        ("treatment-search", treatment_table),
+        ("decoder", decoder_table),
+        ("distance-panel", panel_table),
+    ],
 )
 def test_a_page_holds_the_table_of_its_results_as_it_is(page, table):
     rows = table()
