@@ -11,12 +11,12 @@ import pytest
 from eqvae.autoencoders import load_autoencoder
 from eqvae.data import ScenesSource
 from eqvae.evaluation.image_grids import save_png
-from tests.tiny import STAGE_TWO, WITHOUT_VALIDATION, options
+from tests.tiny import PACKAGED, STAGE_TWO, WITHOUT_VALIDATION, options
 
 GUIDES = Path(__file__).parents[1] / "docs/guides"
 FEW = 24  # images of each folder
 SHORT = {key: value for key, value in WITHOUT_VALIDATION.items() if not key.endswith("num_images")}
-SHORT["trainer.max_steps"] = 2
+SHORT |= PACKAGED | {"trainer.max_steps": 2}
 OF_SCENES = {"data.init_args.train.init_args.num_images": FEW, "data.init_args.validation.init_args.num_images": FEW}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny import STAGE_ONE, STAGE_TWO
+from tests.tiny import PACKAGED, STAGE_ONE, STAGE_TWO
 
 README = Path(__file__).parents[1] / "README.md"
 READ_ALONE = ("compare.py", "sample.py", "verify.py")
@@ -31,8 +31,8 @@ def commands() -> list[str]:
 
 def reduced(words: list[str], runs: Path) -> list[str]:
     """The same sweep with its files below `runs` and small sizes."""
-    stage_one = json.dumps(STAGE_ONE).replace('"', "")
-    control = json.dumps(STAGE_ONE | {"model.init_args.transforms": None}).replace('"', "")
+    stage_one = json.dumps(STAGE_ONE | PACKAGED).replace('"', "")
+    control = json.dumps(STAGE_ONE | PACKAGED | {"model.init_args.transforms": None}).replace('"', "")
     parts = {"autoencoders.control": control, "autoencoders.equivariant": stage_one}
     parts["generators.sit"] = json.dumps(STAGE_TWO).replace('"', "")
     return words + SMALL_SWEEP + [f"root={runs}"] + [f"{part}.overrides={value}" for part, value in parts.items()]

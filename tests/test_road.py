@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 
 from eqvae.training.messages import LEFT_OUT, leave_out_noise
 from eqvae.training.progress import TrainingProgress, _shown
-from tests.tiny import STAGE_ONE, STAGE_TWO, options, stage_two
+from tests.tiny import PACKAGED, STAGE_ONE, STAGE_TWO, options, stage_two
 
 NOISE = (
     "litlogger",
@@ -56,7 +56,7 @@ def ending(printed: str) -> tuple[Path, list[str]]:
 def test_the_road_is_what_each_command_prints_as_the_next_one(typed, tmp_path):
     """Each command is typed as the one before it said, with small sizes behind; nothing else has to be known."""
     folder = tmp_path / "eq"
-    small = options(STAGE_ONE | {"trainer.max_steps": 2, "trainer.default_root_dir": folder})
+    small = options(STAGE_ONE | PACKAGED | {"trainer.max_steps": 2, "trainer.default_root_dir": folder})
     fitted, warned = typed("train.py", "fit", "--config", "tiny-shapes", *small, "--overwrite")
     assert "KLAutoencoder: 0.689 M trained parameters" in fitted
     assert "global batch 4 = 1 devices x 1 accumulated x 4 per device" in fitted
