@@ -28,13 +28,18 @@ def _mix(x: torch.Tensor) -> torch.Tensor:
     """SplitMix64 finalizer on int64 tensors."""
     if x.device.type == "cpu":
         return torch.from_numpy(_mix_words(x.reshape(-1).numpy().view(np.uint64)).view(np.int64)).view(x.shape)
+    return _mix_signed(x)
+
+
+def _mix_signed(x: torch.Tensor) -> torch.Tensor:
+    """The finalizer in what every device has."""
     x = (x ^ _shift_right(x, 30)).mul_(MULTIPLIERS[0])
     x = x.bitwise_xor_(_shift_right(x, 27)).mul_(MULTIPLIERS[1])
     return x.bitwise_xor_(_shift_right(x, 31))
 
 
 def _mix_words(words: np.ndarray) -> np.ndarray:
-    """The same in numpy's unsigned words, which a processor shifts and multiplies in less than half of torch's time."""
+    """The finalizer in numpy's unsigned words, which a processor mixes in less than half of torch's time."""
     mixed = words >> 30
     mixed ^= words
     mixed *= UNSIGNED_MULTIPLIERS[0]

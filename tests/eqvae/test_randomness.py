@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from eqvae.randomness import fold_keys, keyed_integers, keyed_normal, keyed_uniform
+from eqvae.randomness import _mix, _mix_signed, fold_keys, keyed_integers, keyed_normal, keyed_uniform
 
 KEYS = torch.arange(2000)
 DRAWS = {"uniform": keyed_uniform, "normal": keyed_normal}
@@ -109,3 +109,20 @@ def test_integers_cover_their_range_evenly(high):
     expected = 20_000 / high
     chi_squared = float(((counts - expected).square() / expected).sum())
     assert chi_squared < high + 5 * math.sqrt(2 * high)
+
+
+def splitmix_finalizer(word: int) -> int:
+    """In Python's own numbers, from the paper."""
+    word = (word ^ (word >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    word = (word ^ (word >> 27)) * 0x94D049BB133111EB % 2**64
+    return word ^ (word >> 31)
+
+
+def test_processors_and_devices_mix_the_same_words():
+    ends = torch.tensor([0, 1, -1, 2**63 - 1, -(2**63)])
+    words = torch.cat((ends, torch.randint(-(2**63), 2**63 - 1, (1000,), generator=torch.Generator().manual_seed(0))))
+    before = words.clone()
+    mixed = _mix(words)
+    assert torch.equal(mixed, _mix_signed(words))
+    assert [word % 2**64 for word in mixed.tolist()] == [splitmix_finalizer(word % 2**64) for word in before.tolist()]
+    assert torch.equal(words, before)
