@@ -22,9 +22,9 @@ def tables(results: SweepResults) -> str:
     arms = [arm.name for arm in results.arms]
     header = ["mean (lowest to highest seed)", *(arm.label for arm in results.arms)]
     rows = [[label, *(with_range(cells.get(arm)) for arm in arms)] for label, cells in _measured(results)]
-    parts = [_table(header, rows)]
+    parts = [table(header, rows)]
     for comparison in summary.comparisons:
-        parts.append(_table(["seed", "speed-up in steps", "change at the last step"], list(_by_seed(comparison))))
+        parts.append(table(["seed", "speed-up in steps", "change at the last step"], list(_by_seed(comparison))))
         parts.append(textwrap.fill(f"**{sentence(comparison, results.metric_label)}**", WIDTH))
     return "\n\n".join(parts)
 
@@ -63,7 +63,8 @@ def _by_seed(comparison: Comparison) -> Iterator[list[str]]:
     yield ["all", verdict_text(comparison.verdict), "" if change is None else signed_percent(change.mean)]
 
 
-def _table(header: list[str], rows: list[list[str]]) -> str:
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """In Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
