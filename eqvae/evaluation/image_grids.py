@@ -1,14 +1,11 @@
 """Images for people: grids, latents as colours, and an autoencoder under transformation."""
 
-import io
 from pathlib import Path
 
-import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.utils import make_grid
 
@@ -19,6 +16,8 @@ from eqvae.files import write_atomically
 
 GRID_COLUMNS = 10
 SMALLEST_TILE = 64  # pixels; smaller images are enlarged by whole factors
+PANEL_TILE = 120  # pixels about, of an image of a panel: two words fit above it
+PANEL_GAP, TEXT_SIZE, LINE = 4, 13, 16  # pixels
 PANEL_TRANSFORMS = {
     "half size": SpatialTransform((0.5, 0.5)),
     "turned 90°": SpatialTransform(quarter_turns=1),
@@ -100,27 +99,24 @@ def autoencoder_panel(autoencoder: Autoencoder, images: Tensor, title: str | Non
 
 
 def _draw_columns(columns: dict[str, Tensor], side: int, title: str | None) -> Tensor:
-    rows = len(next(iter(columns.values())))
-    heading_inches = 0.42 if title is None else 0.67
-    height = rows * 1.05 + heading_inches + 0.03
-    with matplotlib.rc_context({"font.size": 8, "figure.dpi": 110}):
-        figure, axes = plt.subplots(rows, len(columns), figsize=(len(columns) * 1.05, height), squeeze=False)
-        if title is not None:
-            figure.suptitle(title, x=0.01, y=1 - 0.05 / height, ha="left", va="top", fontsize=9, fontweight="bold")
-        for column, (heading, images) in enumerate(columns.items()):
-            axes[0, column].set_title(heading, fontsize=8)
-            for row in range(rows):
-                axes[row, column].imshow(framed(images[row].cpu(), side).permute(1, 2, 0).numpy())
-                axes[row, column].axis("off")
-        figure.subplots_adjust(0.005, 0.005, 0.995, 1 - heading_inches / height, 0.05, 0.05)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png")
-        plt.close(figure)
-    return torch.from_numpy(np.array(Image.open(buffer).convert("RGB"))).permute(2, 0, 1)
+    """Images [N, 3, H, H] below their headings of two lines, N in a column; the title above all."""
+    factor = max(1, round(PANEL_TILE / side))
+    tiles = torch.stack([framed(images.cpu(), side) for images in columns.values()], dim=1).flatten(0, 1)
+    grid = make_grid(enlarged(tiles, factor), nrow=len(columns), padding=PANEL_GAP, pad_value=255)
+    above = 0 if title is None else LINE + PANEL_GAP
+    head = Image.new("RGB", (grid.shape[-1], above + 2 * LINE + PANEL_GAP), "white")
+    draw, font = ImageDraw.Draw(head), ImageFont.load_default(TEXT_SIZE)
+    if title is not None:
+        draw.text((PANEL_GAP, PANEL_GAP), title, "black", ImageFont.load_default(TEXT_SIZE + 2), "la")
+    for column, heading in enumerate(columns):
+        middle = PANEL_GAP + (column + 0.5) * (side * factor + PANEL_GAP)
+        for line, words in enumerate(heading.split("\n")):
+            draw.text((middle, above + PANEL_GAP + line * LINE), words, "black", font, "ma")
+    return torch.cat([torch.from_numpy(np.array(head)).permute(2, 0, 1), grid], dim=1)
 
 
 def framed(image: Tensor, side: int) -> Tensor:
-    """A square uint8 image [3, H, H] in the middle of a white one of this side."""
+    """Square uint8 images [..., 3, H, H] in the middle of white ones of this side."""
     missing = side - image.shape[-1]
     return F.pad(image, (missing // 2, missing - missing // 2) * 2, value=255)
 

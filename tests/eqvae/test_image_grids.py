@@ -5,7 +5,15 @@ import pytest
 import torch
 from PIL import Image
 
-from eqvae.evaluation.image_grids import LatentColours, autoencoder_panel, image_grid, save_png
+from eqvae.data.images import to_uint8
+from eqvae.evaluation.image_grids import (
+    PANEL_GAP,
+    PANEL_TILE,
+    LatentColours,
+    autoencoder_panel,
+    image_grid,
+    save_png,
+)
 from tests.eqvae.tiny import smooth_images, tiny_autoencoder
 
 
@@ -35,9 +43,28 @@ def test_latent_colours_share_basis_and_range(channels):
     assert torch.corrcoef(torch.stack((together[:, 0].flatten().float(), strongest)))[0, 1] > 0.9
 
 
-def test_panel():
-    panel = autoencoder_panel(tiny_autoencoder(), smooth_images(32))
+@pytest.mark.parametrize("side", [16, 32, 128])
+def test_a_panel_has_a_row_per_image_below_its_headings(side):
+    images = smooth_images(side)
+    panel = autoencoder_panel(tiny_autoencoder(), images)
+    factor = round(PANEL_TILE / side)
+    tile = factor * side + PANEL_GAP
+    height = len(images) * tile + PANEL_GAP
     assert panel.dtype == torch.uint8
-    assert panel.shape[0] == 3
-    assert panel.float().std() > 10
-    assert torch.equal(panel, autoencoder_panel(tiny_autoencoder(), smooth_images(32)))
+    assert panel.shape[2] == 11 * tile + PANEL_GAP
+    head, body = panel[:, :-height], panel[:, -height:]
+    first = body[:, PANEL_GAP:tile:factor, PANEL_GAP:tile:factor]
+    assert torch.equal(first, to_uint8(images[0])), "pixels as they are"
+    for column in range(11):
+        words = head[:, :, column * tile : (column + 1) * tile]
+        assert words.min() == 0, "a heading above each column"
+        assert bool((words[..., [0, -1]] == 255).all()), "that fits above it"
+    assert torch.equal(panel, autoencoder_panel(tiny_autoencoder(), images))
+
+
+def test_a_title_stands_above_the_same_panel():
+    plain = autoencoder_panel(tiny_autoencoder(), smooth_images(32))
+    titled = autoencoder_panel(tiny_autoencoder(), smooth_images(32), "a name")
+    above = titled.shape[1] - plain.shape[1]
+    assert torch.equal(titled[:, above:], plain)
+    assert titled[:, :above].min() == 0
