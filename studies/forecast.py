@@ -18,7 +18,6 @@ from eqvae.evaluation.predictors import PREDICTORS
 from studies.start_search import read_results
 
 LINES = Path(__file__).parent / "results/spaces.jsonl"
-LAST_STEP = "600"
 NUM_DRAWS, LEVEL = 2000, 0.95
 COMBINED = (2, 3)  # predictors whose ranks are averaged
 
@@ -69,7 +68,8 @@ def collect(lines: Sequence[dict]) -> Spaces:
         lacking += [name for name in quantities for line in own.values() if name not in line["predictors"]]
         if lacking:
             raise ValueError(f"{arm} lacks {lacking[0]}: every space is compared in every seed and predictor")
-    logs = np.log([[own[seed]["fd"][LAST_STEP] for own in arms.values()] for seed in seeds])
+    last = str(max(int(step) for line in lines for step in line["fd"]))
+    logs = np.log([[own[seed]["fd"][last] for own in arms.values()] for seed in seeds])
     values = [
         [np.mean([own[seed]["predictors"][name] for seed in seeds]) for own in arms.values()] for name in quantities
     ]

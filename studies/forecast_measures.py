@@ -34,8 +34,11 @@ def measured_spaces(folder: Path) -> Iterator[tuple[str, int, Path]]:
             yield seed_folder.parent.name, int(seed_folder.name.removeprefix("seed")), seed_folder
 
 
-def measure(arm: str, seed: int, folder: Path) -> dict:
-    """`family`, `predictors` by name, `fd` by training step, and what the sweep measured of the autoencoder."""
+def measure(arm: str, seed: int, folder: Path, sweep: str) -> dict:
+    """`family`, `predictors` by name, `fd` by training step, and what the sweep measured of the autoencoder.
+
+    A family is a shape of `studies.spaces`; the arms of any other sweep, which have one start, are one.
+    """
     autoencoder = load_autoencoder(str(folder / "autoencoder/autoencoder")).freeze()
     source = open_source(IMAGES, IMAGE_SIZE)
     prediction = predict(autoencoder_to_sample(autoencoder, source, NUM_IMAGES))
@@ -46,7 +49,7 @@ def measure(arm: str, seed: int, folder: Path) -> dict:
     return {
         "arm": arm,
         "seed": seed,
-        "family": next(shape.name for shape in SHAPES if arm.startswith(f"{shape.name}-")),
+        "family": next((shape.name for shape in SHAPES if arm.startswith(f"{shape.name}-")), sweep),
         "fd": distances,
         "autoencoder": json.loads((folder / "diagnostics/metrics.json").read_text()),
         "predictors": prediction.values,
@@ -64,7 +67,7 @@ def main() -> None:
     done = {(line["arm"], line["seed"]) for line in there}
     for arm, seed, folder in measured_spaces(arguments.sweep):
         if (arm, seed) not in done:
-            line = measure(arm, seed, folder)
+            line = measure(arm, seed, folder, arguments.sweep.name)
             with arguments.lines.open("a") as file:
                 file.write(json.dumps(line) + "\n")
 

@@ -1,9 +1,13 @@
 """Ranking of predictors: what is known of made-up spaces is found, and chance is not taken for skill."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
+from studies.arms_forecast import correlations
+from studies.arms_forecast import tables as arms_tables
 from studies.forecast import (
     Spaces,
     bootstrap,
@@ -139,3 +143,14 @@ def test_a_space_that_lacks_something_is_named(known):
     del fewer[0]["predictors"]["viv/ratio"]
     with pytest.raises(ValueError, match="a-0 lacks viv/ratio"):
         collect(fewer)
+
+
+def test_arms_of_one_start_are_ranked_by_each_predictor():
+    spaces = replace(spaces_of({"skill": QUALITY + noise(13, 0.5), "chance": noise(14)}), families={"all": range(40)})
+    found = correlations(spaces, num_draws=200)
+    assert found["skill"][0] == pytest.approx(spearmanr(spaces.predictors[0], QUALITY).statistic)
+    assert 0.4 < found["skill"][1] < found["skill"][0] < found["skill"][2] < 1
+    assert found["chance"][1] < 0 < found["chance"][2]
+    rows = arms_tables(spaces).splitlines()
+    assert [row.split("|")[1].strip() for row in rows[2:4]] == ["skill", "chance"]
+    assert rows[4].endswith("| 1.00 |  |"), "both seeds are the same"
