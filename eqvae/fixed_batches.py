@@ -15,7 +15,10 @@ import torch
 from torch import Tensor
 
 ROWS = 10
-"""Of a batch on a processor: as fast as any size from 8 on, and 50, 100 and 1,000 images leave nothing to fill up."""
+"""Of a batch on a processor. 50, 100 and 1,000 images leave nothing to fill up; few are shared by several processes.
+
+50 rows would be 1.04 (SiT of width 384), 1.15 (a small decoder) and 1.38 times (width 128) as fast, on one core.
+"""
 
 Function = Callable[..., tuple[Tensor, ...]]
 
