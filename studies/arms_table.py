@@ -40,6 +40,20 @@ def tables(results: SweepResults, rival: str) -> str:
     return "\n\n".join(parts)
 
 
+def in_short(results: SweepResults) -> dict[str, str]:
+    """{arm: its speed-up over the control on the first generator, and what its PSNR is beside the control's}."""
+    summary = summarize(results)
+    psnr = {row.arm: row.metrics["psnr"].mean for row in summary.autoencoders}
+    first = results.generators[0].name
+    return {
+        each.arm: f"{_told(each.verdict)}, {psnr[each.arm] - psnr[results.control]:+.1f} dB".replace(
+            "-", "\N{MINUS SIGN}"
+        )
+        for each in summary.comparisons
+        if each.generator == first
+    }
+
+
 def beating_both(results: SweepResults, rival: str) -> list[str]:
     """Arms called faster than the control and the rival, on every generator, whose PSNR is the higher in every seed."""
     psnr = {row.arm: row.metrics["psnr"] for row in summarize(results).autoencoders}

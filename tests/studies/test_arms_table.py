@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from studies.arms_figure import draw
 from studies.arms_table import beating_both, tables
 from tests.twostage.synthetic_sweep import METRIC, power_law, synthetic_results
 from twostage.analysis.records import Arm
@@ -60,3 +61,10 @@ def test_the_table_has_the_fastest_first_and_each_arm_against_both():
     assert found["Control"][2] == found["Equivariant"][3] == ""
     assert text.endswith("above the control's: Fast.**")
     assert "30.20" in next(row for row in rows if row[0] == "Fast")[1]
+
+
+def test_a_figure_of_all_arms_is_drawn(tmp_path):
+    draw(results_of(), "equivariant", tmp_path / "arms.svg")
+    text = (tmp_path / "arms.svg").read_text()
+    assert all(f"<!-- {name.capitalize()} -->" in text for name in FACTOR if name != "control")
+    assert "<!-- Control -->" not in text
