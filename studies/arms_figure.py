@@ -8,6 +8,10 @@ from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from twostage.analysis.records import SweepResults
 from twostage.analysis.summary import summarize
@@ -15,6 +19,8 @@ from twostage.verify import find_study, read_study
 
 matplotlib.use("Agg")
 
+DPI = 110
+NAME_WIDTH, NAME_HEIGHT = 70, 10  # points that a name takes
 COLOURS = {"faster": "C2", "slower": "C3", "undecided": "0.5"}
 
 
@@ -24,6 +30,9 @@ def draw(results: SweepResults, rival: str, path: Path) -> None:
     psnr = {row.arm: row.metrics["psnr"].mean for row in summary.autoencoders}
     first = results.generators[0].name
     figure, axis = plt.subplots(figsize=(9, 5.4), constrained_layout=True)
+    axis.set_xscale("symlog", linthresh=0.1)
+    axis.set_yscale("log")
+    marks = []
     for each in summary.comparisons:
         verdict = each.verdict
         if each.generator != first or verdict.ratio is None:
@@ -32,15 +41,43 @@ def draw(results: SweepResults, rival: str, path: Path) -> None:
         if verdict.low is not None and verdict.high is not None:
             axis.plot([change] * 2, [verdict.low, verdict.high], color=COLOURS[verdict.word], linewidth=1.5)
         axis.plot(change, verdict.ratio, "D" if each.arm == rival else "o", color=COLOURS[verdict.word])
-        axis.annotate(each.arm_label, (change, verdict.ratio), (5, 4), textcoords="offset points", fontsize=8)
+        marks.append((change, verdict.ratio, each.arm_label))
     axis.axvline(0, color="0.7", linewidth=1, zorder=0)
     axis.axhline(1, color="0.7", linewidth=1, zorder=0)
-    axis.set_yscale("log")
-    axis.set_yticks([0.5, 0.7, 1, 1.4, 2, 2.8], ["0.5", "0.7", "1", "1.4", "2", "2.8"])
-    axis.minorticks_off()
+    _tick(axis.xaxis, [-5, -2, -1, -0.5, -0.2, -0.1, 0, 0.1])
+    _tick(axis.yaxis, [0.5, 0.7, 1, 1.4, 2, 2.8])
+    axis.margins(x=0.16)
     axis.set(xlabel="PSNR beside the control's, dB", ylabel="times as fast as the control, 95 % interval")
-    figure.savefig(path, dpi=110)
+    _label(figure, axis, marks)
+    figure.savefig(path, dpi=DPI)
     plt.close(figure)
+
+
+def _tick(axis: Axis, values: list[float]) -> None:
+    """So many ticks, in plain numbers, within what is shown."""
+    low, high = axis.get_view_interval()
+    axis.set_ticks([value for value in values if low <= value <= high])
+    axis.set_major_formatter(lambda value, place: f"{value:g}".replace("-", "\N{MINUS SIGN}"))
+    axis.set_minor_locator(NullLocator())
+
+
+def _label(figure: Figure, axis: Axes, marks: list[tuple[float, float, str]]) -> None:
+    """Names right of their marks; one that would lie on another moves down, with a line to its mark."""
+    figure.canvas.draw()  # settles where the axes lie
+    placed: list[tuple[float, float]] = []
+    for x, y, text in sorted(marks, key=lambda mark: -mark[1]):
+        across, up = axis.transData.transform((x, y)) * 72 / figure.dpi
+        down = next(
+            drop
+            for drop in range(0, 400, 2)
+            if all(
+                abs(across - other) > NAME_WIDTH or abs(up - drop - height) > NAME_HEIGHT for other, height in placed
+            )
+        )
+        placed.append((across, up - down))
+        arrow = {"arrowstyle": "-", "color": "0.6", "linewidth": 0.6} if down else None
+        offset = (8 if not down else 24, 2 - down)
+        axis.annotate(text, (x, y), offset, textcoords="offset points", fontsize=8, arrowprops=arrow)
 
 
 if __name__ == "__main__":

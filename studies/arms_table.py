@@ -46,7 +46,7 @@ def in_short(results: SweepResults) -> dict[str, str]:
     psnr = {row.arm: row.metrics["psnr"].mean for row in summary.autoencoders}
     first = results.generators[0].name
     return {
-        each.arm: f"{_told(each.verdict)}, {psnr[each.arm] - psnr[results.control]:+.1f} dB".replace(
+        each.arm: f"{_told(each.verdict)}, {round(psnr[each.arm] - psnr[results.control], 2) + 0.0:+.2f} dB".replace(
             "-", "\N{MINUS SIGN}"
         )
         for each in summary.comparisons

@@ -56,3 +56,19 @@ def test_the_page_of_a_published_sweep_holds_the_tables_of_its_report(name):
     results = read_study(find_study(name))
     text = arms_table.tables(results, RIVALS[name]) if name in RIVALS else tables(results)
     assert text in (ROOT / f"docs/studies/{name}.md").read_text()
+
+
+def test_the_list_of_regularizers_says_what_their_sweep_found():
+    """In the row of each, by the arm that has it alone; so too the stronger KL divergence, which is no regularizer."""
+    results = read_study(find_study("regularizers"))
+    arms = {"equivariant": "Equivariance", "strong_kl": "stronger KL"}
+    for name, arm in results.sweep["autoencoders"].items():
+        asked = arm["overrides"].get("model.init_args.regularizers")
+        if asked:
+            arms[name] = asked[0]["class_path"].rpartition(".")[2]
+    page = (ROOT / "docs/regularizers.md").read_text().partition("| method | published effect |")[2]
+    rows = [line for line in page.partition("\n\n")[0].splitlines() if line.startswith("| ")]
+    for arm, text in arms_table.in_short(results).items():
+        if arm in arms:
+            (row,) = (row for row in rows if arms[arm] in row.split("|")[1].replace("`", "").strip().split(", "))
+            assert text in row.split("|")[3]
