@@ -79,18 +79,29 @@ def _is_above(own: Spread, control: Spread) -> bool:
 
 
 def _header(results: SweepResults) -> list[str]:
-    columns = ["PSNR (dB)", "rFD", "rotation error", "scale error", "high frequencies", "dimension"]
+    columns = ["PSNR (dB)", "rFD", "rotation error", "scale error", "high frequencies", "dimension", "time of a step"]
     return ["mean (lowest to highest seed)", *columns]
 
 
 def _autoencoders(results: SweepResults, summary: Summary) -> Iterator[list[str]]:
     errors = {row.transform: row.arms for row in summary.equivariance["latent"]}
+    seconds = _least_seconds(results)
     for row in summary.autoencoders:
         metrics = ("psnr", f"r{results.metric}")
         cells = [with_range(row.metrics.get(name)) for name in metrics]
         cells += [_mean_error(errors, kind, row) for kind in ("rotation", "scale")]
         cells += [_mean(row.metrics.get(name)) for name in ("high_frequency_share", "intrinsic_dimension")]
+        cells.append(f"{seconds[row.arm] / seconds[results.control]:.2f}" if row.arm in seconds else "")
         yield [row.label, *cells]
+
+
+def _least_seconds(results: SweepResults) -> dict[str, float]:
+    """What a fine-tuning took in the seed that other work on the machine disturbed least, where there was one."""
+    found: dict[str, list[float]] = {}
+    for each in results.autoencoders:
+        if each.num_steps and each.device_seconds:
+            found.setdefault(each.arm, []).append(each.device_seconds / each.num_steps)
+    return {arm: min(seconds) for arm, seconds in found.items() if results.control in found}
 
 
 def _mean_error(errors: dict[str, dict[str, Spread]], kind: str, row: MeasuredRow) -> str:
