@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.twostage.synthetic_sweep import METRIC, changed, only
-from twostage.analysis.records import SweepResults
+from twostage.analysis.records import Arm, SweepResults
 from twostage.analysis.summary import summarize
 from twostage.report.text import format_duration, format_number
 
@@ -154,3 +154,22 @@ def test_a_file_that_holds_no_results_is_refused_with_the_place(change, message)
     values = json.loads(json.dumps(asdict(changed(factors=(2.0,)))))
     with pytest.raises(ValueError, match=message):
         SweepResults.from_dict(values | change)
+
+
+@pytest.mark.parametrize(
+    ("arms", "first"),
+    [
+        ({"sure": (1.2, 1.2001, 1.1999), "fast": (2.0, 2.1, 1.9), "slow": (0.4, 0.41, 0.39)}, "fast"),
+        ({"open": (0.7, 1.3, 1.1), "slow": (0.8, 0.81, 0.79), "slowest": (0.4, 0.41, 0.39)}, "slowest"),
+        ({"open": (0.7, 1.3, 1.1), "likely": (0.95, 1.4, 1.3)}, "likely"),
+    ],
+)
+def test_told_first_is_the_fastest_arm_that_is_so_for_certain(arms, first):
+    """Not the one whose p-value is smallest: a small and steady gain may have that."""
+    base = changed(factors=(1.0, 1.0, 1.0))
+    curves = [curve for curve in base.curves if curve.arm == "control"]
+    for name, factors in arms.items():
+        treated = [curve for curve in changed(factors=factors).curves if curve.arm == "equivariant"]
+        curves += [replace(curve, arm=name) for curve in treated]
+    results = replace(base, arms=[base.arms[0], *(Arm(name, name) for name in arms)], curves=curves)
+    assert f"on “{first}”" in summarize(results).headline

@@ -15,7 +15,10 @@ BOUNDS = {"at least": "≥ ", "at most": "≤ "}
 
 
 def strongest(comparisons: list[Comparison]) -> Comparison:
-    """The one to tell first: decided ones before others, then by their p-value."""
+    """The one to tell first: faster arms before slower ones and open ones, then the one that is so by most for certain.
+
+    Of open ones that with the smallest p-value.
+    """
     return min(comparisons, key=_strength)
 
 
@@ -58,9 +61,12 @@ def _open(verdict: Verdict) -> str:
     }.get(verdict.reason, f"{seeds_text(verdict.num_seeds)} do not decide")
 
 
-def _strength(comparison: Comparison) -> tuple[bool, float]:
-    """Decided ones first, by their p-value."""
-    return comparison.verdict.word == "undecided", 1.0 if comparison.verdict.p is None else comparison.verdict.p
+def _strength(comparison: Comparison) -> tuple[int, float]:
+    verdict = comparison.verdict
+    if verdict.word == "undecided":
+        return 2, 1.0 if verdict.p is None else verdict.p
+    ends = [end for end in (verdict.low, verdict.high) if end is not None] or [verdict.ratio or 1.0]
+    return int(verdict.word == "slower"), -min(abs(math.log(end)) for end in ends)
 
 
 def sentence(comparison: Comparison, metric_label: str) -> str:
