@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from studies import arms_table, decoder, distance_panel, start_report, treatment_report
+from studies import arms_forecast, arms_table, decoder, distance_panel, start_report, treatment_report
+from studies.forecast import collect
 from studies.start_search import read_results
 from studies.sweep_table import tables
 from twostage.verify import find_study, read_study
@@ -36,6 +37,10 @@ def panel_table() -> str:
     return distance_panel.to_markdown(kept("distance-panel"))
 
 
+def arms_forecast_table() -> str:
+    return arms_forecast.tables(collect(kept("regularizers")))
+
+
 @pytest.mark.parametrize(
     ("page", "table"),
     [
@@ -43,6 +48,7 @@ def panel_table() -> str:
         ("treatment-search", treatment_table),
         ("decoder", decoder_table),
         ("distance-panel", panel_table),
+        ("regularizers", arms_forecast_table),
     ],
 )
 def test_a_page_holds_the_table_of_its_results_as_it_is(page, table):
