@@ -17,7 +17,7 @@ from torch import Tensor
 ROWS = 10
 """Of a batch on a processor. 50, 100 and 1,000 images leave nothing to fill up; few are shared by several processes.
 
-50 rows would be 1.04 (SiT of width 384), 1.15 (a small decoder) and 1.38 times (width 128) as fast, on one core.
+Narrow networks would be faster in larger batches (docs/speed.md).
 """
 
 Function = Callable[..., tuple[Tensor, ...]]

@@ -13,6 +13,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from studies.arms_table import psnr_changes
 from twostage.analysis.records import SweepResults
 from twostage.analysis.summary import summarize
 from twostage.verify import find_study, read_study
@@ -26,18 +27,16 @@ COLOURS = {"faster": "C2", "slower": "C3", "undecided": "0.5"}
 
 def draw(results: SweepResults, rival: str, path: Path) -> None:
     """With the intervals of the speed-ups over the control, on the first generator."""
-    summary = summarize(results)
-    psnr = {row.arm: row.metrics["psnr"].mean for row in summary.autoencoders}
-    first = results.generators[0].name
+    changes, first = psnr_changes(results), results.generators[0].name
     figure, axis = plt.subplots(figsize=(9, 5.4), constrained_layout=True)
     axis.set_xscale("symlog", linthresh=0.1)
     axis.set_yscale("log")
     marks = []
-    for each in summary.comparisons:
+    for each in summarize(results).comparisons:
         verdict = each.verdict
         if each.generator != first or verdict.ratio is None:
             continue
-        change = psnr[each.arm] - psnr[results.control]
+        change = changes[each.arm]
         if verdict.low is not None and verdict.high is not None:
             axis.plot([change] * 2, [verdict.low, verdict.high], color=COLOURS[verdict.word], linewidth=1.5)
         axis.plot(change, verdict.ratio, "D" if each.arm == rival else "o", color=COLOURS[verdict.word])

@@ -42,16 +42,22 @@ def tables(results: SweepResults, rival: str) -> str:
 
 def in_short(results: SweepResults) -> dict[str, str]:
     """{arm: its speed-up over the control on the first generator, and what its PSNR is beside the control's}."""
-    summary = summarize(results)
-    psnr = {row.arm: row.metrics["psnr"].mean for row in summary.autoencoders}
-    first = results.generators[0].name
+    changes, first = psnr_changes(results), results.generators[0].name
     return {
-        each.arm: f"{_told(each.verdict)}, {round(psnr[each.arm] - psnr[results.control], 2) + 0.0:+.2f} dB".replace(
-            "-", "\N{MINUS SIGN}"
-        )
-        for each in summary.comparisons
+        each.arm: f"{_told(each.verdict)}, {_decibels(changes[each.arm])}"
+        for each in summarize(results).comparisons
         if each.generator == first
     }
+
+
+def psnr_changes(results: SweepResults) -> dict[str, float]:
+    """{arm: its PSNR beside the control's in dB, means over seeds}."""
+    psnr = {row.arm: row.metrics["psnr"].mean for row in summarize(results).autoencoders}
+    return {arm: value - psnr[results.control] for arm, value in psnr.items()}
+
+
+def _decibels(value: float) -> str:
+    return f"{round(value, 2) + 0.0:+.2f} dB".replace("-", "\N{MINUS SIGN}")  # + 0.0: no negative zero
 
 
 def beating_both(results: SweepResults, rival: str) -> list[str]:
