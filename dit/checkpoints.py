@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from dit.backbones import BACKBONES, SiT
+from dit.backbones import BACKBONES
 from dit.backbones.interface import config_of
-from dit.objectives import OBJECTIVES, Diffusion, Flow, Objective
+from dit.objectives import OBJECTIVES, Objective
 from dit.public.diffusers_layout import (
     PIPELINE,
     is_folder_of_diffusers,
     read_diffusers_folder,
     transformer_weights,
 )
-from dit.public.transformer import public_latents, read_public_backbone
+from dit.public.transformer import public_latents, public_objective, read_public_backbone
 from eqvae.autoencoders import load_autoencoder
 from eqvae.files import sha256_of_file
 from eqvae.latents import LatentSpec
@@ -117,9 +117,10 @@ def load_generator(
     """The generator of a Lightning checkpoint, with its averaged weights where there are any, or of others' files.
 
     Args:
-        path: `.ckpt` of stage 2; a checkpoint of the public DiT, SiT or REPA, recognized by its keys; or a folder of
-            diffusers, of a `DiTPipeline`, whose `vae` then decodes, or of its transformer alone.
-        family: of a public checkpoint, "DiT" (diffusion) or "SiT" (flow), which it does not tell; REPA's tell it.
+        path: `.ckpt` of stage 2; a checkpoint of the public DiT, SiT, REPA or LightningDiT, recognized by its keys; or
+            a folder of diffusers, of a `DiTPipeline`, whose `vae` then decodes, or of its transformer alone.
+        family: of a public checkpoint, "DiT" (diffusion) or "SiT" (flow), which it does not tell; REPA's and
+            LightningDiT's tell it.
         num_heads: of a public checkpoint of a width that was not published.
         ema_decay: which moving average, where the run kept several; None: the first.
 
@@ -134,8 +135,7 @@ def load_generator(
         raise ValueError(f"checkpoint {path} is of a training, but of no generator: give one of stage 2")
     if "generator" not in checkpoint:
         backbone = read_public_backbone(checkpoint, path, family, num_heads)
-        objective = Flow() if isinstance(backbone, SiT) else Diffusion(learn_sigma=backbone.config["learn_sigma"])
-        return Generator(backbone, objective, public_latents(backbone), None, None)
+        return Generator(backbone, public_objective(backbone), public_latents(backbone), None, None)
     try:
         state = averaged_weights(checkpoint, ema_decay)
     except ValueError as error:

@@ -51,6 +51,7 @@ def open_generator(
         raise ValueError(f"checkpoint {checkpoint} names no autoencoder: give one (autoencoder, --autoencoder)")
     config = {"family": autoencoder_family} if autoencoder_family else None
     loaded = load_autoencoder(source, config=config).freeze()
+    generator.spec = generator.spec.completed(loaded)
     require_autoencoder(generator, loaded, allow_other_autoencoder)
     return Opened(generator, loaded, source)
 

@@ -32,6 +32,11 @@ def mlp_width(hidden_size: int, mlp_ratio: float, swiglu: bool) -> int:
     return int(2 / 3 * int(hidden_size * mlp_ratio)) if swiglu else int(hidden_size * mlp_ratio)
 
 
+def grid_rotation(head_width: int, side: int) -> RotaryEmbeddingCat:
+    """Sines and cosines for the places of side x side tokens, first of rows and then of columns; no weights."""
+    return RotaryEmbeddingCat(head_width, in_pixels=False, feat_shape=[side, side])
+
+
 class Attention(nn.Module):
     """Multi-head self-attention with the keys of timm's (`qkv`, `proj`), through torch's fused kernel.
 
@@ -198,8 +203,7 @@ class DiT(nn.Module):
         self.t_embedder = TimestepEmbedder(hidden_size, frequency_divisor)
         self.y_embedder = LabelEmbedder(num_classes, hidden_size, class_dropout_prob)
         self.pos_embed = nn.Parameter(position_table(hidden_size, self.side), requires_grad=False)
-        grid = [self.side, self.side]
-        self.rotary = RotaryEmbeddingCat(hidden_size // num_heads, in_pixels=False, feat_shape=grid) if rotary else None
+        self.rotary = grid_rotation(hidden_size // num_heads, self.side) if rotary else None
         self.blocks = nn.ModuleList(
             Block(hidden_size, num_heads, mlp_ratio, rms_norm, swiglu, qk_norm, mlp_norm_eps) for _ in range(depth)
         )

@@ -13,7 +13,7 @@ from eqvae.latents.features import FeatureCache, FeatureRows
 from eqvae.latents.manifest import read_manifest
 from eqvae.latents.reader import LatentCache
 from eqvae.latents.shards import CachePlan, RowFormat, ShardWriter
-from eqvae.latents.spec import LatentSpec, TokenSpec
+from eqvae.latents.spec import LatentSpec, OpenLatents, TokenSpec
 from eqvae.latents.tokens import TokenCache, TokenRows
 from eqvae.latents.writer import LatentRows
 
@@ -25,6 +25,7 @@ __all__ = [
     "LatentCache",
     "LatentRows",
     "LatentSpec",
+    "OpenLatents",
     "RowFormat",
     "ShardWriter",
     "TokenCache",

@@ -94,6 +94,10 @@ class LatentSpec:
                 f"{theirs[0]} at 1/{theirs[1]}: give another autoencoder"
             )
 
+    def completed(self, autoencoder: Autoencoder) -> "LatentSpec":
+        """With what an autoencoder knows of latents that `OpenLatents` leave open; these leave nothing open."""
+        return self
+
     def difference(self, autoencoder: Autoencoder) -> str | None:
         """In what an autoencoder is not the one that made these latents; None where it is."""
         fingerprint = autoencoder.fingerprint()
@@ -154,3 +158,32 @@ class TokenSpec(LatentSpec):
 
     def to_dict(self) -> dict:
         return super().to_dict() | {"num_codes": self.num_codes}
+
+
+class OpenLatents(LatentSpec):
+    """Latents of which their generator's file tells only the shape (C, h, w): the rest is their autoencoder's."""
+
+    def __init__(self, shape: tuple[int, ...]):
+        super().__init__(shape, 1, None, Normalization())
+
+    def completed(self, autoencoder: Autoencoder) -> LatentSpec:
+        """Those of an autoencoder, in this shape.
+
+        Raises:
+            ValueError: if the autoencoder has other channels, or no known normalization.
+        """
+        channels = autoencoder.latent_channels
+        if channels != self.shape[0]:
+            raise ValueError(
+                f"the generator makes latents of {self.shape[0]} channels, the autoencoder decodes {channels}: give "
+                "another autoencoder"
+            )
+        return LatentSpec.of(autoencoder, self.shape)
+
+    def decode(self, autoencoder: Autoencoder, generated: Tensor) -> Tensor:
+        """What `completed` gives can; these cannot.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("the generator's file does not tell how its latents are normalized: use open_generator")

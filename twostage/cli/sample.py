@@ -28,7 +28,7 @@ def _add_weights(parser: CommandParser) -> None:
     add(
         "--checkpoint",
         required=True,
-        help="generator: .ckpt of stage 2, a public one of DiT or SiT (.pt), or a diffusers folder",
+        help="generator: .ckpt of stage 2, a public one of DiT, SiT or LightningDiT (.pt), or a diffusers folder",
     )
     add_public_family(group)
     add("--autoencoder", help="folder, file or hub id that decodes (default: the one named in the checkpoint)")
