@@ -32,7 +32,7 @@ def synthetic_comparison(monkeypatch):
     monkeypatch.setattr("twostage.compare.run.take_times", lambda *given: scaled(0.5))
     monkeypatch.setattr("twostage.compare.run.choose_workers", lambda num_arms: 0)
     results = synthetic_results(3)
-    monkeypatch.setattr("twostage.compare.run.run_sweep", lambda sweep, *given: (Path("report.html"), results))
+    monkeypatch.setattr("twostage.compare.run.run_sweep", lambda sweep, *_, **__: (Path("report.html"), results))
 
 
 @pytest.mark.parametrize("name", notebooks.NOTEBOOKS)

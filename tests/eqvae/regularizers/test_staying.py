@@ -10,12 +10,15 @@ from eqvae.regularizers import StayClose
 from tests.eqvae.regularizers.registry import CONFIGS, METHODS, acted_out, key, prepared
 from tests.eqvae.test_objective import PIXELS, fit, images
 
+ROUNDING = 1e-6  # of float32 sums, relative
+
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_nothing_has_moved_at_first(config):
     regularizer, autoencoder = prepared(METHODS["stay_close"], config)
-    _, terms = acted_out(regularizer.draw(key()), autoencoder)
-    assert terms["stay_close"].value == 0
+    result, terms = acted_out(regularizer.draw(key()), autoencoder)
+    latents = result.posterior.mean.square().mean()
+    assert terms["stay_close"].value <= ROUNDING**2 * latents  # a pass with gradients may take other kernels
 
 
 def test_it_is_the_mean_square_of_the_distance():
