@@ -20,6 +20,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from eqvae.files import write_atomically
+from eqvae.heap import keep_freed_memory
 from eqvae.plugins import OPTION, PluginOption, take_plugins
 
 OURS = ("eqvae", "dit", "twostage")
@@ -45,6 +46,7 @@ def run_command(command: Callable[[], None]) -> None:
     of any error. SIGTERM and SIGINT end the command with 143 and 130. Packages named by `--plugin` are there from its
     first line on. A warning is one line, too.
     """
+    keep_freed_memory()
     try:
         with ending_at_once(), warnings_in_one_line():
             sys.argv[1:] = take_plugins(sys.argv[1:])

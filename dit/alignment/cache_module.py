@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dit.alignment.encoders import Encoder
 from eqvae.caching import CacheRun
+from eqvae.fixed_batches import map_rows
 from eqvae.latents import CachePlan, FeatureRows, ShardWriter
 from eqvae.precision import require_float32_weights
 from eqvae.training.data_module import data_module
@@ -54,14 +55,18 @@ class FeatureCacheModule(lightning.LightningModule):
             "grid": self.grid,
             "width": self.encoder.width,
         }
-        encode = partial(self.encoder, grid=self.grid, precision=self.encoding_precision)
-        rows = FeatureRows(encode, description, self.dtype_name, self.encoding_precision)
+        rows = FeatureRows(self._encode, description, self.dtype_name, self.encoding_precision)
         folder = self.cache_path(self.trainer.default_root_dir)
 
         def open_writer(split: str, **options: Any) -> ShardWriter:
             return ShardWriter(folder, rows, data_module(self.trainer).description(split), **options)
 
         self._cached = CacheRun(self.trainer, open_writer)
+
+    def _encode(self, images: Tensor) -> Tensor:
+        encode = partial(self.encoder, grid=self.grid, precision=self.encoding_precision)
+        (tokens,) = map_rows(lambda rows: (encode(rows),), images, device=images.device, batch_size=len(images))
+        return tokens
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         self._cached.add(batch)

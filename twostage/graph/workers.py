@@ -25,6 +25,7 @@ from multiprocessing.process import BaseProcess
 from typing import Protocol
 
 from eqvae.cores import threads_each
+from eqvae.heap import keep_freed_memory
 from eqvae.importing import importing
 from twostage.graph.node import Work
 from twostage.graph.store import Outcome, Task, do_task
@@ -169,6 +170,7 @@ def _serve(pipe: Connection, pickled_work: bytes) -> None:
     """A worker's life: tasks come through the pipe, progress and outcomes go back."""
     import signal
 
+    keep_freed_memory()
     with importing():
         work: Work = pickle.loads(pickled_work)  # our own parent's; what it does is imported here
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process gets it, too, and ends the workers
