@@ -1,12 +1,15 @@
 """Which numbers of a latent space rank autoencoders as generators do? `python -m studies.forecast [LINES]`.
 
+With `--gauge FILE` it writes what `compare` forecasts with.
+
 The lines are those of `studies.forecast_measures`. Everything is a rank correlation within families (latents of one
 shape): between families it would tell the shapes apart, which a comparison of two autoencoders of one shape never asks.
 """
 
 import argparse
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from scipy.stats import rankdata
 
 from eqvae.evaluation.predictors import PREDICTORS
 from studies.start_search import read_results
+from twostage.compare.forecast import Gauge, Record
 
 LINES = Path(__file__).parent / "results/spaces.jsonl"
 NUM_DRAWS, LEVEL = 2000, 0.95
@@ -181,6 +185,37 @@ def right_orders(spaces: Spaces, choices: dict[str, tuple[str, float]]) -> list[
     return found
 
 
+def available_to_compare(spaces: Spaces) -> Spaces:
+    """The same with the predictors alone that ask for nothing but an autoencoder and images."""
+    kept = [row for row, name in enumerate(spaces.quantities) if _needs(name) <= {"model", "features"}]
+    return replace(
+        spaces,
+        predictors=spaces.predictors[kept],
+        quantities=[spaces.quantities[row] for row in kept],
+        is_open=spaces.is_open[kept],
+    )
+
+
+def _needs(quantity: str) -> set[str]:
+    return set(PREDICTORS[quantity.partition("/")[0]].needs)
+
+
+def gauge_of(spaces: Spaces) -> Gauge:
+    """The best of the predictors that `compare` can ask for, with the record of those so chosen without looking."""
+    spaces = available_to_compare(spaces)
+    found = rank(spaces)
+    best = int(np.argmax(found.within))
+    name, own = spaces.quantities[best], spaces.predictors[best]
+    correlations = [rank_correlation(own[rows], spaces.quality[rows]) for rows in spaces.families.values()]
+    turned = DIRECTIONS[name] == "higher" or (spaces.is_open[best] and np.mean(correlations) < 0)
+    records = []
+    for part in _thirds(sorted(right_orders(spaces, found.choices))):
+        least = float(part[0][0]) if records else 0.0
+        records.append(Record(round(least, 4), len(part), sum(right for _, right in part)))
+    spread = float(np.mean([own[rows].std(ddof=1) for rows in spaces.families.values()]))
+    return Gauge(name, "higher" if turned else "lower", float(f"{spread:.4g}"), tuple(records))
+
+
 def tables(spaces: Spaces) -> str:
     """What the page shows."""
     found, draws = rank(spaces), bootstrap(spaces)
@@ -217,4 +252,10 @@ def _thirds(pairs: list) -> list[list]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("lines", nargs="?", type=Path, default=LINES)
-    print(tables(collect(read_results(parser.parse_args().lines))))
+    parser.add_argument("--gauge", type=Path, metavar="FILE", help="write what `compare` forecasts with, and stop")
+    arguments = parser.parse_args()
+    read = collect(read_results(arguments.lines))
+    if arguments.gauge:
+        arguments.gauge.write_text(json.dumps(asdict(gauge_of(read)), indent=1) + "\n")
+    else:
+        print(tables(read))

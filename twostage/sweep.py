@@ -4,7 +4,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -33,6 +33,14 @@ from twostage.schema import Sweep
 LOCK, REPORT = ".lock", "report"
 
 
+Foretell = Callable[[Mapping[str, Path]], Iterable[str]]
+
+
+def nothing_foretold(folders: Mapping[str, Path]) -> Iterable[str]:
+    """No lines."""
+    return ()
+
+
 def as_measured(results: SweepResults) -> SweepResults:
     """Results to which nothing is added."""
     return results
@@ -45,6 +53,7 @@ def run_sweep(
     retry: bool = False,
     deadline: float = math.inf,
     complete: Callable[[SweepResults], SweepResults] = as_measured,
+    foretell: Foretell = nothing_foretold,
 ) -> tuple[Path, SweepResults]:
     """Do what is not yet done of a sweep and write its report.
 
@@ -59,6 +68,7 @@ def run_sweep(
             going by what a seed has taken so far; the first look is always taken. When to stop then depends on time
             alone, not on what was measured, so verdicts keep their level.
         complete: what else belongs to the results, before their report is written.
+        foretell: lines to print when the autoencoders of the first seed are there, from their folders by arm.
 
     Returns:
         The path of report.html, and the results it shows.
@@ -70,7 +80,7 @@ def run_sweep(
     root = Path(sweep.root)
     make_folder(root / sweep.name)
     with Lock(root / sweep.name / LOCK, f"sweep {root / sweep.name}"):
-        results = complete(_run(sweep, command, console, retry, root, deadline))
+        results = complete(_run(sweep, command, console, retry, root, deadline, foretell))
         return write_report(root / sweep.name / REPORT, results), results
 
 
@@ -86,7 +96,9 @@ def make_folder(folder: Path) -> None:
         raise ValueError(f"root: {folder} cannot be made: {error.strerror}") from None
 
 
-def _run(sweep: Sweep, command: str, console: Console, retry: bool, root: Path, deadline: float) -> SweepResults:
+def _run(
+    sweep: Sweep, command: str, console: Console, retry: bool, root: Path, deadline: float, foretell: Foretell
+) -> SweepResults:
     folder = root / sweep.name / REPORT
     work = WithPlugins(run_node, plugins())
     results, stopped = None, []
@@ -94,8 +106,8 @@ def _run(sweep: Sweep, command: str, console: Console, retry: bool, root: Path, 
         planned = plan(sweep, seeds).part(seeds, stopped)
         record(sweep, planned, root)
         libraries, devices = installed_libraries(), visible_devices()
-        check = None if results else _treatment_check(sweep, planned, root)  # later looks have the same first seed
-        run_nodes(planned.nodes, root, sweep.executor, console, work, retry, libraries, devices, check)
+        first = None if results else _first_autoencoders(sweep, planned, root, foretell)  # of later looks the same
+        run_nodes(planned.nodes, root, sweep.executor, console, work, retry, libraries, devices, first)
         results = after_look(sweep, collect(sweep, planned, root, folder, command, stopped))
         for each in results.stopped[len(stopped) :]:
             console.print(f"[yellow]stopped[/] {escape(stop_sentence(results, each))}", highlight=False)
@@ -114,7 +126,7 @@ def _run(sweep: Sweep, command: str, console: Console, retry: bool, root: Path, 
     return results
 
 
-def _treatment_check(sweep: Sweep, planned: Plan, root: Path) -> Milestone:
+def _first_autoencoders(sweep: Sweep, planned: Plan, root: Path, foretell: Foretell) -> Milestone:
     """The autoencoders of the first seed are begun before anything else; when all are done it is said what they are."""
     seed, arms = planned.seeds[0], arms_of(sweep)
     branches = [branch for branch in planned.branches if branch.seed == seed]
@@ -123,7 +135,9 @@ def _treatment_check(sweep: Sweep, planned: Plan, root: Path) -> Milestone:
 
     def lines() -> list[str]:
         measured = measured_autoencoders(planned, root, seed)
-        return [treatment_line(each) for each in treatments(measured, arms, sweep.control)]
+        folders = {branch.arm: branch.autoencoder.folder(root) / "autoencoder" for branch in branches}
+        checked = [treatment_line(each) for each in treatments(measured, arms, sweep.control)]
+        return [*checked, *foretell(folders)]
 
     return Milestone(unique(first), lines)
 

@@ -95,7 +95,7 @@ def measure_latents(
     report = _with_spread(metrics.compute(), metrics.standard_deviations())
     if names != []:
         device = str(autoencoder.last_layer.device)
-        sample = autoencoder_to_sample(autoencoder, source, num_images, num_workers, device)
+        sample = autoencoder_to_sample(autoencoder, source, num_images, num_workers, device, names)
         values, left_out = predict(sample, names)
         report |= values | describe_sample(sample, source) | ({"left_out": left_out} if left_out else {})
     about = {"num_images": metrics.num_images, "images": describe_selection(num_images, len(source))}

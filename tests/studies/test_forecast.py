@@ -10,9 +10,11 @@ from studies.arms_forecast import correlations
 from studies.arms_forecast import tables as arms_tables
 from studies.forecast import (
     Spaces,
+    available_to_compare,
     bootstrap,
     ceiling,
     collect,
+    gauge_of,
     interval,
     rank,
     rank_correlation,
@@ -106,6 +108,27 @@ def test_pairs_that_lie_far_apart_are_ordered_right_more_often():
 def test_pairs_are_ordered_with_the_sign_of_the_other_families():
     spaces = spaces_of({"x": -QUALITY}, is_open="x")
     assert all(right for _, right in right_orders(spaces, rank(spaces).choices))
+
+
+def test_the_gauge_is_the_best_that_compare_can_ask_for():
+    """Labels and masks are not at hand there, so the probe, however good, is left to the study."""
+    skill, spread = QUALITY + noise(10, 0.6), 2.5
+    spaces = spaces_of({"probe/flat": QUALITY, "slope/slope": noise(11), "dimension/mle": spread * skill})
+    gauge = gauge_of(spaces)
+    assert gauge.quantity == "dimension/mle"
+    assert gauge.better == "lower"
+    of_families = [np.std(spread * skill[rows], ddof=1) for rows in FAMILIES.values()]
+    assert gauge.spread == pytest.approx(np.mean(of_families), rel=1e-3)
+    assert [record.pairs for record in gauge.records] == [60, 60, 60]
+    shares = [record.share for record in gauge.records]
+    assert shares[2] > shares[0] + 0.15
+    chosen = rank(available_to_compare(spaces)).choices
+    assert sum(record.right for record in gauge.records) == sum(right for _, right in right_orders(spaces, chosen))
+
+
+def test_the_gauge_of_an_open_direction_is_the_one_that_it_has():
+    assert gauge_of(spaces_of({"rank/latents": -QUALITY}, is_open="rank/latents")).better == "higher"
+    assert gauge_of(spaces_of({"rank/latents": QUALITY}, is_open="rank/latents")).better == "lower"
 
 
 def lines():

@@ -4,10 +4,20 @@ from pathlib import Path
 
 import pytest
 
-from studies import arms_forecast, arms_table, decoder, distance_panel, start_report, treatment_report
-from studies.forecast import collect
+from studies import (
+    arms_forecast,
+    arms_table,
+    decoder,
+    distance_panel,
+    forecast,
+    losses_table,
+    start_report,
+    treatment_report,
+)
+from studies.forecast import collect, gauge_of
 from studies.start_search import read_results
 from studies.sweep_table import tables
+from twostage.compare.forecast import Gauge
 from twostage.verify import find_study, read_study
 from twostage.verify.packaged import packaged_studies
 
@@ -55,6 +65,16 @@ def test_a_page_holds_the_table_of_its_results_as_it_is(page, table):
     rows = table()
     assert rows.count("\n") > 10
     assert rows in (ROOT / f"docs/studies/{page}.md").read_text()
+
+
+def test_the_page_of_the_forecast_holds_its_tables_as_they_are():
+    page, lines = (ROOT / "docs/forecast.md").read_text(), kept("spaces")
+    assert forecast.tables(collect(lines)) in page
+    assert losses_table.tables(lines) in page
+
+
+def test_the_gauge_that_compare_forecasts_with_is_the_one_that_the_study_chose():
+    assert Gauge.load() == gauge_of(collect(kept("spaces")))
 
 
 @pytest.mark.parametrize("name", packaged_studies())

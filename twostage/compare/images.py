@@ -41,12 +41,17 @@ def find_images(data: str, held_out: str | None, image_size: int) -> Images:
         ValueError: naming the option whose images are missing, unreadable, too few, or those of the other one.
     """
     shown = _open("--data", data, image_size)
-    held_out = _other_seed(data) if held_out is None else held_out
+    held_out = held_out_images(data, held_out)
     hidden = _open("--held-out", held_out, image_size)
     if shown.fingerprint() == hidden.fingerprint() or _drawn_alike(data, held_out):
         raise ValueError(f"--held-out {held_out} holds the images of --data: give others, that no generator is shown")
     train, others = source_config(data, image_size), source_config(held_out, image_size)
     return Images(train, others, len(shown), len(hidden), shown.num_classes, image_size)
+
+
+def held_out_images(data: str, held_out: str | None) -> str:
+    """The word of the images that samples are measured against."""
+    return _other_seed(data) if held_out is None else held_out
 
 
 def _other_seed(data: str) -> str:

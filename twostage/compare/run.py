@@ -2,7 +2,7 @@
 
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,12 +16,13 @@ from twostage.compare.answer import answer
 from twostage.compare.budget import Rung, Work, choose, parse_duration, plan_lines, seconds_of
 from twostage.compare.contestants import parse_contestants, read_field
 from twostage.compare.files import SWEEP, contents
-from twostage.compare.images import find_images
+from twostage.compare.forecast import Gauge, forecast
+from twostage.compare.images import find_images, held_out_images
 from twostage.compare.request import Request, counting, default_folder, kept_plan, used, write
 from twostage.compare.timing import REPORT_SECONDS, choose_workers, take_times
 from twostage.loading import load_sweep
 from twostage.report.text import format_duration
-from twostage.sweep import run_sweep
+from twostage.sweep import Foretell, run_sweep
 
 LARGEST_SEED = 999_000  # of the first one; a thousand further begin those of "again:" autoencoders
 
@@ -117,11 +118,23 @@ def compare(request: Request, folder: Path, command: str, console: Console, retr
     with counting(folder, started, before):
         sweep = load_sweep(folder / SWEEP, [], to_run=True)
         deadline = started + request.budget - before - REPORT_SECONDS
-        report, results = run_sweep(sweep, command, console, retry, deadline)
+        report, results = run_sweep(sweep, command, console, retry, deadline, foretell=_foretell(request))
     lines = [*answer(results), f"time: {format_duration(used(folder))} of {format_duration(request.budget)}"]
     for line in lines:
         _print(console, line)
     return Compared(lines, results, report, folder / SWEEP)
+
+
+def _foretell(request: Request) -> Foretell:
+    """What the latents say of the autoencoders of a request, by their folders."""
+    words = {each.name: each.word for each in parse_contestants(request.autoencoders)}
+    images = held_out_images(request.data, request.held_out)
+
+    def lines(folders: Mapping[str, Path]) -> Iterable[str]:
+        by_word = {words[arm]: folder for arm, folder in folders.items()}
+        return forecast(by_word, request.autoencoders[0], images, request.image_size, Gauge.load())
+
+    return lines
 
 
 def _make_plan(folder: Path, request: Request, console: Console, started: float) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """From an autoencoder and images to what predictors take, and to their numbers."""
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -74,18 +75,21 @@ def autoencoder_to_sample(
     num_images: int | None = None,
     num_workers: int = 0,
     device: str = "cpu",
+    names: list[str] | None = None,
 ) -> LatentSample:
-    """Latents of at most `MAX_IMAGES` evenly spaced images, normalized over them, with all that predictors ask for.
+    """Latents of at most `MAX_IMAGES` evenly spaced images, normalized over them, with what predictors ask for.
 
     Latents are posterior means (of a quantizing autoencoder codebook vectors). Masks are known of a `MaskedSource`.
 
     Args:
         autoencoder: frozen, on `device`.
         num_images: take only so many; None: all, up to `MAX_IMAGES`.
+        names: of the predictors that will be asked; features, the most costly part, are left out where none needs them.
+            None: all.
     """
     count = min(MAX_IMAGES, len(source) if num_images is None else num_images)
     batches = _Rows(ImageBatches(source), evenly_spaced(count, len(source)))
-    extractor = create_extractor(device=device)
+    extractor = create_extractor(device=device) if _need_features(names) else None
     kept = torch.isin(torch.arange(len(batches)), evenly_spaced(MAX_KEPT_IMAGES, len(batches)))
     parts = _Parts()
     for batch in SequentialBatches(batches, BATCH_SIZE).loader(num_workers):
@@ -96,12 +100,17 @@ def autoencoder_to_sample(
             latents=mean.float().cpu(),
             labels=batch["label"],
             images=images[kept[batch["key"]].to(device)],
-            features=images_to_features(images, extractor),
         )
+        if extractor is not None:
+            parts.add(features=images_to_features(images, extractor))
         if isinstance(source, MaskedSource):
             parts.add(masks=_on_grid(source.masks(batch["index"]), (mean.shape[-2], mean.shape[-1])))
         parts.add_posterior(mean, std)
     return parts.sample(autoencoder, extractor)
+
+
+def _need_features(names: list[str] | None) -> bool:
+    return any("features" in PREDICTORS[name].needs for name in (PREDICTORS if names is None else names))
 
 
 class _Rows:
@@ -139,7 +148,7 @@ class _Parts:
         self._variance = self._variance + variance.sum(0).cpu()
         self._rate = self._rate + nats.mean((2, 3)).sum(0).cpu()
 
-    def sample(self, autoencoder: Autoencoder, extractor: FeatureExtractorBase) -> LatentSample:
+    def sample(self, autoencoder: Autoencoder, extractor: FeatureExtractorBase | None) -> LatentSample:
         whole = {name: torch.cat(self._parts.pop(name)) for name in list(self._parts)}
         raw, count = whole.pop("latents"), len(whole["labels"])
         shift, scale = channel_normalization(raw)
@@ -153,11 +162,11 @@ class _Parts:
             rate=self._rate / count if has_noise else None,
             encode=model.encode,
             decode=model.decode,
-            extract=lambda images: images_to_features(images, extractor),
+            extract=None if extractor is None else partial(images_to_features, extractor=extractor),
             labels=whole["labels"],
             masks=whole.get("masks"),
             images=whole["images"],
-            features=whole["features"],
+            features=whole.get("features"),
         )
 
 

@@ -45,6 +45,16 @@ def test_latents_are_normalized_over_the_set_and_come_back():
     torch.testing.assert_close(sample.extract(source.images[:7]), features)
 
 
+def test_features_are_computed_for_those_that_need_them_alone():
+    source, autoencoder = ShapesSource(120, 32), tiny_autoencoder()
+    lean = autoencoder_to_sample(autoencoder, source, names=["density", "equivariance"])
+    assert not lean.has("features")
+    assert predict(lean, ["density", "equivariance"]) == predict(
+        autoencoder_to_sample(autoencoder, source), ["density", "equivariance"]
+    )
+    assert autoencoder_to_sample(autoencoder, source, names=["cknna"]).has("features")
+
+
 def test_rate_is_the_divergence_in_closed_form():
     """Means of 3 and 0 at std 1 and 0.5: 9 / 2, and (0.25 - 1 - log 0.25) / 2 nats."""
     mean = torch.stack((torch.full((4, 4), 3.0), torch.zeros(4, 4)))

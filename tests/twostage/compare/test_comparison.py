@@ -27,6 +27,12 @@ from twostage.graph.store import is_done
 REQUEST = Request(["eq:shapes-f4c8", "ordinary:shapes-f4c8"], "shapes:300", None, 32, 300.0, 20)
 
 
+def foretold(folders, control, images, image_size, gauge):
+    """What a forecast is asked, as a line."""
+    assert all(folder.name == "autoencoder" and folder.parent.is_dir() for folder in folders.values())
+    return [f"forecast: {' '.join(folders)}, {control} first, {images} of {image_size}, {gauge.quantity}"]
+
+
 def run(request, folder):
     console = Console(record=True, width=200, file=io.StringIO())
     report = compare(request, folder, "python compare.py", console).report
@@ -42,6 +48,7 @@ def finished(tmp_path_factory):
         patch.setattr("twostage.compare.run.take_times", lambda *given: scaled(0.5))
         patch.setattr("twostage.compare.run.choose_workers", lambda num_arms: 0)
         patch.setattr("twostage.compare.run.REPORT_SECONDS", 1e9)
+        patch.setattr("twostage.compare.run.forecast", foretold)
         patch.setattr("twostage.sweep.run_node", synthetic_nodes.run_node)
         patch.setattr("twostage.sweep.write_report", lambda folder, results: folder / "report.html")
         patch.setattr(synthetic_nodes, "SPREAD", 500)
@@ -62,6 +69,15 @@ def test_it_prints_plan_verdicts_ranking_and_time(finished):
     assert "ranking" not in text, "of two"
     assert first[-1].startswith("time: ")
     assert first[-1].endswith("of 5 min 00 s")
+
+
+def test_it_prints_a_forecast_before_anything_is_decided(finished):
+    _, first, second = finished
+    words = "eq:shapes-f4c8 ordinary:shapes-f4c8, eq:shapes-f4c8 first, shapes:2000:1 of 32"
+    for lines in (first, second):
+        places = [place for place, line in enumerate(lines) if line.startswith(f"forecast: {words}")]
+        assert len(places) == 1
+        assert places[0] < next(place for place, line in enumerate(lines) if " against " in line)
 
 
 def test_no_seed_is_begun_after_its_time_and_a_second_run_says_the_same(finished):
