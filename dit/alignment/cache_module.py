@@ -64,7 +64,10 @@ class FeatureCacheModule(lightning.LightningModule):
         self._cached = CacheRun(self.trainer, open_writer)
 
     def _encode(self, images: Tensor) -> Tensor:
+        """Tokens where the images are; on a processor in small batches, whose tensors lie on the heap."""
         encode = partial(self.encoder, grid=self.grid, precision=self.encoding_precision)
+        if images.device.type != "cpu":
+            return encode(images)
         (tokens,) = map_rows(lambda rows: (encode(rows),), images, device=images.device, batch_size=len(images))
         return tokens
 
