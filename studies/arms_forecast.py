@@ -9,19 +9,25 @@ from pathlib import Path
 
 import numpy as np
 
-from studies.forecast import LEVEL, NUM_DRAWS, Spaces, ceiling, collect, rank_correlation
+from studies.forecast import LEVEL, NUM_DRAWS, Array, Spaces, ceiling, collect, rank_correlation
 from studies.start_search import read_results
 from studies.sweep_table import table
 
 
-def correlations(spaces: Spaces, num_draws: int = NUM_DRAWS, seed: int = 0) -> dict[str, tuple[float, float, float]]:
+def correlations(spaces: Spaces, num_draws: int = NUM_DRAWS) -> dict[str, tuple[float, float, float]]:
     """{predictor: (Spearman's correlation with the quality, ends of its bootstrap interval over arms)}."""
-    generator = np.random.default_rng(seed)
-    rows = generator.integers(0, len(spaces.names), (num_draws, len(spaces.names)))
-    found = rank_correlation(spaces.predictors, spaces.quality)
-    draws = rank_correlation(spaces.predictors[:, rows], spaces.quality[rows])  # [predictors, draws]
-    low, high = np.percentile(draws, [50 * (1 - LEVEL), 50 * (1 + LEVEL)], axis=1)
-    return {name: (float(found[i]), float(low[i]), float(high[i])) for i, name in enumerate(spaces.quantities)}
+    return {
+        name: correlation(values, spaces.quality, num_draws)
+        for name, values in zip(spaces.quantities, spaces.predictors, strict=True)
+    }
+
+
+def correlation(first: Array, second: Array, num_draws: int = NUM_DRAWS, seed: int = 0) -> tuple[float, float, float]:
+    """Spearman's of two rows [S], and the ends of its bootstrap interval over columns."""
+    rows = np.random.default_rng(seed).integers(0, len(second), (num_draws, len(second)))
+    draws = rank_correlation(first[rows], second[rows])
+    low, high = np.percentile(draws, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    return float(rank_correlation(first, second)), float(low), float(high)
 
 
 def tables(spaces: Spaces) -> str:
