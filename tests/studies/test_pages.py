@@ -7,6 +7,7 @@ import pytest
 from studies import (
     arms_forecast,
     arms_table,
+    compare_accuracy,
     decoder,
     distance_panel,
     forecast,
@@ -71,6 +72,14 @@ def test_the_page_of_the_forecast_holds_its_tables_as_they_are():
     page, lines = (ROOT / "docs/forecast.md").read_text(), kept("spaces")
     assert forecast.tables(collect(lines)) in page
     assert losses_table.tables(lines) in page
+
+
+def test_the_page_on_compare_holds_the_table_of_all_forty_comparisons():
+    lines = kept("compare-accuracy")
+    assert sorted((line["pair"], line["number"]) for line in lines) == sorted(
+        (pair, number) for pair in compare_accuracy.PAIRS for number in range(compare_accuracy.COUNT)
+    )
+    assert compare_accuracy.tables(lines) in (ROOT / "docs/studies/compare-accuracy.md").read_text()
 
 
 def test_the_gauge_that_compare_forecasts_with_is_the_one_that_the_study_chose():
