@@ -15,6 +15,7 @@ AUTOENCODER, GENERATOR, SWEEP = "autoencoder.yaml", "generator.yaml", "compariso
 SMALL_WEIGHTS = 10_000_000  # autoencoders of fewer learn at the rate of the packaged recipes
 SMALL_RATE, LARGE_RATE = 1e-3, 16 * 4.5e-6  # the latter: latent-diffusion's, times the images of a step
 NORMALIZATION_IMAGES = 500
+RECONSTRUCTION = {"perceptual": "efficientnet_lite0", "perceptual_weight": 1.0}  # pixels alone would blur what it decodes
 DIAGNOSIS_IMAGES = 32  # autoencoders are not what a comparison is about
 SAMPLING = {"sampler": "euler", "num_inference_steps": 10}
 AVERAGED_SHARE = 1 / 8  # of the training, that weights are averaged over: half of what precedes the first measurement
@@ -57,6 +58,7 @@ def _autoencoder(folder: Path, field: Field, images: Images, tuning_steps: int) 
     settings = {
         "autoencoder": start,
         "transforms": "paper",
+        "reconstruction": RECONSTRUCTION,
         "learning_rate": SMALL_RATE if field.num_weights < SMALL_WEIGHTS else LARGE_RATE,
         "kl_weight": 1e-6,
         "evaluation": {"num_equivariance_images": DIAGNOSIS_IMAGES},
