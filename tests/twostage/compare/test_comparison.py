@@ -3,10 +3,12 @@
 import io
 import re
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from eqvae.bases import load_config
 from eqvae.hashes import write_json
 from tests.twostage import synthetic_nodes
 from tests.twostage.compare.fixtures import COSTS, WORK, scaled
@@ -24,6 +26,7 @@ from twostage.compare.timing import choose_workers, take_times
 from twostage.graph.node import unique
 from twostage.graph.store import is_done
 
+ROOT = Path(__file__).parents[3]
 REQUEST = Request(["eq:shapes-f4c8", "ordinary:shapes-f4c8"], "shapes:300", None, 32, 300.0, 20)
 
 
@@ -106,6 +109,9 @@ def test_the_file_that_it_writes_is_the_sweep_that_ran(finished):
     arms = {name: plan(sweep, [0]).branch(name, 0) for name in sweep.autoencoders}
     assert arms["eq-shapes-f4c8"].training.settings["config"]["model"]["init_args"]["transforms"] == "paper"
     assert arms["ordinary-shapes-f4c8"].training.settings["config"]["model"]["init_args"]["transforms"] is None
+    loss = arms["eq-shapes-f4c8"].training.settings["config"]["model"]["init_args"]["reconstruction"]
+    recipe = load_config(ROOT / "configs/eqvae/scenes.yaml").model.init_args.reconstruction
+    assert loss == recipe, "pixels alone blur what is decoded, and the fine-tuned arm pays for it"
     backbone = arms["eq-shapes-f4c8"].generators["sit"].training.settings["config"]["model"]["init_args"]["backbone"]
     wanted = {"input_size": 8, "in_channels": 8, "num_classes": 10, "patch_size": 2}
     assert wanted.items() <= backbone["init_args"].items()
