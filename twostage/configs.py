@@ -38,6 +38,8 @@ READ_OF_SOURCES = {
     "num_images": WHOLE,
     "max_images": or_none(WHOLE),
 }
+OF_THE_COMMAND = ("ckpt_path", "weights_only", "resume", "overwrite", "previews", "logger")
+"""Options of `train.py fit` in the config that it leaves in a run's folder: not of the training, which a sweep runs."""
 ABSENT = object()
 NODE = "{node}"
 """Stands for the node's own folder in its settings; `{role}` for the folder of the input with that role."""
@@ -47,7 +49,7 @@ def resolved_config(path: str | Path, overrides: dict[str, Any]) -> dict[str, An
     """A config of `train.py` with dotted overrides, interpolations resolved.
 
     Args:
-        path: of a YAML file, or the name of a packaged one.
+        path: of a YAML file, such as one that a run has left in its folder, or the name of a packaged one.
 
     Raises:
         ValueError: naming the file that is missing or cannot be read.
@@ -70,7 +72,22 @@ def _resolved(pickled: bytes) -> bytes:
         OmegaConf.update(config, key, value, merge=False)
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict), "keys with values are read from files"
-    return pickle.dumps({str(key): value for key, value in plain.items()})
+    if value_at(plain, "trainer.default_root_dir") == NODE:
+        _move_into_node(plain["trainer"])
+    return pickle.dumps({str(key): value for key, value in plain.items() if key not in OF_THE_COMMAND})
+
+
+def _move_into_node(trainer: dict[str, Any]) -> None:
+    """Checkpoints and logs lie in the node's folder, also where a config, such as one that a run has left, names its own.
+
+    Else all trainings of a sweep would share them, and go on from each other's.
+    """
+    for key, name, folder in (("callbacks", "dirpath", f"{NODE}/checkpoints"), ("logger", "save_dir", NODE)):
+        entries = trainer.get(key) or []
+        for entry in entries if isinstance(entries, list) else [entries]:
+            arguments = entry.get("init_args") if isinstance(entry, dict) else None
+            if isinstance(arguments, dict) and arguments.get(name) is not None:
+                arguments[name] = folder
 
 
 def require_readable(config: dict[str, Any]) -> None:

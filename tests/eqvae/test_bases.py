@@ -117,3 +117,23 @@ def test_a_sweep_reads_a_config_with_its_bases(tmp_path):
     config = configs.resolved_config(tmp_path / "mine.yaml", {"model.init_args.learning_rate": 1})
     assert (config["trainer"]["max_steps"], config["model"]["init_args"]["learning_rate"]) == (7, 1)
     assert config["trainer"]["logger"]["init_args"]["save_dir"] == "runs/tiny-sit"
+
+
+def test_a_sweep_reads_the_config_that_a_run_has_left(tmp_path, capsys, monkeypatch):
+    """Without the options of the command, and with checkpoints and logs in the folder of each of its own trainings."""
+    monkeypatch.chdir(write(tmp_path, mine={"base": "tiny-sit", "trainer": {"max_steps": 7}}))
+    with pytest.raises(SystemExit):
+        TrainCLI(["fit", "--config", "mine.yaml", "--print_config"])
+    (tmp_path / "left.yaml").write_text(capsys.readouterr().out)
+    left = yaml.safe_load((tmp_path / "left.yaml").read_text())
+    assert "ckpt_path" in left
+    assert left["trainer"]["callbacks"][1]["init_args"]["dirpath"] == "runs/tiny-sit/checkpoints"
+    of_a_sweep = configs.common_overrides(seed=1)
+    config = configs.resolved_config(tmp_path / "left.yaml", of_a_sweep)
+    assert set(config) <= {"seed_everything", "trainer", "model", "data", "optimizer", "lr_scheduler"}
+    assert config["trainer"]["max_steps"] == 7
+    packaged_one = configs.resolved_config("tiny-sit", of_a_sweep)["trainer"]
+    assert config["trainer"]["callbacks"][1]["init_args"]["dirpath"] == f"{configs.NODE}/checkpoints"
+    assert packaged_one["callbacks"][1]["init_args"]["dirpath"] == f"{configs.NODE}/checkpoints"
+    assert config["trainer"]["logger"]["init_args"]["save_dir"] == packaged_one["logger"]["init_args"]["save_dir"]
+    assert "runs/tiny-sit" not in str(config["trainer"])

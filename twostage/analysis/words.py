@@ -203,9 +203,12 @@ def factor(verdict: Verdict) -> str:
 def interval_text(verdict: Verdict) -> str:
     """Such as "95 % interval 1.16 to 1.29", of a slower arm of the inverse; of a look another level."""
     low, high = _ends(verdict)
-    of_look = "" if verdict.level == ERROR_RATE else " of this look"
-    name = f"{100 * (1 - verdict.level):.4g} % interval{of_look}"
-    return f"{name} {low:.2f} to {high:.2f}"
+    return f"{interval_name(verdict)} {low:.2f} to {high:.2f}"
+
+
+def interval_name(verdict: Verdict) -> str:
+    """Such as "95 % interval", or "97.71 % interval of this look"."""
+    return f"{100 * (1 - verdict.level):.4g} % interval{'' if verdict.level == ERROR_RATE else ' of this look'}"
 
 
 def _ends(verdict: Verdict) -> tuple[float, float]:

@@ -2,7 +2,7 @@
 
 Autoencoders are folders, single files, packaged names or hub ids; eq:A is A fine-tuned with EQ-VAE's transforms first,
 ordinary:A with the ordinary loss, again:A likewise with other seeds. The first one is the control.
-Example: shapes-f4c8 eq:shapes-f4c8 --budget 30m
+Example: scenes-f4c8 eq:scenes-f4c8 --budget 30m
 """
 
 from twostage.cli.command import new_parser, start
@@ -13,7 +13,7 @@ def main() -> None:
     parser = new_parser(__doc__)
     add = parser.add_argument
     add("autoencoders", nargs="+", metavar="AUTOENCODER", help="two or more, the first of them the control")
-    add("--data", default=DEFAULT_IMAGES, help="images to learn from: shapes:COUNT[:SEED], scenes:COUNT[:SEED], a "
+    add("--data", default=DEFAULT_IMAGES, help="images to learn from: scenes:COUNT[:SEED], shapes:COUNT[:SEED], a "
         "folder, a parquet or tar file or glob (default: %(default)s)")  # fmt: skip
     add("--held-out", help="images to measure against, written likewise (default: of procedural ones the next seed's)")
     add("--image-size", type=int, default=32, help="side of the images in pixels (default: %(default)s)")

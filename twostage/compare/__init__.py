@@ -4,5 +4,5 @@
 the time of its parts, `budget` plans with them, `run` does it all.
 """
 
-DEFAULT_IMAGES = "shapes:2000"
+DEFAULT_IMAGES = "scenes:2000"
 """Images that are compared on where none are named; here, because the command's help needs nothing else."""

@@ -3,7 +3,7 @@
 from twostage.analysis.comparison import Comparison
 from twostage.analysis.records import SweepResults
 from twostage.analysis.summary import summarize
-from twostage.analysis.words import interval_text, seeds_text, short_sentence, verdict_text
+from twostage.analysis.words import interval_name, seeds_text, short_sentence, verdict_text
 
 
 def answer(results: SweepResults) -> list[str]:
@@ -20,13 +20,12 @@ def answer(results: SweepResults) -> list[str]:
 
 
 def _rests_on(comparison: Comparison) -> str:
+    """The seeds, what kind of interval stands before them, and of an open verdict how it stands."""
     verdict = comparison.verdict
     seeds = seeds_text(verdict.num_seeds)
     if verdict.low is None:
         return f"; {seeds}"
-    return (
-        f"; {verdict_text(verdict)}, {seeds}" if verdict.word == "undecided" else f"; {interval_text(verdict)}, {seeds}"
-    )
+    return f"; {verdict_text(verdict) if verdict.word == 'undecided' else interval_name(verdict)}, {seeds}"
 
 
 def _ranking(comparisons: list[Comparison], control: str) -> str:
