@@ -78,7 +78,7 @@ def _resolved(pickled: bytes) -> bytes:
 
 
 def _move_into_node(trainer: dict[str, Any]) -> None:
-    """Checkpoints and logs lie in the node's folder, also where a config, such as one that a run has left, names its own.
+    """Checkpoints and logs lie in the node's folder, also where a config names another, as one left by a run does.
 
     Else all trainings of a sweep would share them, and go on from each other's.
     """
