@@ -21,6 +21,7 @@ from eqvae.commands import run_command
 from eqvae.data import open_source
 from eqvae.evaluation.predictors.measuring import autoencoder_to_sample, predict
 from studies.start_search import measure_candidate, read_table, run_table
+from twostage.analysis.pairs import SpeedUp
 from twostage.analysis.records import Curve, SweepResults
 from twostage.analysis.summary import summarize
 from twostage.analysis.treatment import KINDS
@@ -67,18 +68,23 @@ def measure(table: dict, candidate: dict, folder: Path, num_workers: int) -> dic
 def found(results: SweepResults) -> dict:
     """What the sweep says: `gain` by seed, `change` of the last distance by seed, `arms`, and their `curves`.
 
-    `gain` is the log speed-up in steps, `bound` whether it is one; `change` the log ratio of the distances.
+    `gain` is the log speed-up in steps, 0 where both arms were past the level at their first points; `bound` whether it
+    is one or such a 0; `change` the log ratio of the distances.
     """
     (comparison,) = summarize(results).comparisons
     speed_ups = {each.seed: each.speed_up for each in comparison.per_seed}
     return {
-        "gain": {str(seed): each and each.log_ratio for seed, each in speed_ups.items()},
+        "gain": {str(seed): _gain(each) for seed, each in speed_ups.items()},
         "bound": any(each is None or each.kind != "value" for each in speed_ups.values()),
         "change": {str(seed): value for seed, value in comparison.equal_steps[-1].changes.items()},
         "word": comparison.verdict.word,
         "arms": {arm: _arm(results, arm) for arm in ARMS},
         "curves": [_curve(curve, results.metric) for curve in results.curves],
     }
+
+
+def _gain(each: SpeedUp | None) -> float:
+    return 0.0 if each is None or each.log_ratio is None else each.log_ratio
 
 
 def _curve(curve: Curve, metric: str) -> dict:

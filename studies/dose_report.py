@@ -54,14 +54,7 @@ NUMBERS: dict[str, Callable[[dict], float]] = {
 
 
 def gains(lines: Sequence[dict]) -> Array:
-    """[S] mean log speed-up of each start over seeds.
-
-    Raises:
-        ValueError: naming a start whose sweep has a seed without a speed-up or a bound of one.
-    """
-    lacking = [line["name"] for line in lines if None in line["gain"].values()]
-    if lacking:
-        raise ValueError(f"{lacking[0]} has a seed without a speed-up: both arms were past the level at first sight")
+    """[S] mean log speed-up of each start over seeds."""
     return np.array([mean(line["gain"].values()) for line in lines])
 
 
@@ -121,8 +114,15 @@ def numbers_table(lines: Sequence[dict]) -> str:
 
 
 def tables(lines: Sequence[dict]) -> str:
-    """Both tables."""
-    return f"{starts_table(lines)}\n\n{numbers_table(lines)}"
+    """Both tables, and what failed."""
+    failed = [f"- `{line['name']}` failed: {line['failed']}" for line in lines if "failed" in line]
+    done = measured(lines)
+    return "\n\n".join([starts_table(done), numbers_table(done), *(["\n".join(failed)] if failed else [])])
+
+
+def measured(lines: Sequence[dict]) -> list[dict]:
+    """Those whose sweep was run to its end."""
+    return [line for line in lines if "failed" not in line]
 
 
 def draw(lines: Sequence[dict], path: Path) -> None:
@@ -172,7 +172,7 @@ def main() -> None:
     lines = read_results(arguments.lines)
     print(tables(lines))
     if arguments.figure:
-        draw(lines, arguments.figure)
+        draw(measured(lines), arguments.figure)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from studies.dose import CONTROL, EQ, found, sweep_of
 from studies.dose_report import NUMBERS, Line, draw, gains, half_width, tables
 from studies.start_search import candidate_config, read_table
-from tests.twostage.synthetic_sweep import METRIC, changed
+from tests.twostage.synthetic_sweep import METRIC, changed, with_metric
 from twostage.loading import load_sweep
 
 TABLE = Path(__file__).parents[2] / "studies/dose.yaml"
@@ -115,10 +115,18 @@ def test_a_slope_that_was_put_in_is_found():
     assert all(any(row.startswith(f"| {name} |") for row in text) for name in NUMBERS)
 
 
-def test_a_seed_without_a_speed_up_is_named():
-    given = [line("lost", 0.3, (0.1, None), left={CONTROL: 1, EQ: 1})]
-    with pytest.raises(ValueError, match="lost has a seed without a speed-up"):
-        gains(given)
+def test_a_start_that_failed_is_named_and_not_counted():
+    given = lines(0.3)
+    text = tables([*given, {"name": "broken", "failed": "the loss is not finite"}])
+    assert text.startswith(tables(given))
+    assert text.endswith("- `broken` failed: the loss is not finite")
+
+
+def test_an_unresolved_speed_up_counts_as_none_and_is_marked():
+    flat = with_metric(changed((1.0, 1.0)), lambda curve, point: 100.0 + point.num_steps)
+    kept = found(flat)
+    assert kept["gain"] == {"0": 0.0, "1": 0.0}
+    assert kept["bound"]
 
 
 def test_the_figure_is_drawn_with_bounds_hollow(tmp_path):
