@@ -11,6 +11,7 @@ from studies import (
     decoder,
     distance_panel,
     forecast,
+    how_soon,
     losses_table,
     start_report,
     treatment_report,
@@ -91,6 +92,11 @@ def test_the_page_of_a_published_sweep_holds_the_tables_of_its_report(name):
     results = read_study(find_study(name))
     text = arms_table.tables(results, RIVALS[name]) if name in RIVALS else tables(results)
     assert text in (ROOT / f"docs/studies/{name}.md").read_text()
+
+
+def test_the_page_on_how_soon_holds_what_each_snapshot_gained():
+    text = how_soon.tables(read_study(find_study("how-soon")))
+    assert text in (ROOT / "docs/studies/how-soon.md").read_text()
 
 
 def test_the_list_of_regularizers_says_what_their_sweep_found():
