@@ -3,6 +3,7 @@
 import inspect
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -192,3 +193,12 @@ def test_what_several_predictors_need_is_computed_once():
     for _ in range(2):
         sample.once("count", lambda: calls.append(1))
     assert calls == [1]
+
+
+@every_predictor
+def test_the_table_in_the_docs_has_each_quantity_and_its_direction(name):
+    page = (Path(__file__).parents[3] / "docs/stage1.md").read_text().partition("## Predictors")[2]
+    (row,) = (line for line in page.splitlines() if line.startswith(f"| `{name}` |"))
+    marks = {"lower": " ↓", "higher": " ↑", "open": ""}
+    told = [f"`{quantity}`{marks[direction]}" for quantity, direction in PREDICTORS[name].quantities.items()]
+    assert row.split(" | ")[2].removesuffix(" |") == ", ".join(told)
