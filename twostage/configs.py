@@ -72,9 +72,10 @@ def _resolved(pickled: bytes) -> bytes:
         OmegaConf.update(config, key, value, merge=False)
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict), "keys with values are read from files"
-    if value_at(plain, "trainer.default_root_dir") == NODE:
-        _move_into_node(plain["trainer"])
-    return pickle.dumps({str(key): value for key, value in plain.items() if key not in OF_THE_COMMAND})
+    named = {str(key): value for key, value in plain.items() if key not in OF_THE_COMMAND}
+    if value_at(named, "trainer.default_root_dir") == NODE:
+        _move_into_node(named["trainer"])
+    return pickle.dumps(named)
 
 
 def _move_into_node(trainer: dict[str, Any]) -> None:
