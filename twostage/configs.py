@@ -81,7 +81,7 @@ def _resolved(pickled: bytes) -> bytes:
 def _move_into_node(trainer: dict[str, Any]) -> None:
     """Checkpoints and logs lie in the node's folder, also where a config names another, as one left by a run does.
 
-    Else all trainings of a sweep would share them, and go on from each other's.
+    Else all trainings of a sweep would write into one folder, where none looks for the checkpoint it goes on from.
     """
     for key, name, folder in (("callbacks", "dirpath", f"{NODE}/checkpoints"), ("logger", "save_dir", NODE)):
         entries = trainer.get(key) or []

@@ -111,7 +111,7 @@ def test_the_file_that_it_writes_is_the_sweep_that_ran(finished):
     assert arms["ordinary-shapes-f4c8"].training.settings["config"]["model"]["init_args"]["transforms"] is None
     loss = arms["eq-shapes-f4c8"].training.settings["config"]["model"]["init_args"]["reconstruction"]
     recipe = load_config(ROOT / "configs/eqvae/scenes.yaml").model.init_args.reconstruction
-    assert loss == recipe, "with pixels alone EQ made no generator faster"
+    assert loss == recipe, "that of the recipes: with pixels alone EQ was not faster"
     backbone = arms["eq-shapes-f4c8"].generators["sit"].training.settings["config"]["model"]["init_args"]["backbone"]
     wanted = {"input_size": 8, "in_channels": 8, "num_classes": 10, "patch_size": 2}
     assert wanted.items() <= backbone["init_args"].items()
