@@ -6,6 +6,7 @@ on (seed, step) alone: not on workers, devices, accumulation or how often the ru
 the global batch; devices and accumulated batches divide it among themselves.
 """
 
+import time
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Protocol
@@ -110,10 +111,24 @@ def whole_batch(batch: dict) -> dict:
     return batch
 
 
+class TimedLoader(DataLoader):
+    """A DataLoader that keeps `seconds_waited`, how long whoever reads it has waited for batches."""
+
+    seconds_waited = 0.0
+
+    def __iter__(self) -> Iterator[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        batches = super().__iter__()
+        begin = time.perf_counter()
+        for batch in batches:
+            self.seconds_waited += time.perf_counter() - begin
+            yield batch
+            begin = time.perf_counter()
+
+
 def training_loader(
     dataset: BatchedDataset, global_batch_size: int, seed: int, trainer: Any, num_workers: int = 0
 ) -> DataLoader:
-    """Loader of a whole run as one epoch, starting where the trainer stands.
+    """Loader of a whole run as one epoch, starting where the trainer stands; it tells how long it was waited for.
 
     Args:
         dataset: of the samples.
@@ -134,7 +149,7 @@ def training_loader(
         trainer.global_rank,
         trainer.world_size,
     )
-    return DataLoader(
+    return TimedLoader(
         StreamDataset(dataset, seed),
         batch_sampler=sampler,
         collate_fn=whole_batch,  # pyright: ignore[reportArgumentType]  (`__getitems__` gives whole batches, no lists)
