@@ -4,17 +4,32 @@ Each stage hands its own module; the config's name is known where `train.py` was
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from eqvae.autoencoders import Autoencoder
 from eqvae.autoencoders.places import is_hub_id
 from eqvae.cards import last_name
 from eqvae.data.sources import InMemorySource
+from eqvae.losses import AdversarialLoss, ReconstructionLoss
+from eqvae.regularizers import Regularizers
+from eqvae.starting import TrainingStart
 
-if TYPE_CHECKING:
-    from eqvae.module import AutoencoderModule
+
+class TrainsAutoencoder(Protocol):
+    """What a module tells of how it trains an autoencoder."""
+
+    config_name: str | None
+    autoencoder: Autoencoder
+    trainable: str
+    regularizers: Regularizers
+    reconstruction: ReconstructionLoss
+    adversarial: AdversarialLoss | None
+    kl_weight: float
+    training_start: TrainingStart
+    seed: int
 
 
-def describe_recipe(module: "AutoencoderModule", data: Any) -> dict[str, Any]:
+def describe_recipe(module: TrainsAutoencoder, data: Any) -> dict[str, Any]:
     """How an autoencoder is trained.
 
     Args:
@@ -34,7 +49,7 @@ def describe_recipe(module: "AutoencoderModule", data: Any) -> dict[str, Any]:
     }
 
 
-def _loss_terms(module: "AutoencoderModule") -> list[str]:
+def _loss_terms(module: TrainsAutoencoder) -> list[str]:
     """In words, without what regularizers add."""
     pixels, critic = module.reconstruction, module.adversarial
     terms = [f"{pixels.pixel.upper()} distance of pixels ({pixels.reduction})"]
