@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from eqvae.autoencoders import codebook_usage
 from eqvae.equivariance import measured_transforms
 from eqvae.evaluation.autoencoder import AutoencoderEvaluation
 from eqvae.evaluation.latents import radial_power_spectrum
@@ -30,7 +31,8 @@ def measure_start(autoencoder, images: Tensor, num_equivariance_images: int = 50
         The report of `AutoencoderEvaluation`; `errors` {basis: {probe: mean over images}}; `rotation` and `scale`, the
         means of the raw ones as the paper prints them; `spectrum_power` by radial frequency; per channel `mean`,
         `variance` and `turn_error` (at 90 degrees, pooled over images, of the centred latents); `thumbnail_share`, see
-        there; `kl` in nats and `posterior_std`, both per latent element; `num_parameters`.
+        there; `kl` in nats and `posterior_std`, both per latent element; `num_parameters`; with a codebook
+        `perplexity` and `used_codes`, see `codebook_usage`.
     """
     evaluation = AutoencoderEvaluation(num_equivariance_images=num_equivariance_images)
     means, stds, rates = [], [], []
@@ -48,21 +50,32 @@ def measure_start(autoencoder, images: Tensor, num_equivariance_images: int = 50
     centre = encoded.mean((0, 2, 3))
     variance = encoded.var((0, 2, 3), correction=0)
     frequencies, power = radial_power_spectrum(latents)
-    return evaluation.compute() | {
-        "rotation": mean_of(errors["raw"], "rotation"),
-        "scale": mean_of(errors["raw"], "scale"),
-        "errors": errors,
-        "spectrum_frequency": frequencies.tolist(),
-        "spectrum_power": power.tolist(),
-        "channel_mean": centre.tolist(),
-        "channel_variance": variance.tolist(),
-        "channel_turn_error": _channel_errors(*pairs["rotation 90"], centre).tolist(),
-        "thumbnail_share": thumbnail_share(encoded, few),
-        "kl": None if autoencoder.num_codes else float(torch.stack(rates).mean()),
-        "posterior_std": float(torch.cat(stds).mean()),
-        "latent_shape": list(latents.shape[1:]),
-        "num_parameters": sum(parameter.numel() for parameter in autoencoder.parameters()),
-    }
+    codes = usage_of_codes(autoencoder, images, batch_size) if autoencoder.num_codes else {}
+    return (
+        evaluation.compute()
+        | codes
+        | {
+            "rotation": mean_of(errors["raw"], "rotation"),
+            "scale": mean_of(errors["raw"], "scale"),
+            "errors": errors,
+            "spectrum_frequency": frequencies.tolist(),
+            "spectrum_power": power.tolist(),
+            "channel_mean": centre.tolist(),
+            "channel_variance": variance.tolist(),
+            "channel_turn_error": _channel_errors(*pairs["rotation 90"], centre).tolist(),
+            "thumbnail_share": thumbnail_share(encoded, few),
+            "kl": None if autoencoder.num_codes else float(torch.stack(rates).mean()),
+            "posterior_std": float(torch.cat(stds).mean()),
+            "latent_shape": list(latents.shape[1:]),
+            "num_parameters": sum(parameter.numel() for parameter in autoencoder.parameters()),
+        }
+    )
+
+
+def usage_of_codes(autoencoder, images: Tensor, batch_size: int) -> dict[str, float]:
+    """How all images together use the codebook."""
+    tokens = torch.cat([autoencoder.cached_rows(batch)["tokens"] for batch in images.split(batch_size)])
+    return {name: float(value) for name, value in codebook_usage(tokens.long(), autoencoder.num_codes).items()}
 
 
 def mean_of(errors: dict[str, float], kind: str) -> float:

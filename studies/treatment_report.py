@@ -93,10 +93,13 @@ def _row(name: str, line: dict, shown: list[str], against: str, verdict: str) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("starts", type=Path, help="results.jsonl of the start search")
-    parser.add_argument("treatments", type=Path, help="results.jsonl of the treatment search")
+    parser.add_argument(
+        "treatments", type=Path, help="results.jsonl of the treatment search; starts in it are passed over"
+    )
     arguments = parser.parse_args()
     starts = {line["name"]: line for line in read_results(arguments.starts)}
-    print(to_markdown(starts, read_results(arguments.treatments)), end="")
+    tuned = [line for line in read_results(arguments.treatments) if "start" in line]
+    print(to_markdown(starts, tuned), end="")
 
 
 if __name__ == "__main__":

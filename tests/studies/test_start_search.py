@@ -16,6 +16,7 @@ from studies.linear_starts import LinearEncoder, measure_linear
 from studies.start_measures import basis_errors, basis_of, mean_of, measure_start, thumbnail_share, transformed_pairs
 from studies.start_report import to_markdown
 from studies.start_search import candidate_config, read_results, read_table, run_table
+from tests.families import tiny
 from tests.tiny import TINY_AUTOENCODER
 from twostage.cli import train
 
@@ -92,6 +93,13 @@ def test_everything_is_measured():
     assert report["latent_shape"] == [8, 8, 8]
     assert len(report["channel_variance"]) == 8
     assert report["psnr"] > 30
+
+
+def test_the_use_of_a_codebook_is_measured():
+    autoencoder = tiny("VQModel").freeze()
+    report, codes = measure_start(autoencoder, to_float(ShapesSource(24, 32).images), 16), autoencoder.num_codes
+    assert 1 <= report["perplexity"] <= codes * report["used_codes"] <= codes
+    assert report["used_codes"] * codes == pytest.approx(round(report["used_codes"] * codes))
 
 
 def test_linear_encoders_are_principal_components():
