@@ -144,7 +144,7 @@ def require_large_images(
         smallest_sides: shortest side in pixels that each network takes, by what to call it.
 
     Raises:
-        ValueError: naming network, smallest draw, and the smallest side that would do.
+        ValueError: naming network, smallest draw, and a side that is enough.
     """
     height, width = image_size
     if height % factor or width % factor:

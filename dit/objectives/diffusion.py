@@ -3,6 +3,7 @@
 import copy
 import itertools
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -55,10 +56,12 @@ def space_timesteps(num_timesteps: int, spacing: int | str | Sequence[int]) -> l
 
 
 def _strided_timesteps(num_timesteps: int, spacing: str) -> list[int]:
-    count = spacing.removeprefix("ddim")
+    if not re.fullmatch("ddim[0-9]+", spacing):
+        raise ValueError(f"timestep spacing {spacing!r} is none: give a number, numbers, or ddimN for a whole stride")
+    count = int(spacing.removeprefix("ddim"))
     for stride in range(1, num_timesteps):
         timesteps = list(range(0, num_timesteps, stride))
-        if str(len(timesteps)) == count:
+        if len(timesteps) == count:
             return timesteps
     raise ValueError(f"timestep spacing {spacing!r}: no whole stride through {num_timesteps} timesteps gives it")
 

@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL, ModelMixin
 from torch import Tensor, nn
 
 from eqvae.autoencoders.cards import public_origin, render_autoencoder_card
-from eqvae.autoencoders.constants import LISTS, from_constants, to_constants, to_lists
+from eqvae.autoencoders.constants import LISTS, UNKNOWN, from_constants, to_constants, to_lists
 from eqvae.autoencoders.encodings import Decoded, Posterior
 from eqvae.autoencoders.exporting import ORIGIN, write_export
 from eqvae.autoencoders.latent_losses import CodebookLoss, LatentLoss, no_terms
@@ -89,6 +89,12 @@ class Autoencoder(nn.Module, ABC):
     def has_normalization(self) -> bool:
         """Whether the normalization is known."""
         return self._normalization is not None
+
+    @property
+    def _may_be_unknown(self) -> bool:
+        """Whether the model's config can say that its normalization is unknown."""
+        config = self.model.config
+        return "scaling_factor" in config and not self.constant_weights and config.get(LISTS[0]) is None
 
     def published_normalization(self) -> Normalization | None:
         """What the model carries; None where it carries nothing.
@@ -280,7 +286,8 @@ class Autoencoder(nn.Module, ABC):
     ) -> None:
         """Write a folder that diffusers' `from_pretrained` reads, with `normalization.json` and a card beside it.
 
-        The constants of the config mean the normalization (`eqvae.autoencoders.constants`). diffusers alone pads with
+        The constants of the config mean the normalization (`eqvae.autoencoders.constants`); of an unknown one the
+        scaling factor is null, and pipelines fail instead of guessing. diffusers alone pads with
         zeros, whatever `padding_mode` the config names; `load_autoencoder` heeds it. The folder appears whole or not at
         all, and the sha256 of each file stands in `normalization.json`. An earlier export is replaced. No folder of
         this machine is named.
@@ -298,14 +305,17 @@ class Autoencoder(nn.Module, ABC):
         for name, value in self.model.state_dict().items():
             if not value.isfinite().all():
                 raise ValueError(f"autoencoder folder {folder} is not written: {name} is not finite")
-        about = self.normalization.to_dict() | ({ORIGIN: public_origin(origin)} if origin else {})
-        entries = self.write_constants(constants or self.normalization)
+        normalization = self._normalization if self._may_be_unknown else self.normalization
+        about = normalization.to_dict() if normalization else {}
+        about |= {ORIGIN: public_origin(origin)} if origin else {}
+        meant = constants or normalization
+        entries = UNKNOWN if meant is None else self.write_constants(meant)
         card = render_autoencoder_card(type(self.model).__name__, entries, about, details, constants is not None)
         write_export(folder, self.model.save_pretrained, about, entries, card)
 
     def save_ldm(self, path: str | Path) -> None:
         """Write one safetensors file in the key layout of latent-diffusion and taming-transformers."""
-        save_ldm(self.model, self.normalization, Path(path))
+        save_ldm(self.model, self._normalization, Path(path))
 
     def to_diffusers(self, normalization: Normalization) -> AutoencoderKL:
         """A copy for diffusers' pipelines, whose latents times its one scaling factor are the normalized ones.

@@ -118,9 +118,9 @@ def _latents(constants: Mapping[str, Any], record: Mapping[str, Any], of_base: b
     scalars = "(z - shift_factor) * scaling_factor" if constants.get("shift_factor") else "z * scaling_factor"
     lists = "(z - latents_mean) * scaling_factor / latents_std" if constants.get("latents_mean") else None
     return {
-        "normalized latents": f"`{lists or scalars}`",
+        "normalized latents": f"`{lists or scalars}`" if "method" in record else "unknown: not estimated yet",
         "with scalars alone, nearly": f"`{scalars}`" if lists else None,
         **{f"`{name}`": value for name, value in constants.items()},
         "constants are of": "the base model, to fit its pipelines" if of_base else "these latents",
-        "`normalization.json`": record["method"],
+        "`normalization.json`": record.get("method"),
     }

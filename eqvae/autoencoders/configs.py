@@ -50,7 +50,7 @@ ENTRIES: dict[str, Check] = {
     "norm_type": one_of(("group", "spatial")),
     "act_fn": one_of(("silu", "swish", "mish", "gelu", "relu")),
     "sample_size": _count(1 << 20),
-    "scaling_factor": NUMBER,
+    "scaling_factor": or_none(NUMBER),
     "shift_factor": or_none(NUMBER),
     "latents_mean": or_none(LIST),
     "latents_std": or_none(LIST),

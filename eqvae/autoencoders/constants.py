@@ -17,6 +17,7 @@ from typing import Any
 from eqvae.autoencoders.normalization import Normalization
 
 LISTS = ("latents_mean", "latents_std")
+UNKNOWN = {"scaling_factor": None}
 
 
 def to_constants(normalization: Normalization) -> dict[str, Any]:

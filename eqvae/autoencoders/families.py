@@ -1,7 +1,7 @@
 """Published architectures by name, and models from configs.
 
-The values are those of the published configs (latent-diffusion, taming-transformers, diffusers). `scaling_factor` is
-1 where none was published: estimate the normalization instead.
+The values are those of the published configs (latent-diffusion, taming-transformers, diffusers). A family has no
+`scaling_factor` where none was published: its normalization is unknown until it is estimated.
 """
 
 from collections.abc import Mapping
@@ -40,9 +40,9 @@ FAMILIES: dict[str, dict] = {
     | F8
     | {"latent_channels": 16, "sample_size": 1024, "scaling_factor": 0.3611, "shift_factor": 0.1159}
     | {"use_quant_conv": False, "use_post_quant_conv": False},
-    "sd-vae-16": KL | F16 | {"latent_channels": 16, "sample_size": 256, "scaling_factor": 1.0},
-    "taming-1024": VQ_F16 | {"num_vq_embeddings": 1024, "scaling_factor": 1.0},
-    "taming-16384": VQ_F16 | {"num_vq_embeddings": 16384, "scaling_factor": 1.0},
+    "sd-vae-16": KL | F16 | {"latent_channels": 16, "sample_size": 256},
+    "taming-1024": VQ_F16 | {"num_vq_embeddings": 1024},
+    "taming-16384": VQ_F16 | {"num_vq_embeddings": 16384},
     "flux2": {"_class_name": "AutoencoderKLFlux2"},
     "taesd": {"_class_name": "AutoencoderTiny"},
     "taesd3": {"_class_name": "AutoencoderTiny", "latent_channels": 16, "scaling_factor": 1.0, "shift_factor": 0.0},
@@ -73,7 +73,9 @@ def expand_family(config: Mapping) -> dict:
 
 
 def published_constants(architecture: Mapping, given: Mapping) -> dict:
-    """Scaling, shift and image size of the family with this architecture; a scale of 1 where there is none.
+    """Scaling, shift and image size of the family with this architecture; a scaling of None where none is known.
+
+    Codebooks count as known, with 1: generators read indices.
 
     SD and SDXL share an architecture, and so do SD3 and FLUX.1: weights alone cannot tell them apart.
 
@@ -94,10 +96,11 @@ def published_constants(architecture: Mapping, given: Mapping) -> dict:
         for name in candidates
         if all(given.get(key, FAMILIES[name].get(key)) == FAMILIES[name].get(key) for key in LATENT_CONSTANTS[:2])
     ]
+    unknown = {"scaling_factor": 1.0 if "num_vq_embeddings" in architecture else None, "sample_size": 256}
     if len(told) == 1:
-        return {key: FAMILIES[told[0]][key] for key in LATENT_CONSTANTS if key in FAMILIES[told[0]]}
+        return unknown | {key: FAMILIES[told[0]][key] for key in LATENT_CONSTANTS if key in FAMILIES[told[0]]}
     if not candidates or "scaling_factor" in given:
-        return {"scaling_factor": 1.0, "sample_size": 256}
+        return unknown
     listed = " or ".join(f"{name} (scale {FAMILIES[name]['scaling_factor']})" for name in candidates)
     raise ValueError(f"it may be {listed}, of one architecture: say which, as --family or config: {{family: NAME}}")
 

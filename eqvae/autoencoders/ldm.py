@@ -77,11 +77,12 @@ def load_single_file(path: Path, config: Mapping) -> tuple[ModelMixin, Normaliza
     return model.eval(), normalization
 
 
-def save_ldm(model: ModelMixin, normalization: Normalization, path: Path) -> None:
+def save_ldm(model: ModelMixin, normalization: Normalization | None, path: Path) -> None:
     """Write a safetensors file in the key layout of latent-diffusion and taming, attention as 1x1 convolutions.
 
-    The metadata hold the diffusers config and the normalization, so that `load_autoencoder` needs no guess about what
-    shapes do not tell: scaling, groups of the normalization layers, padding. They hold the file's sha256, too.
+    The metadata hold the diffusers config and the normalization, where it is known, so that `load_autoencoder` needs no
+    guess about what shapes do not tell: scaling, groups of the normalization layers, padding. They hold the file's
+    sha256, too.
 
     Raises:
         ValueError: for a model that these do not have.
@@ -94,8 +95,8 @@ def save_ldm(model: ModelMixin, normalization: Normalization, path: Path) -> Non
         spelled, value = ldm_name(name, num_levels), value.detach().cpu().contiguous()
         state[spelled] = value[:, :, None, None] if ATTENTION_WEIGHT.search(spelled) else value
     config = {key: value for key, value in model.config.items() if key == "_class_name" or key[0] != "_"}
-    metadata = {"format": "pt", CONFIG: json.dumps(config), NORMALIZATION: json.dumps(normalization.to_dict())}
-    write_safetensors(path, state, metadata)
+    about = {} if normalization is None else {NORMALIZATION: json.dumps(normalization.to_dict())}
+    write_safetensors(path, state, {"format": "pt", CONFIG: json.dumps(config)} | about)
 
 
 def infer_architecture(weights: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -166,8 +167,8 @@ def _read_metadata(path: Path) -> tuple[dict, Normalization | None]:
     if KEY in metadata:
         require_safetensors(path)
     try:
-        normalization = Normalization.from_dict(json.loads(metadata[NORMALIZATION]))
-        return dict(json.loads(metadata[CONFIG])), normalization
+        config, kept = dict(json.loads(metadata[CONFIG])), json.loads(metadata.get(NORMALIZATION, "null"))
+        return config, None if kept is None else Normalization.from_dict(kept)
     except KeyError:
         return {}, None
     except (TypeError, ValueError) as error:

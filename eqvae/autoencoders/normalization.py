@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from eqvae.autoencoders.exporting import RECORD, read_export_record
+from eqvae.autoencoders.exporting import FILES, RECORD, read_export_record
 from eqvae.devices import column
 
 MAX_CHANNELS = 2048  # the widest published latents have 1536
@@ -73,9 +73,9 @@ class Normalization:
 
     @classmethod
     def load(cls, folder: Path) -> Self | None:
-        """Of an exported folder; None of another. A damaged file is a ValueError naming it."""
+        """Of an exported folder; None of another, or where none is known. A damaged file is a ValueError naming it."""
         record = read_export_record(folder)
-        if record is None:
+        if record is None or (FILES in record and not record.keys() & {"shift", "scale"}):
             return None
         try:
             optional = {key: record[key] for key in ("method", "num_images") if key in record}

@@ -38,7 +38,7 @@ class Draw(Action):
 class TransformDistribution:
     """How a training step draws its transform.
 
-    Scales are fractions on the latent grid, k / side with side // 4 <= k < side, so that a scaled latent has k rows and
+    Scales are fractions on the latent grid, k / side with side / 4 <= k < side, so that a scaled latent has k rows and
     its scaled image f k (on a 32 x 32 latent: the released code's k / 32, k = 8 ... 31). On a latent that is not
     square, an isotropic scale lies on the grid of the shorter side and the longer takes the nearest whole size. A turn
     of an equivariance step is 90, 180 or 270 degrees, never none.
@@ -169,7 +169,7 @@ def choose_transforms(transforms: TransformDistribution | str) -> TransformDistr
 def _scale_grid(side: int) -> list[Fraction]:
     if side < 2:
         raise ValueError(f"a latent of side {side} cannot be scaled down: use larger images or a smaller factor")
-    return [Fraction(k, side) for k in range(max(1, side // 4), side)]
+    return [Fraction(k, side) for k in range(-(-side // 4), side)]  # from a quarter on, never below
 
 
 def _isotropic_scale(rng: random.Random, latent_size: Size) -> tuple[Fraction, Fraction]:

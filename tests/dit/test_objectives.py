@@ -207,7 +207,7 @@ def test_timesteps_are_rounded_sums_of_strides():
     assert space_timesteps(3000, (999, 2, 999))[:999] == space_timesteps(1000, 999)
 
 
-@pytest.mark.parametrize("spacing", [1, 0, 1001, (600, 10), "ddim333", "ddim"])
+@pytest.mark.parametrize("spacing", [1, 0, 1001, (600, 10), "ddim333", "ddim", "250"])
 def test_impossible_spacings(spacing):
     with pytest.raises(ValueError, match=r"^(num_inference_steps|timestep spacing)"):
         space_timesteps(1000, spacing)

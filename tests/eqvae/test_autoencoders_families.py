@@ -6,10 +6,11 @@ import sys
 import diffusers
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from eqvae.autoencoders import KLAutoencoder, VQAutoencoder, load_autoencoder
+from eqvae.autoencoders import KLAutoencoder, Normalization, VQAutoencoder, load_autoencoder
 from eqvae.autoencoders.configs import OWN_LEVELS
 from eqvae.autoencoders.families import FAMILIES, create_model, expand_family
 from eqvae.autoencoders.ldm import infer_architecture, ldm_name
@@ -115,11 +116,33 @@ def test_a_file_that_several_families_fit_is_never_guessed(family, layout, narro
         assert "--family" in str(error.value)
         assert "\n" not in str(error.value)
     else:
-        assert load_autoencoder(path).normalization == autoencoder.normalization
+        assert load_autoencoder(path).has_normalization == (family != "sd-vae-16"), "of kl-f16 none was published"
     loaded = load_autoencoder({"source": str(path), "config": {"family": family}})
-    assert loaded.normalization == autoencoder.normalization
-    assert loaded.model.config.scaling_factor == autoencoder.model.config.scaling_factor
+    if family != "sd-vae-16":
+        assert loaded.normalization == autoencoder.normalization
+        assert loaded.model.config.scaling_factor == autoencoder.model.config.scaling_factor
     assert loaded.fingerprint() == autoencoder.fingerprint()
+
+
+def test_an_unknown_normalization_stays_unknown_until_it_is_estimated(narrow_families, tmp_path):
+    """Through every form of export; diffusers reads the folder, and its pipelines find no factor to guess with."""
+    path = tmp_path / "kl-f16.ckpt"
+    torch.save({"state_dict": load_autoencoder({"family": "sd-vae-16"}).model.state_dict()}, path)
+    unknown = load_autoencoder(path)
+    unknown.save_pretrained(tmp_path / "folder")
+    unknown.save_ldm(tmp_path / "again.safetensors")
+    for place in (path, tmp_path / "folder", tmp_path / "again.safetensors"):
+        assert not load_autoencoder(place).has_normalization, place
+        with pytest.raises(ValueError, match=r"no known normalization: train\.py predict estimates it"):
+            _ = load_autoencoder(place).normalization
+    model = AutoencoderKL.from_pretrained(tmp_path / "folder")
+    assert model.config.scaling_factor is None
+    assert "unknown: not estimated yet" in (tmp_path / "folder/README.md").read_text()
+    loaded = load_autoencoder(tmp_path / "folder")
+    loaded.normalization = Normalization((0.5,), (2.0,))
+    loaded.save_pretrained(tmp_path / "folder")
+    assert load_autoencoder(tmp_path / "folder").normalization == Normalization((0.5,), (2.0,))
+    assert AutoencoderKL.from_pretrained(tmp_path / "folder").config.scaling_factor == 2.0
 
 
 def test_a_scaling_factor_tells_the_family_or_that_it_is_another(narrow_families, tmp_path):
