@@ -44,10 +44,21 @@ class AutoencoderExport:
         folder: of the autoencoder; None: `autoencoder` in the trainer's root folder.
         num_normalization_images: training images on which the latent normalization is estimated.
         start: the autoencoder that the training starts from.
+        keeps_normalization: whether what is exported has the start's normalization, as published recipes leave it.
+
+    Raises:
+        ValueError: for a normalization to keep that is unknown.
     """
 
-    def __init__(self, folder: str | None, num_normalization_images: int, start: Autoencoder):
+    def __init__(
+        self, folder: str | None, num_normalization_images: int, start: Autoencoder, keeps_normalization: bool = False
+    ):
+        if keeps_normalization and not start.has_normalization:
+            raise ValueError(
+                f"model.init_args.normalization start: that of {start.source} is unknown, use estimated, its default"
+            )
         self.folder, self.num_normalization_images = folder, num_normalization_images
+        self.keeps_normalization = keeps_normalization
         self.start = {"source": start.source, "fingerprint": start.fingerprint()}
         self.start_constants: dict[str, list[float]] | None = None  # before the first export takes its place
 
@@ -66,7 +77,7 @@ class AutoencoderExport:
     def write(
         self, autoencoder: Autoencoder, data: Any, folder: Path, num_steps: int, recipe: Mapping[str, Any]
     ) -> None:
-        """Estimate the normalization of the weights as they are, and write the autoencoder folder.
+        """Write the autoencoder folder, with the normalization of the weights as they are or the start's.
 
         Args:
             data: data module of the training images.
@@ -79,7 +90,8 @@ class AutoencoderExport:
         if self.start_constants is None and autoencoder.has_normalization:
             of_start = autoencoder.normalization
             self.start_constants = {"shift": list(of_start.shift), "scale": list(of_start.scale)}
-        autoencoder.normalization = estimate_normalization(autoencoder, data, self.num_normalization_images)
+        if not self.keeps_normalization:
+            autoencoder.normalization = estimate_normalization(autoencoder, data, self.num_normalization_images)
         autoencoder.save_pretrained(folder, self._origin(num_steps, recipe, describe_data(data)))
 
     def settle_normalization(self, autoencoder: Autoencoder, data: Any) -> None:

@@ -73,6 +73,8 @@ class AutoencoderModule(lightning.LightningModule):
         accumulate_batches: batches whose gradients are averaged into one step.
         seed: of transforms, posterior samples and random weights.
         export_folder: where `fit` leaves the autoencoder; null: `autoencoder` in the trainer's root folder.
+        normalization: of what is exported: "estimated" on training images, or "start", that of the autoencoder as it
+            was, which EQ-VAE's code keeps and generators of the base model expect.
         num_normalization_images: training images, evenly spaced, on which the latent normalization is estimated.
         evaluation: what `validate` measures.
         cache: where and how `predict` writes latent caches.
@@ -106,6 +108,7 @@ class AutoencoderModule(lightning.LightningModule):
         accumulate_batches: int = 1,
         seed: int = 0,
         export_folder: str | None = None,
+        normalization: Literal["estimated", "start"] = "estimated",
         num_normalization_images: int = 10_000,
         evaluation: AutoencoderEvaluation | None = None,
         cache: LatentCaching | None = None,
@@ -117,7 +120,10 @@ class AutoencoderModule(lightning.LightningModule):
             require_number("model.init_args.learning_rate", learning_rate, least=0)
         self.automatic_optimization = False
         self.autoencoder = load_autoencoder(autoencoder, seed).train()
-        self.exporting = AutoencoderExport(export_folder, num_normalization_images, self.autoencoder)
+        if normalization not in ("estimated", "start"):
+            raise ValueError(f"model.init_args.normalization {normalization!r} is unknown: use estimated or start")
+        keeps = normalization == "start"
+        self.exporting = AutoencoderExport(export_folder, num_normalization_images, self.autoencoder, keeps)
         if trainable not in ("all", "decoder"):
             raise ValueError(f"trainable {trainable!r} is unknown: use all or decoder")
         self.autoencoder.require_trainable(trainable == "decoder")

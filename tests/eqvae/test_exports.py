@@ -10,7 +10,9 @@ from huggingface_hub import ModelCard
 
 from eqvae.autoencoders import LatentStatistics, load_autoencoder
 from eqvae.autoencoders.exporting import read_export_record
+from eqvae.exports import AutoencoderExport
 from eqvae.latents.reader import read_manifest
+from eqvae.module import AutoencoderModule
 from eqvae.training.checkpoints import load_checkpoint
 from tests.tiny import PACKAGED, STAGE_ONE, WITHOUT_VALIDATION, train
 
@@ -61,6 +63,25 @@ def test_the_record_tells_where_the_weights_come_from(run, start):
     assert recipe["loss"][0].startswith("L1 distance of pixels")
     assert recipe["global_batch_size"] == 4
     assert identity(run / "autoencoder")[0] != start
+
+
+def test_the_normalization_of_the_start_can_be_kept(run, tmp_path):
+    """What generators of the base model expect; else it is estimated on the training images."""
+    kept = stage_one("fit", tmp_path / "run", model__init_args__normalization="start")
+    of_start = load_autoencoder("shapes-f4c8").normalization
+    fingerprint, normalization = identity(tmp_path / "run/autoencoder")
+    assert normalization == kept.model.autoencoder.normalization == of_start
+    assert (fingerprint, of_start) != identity(run / "autoencoder")
+    assert fingerprint == identity(run / "autoencoder")[0], "weights do not depend on it"
+
+
+def test_a_normalization_that_is_unknown_or_no_choice_is_refused(start):
+    autoencoder = load_autoencoder("shapes-f4c8")
+    autoencoder.normalization = None
+    with pytest.raises(ValueError, match=r"normalization start: that of shapes-f4c8 is unknown, use estimated"):
+        AutoencoderExport(None, 8, autoencoder, keeps_normalization=True)
+    with pytest.raises(ValueError, match="normalization 'mine' is unknown: use estimated or start"):
+        AutoencoderModule("shapes-f4c8", normalization="mine")
 
 
 def test_the_card_tells_what_the_record_does_and_no_folder_of_this_machine(run):
