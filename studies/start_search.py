@@ -111,6 +111,9 @@ def run_table(table: dict, output: Path, measure: Callable[[dict, dict, Path], d
             if done[name]["fingerprint"] != fingerprint(config, output):
                 raise ValueError(f"{results}: {name} was run with other settings: give the new ones another name")
             continue
+        begun = folder / "config.yaml"
+        if begun.is_file() and fingerprint(OmegaConf.load(begun), output) != fingerprint(config, output):
+            raise ValueError(f"{folder} was begun with other settings: remove it, or give the new ones another name")
         print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
         line = {key: candidate[key] for key in ("name", "base", "factor", "start") if key in candidate}
         line |= {"settings": candidate.get("set", {}), "fingerprint": fingerprint(config, output)}

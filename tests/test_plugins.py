@@ -286,6 +286,20 @@ def test_an_edit_of_the_package_is_other_work_where_it_is_reached(package, tmp_p
     assert PARTS["generator"].node("again", training.settings, training.inputs).address == training.address
 
 
+def test_an_edit_of_a_sampler_that_is_named_is_another_measurement(package, tmp_path):
+    """No class is named: only that the package is there."""
+    enable_plugins([package])
+    named = ["seeds=[0]", "evaluation.at_steps=[200]", f"evaluation.sampling.sampler={package}_euler"]
+
+    def addresses() -> dict[str, str]:
+        return {node.name: node.address for node in plan(load_sweep(DEMO, named)).nodes}
+
+    before, path = addresses(), tmp_path / "own" / package / "__init__.py"
+    path.write_text(path.read_text() + "\nCHANGED = 1\n")
+    after = addresses()
+    assert {name for name in before if before[name] != after[name]} == {name for name in before if "/metrics/" in name}
+
+
 def test_workers_know_what_was_named(package, monkeypatch, tmp_path):
     """A job on a cluster is a process of its own, whose environment need not be ours."""
     done = []

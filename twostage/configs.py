@@ -94,15 +94,29 @@ def _move_into_node(trainer: dict[str, Any]) -> None:
 def require_readable(config: dict[str, Any]) -> None:
     """Refuse a config in which something that a sweep reads is of another kind; all else `train.py` checks.
 
+    Classes are read, too: the sources of those that a config names in full count in the address of its part.
+
     Raises:
         ValueError: naming the key.
     """
+    _require_full_paths(config, "")
     for key, check in READ.items():
         value = value_at(config, key, ABSENT)
         if value is not ABSENT:
             require_entries({key: value}, {key: check})
     for name in ("train", "validation"):
         _require_source(value_at(config, f"data.init_args.{name}"), f"data.init_args.{name}.")
+
+
+def _require_full_paths(value: Any, where: str) -> None:
+    """Refuse classes by their short names, which `train.py` alone takes."""
+    if isinstance(value, list):
+        value = dict(enumerate(value))
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        place = f"{where}.{key}" if where else str(key)
+        if key == "class_path" and isinstance(inner, str) and "." not in inner:
+            raise ValueError(f"{place} {inner}: give its whole path, as eqvae.regularizers.ScaleEquivariance")
+        _require_full_paths(inner, place)
 
 
 def _require_source(source: dict[str, Any] | None, where: str) -> None:

@@ -15,13 +15,13 @@ from eqvae.files import write_atomically
 from eqvae.locks import Lock
 from eqvae.plugins import plugins
 from twostage.analysis.racing import stop_sentence
-from twostage.analysis.records import SweepResults
+from twostage.analysis.records import StoppedArm, SweepResults
 from twostage.analysis.summary import open_comparisons, summarize
 from twostage.analysis.treatment import treatment_line, treatments
 from twostage.graph.execution import Milestone, run_nodes
 from twostage.graph.node import unique
 from twostage.graph.pruning import Freed, prune
-from twostage.graph.store import record_of
+from twostage.graph.store import is_done, record_of
 from twostage.libraries import installed_libraries, visible_devices
 from twostage.looks import after_look, looks
 from twostage.parts import WithPlugins, run_node, superfluous_checkpoints
@@ -65,7 +65,8 @@ def run_sweep(
         command: how this sweep is run again, for the report.
         retry: also parts that failed in an earlier run.
         deadline: on the clock of `time.monotonic`. With `until_decided` no seed is begun that would not end before it,
-            going by what a seed has taken so far; the first look is always taken. When to stop then depends on time
+            going by what a seed has taken so far; the first look is always taken, and so are those whose parts are all
+            there, so that a finished sweep that is run again says what it said. When to stop then depends on time
             alone, not on what was measured, so verdicts keep their level.
         complete: what else belongs to the results, before their report is written.
         foretell: lines to print when the autoencoders of the first seed are there, from their folders by arm.
@@ -118,12 +119,18 @@ def _run(
         undecided = f"{len(seeds)} seeds: {len(open_)} of {count} comparisons undecided"
         running = [arm.name for arm in results.racing_arms]
         seconds = seconds_of_a_seed(planned, root, _side_by_side(sweep, len(devices)), running)
-        if time.monotonic() + seconds > deadline:
+        if time.monotonic() + seconds > deadline and not _is_there(sweep, len(seeds) + 1, stopped, root):
             console.print(f"{undecided}; no time is left for another, {seconds:.0f} s", highlight=False)
             break
         console.print(f"{undecided}, one seed more", highlight=False)
     assert results is not None, "a sweep has a look at least"
     return results
+
+
+def _is_there(sweep: Sweep, num_seeds: int, stopped: Iterable[StoppedArm], root: Path) -> bool:
+    """Whether a look at so many seeds finds all its parts done."""
+    seeds = sweep.seeds[:num_seeds]
+    return all(is_done(node, root) for node in plan(sweep, seeds).part(seeds, stopped).nodes)
 
 
 def _first_autoencoders(sweep: Sweep, planned: Plan, root: Path, foretell: Foretell) -> Milestone:

@@ -162,6 +162,10 @@ def test_a_search_continues_where_it_stopped(tmp_path, capsys):
     run_table(write_table(tmp_path, candidates), tmp_path)
     assert (tmp_path / "results.jsonl").read_text() == kept
     assert "first" not in capsys.readouterr().out, "a finished candidate was run again"
+    (tmp_path / "results.jsonl").unlink()  # as of a search that was killed while it measured
+    with pytest.raises(ValueError, match="first was begun with other settings"):
+        run_table(write_table(tmp_path, candidates, **{"trainer.max_steps": 3}), tmp_path)
+    (tmp_path / "results.jsonl").write_text(kept)
     with pytest.raises(ValueError, match="first was run with other settings"):
         run_table(write_table(tmp_path, candidates, **{"trainer.max_steps": 3}), tmp_path)
 

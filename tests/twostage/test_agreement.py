@@ -46,6 +46,29 @@ def test_the_prediction_interval_has_its_known_value():
     assert high - 1 == pytest.approx(4.302652729749464 * math.sqrt(2 / 3), rel=1e-9)
 
 
+def with_last(results, value):
+    """The metric of the equivariant arm at its last step is another."""
+    return with_metric(
+        results,
+        lambda curve, point: value if (curve.arm, point.num_steps) == ("equivariant", 1600) else point.metrics[METRIC],
+    )
+
+
+def test_differences_are_held_against_differences_where_one_side_may_be_negative():
+    """As kernel distances are; the study's changes were logs then, and the fresh seed's a difference."""
+    study = published((100.0, 90.0, 95.0, 110.0))  # bounds, so that changes are compared
+    results = with_last(fresh(100.0, study=study), -0.5)
+    agreement = only(results)
+    assert agreement.quantity == "difference"
+    treated, control = (
+        [curve.points[-1].metrics[METRIC] for curve in study.curves if curve.arm == arm]
+        for arm in ("equivariant", "control")
+    )
+    assert list(agreement.published.values()) == pytest.approx(
+        [own - theirs for own, theirs in zip(treated, control, strict=True)]
+    )
+
+
 @pytest.mark.parametrize("num_fresh", [1, 3])
 def test_it_holds_95_of_100_means_of_further_seeds(num_fresh):
     """Of 4,000 studies of ten seeds; the binomial standard deviation is .34 of a hundred."""

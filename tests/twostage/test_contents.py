@@ -53,6 +53,39 @@ def test_a_file_that_a_config_names_counts_by_what_it_holds(tmp_path, key, name,
     assert not any(part.startswith(("start", "reference")) for part in changed)
 
 
+def test_a_file_without_an_ending_counts_by_what_it_holds(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in (str(tmp_path / "weights"), "weights"):
+        (tmp_path / "weights").write_bytes(b"1")
+        before = addresses([f"start.autoencoder={name}"])
+        (tmp_path / "weights").write_bytes(b"2")
+        assert moved(before, addresses([f"start.autoencoder={name}"])) == before.keys() - {"reference/images"}, name
+    of_features = f"evaluation.extractor_weights={tmp_path / 'weights'}"
+    before = addresses([of_features])
+    (tmp_path / "weights").write_bytes(b"3")
+    assert "reference/images" in moved(before, addresses([of_features]))
+
+
+def test_a_rule_for_labels_is_no_path_whatever_lies_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = addresses(["evaluation.labels=data"])
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/1.txt").write_text("1")
+    assert not moved(before, addresses(["evaluation.labels=data"]))
+
+
+def test_a_class_by_its_short_name_is_refused():
+    """Its sources would not count: an edit of them would find the old results."""
+    for words in (
+        "autoencoders.equivariant.overrides={model.init_args.regularizers: [{class_path: ScaleEquivariance}]}",
+        "generators.sit.overrides={model.init_args.backbone.class_path: SiT}",
+    ):
+        name = words.rstrip("]}").split()[-1]
+        with pytest.raises(ValueError, match=rf"class_path {name}: give its whole path") as error:
+            load_sweep(DEMO, [words])
+        assert words.split(".overrides")[0] in str(error.value)
+
+
 def test_a_single_file_as_start_counts_by_what_it_holds_and_by_its_family(tmp_path):
     path = tmp_path / "kl.ckpt"
     path.write_bytes(b"1")

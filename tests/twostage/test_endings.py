@@ -181,20 +181,25 @@ def endings(words: list[str], monkeypatch, capsys) -> list[str]:
     return capsys.readouterr().out.splitlines()[-2:]
 
 
-@pytest.mark.parametrize(("num_seeds", "max_seeds"), [(2, None), (4, 4)])
-def test_an_undecided_sweep_is_followed_by_one_with_another_seed(num_seeds, max_seeds, monkeypatch, capsys):
-    results = replace(synthetic_results(num_seeds, factors=(2.0, 0.5, 2.0, 0.5)), max_seeds=max_seeds)
+@pytest.mark.parametrize("num_seeds", [1, 2, 4])
+def test_an_undecided_sweep_is_followed_by_one_with_more_seeds(num_seeds, monkeypatch, capsys):
+    results = synthetic_results(num_seeds, factors=(2.0, 0.5, 2.0, 0.5))
     monkeypatch.setattr("twostage.commands.sweep.run_sweep", lambda *_: (Path("report.html"), results))
     words = ["--config", "tiny-shapes", "evaluation.num_images=50"]
     wrote, found = endings(["sweep.py", *words, "seeds=[0,1]", "--retry"], monkeypatch, capsys)
     assert wrote == f"wrote {Path('report.html').resolve()}"
     script, *more = shlex.split(found.removeprefix("next: python "))
-    assert (script, more[:-1]) == ("sweep.py", words)
-    assert load_sweep("tiny-shapes", more[2:]).seeds == [*results.seeds, num_seeds]
+    assert (script, more[:-2]) == ("sweep.py", words)
+    following = load_sweep("tiny-shapes", more[2:])
+    assert following.seeds == list(range(10))
+    assert following.until_decided, "another look at the level of a single one would err too often"
 
 
-def test_looks_seed_by_seed_end_with_the_most_seeds_there_can_be():
-    assert _more_seeds([], replace(synthetic_results(2), seeds=list(range(20)), max_seeds=20)) is None
+def test_seeds_are_not_added_to_looks_that_were_planned():
+    assert _more_seeds([], replace(synthetic_results(4), max_seeds=4)) is None
+    assert _more_seeds([], replace(synthetic_results(2), seeds=list(range(20)))) is None
+    twelve = _more_seeds([], replace(synthetic_results(2), seeds=list(range(12))))
+    assert twelve == [f"seeds={list(range(20))}".replace(" ", ""), "until_decided=true"]
 
 
 def test_a_decided_sweep_is_followed_by_its_report(monkeypatch, capsys):

@@ -325,6 +325,17 @@ def test_no_seed_is_begun_for_which_no_time_is_left(left, num_seeds, tmp_path, m
     assert ("no time is left for another" in console.export_text()) == (left < 0)
 
 
+def test_a_finished_sweep_says_its_answer_again_whatever_time_is_left(tmp_path, monkeypatch):
+    """Its looks need none: all their parts are there."""
+    monkeypatch.setattr("twostage.sweep.run_node", synthetic_nodes.run_node)
+    monkeypatch.setattr(synthetic_nodes, "SPREAD", 500)
+    sweep = load_sweep(ROOT / "configs/sweeps/tiny-shapes.yaml", [*ENDLESS, f"root={tmp_path}"])
+    _, first = run_sweep(sweep, "", Console(file=io.StringIO()))
+    _, again = run_sweep(sweep, "", Console(file=io.StringIO()), deadline=time.monotonic() - 1)
+    assert again.seeds == first.seeds == [0, 1, 2, 3, 4]
+    assert summarize(again).comparisons == summarize(first).comparisons
+
+
 def test_a_seed_takes_as_long_as_the_slowest_so_far_and_shared_parts_take_nothing(tmp_path):
     """Two branches of a seed, one after the other or side by side; the latents of ready arms belong to all seeds."""
     ready = "autoencoders.control.autoencoder=shapes-f4c8"

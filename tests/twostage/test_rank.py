@@ -1,5 +1,7 @@
 """Reports in one table: who is compared with whom, who stands above whom, and what is written."""
 
+# ruff: noqa: RUF001 (the true signs that readers are shown)
+
 import json
 import sys
 from dataclasses import replace
@@ -8,7 +10,7 @@ from importlib import import_module
 import pytest
 import yaml
 
-from tests.twostage.synthetic_sweep import synthetic_results
+from tests.twostage.synthetic_sweep import METRIC, synthetic_results, with_metric
 from twostage.analysis.summary import summarize
 from twostage.rank.boards import Report, boards, read_reports
 from twostage.rank.files import rank_text, ranks_table, write_ranks
@@ -51,12 +53,28 @@ def test_what_was_measured_otherwise_stands_on_another_board():
     words = json.loads(json.dumps(SWEEP))
     words["autoencoders"]["control"]["label"] = "Another word for it"
     words["evaluation"] |= {"num_resamples": 7, "labels": "balanced"}  # which reports had before they said so
+    images = SWEEP | {"generator_images": {"data.init_args.train.init_args.num_images": 50}}
     reports = [report("a", MIDDLE), report("b", FAST, other), report("c", FAST, words), report("d", FAST, {})]
-    found = boards(reports)
-    assert [{each.report for each in board.entries} for board in found] == [{"a", "c"}, {"b"}, {"d"}]
+    found = boards([*reports, report("e", FAST, images)])
+    assert [{each.report for each in board.entries} for board in found] == [{"a", "c"}, {"b"}, {"d"}, {"e"}]
     (board,) = boards(reports, together=True)
     assert len(board.entries) == 4 + 1
     assert [each.speed_up.rank for each in board.entries if each.report == "a" and each.verdict] == [4]
+
+
+@pytest.mark.parametrize(("factor", "shown"), [(1 / 30, "≥ 16.00×"), (30, "≤ 0.06×")])
+def test_a_bound_is_shown_as_one_and_without_an_interval(factor, shown, tmp_path):
+    """One arm is at the other's last level from its first point on."""
+
+    def far(curve, point):
+        return point.metrics[METRIC] * (factor * (1 + curve.seed / 50) if curve.arm == "equivariant" else 1)
+
+    ahead = report("a", (1, 1.01, 1.02))
+    (board,) = boards([replace(ahead, results=with_metric(ahead.results, far))])
+    assert shown in ranks_table([board])
+    page = write_ranks(tmp_path, [board]).read_text()
+    assert f">{shown}</data>" in page
+    assert "0.00 to" not in page + ranks_table([board])
 
 
 def test_one_seed_has_no_rank():

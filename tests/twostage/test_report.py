@@ -233,6 +233,10 @@ def test_two_generators_and_two_arms_are_each_compared_and_claimed_together(tmp_
     single = summary.comparisons[0].verdict.p
     assert [claim.adjusted_p for claim in summary.joint] == pytest.approx([4 * single] * 4)
     assert [claim.stands for claim in summary.joint] == [4 * single <= 0.05] * 4
+    at_looks = summarize(replace(results, max_seeds=10))
+    level = at_looks.comparisons[0].verdict.level
+    assert level < 0.02
+    assert [claim.stands for claim in at_looks.joint] == [4 * single <= level] * 4
 
 
 def test_a_metric_that_may_be_negative_is_compared_in_differences(tmp_path):

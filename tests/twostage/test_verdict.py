@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from scipy.interpolate import PchipInterpolator
 
+from tests.twostage.synthetic_sweep import METRIC, changed, only, with_metric
 from twostage.analysis.curves import LearningCurve, crossing, end_slope
+from twostage.analysis.draws import draws
 from twostage.analysis.intervals import SEQUENTIAL_LEVELS, holm, interval_over_seeds, level_of_look, quantile
 from twostage.analysis.pairs import SpeedUp, changes_at_equal_steps, speed_up
 from twostage.analysis.planning import power, ratio_seen, retraining_move, seeds_for, seeds_needed, speed_up_sd
 from twostage.analysis.verdict import verdict_over_seeds
-from twostage.analysis.words import short_sentence
+from twostage.analysis.words import sentence, short_sentence
 
 SHAPES = ((250, 500, 1000), (2079, 1202, 991), (2027, 1153, 915))
 POWER_LAW = tuple(0.3 + 0.7 * (s * np.array([62.5, 125, 250, 500, 1000]) / 1000) ** -0.5 for s in (1, 1.25))
@@ -221,6 +223,45 @@ def test_a_seed_may_not_be_dropped_from_a_verdict():
     verdict = verdict_of((1.24, 1.21, 1.13), missing_seeds=(3,))
     assert (verdict.word, verdict.reason, verdict.missing_seeds) == ("undecided", "missing seeds", [3])
     assert verdict.low == pytest.approx(1.058003, abs=1e-6)
+
+
+def diverged(curve, point):
+    """Seed 3 of the equivariant arm has no value at its last step."""
+    lost = (curve.arm, curve.seed, point.num_steps) == ("equivariant", 3, 1600)
+    return math.nan if lost else point.metrics[METRIC]
+
+
+def test_numbers_beside_a_diverged_seed_are_those_of_the_others():
+    factors = (1.60, 1.65, 1.62)
+    alone, beside = only(changed(factors)), only(with_metric(changed((*factors, 1.05)), diverged))
+    assert (beside.verdict.word, beside.verdict.missing_seeds) == ("undecided", [3])
+    for name in ("ratio", "low", "high", "speed_up", "change", "num_seeds"):
+        assert getattr(beside.verdict, name) == getattr(alone.verdict, name), name
+    assert beside.equal_steps == alone.equal_steps
+    assert [each.seed for each in beside.per_seed] == [0, 1, 2, 3], "it is shown all the same"
+    assert draws(beside) == draws(alone)
+    assert f"The other seeds: {alone.verdict.ratio:.2f} times" in sentence(beside, "FD")
+
+
+def test_no_pair_with_a_step_in_common_is_undecided_and_not_the_end_of_a_report():
+    def never_both(curve, point):
+        return point.metrics[METRIC] if point.num_steps == (100 if curve.arm == "control" else 200) else math.nan
+
+    comparison = only(with_metric(changed((1.2, 1.3)), never_both))
+    verdict = comparison.verdict
+    assert (verdict.word, verdict.missing_seeds, verdict.num_seeds, verdict.ratio) == ("undecided", [0, 1], 0, None)
+    assert sentence(comparison, "FD").startswith("Undecided: seed 0, 1 has no value at the last step")
+
+
+def test_more_seeds_are_no_remedy_where_the_two_quantities_point_to_different_sides():
+    """An arm that is ahead all along and rises at its end: more seeds make both answers surer."""
+    verdict = verdict_of((2.9, 3.0, 3.1), changes=(0.07, 0.075, 0.066))
+    assert (verdict.word, verdict.reason, verdict.seeds_needed, verdict.hidden) == (
+        "undecided",
+        "measures disagree",
+        None,
+        False,
+    )
 
 
 def test_no_seed_is_no_verdict():

@@ -89,7 +89,11 @@ def agreements(results: SweepResults, comparisons: Iterable[Comparison]) -> list
     found = []
     for fresh in comparisons:
         level = level_of_look(published.max_seeds)
-        there = compare(earlier, arms[fresh.arm], generators[fresh.generator], level)
+        which = arms[fresh.arm], generators[fresh.generator]
+        there = compare(earlier, *which, level)
+        if there is not None and there.in_logs != fresh.in_logs:  # one side has values that may be negative
+            there = compare(earlier, *which, level, in_logs=False)
+            fresh = compare(results, *which, fresh.verdict.level, in_logs=False) or fresh
         if there is not None:
             found.append(_agreement(there, fresh))
     return found
@@ -99,7 +103,7 @@ def _agreement(there: Comparison, fresh: Comparison) -> Agreement:
     quantity: Quantity = "log speed-up"
     before, now = _speed_ups(there), _speed_ups(fresh)
     if before is None or now is None:
-        quantity = "log change" if there.in_logs and fresh.in_logs else "difference"
+        quantity = "log change" if there.in_logs else "difference"
         before, now = _last_changes(there), _last_changes(fresh)
     low, high = (prediction_interval(before.values(), len(now)) if before and now else None) or (None, None)
     mean = sum(now.values()) / len(now) if now else None

@@ -106,27 +106,37 @@ class Comparison:
     over_samples: SampleInterval | None = None
 
 
-def compare(results: SweepResults, arm: Arm, generator: GeneratorEntry, level: float = ERROR_RATE) -> Comparison | None:
+def compare(
+    results: SweepResults,
+    arm: Arm,
+    generator: GeneratorEntry,
+    level: float = ERROR_RATE,
+    in_logs: bool | None = None,
+) -> Comparison | None:
     """One arm against the control; pairs share the seed. None where no seed has both curves.
+
+    A seed with a curve that ends early stands among the pairs, but in no number over seeds.
 
     Args:
         level: two-sided error rate of each interval.
+        in_logs: see `Comparison`; None: wherever all values are above 0.
     """
     pairs = _pairs(results, arm.name, generator.name, "num_steps")
     if not pairs:
         return None
-    in_logs = _in_logs(pairs)
-    speed_ups = {seed: speed_up(*pair, in_logs=in_logs) for seed, pair in pairs.items()}
-    changes = {seed: changes_at_equal_steps(*pair, in_logs=in_logs) for seed, pair in pairs.items()}
+    in_logs = _in_logs(pairs) if in_logs is None else in_logs
     missing = _missing_seeds(results, arm.name, generator.name)
-    last = {seed: change[max(change)] for seed, change in changes.items() if change}
+    speed_ups = {seed: speed_up(*pair, in_logs=in_logs) for seed, pair in pairs.items()}
+    changes = {
+        seed: changes_at_equal_steps(*pair, in_logs=in_logs) for seed, pair in pairs.items() if seed not in missing
+    }
     slopes = [slope for slope in (end_slope(control) for control, _ in pairs.values()) if slope is not None]
     return Comparison(
         arm=arm.name,
         arm_label=arm.label,
         generator=generator.name,
         generator_label=generator.label,
-        verdict=verdict_over_seeds(speed_ups, last, missing, level),
+        verdict=verdict_over_seeds(speed_ups, _last(changes), missing, level),
         per_seed=[SeedSpeedUp(seed, each) for seed, each in speed_ups.items()],
         axes=_axes(results, arm.name, generator.name, missing, level, in_logs),
         levels=_levels(pairs, in_logs),
@@ -154,10 +164,13 @@ def verdict_between(results: SweepResults, arm: str, rival: str, generator: str,
     in_logs = _in_logs(pairs)
     speed_ups = {seed: speed_up(*pair, in_logs=in_logs) for seed, pair in pairs.items()}
     changes = {seed: changes_at_equal_steps(*pair, in_logs=in_logs) for seed, pair in pairs.items()}
-    last = {seed: change[max(change)] for seed, change in changes.items() if change}
-    if not last:
-        return None
-    return verdict_over_seeds(speed_ups, last, _missing_seeds(against, arm, generator), level)
+    last = _last(changes)
+    return verdict_over_seeds(speed_ups, last, _missing_seeds(against, arm, generator), level) if last else None
+
+
+def _last(changes: dict[int, dict[float, float]]) -> dict[int, float]:
+    """{seed: change at its last step}, of those that have a step in common."""
+    return {seed: change[max(change)] for seed, change in changes.items() if change}
 
 
 def _in_logs(pairs: dict[int, Pair]) -> bool:
@@ -242,7 +255,7 @@ def _at(seed: int, step: float, control: LearningCurve, treated: LearningCurve, 
 
 def _by_step(changes: dict[int, dict[float, float]]) -> dict[float, dict[int, float]]:
     """{step: {seed: change}} of the steps that all seeds have."""
-    shared = sorted(set.intersection(*(set(each) for each in changes.values())))
+    shared = sorted(set.intersection(*(set(each) for each in changes.values()))) if changes else []
     return {step: {seed: each[step] for seed, each in changes.items()} for step in shared}
 
 

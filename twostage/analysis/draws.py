@@ -47,10 +47,11 @@ class SeedValues:
 
 
 def seed_values(comparison: Comparison) -> SeedValues | None:
-    """Of the seeds of a comparison; None where some has no step in common with its control."""
+    """Of the seeds of a comparison that miss nothing; None where some has no step in common with its control."""
     changes = comparison.equal_steps[-1].changes if comparison.equal_steps else {}
     speed_ups: dict[int, float | None] = {}
-    for each in comparison.per_seed:
+    missing = comparison.verdict.missing_seeds
+    for each in (each for each in comparison.per_seed if each.seed not in missing):
         own = each.speed_up
         speed_ups[each.seed] = own.log_ratio if own is not None and own.kind == "value" else None
     if set(changes) != set(speed_ups):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from twostage.analysis.agreement import Agreement, agreements
 from twostage.analysis.comparison import Comparison, compare, is_number
 from twostage.analysis.draws import SeedDraws, draws
-from twostage.analysis.intervals import ERROR_RATE, holm, level_of_look
+from twostage.analysis.intervals import holm, level_of_look
 from twostage.analysis.leaderboard import LeaderboardRow, leaderboard
 from twostage.analysis.racing import stop_note
 from twostage.analysis.records import GeneratorEntry, SweepResults
@@ -145,7 +145,7 @@ def _joint(comparisons: list[Comparison]) -> list[JointClaim]:
     decidable, ps = zip(*found, strict=True)
     adjusted = holm(ps)
     return [
-        JointClaim(each.arm, each.generator, p, each.verdict.word != "undecided" and p <= ERROR_RATE)
+        JointClaim(each.arm, each.generator, p, each.verdict.word != "undecided" and p <= each.verdict.level)
         for each, p in zip(decidable, adjusted, strict=True)
     ]
 

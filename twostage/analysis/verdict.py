@@ -32,7 +32,8 @@ class Verdict:
         missing_seeds: seeds without a finite value at the last step, or without one of the arms.
         level: two-sided error rate of each interval.
         p: larger of the two intervals' p-values; None where there is none.
-        seeds_needed: in all, to decide in four of five cases; None where decided, unknown, or more than 20.
+        seeds_needed: in all, to decide in four of five cases; None where decided, unknown, more than 20, or where the
+            two quantities point to different sides.
         hidden: undecided, and more than 20 seeds would be needed.
     """
 
@@ -67,7 +68,8 @@ def verdict_over_seeds(
     Args:
         speed_ups: by seed.
         changes: by seed, of the values at the last common step; None for other units than steps.
-        missing_seeds: that should be there and are not; a seed may not be dropped from a verdict.
+        missing_seeds: that should be there and are not; a seed may not be dropped from a verdict. What they have beside
+            is in none of the numbers, which are those of the others.
         level: two-sided, of each interval (`level_of_look`).
 
     Raises:
@@ -75,17 +77,20 @@ def verdict_over_seeds(
     """
     if not speed_ups:
         raise ValueError("a verdict needs at least one seed")
-    kinds = {each.kind for each in speed_ups.values()}
-    values = [each.log_ratio for each in speed_ups.values() if each.log_ratio is not None]  # all that are resolved
+    counted = [each for seed, each in speed_ups.items() if seed not in missing_seeds]
+    kinds = {each.kind for each in counted}
+    values = [each.log_ratio for each in counted if each.log_ratio is not None]  # all that are resolved
+    changed = [value for seed, value in (changes or {}).items() if seed not in missing_seeds]
     step_interval = interval_over_seeds(values, level) if kinds == {"value"} else None
-    change = None if changes is None else interval_over_seeds(list(changes.values()), level)
+    change = interval_over_seeds(changed, level) if changed else None
     deciding = [each for each in (step_interval, change) if each is not None]
     word, reason = _decide(step_interval, change, missing_seeds)
     kind = _joint_kind(kinds)
     needed = hidden = None
     if reason in ("contains 1", "measures disagree"):
-        needed = seeds_needed(deciding, level)
-        hidden = needed is None and len(speed_ups) < MOST_SEEDS
+        opposed = step_interval is not None and change is not None and step_interval.mean * change.mean > 0
+        needed = None if opposed else seeds_needed(deciding, level)  # more seeds make two answers surer, not one
+        hidden = needed is None and not opposed and len(counted) < MOST_SEEDS
     ps = [each.p for each in deciding if each.p is not None]
     ends = None if step_interval is None else step_interval.ends
     return Verdict(
@@ -97,7 +102,7 @@ def verdict_over_seeds(
         kind=kind,
         speed_up=step_interval,
         change=change,
-        num_seeds=len(speed_ups),
+        num_seeds=len(counted),
         missing_seeds=list(missing_seeds),
         level=level,
         p=max(ps) if ps and len(ps) == len(deciding) else None,
@@ -134,7 +139,7 @@ def _side(interval: Interval, sign: int) -> int:
 
 def _joint_kind(kinds: set[str]) -> str:
     """What the geometric mean of speed-ups of these kinds is."""
-    if "unresolved" in kinds:
+    if "unresolved" in kinds or not kinds:
         return "unresolved"
     if {"at least", "at most"} <= kinds:
         return "mixed"

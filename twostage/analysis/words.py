@@ -232,11 +232,14 @@ def ratio_text(speed_up: SpeedUp | None) -> str:
     return f"{BOUNDS.get(speed_up.kind, '')}{speed_up.ratio:.2f}×"
 
 
+def size_text(verdict: Verdict) -> str:
+    """How large a speed-up is: "1.22×", "≥ 4.00×", "–"."""
+    return "–" if verdict.ratio is None else f"{BOUNDS.get(verdict.kind, '')}{verdict.ratio:.2f}×"
+
+
 def verdict_text(verdict: Verdict) -> str:
     """A verdict's size in a table: "1.22× (1.16 to 1.29)", "≥ 4.00×", "–"."""
-    if verdict.ratio is None:
-        return "–"
-    text = f"{BOUNDS.get(verdict.kind, '')}{verdict.ratio:.2f}×"
+    text = size_text(verdict)
     return text if verdict.low is None else f"{text} ({verdict.low:.2f} to {verdict.high:.2f})"
 
 

@@ -33,12 +33,19 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _more_seeds(words: list[str], results: SweepResults) -> list[str] | None:
-    """The words of the same sweep with one more seed; None where looks seed by seed may have no more."""
-    seeds = [*results.seeds, max(results.seeds) + 1]
-    if results.max_seeds is not None and len(seeds) > max(SEQUENTIAL_LEVELS):
+    """The words of the same sweep with more seeds, taken one by one until it is decided.
+
+    Looks at the level of a single one would err more often the more of them there are. None where the looks that were
+    planned are over: others may not be added because of the result.
+    """
+    most = next((count for count in (10, max(SEQUENTIAL_LEVELS)) if count > len(results.seeds)), None)
+    if results.max_seeds is not None or most is None:
         return None
-    kept = [word for word in words if word not in ("--retry", "--prune") and not word.startswith("seeds=")]
-    return [*kept, f"seeds={seeds}".replace(" ", "")]
+    first = max(results.seeds) + 1
+    seeds = [*results.seeds, *range(first, first + most - len(results.seeds))]
+    changed = ("seeds=", "until_decided=")
+    kept = [word for word in words if word not in ("--retry", "--prune") and not word.startswith(changed)]
+    return [*kept, f"seeds={seeds}".replace(" ", ""), "until_decided=true"]
 
 
 def again(words: list[str]) -> str:

@@ -17,13 +17,15 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
+from dit.labels import names_path
 from eqvae.autoencoders.places import PACKAGED
 from eqvae.data.remote import expand_ranges
 from eqvae.files import sha256_of_file
 from eqvae.latents.manifest import MANIFEST
 
 ROOT, DATA_FILES = "root", "files"  # keys of data sets
-FOLDERS = ("autoencoder", "source", "cache", "validation_cache", "features", "labels")  # keys of folders that are read
+FOLDERS = ("autoencoder", "source", "cache", "validation_cache", "features")  # keys of folders and files that are read
+LABELS = "labels"  # of a folder or file, or of a rule
 NOT_READ = ("trainer",)  # what a trainer names, it writes
 
 
@@ -44,9 +46,10 @@ def _content(name: str, key: str) -> dict[str, Any] | None:
     if key in (ROOT, DATA_FILES):
         listed = _listed(name, key == ROOT)
         return None if listed is None else {"data": name, "listing": listed}
-    if os.path.isfile(name) and os.path.splitext(name)[1]:
+    named = key in FOLDERS if key != LABELS else names_path(name)  # "balanced" is no path, whatever lies there
+    if os.path.isfile(name) and (named or "/" in name or os.path.splitext(name)[1]):
         return {"sha256": _sha256(name)}
-    if key in FOLDERS:
+    if named:
         folder = name if os.path.isdir(name) else str(PACKAGED / name)
         return _folder(folder) if os.path.isdir(folder) else None
     return None

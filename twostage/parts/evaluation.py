@@ -119,4 +119,4 @@ def reads(settings: dict[str, Any]) -> dict[str, list[str]]:
     return read_at("generator", settings["at_step"])
 
 
-EVALUATION = Part("evaluation", run, estimate, reads=reads)
+EVALUATION = Part("evaluation", run, estimate, by_name=True, reads=reads)

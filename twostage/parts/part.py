@@ -33,6 +33,8 @@ class Part:
         run: does the work: own folder, settings with folders filled in, input folders by role, progress.
         estimate: what a node will cost, given the shape of a cached latent where it is known.
         trains: whether it trains, and so may take several devices of a cluster.
+        by_name: whether it uses what plug-ins register under a name, such as samplers, which names no class: all
+            plug-ins count then.
         reads: checkpoints of its inputs that it reads, by role, given its settings.
         kept: the one checkpoint that stays when those that nobody needs any more are removed; of a part that trains.
     """
@@ -41,6 +43,7 @@ class Part:
     run: Callable[[Path, dict[str, Any], dict[str, Path], Progress], None]
     estimate: Callable[[Node, tuple[int, ...] | None], Estimate]
     trains: bool = False
+    by_name: bool = False
     reads: Callable[[dict[str, Any]], dict[str, list[str]]] = lambda settings: {}
     kept: Callable[[Path, dict[str, Any]], Path | None] | None = None
 
@@ -54,8 +57,9 @@ class Part:
             settings: plain values.
             inputs: nodes by role.
         """
-        named = list(class_paths(settings))
-        packages = {name.split(".")[0] for name in named} & set(plugins())  # importing one of its modules runs it, too
+        named, packages = list(class_paths(settings)), set(plugins())
+        if not self.by_name:
+            packages &= {name.split(".")[0] for name in named}  # importing one of its modules runs the package, too
         names, folders = {self.run.__module__, *named, *packages}, OWN | plugin_folders()
         version = _version(frozenset(names), tuple(sorted(folders.items())))
         reads, counted = self.reads(settings), with_contents(settings)

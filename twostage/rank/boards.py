@@ -108,7 +108,8 @@ def _likeness(report: Report, row: LeaderboardRow) -> str:
     evaluation = {key: value for key, value in measured.items() if key != "num_resamples"}
     control = _without_words(sweep.get("autoencoders", {}).get(results.control, {}))
     generator = _without_words(sweep.get("generators", {}).get(row.generator, {}))
-    alike = [results.metric, row.num_steps, evaluation, control, generator, sweep.get("start")]
+    learned = sweep.get("generator_images") or {}
+    alike = [results.metric, row.num_steps, evaluation, control, generator, sweep.get("start"), learned]
     return json.dumps(alike, sort_keys=True)
 
 

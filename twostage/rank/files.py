@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from eqvae.files import write_atomically
+from twostage.analysis.words import verdict_text
 from twostage.rank.boards import Board, Entry, Report
 from twostage.report.exchange import every_eval_ever, hub_results
 from twostage.report.figures import STYLE
@@ -61,9 +62,8 @@ def ranks_table(boards: Sequence[Board]) -> str:
 
 
 def _cells(entry: Entry, board: Board) -> tuple[str, ...]:
-    speed_up, word = entry.speed_up, entry.verdict.word if entry.verdict else "control"
-    ends = f" ({speed_up.low:.2f} to {speed_up.high:.2f})" if speed_up.low and speed_up.high and entry.verdict else ""
-    size = "–" if speed_up.value is None else f"{speed_up.value:.2f}{ends}"
+    verdict = entry.verdict
+    word, size = (verdict.word, verdict_text(verdict)) if verdict else ("control", "1.00×")
     return rank_text(entry, board), entry.arm_label, word, size, str(entry.num_seeds), entry.report
 
 

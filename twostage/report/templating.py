@@ -15,11 +15,13 @@ from twostage.analysis.treatment import treatment_line
 from twostage.analysis.words import (
     agreement_sentence,
     change_interval_text,
+    interval_name,
     interval_text,
     ratio_text,
     seeds_text,
     sentence,
     signed_percent,
+    size_text,
     verdict_text,
 )
 from twostage.report.text import format_duration, format_number
@@ -48,6 +50,8 @@ def environment(autoescape: bool) -> jinja2.Environment:
         "ratio_text": ratio_text,
         "verdict_text": verdict_text,
         "interval_text": interval_text,
+        "interval_name": interval_name,
+        "size": size_text,
         "change_interval": change_interval_text,
         "expm1": math.expm1,
         "sentence": sentence,
