@@ -102,6 +102,7 @@ def equivariance_errors(autoencoder: Autoencoder, images: Tensor) -> dict[str, d
     ``(T E(x) - E(T x))^2 / E(T x)^2``, the decoded one ``(D(T E(x)) - T x)^2 / (T x)^2``, which training drives down.
 
     Args:
+        autoencoder: of one that makes images of one side (`one_size`), turns alone are measured.
         images: [B, 3, H, W] in [-1, 1].
 
     Returns:
@@ -109,7 +110,8 @@ def equivariance_errors(autoencoder: Autoencoder, images: Tensor) -> dict[str, d
     """
     latents = autoencoder.posterior(images).mean
     errors: dict[str, dict[str, Tensor]] = {"latent": {}, "decoded": {}}
-    for name, transform in measured_transforms((latents.shape[-2], latents.shape[-1])).items():
+    scales = () if getattr(autoencoder, "one_size", False) else MEASURED_SCALES  # of anything that encodes and decodes
+    for name, transform in measured_transforms((latents.shape[-2], latents.shape[-1]), scales).items():
         transformed_image, transformed_latents = transform(images), transform(latents)
         expected = autoencoder.posterior(transformed_image).mean
         errors["latent"][name] = relative_square(transformed_latents, expected)

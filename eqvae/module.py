@@ -40,6 +40,7 @@ from eqvae.training.schedules import learning_rate_factor, require_decay, set_le
 from eqvae.training.step_logging import log_terms
 
 LARGEST_PULL = 1e8  # VA-VAE's clamp, arXiv 2501.01423
+USUAL_KL_WEIGHT = 1e-6  # latent-diffusion's; a larger one is an arm of its own
 
 
 class AutoencoderModule(lightning.LightningModule):
@@ -56,7 +57,8 @@ class AutoencoderModule(lightning.LightningModule):
             "released"; it stands before `regularizers`. Null trains without it (the control).
         reconstruction: pixel and perceptual loss.
         adversarial: the critic and its weight; null trains without a critic.
-        kl_weight: weight of the divergence from a standard normal, summed over the latent, mean over the batch.
+        kl_weight: weight of the divergence from a standard normal, summed over the latent, mean over the batch; above
+            the default it is refused where latents have no spread.
         codebook: what moves features and codebook of a VQ autoencoder; null takes VQ-GAN's.
         regularizers: what else is asked of latents, see `eqvae.regularizers`; they act in their order.
         trainable: "all", or "decoder", which leaves latents bit for bit as they are (sd-vae-ft-ema, -mse).
@@ -94,7 +96,7 @@ class AutoencoderModule(lightning.LightningModule):
         transforms: TransformDistribution | Literal["paper", "released"] | None = None,
         reconstruction: ReconstructionLoss | None = None,
         adversarial: AdversarialLoss | None = None,
-        kl_weight: float = 1e-6,
+        kl_weight: float = USUAL_KL_WEIGHT,
         codebook: CodebookLoss | None = None,
         regularizers: list[LatentRegularizer] | None = None,
         trainable: Literal["all", "decoder"] = "all",
@@ -131,6 +133,9 @@ class AutoencoderModule(lightning.LightningModule):
             self.autoencoder.freeze_latents()
         asked = [] if transforms is None else [Equivariance(transforms)]
         self.regularizers = Regularizers([*asked, *(regularizers or [])], self.autoencoder)
+        if kl_weight > USUAL_KL_WEIGHT and (self.autoencoder.num_codes or not self.autoencoder.draws):
+            model_class = type(self.autoencoder.model).__name__
+            raise ValueError(f"kl_weight {kl_weight:g}: latents of {model_class} have no spread, so leave it out")
         self.kl_weight, self.latent_loss = kl_weight, self.autoencoder.latent_loss(kl_weight, codebook)
         self.reconstruction = reconstruction or ReconstructionLoss()
         self.adversarial = adversarial

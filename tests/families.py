@@ -218,6 +218,8 @@ def train_autoencoder(name: str) -> str:
     module = AutoencoderModule(config, trainable=trained, **settings)
     before = {key: value.clone() for key, value in module.autoencoder.model.named_parameters()}
     fit(module, steps=1, limit_val_batches=0)
+    module.evaluation.update(module.autoencoder.eval(), images())
+    assert set(module.evaluation.compute()) > {"psnr", "equivariance/latent/rotation 90"}
     moved = {key for key, value in module.autoencoder.model.named_parameters() if not torch.equal(value, before[key])}
     assert any(key.startswith("decoder") for key in moved), name
     assert any(key.startswith("encoder") for key in moved) == (trained == "all"), name

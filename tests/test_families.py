@@ -13,10 +13,13 @@ from eqvae.autoencoders.families import FAMILIES, create_model
 from eqvae.autoencoders.ldm import ATTENTION_WEIGHT, ldm_name
 from eqvae.autoencoders.registry import MODEL_CLASSES
 from eqvae.data import ImageDataModule
+from eqvae.equivariance import equivariance_errors
 from eqvae.exports import AutoencoderExport
 from eqvae.latents import LatentSpec, create_cache_writer, open_cache
+from eqvae.module import AutoencoderModule
+from eqvae.regularizers import Equivariance, Regularizers, ScaleEquivariance, TransformDistribution
 from tests.eqvae.test_objective import images
-from tests.families import SHAPES, examine, is_installed, normalizing, rows_of_page, stand_ins, table, tiny
+from tests.families import PIXELS, SHAPES, examine, is_installed, normalizing, rows_of_page, stand_ins, table, tiny
 
 INSTALLED = [name for name in MODEL_CLASSES if is_installed(name)]
 
@@ -221,6 +224,28 @@ def test_a_foundation_autoencoder_takes_one_side_and_trains_its_decoder():
     with pytest.raises(ValueError, match="its encoder is a frozen foundation model"):
         autoencoder.require_trainable(decoder_alone=False)
     assert autoencoder.to_model(torch.tensor([-1.0, 0.0, 1.0])).tolist() == [0.0, 0.5, 1.0]
+
+
+def test_a_foundation_autoencoder_adds_no_noise_of_its_own_and_is_asked_for_no_smaller_images():
+    with stand_ins():
+        autoencoder = tiny("AutoencoderRAE", noise_tau=0.8).train()
+        batch = images(32)
+        assert torch.equal(autoencoder.encode(batch).mean, autoencoder.encode(batch).mean)
+        errors = equivariance_errors(autoencoder.eval(), batch)["decoded"]
+        assert set(errors) == {f"rotation {turn}" for turn in (90, 180, 270)}
+        for regularizer in (ScaleEquivariance(), Equivariance("paper")):
+            with pytest.raises(ValueError, match=f"regularizers: {regularizer.name} shrinks latents"):
+                Regularizers([regularizer], autoencoder.freeze_latents() or autoencoder)
+        turns = TransformDistribution(scale="none", low_resolution_probability=0.0)
+        assert len(Regularizers([Equivariance(turns)], autoencoder)) == 1
+
+
+@pytest.mark.parametrize("name", ["VQModel", "AutoencoderTiny"])
+def test_a_stronger_divergence_is_refused_where_nothing_has_a_spread(name):
+    config = {"_class_name": name, **MODEL_CLASSES[name].tiny}
+    AutoencoderModule(config, None, PIXELS)
+    with pytest.raises(ValueError, match=rf"kl_weight 0\.001: latents of {name} have no spread, so leave it out"):
+        AutoencoderModule(config, None, PIXELS, kl_weight=1e-3)
 
 
 def test_latent_diffusion_has_no_layout_of_others(tmp_path):

@@ -42,6 +42,7 @@ class Autoencoder(nn.Module, ABC):
     Attributes:
         kind: of the caches of its latents, a key of `eqvae.latents.KINDS`.
         draws: whether latents are drawn from a posterior that has a spread.
+        one_size: whether all latents, whatever their size, decode to images of one side.
         source: what `load_autoencoder` was given; None where it was made otherwise.
         origin: where the weights of an export come from, as `save_pretrained` wrote it down; None of any other.
 
@@ -51,6 +52,7 @@ class Autoencoder(nn.Module, ABC):
 
     kind: ClassVar[str] = "latents"
     draws: ClassVar[bool] = True
+    one_size: ClassVar[bool] = False
 
     def __init__(self, model: ModelMixin, normalization: Normalization | None = None):
         super().__init__()
@@ -128,6 +130,10 @@ class Autoencoder(nn.Module, ABC):
     def from_model(self, values: Tensor) -> Tensor:
         """Images or latents that the model gave."""
         return values
+
+    def to_posterior(self, latents: Tensor) -> Tensor:
+        """Raw latents [B, C, h, w] as posteriors are laid out, which is where transforms act."""
+        return latents
 
     @property
     def latent_channels(self) -> int:

@@ -42,6 +42,9 @@ class PackedAutoencoder(KLAutoencoder):
         """The way back."""
         return F.pixel_shuffle(values, self.patch_side)
 
+    def to_posterior(self, latents: Tensor) -> Tensor:
+        return self.unpack(latents)
+
     def decode(self, latents: Tensor) -> Tensor:
         return super().decode(self.unpack(latents))
 

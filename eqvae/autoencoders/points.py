@@ -1,8 +1,9 @@
 """Deterministic autoencoders: an image has one latent, not a distribution of them."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
+from diffusers import ModelMixin
 from torch import Tensor
 
 from eqvae.autoencoders.base import Autoencoder
@@ -41,14 +42,21 @@ class FeatureAutoencoder(PointAutoencoder):
     """Features of a foundation model and a decoder for them (RAE, arXiv 2510.11690).
 
     diffusers' class takes and gives images in [0, 1], resizes them to the side that the encoder was trained at, and
-    normalizes latents itself: what it calls latents is normalized already.
+    normalizes latents itself: what it calls latents is normalized already. Its own noise in training, which no seed
+    keys, is off: `eqvae.regularizers.NoisyDecoding` is it, keyed.
     """
+
+    one_size: ClassVar[bool] = True
+
+    def __init__(self, model: ModelMixin, normalization: Normalization | None = None):
+        super().__init__(model, normalization)
+        cast(Any, model).noise_tau = 0.0
 
     def to_model(self, values: Tensor) -> Tensor:
         return values / 2 + 0.5
 
     def decode(self, latents: Tensor) -> Tensor:
-        return self.model.decode(latents).sample * 2 - 1
+        return self.model.decode(latents.contiguous()).sample * 2 - 1  # turned ones are not
 
     def require_image_size(self, size: int, key: str) -> None:
         """Refuse all sides but one: what is encoded is resized, what is decoded has that side."""

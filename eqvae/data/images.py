@@ -47,11 +47,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Raises:
         ValueError: for one without pixels, or of floats in no known range; whatever Pillow raises on a damaged file.
     """
-    transparent = _transparent_value(image)
+    transparent, sixteen_bits = _transparent_value(image), _has_16_bits(image)
     image.load()
     if 0 in image.size:
         raise ValueError("it has no pixels")
-    return _to_rgb(ImageOps.exif_transpose(image), transparent)
+    return _to_rgb(ImageOps.exif_transpose(image), transparent, sixteen_bits)
 
 
 def unreadable(name: str, error: Exception) -> ValueError:
@@ -70,10 +70,19 @@ def _transparent_value(image: Image.Image) -> int | tuple[int, ...] | bytes | No
     return declared * GREY_STEPS[stored_as] if stored_as in GREY_STEPS else declared
 
 
-def _to_rgb(image: Image.Image, transparent: int | tuple[int, ...] | bytes | None) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bits; "I" is how Pillow opens some of them
-        values = np.asarray(image).astype(np.int64).clip(0, 65535)
-        grey = (values // 257).astype(np.uint8)
+def _has_16_bits(image: Image.Image) -> bool:
+    """Whether whole numbers of an image that is not decoded yet are of 16 bits; Pillow opens some of them as 32."""
+    if image.mode.startswith("I;16") or not isinstance(image, ImageFile.ImageFile) or not image.tile:
+        return image.mode != "I"
+    return "32" not in str(image.tile[0][3])
+
+
+def _to_rgb(
+    image: Image.Image, transparent: int | tuple[int, ...] | bytes | None, sixteen_bits: bool = True
+) -> Image.Image:
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64)
+        grey = _from_whole(values, sixteen_bits)
         if transparent is not None:
             grey[values == transparent] = 255
         return Image.fromarray(grey).convert("RGB")
@@ -86,6 +95,13 @@ def _to_rgb(image: Image.Image, transparent: int | tuple[int, ...] | bytes | Non
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, image).convert("RGB")
     return image.convert("RGB")
+
+
+def _from_whole(values: np.ndarray, sixteen_bits: bool) -> np.ndarray:
+    """uint8 of grey values of 16 bits; of more, of values in [0, 65535], or in [0, 255] where none exceeds 255."""
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError("its whole values are neither in [0, 255] nor in [0, 65535]")
+    return (values if not sixteen_bits and values.max() <= 255 else values // 257).astype(np.uint8)
 
 
 def _from_float(values: np.ndarray) -> Image.Image:

@@ -51,14 +51,16 @@ def measure_generation(
         source, uint8_rule = open_samples(generated, image_size)
     else:
         source, uint8_rule = to_source(generated, image_size or 0), AS_STORED
-    size = source[0][0].shape[-1]
+    height, size = source[0][0].shape[-2:]
     if isinstance(reference, str):
+        if height != size:
+            raise ValueError(f"samples of {height} x {size} pixels: a named reference is square, give it as images")
         settings = (extractor, extractor_weights, device)
         real, about = reference_to_feature_set(
             reference, size, *settings, num_workers=num_workers, cache=statistics_cache
         )
     else:
-        real, about = _measured(reference, size, extractor, extractor_weights, device)
+        real, about = _measured(reference, (height, size), extractor, extractor_weights, device)
     network = create_extractor(extractor, extractor_weights, device)
     features = images_to_feature_set(image_batches(source, num_images, num_workers), network)
     measured = feature_sets_to_generation_metrics(real, features, extractor, metrics, score_order, device)
@@ -80,10 +82,17 @@ def measure_generation(
 
 
 def _measured(
-    reference: Images, size: int, extractor: str, weights: str | None, device: str
+    reference: Images, size: tuple[int, int], extractor: str, weights: str | None, device: str
 ) -> tuple[FeatureSet, dict[str, Any]]:
-    """Features of images in memory, which are kept nowhere, and what `reference_to_feature_set` says of them."""
-    source = to_source(reference, size)
+    """Features of images in memory, which are kept nowhere, and what `reference_to_feature_set` says of them.
+
+    Raises:
+        ValueError: for images of another size than the samples': features would tell of that.
+    """
+    source = to_source(reference, size[1])
+    if (given := tuple(source[0][0].shape[-2:])) != size:
+        sizes = " and ".join(f"{height} x {width}" for height, width in (given, size))
+        raise ValueError(f"reference and samples have {sizes} pixels: give images of one size")
     feature_set = images_to_feature_set(image_batches(source), create_extractor(extractor, weights, device))
     about = {"fingerprint": source.fingerprint(), "images": describe_selection(None, len(source))}
     return feature_set, {"statistics": "computed", "cached": False} | about

@@ -191,6 +191,9 @@ class Actions(Action):
         return [term for action in self.actions for term in action.terms(step)]
 
 
+SOME_SIZE = (64, 64)  # of latents, to ask whether a regularizer shrinks them
+
+
 class Regularizers(nn.ModuleList):
     """All regularizers of a training, as one; none of them is the ordinary loss.
 
@@ -199,7 +202,8 @@ class Regularizers(nn.ModuleList):
         autoencoder: that trains.
 
     Raises:
-        ValueError: for two of one name, two that resize, or one that does not apply to the autoencoder.
+        ValueError: for two of one name, two that resize, one that shrinks latents of an autoencoder that makes images
+            of one side, or one that does not apply to the autoencoder.
     """
 
     def __init__(self, regularizers: Sequence[LatentRegularizer], autoencoder: Autoencoder):
@@ -211,6 +215,12 @@ class Regularizers(nn.ModuleList):
         if len(resizing) > 1:
             raise ValueError(f"regularizers: {' and '.join(resizing)} both draw sizes: leave one of them")
         for regularizer in regularizers:
+            if autoencoder.one_size and regularizer.smallest_side(SOME_SIZE) < min(SOME_SIZE):
+                model_class = type(autoencoder.model).__name__
+                raise ValueError(
+                    f"regularizers: {regularizer.name} shrinks latents, of which {model_class} makes images of one "
+                    "side all the same: leave it out, or set its scale to none"
+                )
             regularizer.prepare(autoencoder)
 
     def __iter__(self) -> Iterator[LatentRegularizer]:

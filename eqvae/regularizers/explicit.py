@@ -10,6 +10,7 @@ from eqvae.autoencoders import Autoencoder, Term
 from eqvae.equivariance import SpatialTransform
 from eqvae.regularizers.base import Action, LatentRegularizer, Pass, Passes, Size, StepKey
 from eqvae.regularizers.equivariance import TransformDistribution, choose_transforms, draw_of
+from eqvae.regularizers.measuring import require_trained_encoder
 
 NAME = "explicit"
 
@@ -74,6 +75,9 @@ class ExplicitEquivariance(LatentRegularizer):
     @property
     def fresh_for_critic(self) -> bool:
         return self.transforms.critic == "fresh"
+
+    def prepare(self, autoencoder: Autoencoder) -> None:
+        require_trained_encoder(autoencoder, NAME)
 
     def draw(self, key: StepKey) -> Action:
         draw = draw_of(self.transforms, key)

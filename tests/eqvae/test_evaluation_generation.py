@@ -7,13 +7,14 @@ import pytest
 import torch
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from eqvae.data import read_images
+from eqvae.data import ShapesSource, read_images
 from eqvae.data.npz import NpzSource
 from eqvae.evaluation import create_extractor, feature_sets, features_to_statistics
 from eqvae.evaluation.distances import inception_score
 from eqvae.evaluation.feature_sets import RandomRows, RunningStatistics, images_to_feature_set
 from eqvae.evaluation.generation import feature_sets_to_generation_metrics
 from eqvae.evaluation.inputs import open_samples, reference_to_feature_set
+from eqvae.evaluation.measuring_samples import measure_generation
 from eqvae.evaluation.tables import (
     comparison_table,
     is_better,
@@ -262,6 +263,18 @@ def test_inception_and_adm_reference_files(inception_file, tmp_path, monkeypatch
 def run(monkeypatch, *words):
     monkeypatch.setattr(sys, "argv", ["evaluate.py", *map(str, words)])
     evaluate.main()
+
+
+def test_images_of_two_sizes_are_not_compared(tmp_path):
+    """Features would tell of the size: 60 shapes of 32 and of 64 pixels had a kernel distance of .33 for .003."""
+    samples = ShapesSource(8, 32).images
+    for reference in (ShapesSource(8, 64, 1), ShapesSource(8, 64, 1).images):
+        with pytest.raises(ValueError, match="reference and samples have 64 x 64 and 32 x 32 pixels"):
+            measure_generation(samples, reference)
+    wide = samples[:, :, :16]
+    with pytest.raises(ValueError, match="samples of 16 x 32 pixels: a named reference is square"):
+        measure_generation(wide, "shapes:8:1")
+    assert measure_generation(wide, wide, metrics=["fd"])["image_size"] == 32
 
 
 def test_results_say_what_they_hold_for(tmp_path, monkeypatch, capsys):

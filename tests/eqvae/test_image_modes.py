@@ -56,6 +56,10 @@ def float_tiff(value: float) -> bytes:
     return encoded(Image.fromarray(np.full((4, 4), value, np.float32)), "TIFF")
 
 
+def whole_tiff(value: int) -> bytes:
+    return encoded(Image.fromarray(np.full((4, 4), value, np.int32)), "TIFF")
+
+
 def with_profile() -> bytes:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
     return encoded(Image.new("RGB", (4, 4), RED), icc_profile=profile.tobytes())
@@ -76,6 +80,8 @@ def with_profile() -> bytes:
         pytest.param(encoded(Image.new("RGB", (4, 4), RED).quantize(4)), RED, id="palette"),
         pytest.param(float_tiff(0.5), (127.5,) * 3, id="float"),
         pytest.param(float_tiff(200.0), (200,) * 3, id="float to 255"),
+        pytest.param(whole_tiff(200), (200,) * 3, id="32 bit to 255"),
+        pytest.param(whole_tiff(32768), (127.5,) * 3, id="32 bit to 65535"),
         pytest.param(
             encoded(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", quality=100), (255, 0, 0), id="cmyk jpeg"
         ),
@@ -88,6 +94,12 @@ def test_mode(content, expected, reached):
     mean = np.asarray(open_image(content), np.float64).mean((0, 1))
     assert mean == pytest.approx(expected, abs=0.5 if 127.5 in expected else 2)
     reached.largest("levels off", np.abs(mean - expected).max())
+
+
+@pytest.mark.parametrize("value", [-1, 70_000])
+def test_whole_numbers_without_a_known_white_are_refused(value):
+    with pytest.raises(ValueError, match=r"its whole values are neither in \[0, 255\] nor in \[0, 65535\]"):
+        open_image(whole_tiff(value))
 
 
 @pytest.mark.reliability(20, counts="files")

@@ -40,9 +40,10 @@ def neighbour_alignment(first: Tensor, second: Tensor, neighbours: int = NEIGHBO
 
 def compute(sample: LatentSample) -> dict[str, float]:
     """Of 2,000 images at most: unrelated representations share neighbours by chance, more of fewer images."""
-    rows = evenly_spaced(NUM_IMAGES, len(sample.latents))
+    rows = sample.different()
+    rows = rows[evenly_spaced(NUM_IMAGES, len(rows))]
     if len(rows) <= NEIGHBOURS + 1:
-        raise ValueError(f"cknna needs more than {NEIGHBOURS + 1} images, got {len(rows)}")
+        raise ValueError(f"cknna needs more than {NEIGHBOURS + 1} different latents, got {len(rows)}")
     latents, features = sample.latents[rows], known(sample.features)[rows]
     pooled, flat = latents.mean((2, 3)), latents.flatten(1)
     return {"pooled": neighbour_alignment(pooled, features), "flat": neighbour_alignment(flat, features)}

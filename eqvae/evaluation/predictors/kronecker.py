@@ -72,14 +72,20 @@ def class_spectra(sample: LatentSample) -> list[tuple[int, Tensor]]:
 
 
 def pooled_spectrum(sample: LatentSample) -> tuple[int, Tensor]:
-    """Number of images used, and the spectrum of one covariance for all classes, at most `POOLED_IMAGES` images."""
-    latents, labels, count = fold(sample.latents), known(sample.labels), len(sample.latents)
-    rows = evenly_spaced(POOLED_IMAGES, count)
+    """How many images of one class would have as many degrees of freedom, and the covariance's spectrum of all classes.
+
+    At most `POOLED_IMAGES` images count. Classes of a single one have no freedom, and are left out.
+    """
+    latents, labels = fold(sample.latents), known(sample.labels)
+    present, places, counts = labels.unique(return_inverse=True, return_counts=True)
+    several = (counts[places] > 1).nonzero()[:, 0]
+    rows = several[evenly_spaced(POOLED_IMAGES, len(several))]
     parts = [(n, spectrum.sum()) for n, spectrum in class_spectra(sample)]
     variance = sum(n * total for n, total in parts) / sum(n for n, _ in parts)
-    means = {int(label): latents[labels == label].mean(0) for label in labels.unique()}
+    means = {int(label): latents[labels == label].mean(0) for label in present}
     centred = torch.stack([latents[row] - means[int(labels[row])] for row in rows])
-    return len(rows), kronecker_spectrum(centred, float(variance))
+    lost = float((1 / counts[places[rows]]).sum())  # a mean of n images takes 1 / n of each of them
+    return round(len(rows) - lost) + 1, kronecker_spectrum(centred, float(variance))
 
 
 @lru_cache(maxsize=64)

@@ -181,19 +181,39 @@ def channel_normalization(latents: Tensor) -> tuple[Tensor, Tensor]:
 class NormalizedModel:
     """An autoencoder between images and normalized latents; a quantizer counts as part of its decoder.
 
+    Where raw latents are packed posteriors, encoding gives normalized posteriors, which transforms act on, and both are
+    decoded.
+
     Args:
         shift, scale: [C, 1, 1], normalized = (raw - shift) * scale; a channel of scale 0 stays at its shift.
     """
 
     def __init__(self, autoencoder: Autoencoder, shift: Tensor, scale: Tensor, device: torch.device):
         self.autoencoder, self.shift, self.scale = autoencoder, shift.to(device), scale.to(device)
+        self.to_posterior = getattr(autoencoder, "to_posterior", lambda latents: latents)  # of anything that decodes
 
     def encode(self, images: Tensor) -> Tensor:
-        """Images [B, 3, S, S] in [-1, 1] to normalized latents."""
-        return (self.autoencoder.posterior(images).mean.float() - self.shift) * self.scale
+        """Images [B, 3, S, S] in [-1, 1] to normalized posterior means."""
+        mean = self.autoencoder.posterior(images).mean.float()
+        shift, scale = pooled_channels(self.shift, self.scale, mean.shape[1])
+        return (mean - shift) * scale
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Normalized latents to images, not clamped; gradients pass, through a quantizer straight."""
-        inverse = torch.where(self.scale > 0, 1 / self.scale.where(self.scale > 0, 1), 0)
-        raw = latents.to(self.shift.device) * inverse + self.shift
+        """Normalized latents or posteriors to images, not clamped; gradients pass, through a quantizer straight."""
+        latents = latents.to(self.shift.device)
+        shift, scale = pooled_channels(self.shift, self.scale, latents.shape[1])
+        raw = latents * torch.where(scale > 0, 1 / scale.where(scale > 0, 1), 0) + shift
+        if latents.shape[1] == len(self.shift):
+            raw = self.to_posterior(raw)
         return self.autoencoder.transformed_decode(raw).images.float()
+
+
+def pooled_channels(shift: Tensor, scale: Tensor, channels: int) -> tuple[Tensor, Tensor]:
+    """Shift and scale of so many channels [C, 1, 1], of which each is packed into neighbours of those [C p p, 1, 1]."""
+    if len(shift) == channels:
+        return shift, scale
+    shift, scale = (each.view(channels, -1) for each in (shift, scale))
+    mean, variance = shift.mean(1), torch.where(scale > 0, scale.where(scale > 0, 1).square().reciprocal(), 0).mean(1)
+    variance = variance + shift.var(1, correction=0)
+    pooled = torch.where(variance > 0, variance.where(variance > 0, 1).rsqrt(), 0)
+    return mean[:, None, None], pooled[:, None, None]

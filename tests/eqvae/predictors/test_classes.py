@@ -46,6 +46,16 @@ def test_viv_of_white_noise_is_one_whatever_the_shape_and_the_number_of_images(p
     assert values["viv/within_share"] == pytest.approx(1, abs=0.02)
 
 
+def test_viv_of_white_noise_is_one_with_classes_of_few_images_and_of_one():
+    """Class means take degrees of freedom, and a class of one image has none; .97 and .96 without that."""
+    pairs = LatentSample(normal(100, 4, 8, 8), 32, labels=torch.arange(100) % 50)
+    assert PREDICTORS["viv"](pairs)["viv/pooled_of_white"] == pytest.approx(1, abs=0.012)
+    singles = torch.cat((torch.arange(40) % 2, torch.arange(2, 102)))
+    with pytest.warns(UserWarning, match="100 classes of a single image are left out"):
+        mixed = PREDICTORS["viv"](LatentSample(normal(140, 4, 8, 8), 32, labels=singles))
+    assert mixed["viv/pooled_of_white"] == pytest.approx(1, abs=0.012)
+
+
 def test_viv_itself_collapses_for_fine_grids_and_few_images():
     """Why it is divided by white noise's, and why a grid of 32 x 32 is folded to 16 x 16."""
     assert spectrum_to_variance(estimated(normal(50, 4, 256))) == pytest.approx(1.21, abs=0.02)

@@ -168,7 +168,18 @@ def test_cknna_may_be_negative():
     assert min(unrelated) < 0 < max(unrelated)
 
 
+def test_cknna_counts_no_copies_of_images():
+    generator = torch.Generator().manual_seed(0)
+    latents, features = (torch.randn(200, 8, generator=generator) for _ in range(2))
+    network = {"extract": len, "decode": len}
+    once = LatentSample(latents.view(200, 2, 2, 2), 32, features=features, **network)
+    twice = LatentSample(once.latents.repeat(2, 1, 1, 1), 32, features=features.repeat(2, 1), **network)
+    found = PREDICTORS["cknna"](once)
+    assert PREDICTORS["cknna"](twice) == found
+    assert neighbour_alignment(latents.repeat(2, 1), features.repeat(2, 1)) > 0.1 + found["cknna/flat"]
+
+
 def test_cknna_needs_images():
     sample = LatentSample(normal(11, 4, 4, 4), 8, features=normal(11, 9), extract=len, decode=len)
-    with pytest.raises(ValueError, match="cknna needs more than 11 images, got 11"):
+    with pytest.raises(ValueError, match="cknna needs more than 11 different latents, got 11"):
         PREDICTORS["cknna"](sample)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from eqvae.data import FolderSource, ShapesSource, to_uint8
 from eqvae.data.images import to_float
+from eqvae.equivariance import equivariance_errors
 from eqvae.evaluation import create_extractor, images_to_features
 from eqvae.evaluation.metrics import find_metric
 from eqvae.evaluation.predictors import PREDICTORS
@@ -18,6 +19,7 @@ from eqvae.evaluation.predictors.measuring import autoencoder_to_sample, channel
 from eqvae.evaluation.tables import comparison_table, is_better, result_table
 from tests.eqvae.test_autoencoders_vq import tiny_vq
 from tests.eqvae.tiny import MixingAutoencoder, tiny_autoencoder
+from tests.families import tiny
 from twostage.cli import evaluate
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*biased upward")
@@ -43,6 +45,24 @@ def test_latents_are_normalized_over_the_set_and_come_back():
     features = images_to_features(source.images[:7], create_extractor())
     torch.testing.assert_close(sample.features[:7], features, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(sample.extract(source.images[:7]), features)
+
+
+def test_packed_latents_are_measured_where_transforms_act():
+    """Of FLUX.2 raw latents are patches of 2 x 2: turning those would leave the order inside them as it was."""
+    autoencoder, source = tiny("AutoencoderKLFlux2").freeze(), ShapesSource(24, 32)
+    sample = autoencoder_to_sample(autoencoder, source, names=["equivariance", "reconstruction", "interpolation"])
+    images = to_float(source.images)
+    posterior = autoencoder.posterior(images).mean
+    encoded = sample.encode(images)
+    assert (encoded.shape, sample.latents.shape) == (posterior.shape, (24, 4 * posterior.shape[1], 8, 8))
+    torch.testing.assert_close(encoded.mean((0, 2, 3)), torch.zeros(posterior.shape[1]), rtol=0, atol=1e-4)
+    torch.testing.assert_close(encoded.std((0, 2, 3), correction=0), torch.ones(posterior.shape[1]), rtol=1e-3, atol=0)
+    for latents in (encoded, sample.latents):  # both name the same images
+        torch.testing.assert_close(sample.decode(latents), autoencoder.transformed_decode(posterior).images)
+    found = predict(sample, ["equivariance", "interpolation"]).values
+    errors = equivariance_errors(autoencoder, images)["latent"]
+    assert 0 < found["equivariance/rotation"] < 3
+    assert errors
 
 
 def test_features_are_computed_for_those_that_need_them_alone():

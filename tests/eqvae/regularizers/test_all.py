@@ -105,7 +105,7 @@ def test_each_takes_the_passes_it_says(name):
     )
 
 
-@pytest.mark.parametrize("name", ["spectrum", "correlation", "alignment", "stay_close"])
+@pytest.mark.parametrize("name", ["spectrum", "correlation", "alignment", "stay_close", "explicit"])
 def test_what_acts_on_the_encoder_alone_is_refused_where_it_is_frozen(name):
     with pytest.raises(ValueError, match=f"^regularizers: {name} trains the encoder: set trainable to all$"):
         AutoencoderModule(CONFIGS["kl"], None, PIXELS, trainable="decoder", regularizers=[METHODS[name].create()])
