@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dit.backbones.interface import config_of
 from dit.checkpoints import Generator
@@ -32,13 +32,13 @@ def require_autoencoder(generator: Generator, autoencoder: Autoencoder, allow_ot
         spec.require_autoencoder(autoencoder, "the generator")
 
 
-def require_guidable(generator: Generator, guidance_scale: float) -> None:
+def require_guidable(backbone: nn.Module, guidance_scale: float) -> None:
     """Refuse to guide a generator that knows only labels.
 
     Raises:
         ValueError: with the scale that does not guide.
     """
-    if guidance_scale != 1 and config_of(generator.backbone)["class_dropout_prob"] == 0:
+    if guidance_scale != 1 and config_of(backbone)["class_dropout_prob"] == 0:
         raise ValueError(
             f"guidance_scale {guidance_scale:g} needs a generator that has also learned without labels, and this one "
             "was trained with class_dropout_prob 0: give guidance_scale 1"
@@ -67,7 +67,7 @@ def generate_latents(
         settings.guidance_scale,
         generator.num_classes if config["class_dropout_prob"] > 0 else None,
         settings.guidance_channels,
-        settings.guidance_interval,
+        settings.guided_times,
         settings.guidance_schedule,
     )
     sampler, shape = settings.sampler_for(generator.objective), generator.spec.shape

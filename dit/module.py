@@ -55,6 +55,8 @@ class GeneratorModule(lightning.LightningModule):
             keys and checkpoints are the same, values differ in their last bits. On a CPU it needs a C++ compiler.
     """
 
+    is_measured_by_checkpoint = True  # `train.py validate` without one takes the run's newest
+
     shown_by = "dit.previews.SamplePreviews"  # `train.py fit --previews`; by name, since training does not depend on it
 
     def __init__(

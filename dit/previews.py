@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 from dit.checkpoints import Generator
-from dit.generation import SamplingSettings, generate_images
+from dit.generation import SamplingSettings, generate_images, require_guidable
 from dit.labels import choose_labels
 from eqvae.autoencoders import load_autoencoder
 from eqvae.data.sources import ImageSource
@@ -89,8 +89,19 @@ class SamplePreviews(Callback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self._latest_step = trainer.global_step
+        self.require_possible(pl_module)
         self._load_decoder(pl_module)
         self._can_decode = all(in_turns([self._autoencoder is not None]))
+
+    def require_possible(self, pl_module: Any) -> None:
+        """Refuse settings that the first preview would stop at, days into a training.
+
+        Raises:
+            ValueError: for a sampler or labels that do not fit the generator, or guidance of one that has none.
+        """
+        self.sampling.spelled_out(pl_module.objective)
+        require_guidable(pl_module.backbone, self.sampling.guidance_scale)
+        choose_labels(self.num_images, pl_module.backbone.config["num_classes"], self.labels, self.sampling.seed)
 
     def _load_decoder(self, pl_module: Any) -> None:
         try:

@@ -117,7 +117,13 @@ class SampleFolder:
         return bool((read_samples_record(self.folder) or {}).get("finished"))
 
     def claim(self, part: range) -> FileLock:
-        """A lock that raises `Timeout` at once where another process makes the part; a dead one's claim is void."""
+        """A lock that raises `Timeout` at once where another process makes the part; a dead one's claim is void.
+
+        Raises:
+            Timeout: where others have finished the folder meanwhile, in which nothing is to appear any more.
+        """
+        if self.was_finished():
+            raise Timeout(str(self.path(part)))
         self.parts.mkdir(exist_ok=True)
         return FileLock(self.path(part).with_suffix(".lock"), timeout=0)
 

@@ -38,6 +38,8 @@ def noise_coefficient(settings: StochasticSettings, flow: Flow, x: Tensor, t: Te
 def stochastic_times(flow: Flow, settings: StochasticSettings, num_inference_steps: int) -> Tensor:
     """Where the noisy steps start and end, float64: with the last step they make `num_inference_steps`."""
     first, last = flow.sampling_interval
+    if num_inference_steps < 2 and settings.last_step != "none":
+        raise ValueError("num_inference_steps 1: beside the last step there is a noisy one at least, give 2 or more")
     if settings.diffusion == "sbdm" and flow.path != "vp":
         first = SINGULAR_MARGIN  # alpha' / alpha is infinite at t = 0
     if settings.last_step == "none":

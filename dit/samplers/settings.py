@@ -1,6 +1,7 @@
 """All settings of a generation, declared once: for `sample.py`, previews and the evaluations of a sweep."""
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from dit.samplers.sampler import Sampler
 
 
+USUAL_END = 1000.0  # timesteps of DiT's diffusion
+
+
 @dataclass(frozen=True)
 class SamplingSettings:
     """How images are sampled; written into every result.
@@ -21,7 +25,8 @@ class SamplingSettings:
         num_inference_steps: steps of the sampler.
         guidance_scale: scale of classifier-free guidance; 1 is none.
         guidance_channels: "all", or "first3" as the public DiT and SiT samplers do.
-        guidance_interval: first and last time at which guidance acts: flow times or diffusion timesteps.
+        guidance_interval: first and last time at which guidance acts: flow times or diffusion timesteps. A last one of
+            1000, the default, is the end of longer diffusions, too.
         guidance_schedule: "constant", or "linear": the scale grows from 1 at t = 0 to guidance_scale at t = 1.
         seed: seed of starting noise, step noise and random labels.
         uint8_rule: "round", or "truncate" as the public samplers do.
@@ -36,7 +41,7 @@ class SamplingSettings:
     num_inference_steps: int = 50
     guidance_scale: float = 1.0
     guidance_channels: Literal["all", "first3"] = "all"
-    guidance_interval: tuple[float, float] = (0.0, 1000.0)
+    guidance_interval: tuple[float, float] = (0.0, USUAL_END)
     guidance_schedule: Literal["constant", "linear"] = "constant"
     seed: int = 0
     uint8_rule: Literal["round", "truncate"] = "round"
@@ -53,6 +58,12 @@ class SamplingSettings:
         known = {name for sampler in dit.samplers.SAMPLERS.values() for name in sampler.setting_names}
         for name in self.options.keys() - known:
             raise ValueError(f"option {name} is taken by no sampler: {nearest(name, sorted(known))}")
+
+    @property
+    def guided_times(self) -> tuple[float, float]:
+        """The interval, with infinity for its default's end."""
+        low, high = self.guidance_interval
+        return low, math.inf if high == USUAL_END else high
 
     def sampler_for(self, objective: Any) -> "Sampler":
         """The sampler, that of the objective (or of its class) where none is named.

@@ -47,8 +47,9 @@ def write_export(
     prefix = f"{TEMPORARY_PREFIX}{folder.name}-"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.parent.glob(f"{prefix}*"):  # of a killed export
-            shutil.rmtree(leftover, ignore_errors=True)
+        for leftover in folder.parent.glob(f"{prefix}*"):  # of a killed export of this place, of no longer name's
+            if "-" not in leftover.name.removeprefix(prefix):  # tempfile's endings have none
+                shutil.rmtree(leftover, ignore_errors=True)
         staging = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
         try:
             save(staging)

@@ -31,7 +31,7 @@ class ParquetSource(EncodedSource):
         max_images: keep only so many, evenly spaced over all rows; null keeps all.
 
     Raises:
-        ValueError: naming the file or column that is missing or unreadable, or holds no classes.
+        ValueError: naming the file or column that is missing or unreadable, holds no classes, or more than it names.
     """
 
     def __init__(
@@ -57,13 +57,17 @@ class ParquetSource(EncodedSource):
             _require_columns(path, schema, image_column, label_column)
         self._encoded = self._read_images()
         labels = None if label_column is None else self._read_labels(label_column)
-        self.num_classes = 1 if labels is None else int(labels.max()) + 1  # of all rows: a part must not lose classes
         self.labels = torch.zeros(len(self._rows), dtype=torch.long)
         if labels is not None:
             self.labels = torch.from_numpy(labels)[self._rows]
         self.class_names: list[str] | None = ["all"]
         if labels is not None and label_column is not None:
             self.class_names = _class_names(schemas[0].metadata, label_column)
+        highest = 0 if labels is None else int(labels.max())  # of all rows: a part must not lose classes
+        self.num_classes = highest + 1 if self.class_names is None else len(self.class_names)
+        if highest >= self.num_classes:
+            where = f"parquet files {self.paths[0]} ...: column {label_column!r}"
+            raise ValueError(f"{where} has class {highest}, its files name {self.num_classes}")
         self._label_column = label_column
         super().__init__(image_size, len(self._rows), on_error, max_skipped)
 

@@ -68,7 +68,7 @@ class TarSource(EncodedSource):
         for path in self.paths:
             digest.update(f"{Path(path).name}/{Path(path).stat().st_size}\n".encode())
         for name, place, label in zip(self._names, self._places.tolist(), self.labels.tolist(), strict=True):
-            digest.update(f"{name}/{place}/{label}\n".encode())
+            digest.update(f"{name}/{place}/{label}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
 
@@ -142,6 +142,9 @@ def _classes(labels: tuple, paths: list[str], names: tuple) -> tuple[torch.Tenso
         return torch.tensor(labels), None
     folders = [str(PurePosixPath(name).parent) for name in names]
     known = sorted(set(folders))
+    if "." in known[:-1]:
+        stray = folders.index(".")
+        raise ValueError(f"{paths[stray]}: {names[stray]} lies beside the class folders: put it into one, or remove it")
     class_names = ["all"] if known == ["."] else known
     numbers = {folder: number for number, folder in enumerate(known)}
     return torch.tensor([numbers[folder] for folder in folders]), class_names

@@ -141,6 +141,7 @@ class ShardWriter:
             if rank == 0:
                 remove_leftovers(self.folder)
             finished = self._recover()
+            self._others = {number: entry for number, entry in finished.items() if number not in self._numbers}
             self._finished = {number: finished[number] for number in self._numbers if number in finished}
             self._finished = {number: entry for number, entry in self._finished.items() if self._is_sound(entry)}
             self._write_journal()
@@ -189,14 +190,21 @@ class ShardWriter:
                 raise ValueError(
                     f"{self.folder} holds a cache with another {', '.join(changed)}: remove it or choose another folder"
                 )
-            finished |= {shard_number(entry["file"]): entry for entry in shards}
+            for entry in shards:
+                known = finished.setdefault(shard_number(entry["file"]), entry)
+                if known["sha256"] != entry["sha256"] and not self._is_as_written(known):  # written again by another
+                    finished[shard_number(entry["file"])] = entry
         return finished
+
+    def _is_as_written(self, entry: dict[str, Any]) -> bool:
+        path = self.folder / entry["file"]
+        return path.is_file() and sha256_of_file(path) == entry["sha256"]
 
     def _is_sound(self, entry: dict[str, Any]) -> bool:
         """Whether a shard is as it was written; what is wrong is said."""
-        path = self.folder / entry["file"]
-        if path.is_file() and sha256_of_file(path) == entry["sha256"]:
+        if self._is_as_written(entry):
             return True
+        path = self.folder / entry["file"]
         print(f"{path} is {'damaged' if path.is_file() else 'missing'}: it is written again")
         return False
 
@@ -241,7 +249,9 @@ class ShardWriter:
         self._write_journal()
 
     def _write_journal(self) -> None:
-        content = {"identity": self._identity, "shards": [self._finished[number] for number in sorted(self._finished)]}
+        """What this process has finished; the first one's has what it found of others, too, who begin after it."""
+        known = self._finished if self.rank else self._others | self._finished
+        content = {"identity": self._identity, "shards": [known[number] for number in sorted(known)]}
         self._write(self._journal, lambda path: write_json(path, content))
 
     def _write(self, path: Path, write: Callable[[Path], None], num_bytes: int | None = None) -> None:

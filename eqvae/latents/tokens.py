@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from eqvae.autoencoders import Autoencoder
+from eqvae.autoencoders.places import describe_place
 from eqvae.latents.manifest import TOKEN_DTYPE
 from eqvae.latents.reader import LatentCache
 from eqvae.latents.shards import RowFormat
@@ -62,7 +63,8 @@ class TokenRows(RowFormat):
 
     def contents(self, folder: Path, shards: list[dict[str, Any]]) -> dict[str, Any]:
         spec = TokenSpec.of(self.autoencoder, shape_of(folder / shards[0]["file"], TOKENS[0]))
-        return {"latents": spec.to_dict(), "flips": True}
+        place = describe_place(self.autoencoder.source, folder)
+        return {"latents": spec.to_dict(), "flips": True, "autoencoder": place}
 
 
 class TokenCache(LatentCache):

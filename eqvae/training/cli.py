@@ -31,7 +31,7 @@ from eqvae.precision import (
     choose_precision,
     float32_products,
 )
-from eqvae.training.checkpoints import AtomicCheckpointIO, checkpoint_step, load_checkpoint
+from eqvae.training.checkpoints import AtomicCheckpointIO, checkpoint_step, load_checkpoint, newest_checkpoint
 from eqvae.training.last_checkpoint import LastCheckpoint, checkpoint_folder
 from eqvae.training.loggers import LOGGERS, create_loggers, takes_images
 from eqvae.training.messages import leave_out_noise
@@ -261,9 +261,24 @@ class TrainCLI(LightningCLI):
             self.train(folder.newest() if self.resume else ckpt_path, **options)
             return
         with folder.lock:
+            if self.overwrite:
+                self._require_startable(ckpt_path)
+            checkpoint = folder.first_checkpoint(ckpt_path, self.resume, self.overwrite)
             if self.overwrite and folder.exported is not None:
                 self.model.remove_export(folder.exported)
-            self.train(folder.first_checkpoint(ckpt_path, self.resume, self.overwrite), **options)
+            self.train(checkpoint, **options)
+
+    def _require_startable(self, checkpoint: str | None) -> None:
+        """Refuse what the training would stop at, before an earlier run is removed for it.
+
+        Raises:
+            ValueError: naming a checkpoint or cache that cannot be read.
+        """
+        if checkpoint:
+            require_resumable(checkpoint, settings_of(self.config_dump), self.model)
+        if self.datamodule is not None:
+            self.datamodule.trainer = self.trainer
+            self.datamodule.setup("fit")
 
     def train(self, checkpoint: str | None = None, **options: Any) -> None:
         """Train from a checkpoint to `max_steps`; of a training that is there already, only make what it ends with.
@@ -290,9 +305,19 @@ class TrainCLI(LightningCLI):
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         options = super()._prepare_subcommand_kwargs(subcommand)
+        if subcommand in ("validate", "test") and getattr(self.model, "is_measured_by_checkpoint", False):
+            options["ckpt_path"] = options.get("ckpt_path") or self._newest_to_measure()
         if subcommand != "fit" and options.get("ckpt_path"):
             require_same_network(options["ckpt_path"], self.model)
         return options
+
+    def _newest_to_measure(self) -> str:
+        folder = RunFolder.of(self.trainer, self.model)
+        newest = newest_checkpoint(folder.checkpoints)
+        if newest.path is None:
+            raise ValueError(f"run folder {folder.root} has no intact checkpoint to measure: give --ckpt_path")
+        rank_zero_info(f"measured: {newest.path}, step {newest.step}")
+        return str(newest.path)
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         if self._first_word in self.subcommands() and self._first_word != subcommand:

@@ -25,6 +25,11 @@ class LastCheckpoint(Callback):
         if trainer.global_step >= trainer.max_steps and trainer.checkpoint_callback is not None:
             save_last(trainer)
 
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Also of a run that ends earlier, by a limit of time, say: after this averages take the module's place."""
+        if trainer.checkpoint_callback is not None:
+            save_last(trainer)
+
 
 def checkpoint_folder(trainer: Any) -> Path:
     """Where a run keeps its checkpoints: the folder of its `ModelCheckpoint`, else `checkpoints` in its own."""

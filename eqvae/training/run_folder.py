@@ -112,6 +112,11 @@ class RunFolder:
         """Two branches of a run in one folder would be two runs."""
         newest = newest_checkpoint(self.checkpoints)
         inside = path.is_file() and path.resolve().parent == self.checkpoints.resolve()
+        if newest.path is None and (result := self._result()) and not inside:
+            raise ValueError(
+                f"run folder {self.root} holds a run ({result}): remove it in favour of {path} with --overwrite, or "
+                "give another trainer.default_root_dir"
+            )
         if newest.path is None or (inside and checkpoint_step(path) == newest.step):
             return
         raise ValueError(

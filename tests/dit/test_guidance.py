@@ -1,10 +1,12 @@
 """Classifier-free guidance: what it does to a prediction, where it acts, and what it costs."""
 
+import math
+
 import pytest
 import torch
 
 from dit.objectives import Flow
-from dit.samplers import CountingModel, guide, image_noise, sample
+from dit.samplers import CountingModel, SamplingSettings, guide, image_noise, sample
 
 
 def label_model(x, t, y):
@@ -40,6 +42,12 @@ def test_guidance_costs_only_where_it_acts(scale, interval, num_samples):
 def test_guidance_acts_on_timesteps_by_default():
     guided = guide(label_model, torch.tensor([1]), 2.0, 5)
     assert float(guided(torch.zeros(1, 1, 1, 1), torch.tensor([999]))) == -3.0
+
+
+def test_the_default_interval_ends_with_longer_diffusions():
+    """It ended at 1,000 of their timesteps: most of 4,000 were not guided."""
+    assert SamplingSettings().guided_times == (0.0, math.inf)
+    assert SamplingSettings(guidance_interval=(100.0, 900.0)).guided_times == (100.0, 900.0)
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,25 @@ def test_what_previews_need_is_said(cache, tmp_path):
         run.trainer.fit(run.model, run.datamodule)
 
 
+@pytest.mark.parametrize(
+    ("settings", "labels", "message"),
+    [
+        ({"sampler": "ddim"}, "balanced", "ddim"),
+        ({"guidance_scale": 2.0}, "balanced", "class_dropout_prob 0: give guidance_scale 1"),
+        ({}, "3,99", "99"),
+    ],
+)
+def test_settings_that_no_preview_could_have_are_refused_before_the_first_step(
+    settings, labels, message, cache, tmp_path
+):
+    previews = SamplePreviews(sampling=SamplingSettings(**settings), labels=labels, num_images=4)
+    unguided = {"model.init_args.backbone.init_args.class_dropout_prob": 0.0}
+    run = stage_two(tmp_path, cache, unguided, callbacks=[previews])
+    with pytest.raises(ValueError, match=message):
+        run.trainer.fit(run.model, run.datamodule)
+    assert run.trainer.global_step == 0
+
+
 def test_a_run_goes_on_without_previews_that_nobody_asked_for(cache, tmp_path, monkeypatch):
     def unreachable(source):
         raise OSError(f"{source} cannot be reached")

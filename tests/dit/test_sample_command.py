@@ -20,6 +20,7 @@ from eqvae.locks import Lock
 from tests.dit.tiny import save_generator, tiny_generator
 from tests.eqvae.tiny import tiny_autoencoder
 from tests.reliability.isolation import FORK
+from tests.tiny import stage_two
 from twostage.cli import sample
 
 NUM_IMAGES = 34  # four parts, the last one short
@@ -112,6 +113,19 @@ def test_interrupted_and_continued_is_identical(checkpoint, tmp_path, monkeypatc
     assert len(made) == 2
     assert "nothing to do" in capsys.readouterr().out
     assert contents(tmp_path / "cut") == before
+
+
+def test_another_average_is_another_setting(cache, tmp_path, monkeypatch, capsys):
+    averaging = "[{class_path: eqvae.training.averaging.ExponentialMovingAverage, init_args: {decay: [0.9, 0.0]}}]"
+    trained = stage_two(tmp_path / "run", cache, {"trainer.callbacks": averaging})
+    trained.trainer.fit(trained.model, trained.datamodule)
+    trained.trainer.save_checkpoint(tmp_path / "end.ckpt")
+    run(monkeypatch, tmp_path / "end.ckpt", tmp_path / "out")
+    before = contents(tmp_path / "out")
+    with pytest.raises(SystemExit):
+        run(monkeypatch, tmp_path / "end.ckpt", tmp_path / "out", "--ema-decay", "0.0")
+    assert "ema_decay" in capsys.readouterr().err
+    assert contents(tmp_path / "out") == before
 
 
 @pytest.mark.parametrize("change", [("--seed", "1"), ("--guidance-scale", "1.5"), ("--num-images", "35")])

@@ -10,7 +10,7 @@ from dit.objectives import Diffusion, Flow, MaskedTokens
 from dit.validation import NUM_STRATA, ValidationLoss, stratified
 from eqvae.hashes import read_json, write_json
 from eqvae.latents import LatentCache
-from tests.tiny import STAGE_ONE, stage_two
+from tests.tiny import STAGE_ONE, STAGE_TWO, stage_two, train
 
 NUM_HELD_OUT = STAGE_ONE["data.init_args.validation.init_args.num_images"]
 
@@ -100,6 +100,20 @@ def test_the_loss_is_that_of_held_out_latents(cache, tmp_path):
     assert metrics["val/loss"] == pytest.approx(sum(losses) / NUM_HELD_OUT, rel=1e-5)
     strata = [metrics[f"val/loss_t{number}"] for number in range(NUM_STRATA)]
     assert min(strata) < metrics["val/loss"] < max(strata)
+
+
+def test_without_a_checkpoint_the_newest_of_the_run_is_measured(cache, tmp_path, capsys, caplog):
+    """It was random weights."""
+    settings = STAGE_TWO | {"trainer.default_root_dir": tmp_path / "run", "data.init_args.cache": cache}
+    recipe = ("--config", "configs/dit/tiny-sit.yaml", settings)
+    with pytest.raises(ValueError, match="has no intact checkpoint to measure: give --ckpt_path"):
+        train("validate", *recipe)
+    train("fit", *recipe, {"trainer.limit_val_batches": 0})
+    last = tmp_path / "run/checkpoints/last.ckpt"
+    named = train("validate", *recipe, f"--ckpt_path={last}").trainer.logged_metrics
+    found = train("validate", *recipe).trainer.logged_metrics
+    assert float(found["val/loss"]) == float(named["val/loss"])
+    assert f"measured: {last}, step 6" in caplog.text
 
 
 def test_noise_and_times_are_the_same_in_every_run(cache, tmp_path):

@@ -1,6 +1,7 @@
 """Images in: modes and orientation, the centre crop, uint8 rules, procedural shapes, folders and parquet files."""
 
 import io
+import json
 
 import numpy as np
 import pyarrow
@@ -148,6 +149,23 @@ def test_parquet_source(tmp_path):
         ParquetSource(str(tmp_path / "part-0.parquet"), 16, label_column="class")
     with pytest.raises(ValueError, match="column 'label' holds int64, not encoded images"):
         ParquetSource(str(tmp_path / "part-0.parquet"), 16, image_column="label")
+
+
+def test_parquet_files_name_classes_that_a_part_of_them_lacks(tmp_path):
+    """As of one shard, or of a sorted part: names and number of classes disagreed, and no cache could be finished."""
+
+    def named(*names):
+        write_parquet(tmp_path / "part.parquet", label=[0, 1, 2, 1])
+        table = pyarrow.parquet.read_table(tmp_path / "part.parquet")
+        about = {"info": {"features": {"label": {"names": names}}}}
+        schema = table.schema.with_metadata({b"huggingface": json.dumps(about).encode()})
+        pyarrow.parquet.write_table(table.cast(schema), tmp_path / "part.parquet")
+        return ParquetSource(str(tmp_path / "part.parquet"), 16)
+
+    source = named("a", "b", "c", "d")
+    assert (source.num_classes, source.class_names) == (4, ["a", "b", "c", "d"])
+    with pytest.raises(ValueError, match="column 'label' has class 2, its files name 2"):
+        named("a", "b")
 
 
 def test_parquet_files_need_no_labels(tmp_path):

@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import shutil
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from eqvae.autoencoders import LatentStatistics, Normalization
 from eqvae.data import ImageDataModule, ShapesSource
-from eqvae.hashes import write_json
+from eqvae.hashes import read_json, write_json
 from eqvae.latents import LatentCache, LatentSpec, create_cache_writer
 from eqvae.latents.shards import shards_of_process
 from eqvae.randomness import keyed_normal, keyed_uniform
@@ -368,3 +369,34 @@ def full_disk(handle):
 def test_every_shard_has_one_process(num_replicas):
     shards = [n for rank in range(num_replicas) for n in shards_of_process(101, 10, rank, num_replicas)]
     assert shards == list(range(11))
+
+
+@pytest.mark.parametrize(("num_replicas", "done"), [(2, True), (3, True), (2, False), (3, False)])
+def test_more_processes_go_on_with_what_one_has_written(num_replicas, done, tmp_path, autoencoder, finished):
+    """The first one's journal forgot the shards of the others, which wrote theirs again, finished or not."""
+    if done:
+        shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    else:
+        writer = open_writer(tmp_path, autoencoder)
+        for batch in data_module().predict_dataloader():
+            writer.add(batch)
+        abandon(writer)
+    writers = [open_writer(tmp_path, autoencoder, rank=rank, num_replicas=num_replicas) for rank in range(num_replicas)]
+    assert [writer.num_written for writer in writers] == [len(writer.rows) for writer in writers]
+    for writer in reversed(writers):
+        writer.finish()
+    assert contents(tmp_path) == contents(finished)
+
+
+def test_of_two_records_of_a_shard_that_of_its_file_counts(tmp_path, autoencoder, finished):
+    """As where a process wrote a damaged shard again, with other bits, and stopped."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / ".journal.json"
+    journal = read_json(path)
+    wrong = [entry | {"sha256": "0" * 64} for entry in journal["shards"]]
+    for name in (".journal-1.json", ".journal-a.json"):
+        write_json(tmp_path / name, journal | {"shards": wrong})
+    writer = open_writer(tmp_path, autoencoder)
+    assert writer.num_written == NUM_IMAGES
+    writer.finish()
+    assert contents(tmp_path) == contents(finished)

@@ -52,6 +52,18 @@ def test_classes_of_cls_json_and_folders(tmp_path):
     assert folders.fingerprint() != source.fingerprint()
 
 
+def test_an_image_beside_the_class_folders_is_refused(tmp_path):
+    """It would be a class of its own, the first one, and shift all others."""
+    path = pack(tmp_path / "a.tar", [("cat/1.png", image(1)), ("stray.png", image(2))])
+    with pytest.raises(ValueError, match=r"a\.tar: stray\.png lies beside the class folders: put it into one"):
+        TarSource(path, 16)
+
+
+def test_names_of_any_bytes_have_a_fingerprint(tmp_path):
+    source = TarSource(pack(tmp_path / "a.tar", [(b"cat/\xff.png".decode(errors="surrogateescape"), image(1))]), 16)
+    assert len(source.fingerprint()) == 64
+
+
 def test_odd_members_are_left_out(tmp_path):
     members = [
         ("/absolute.png", image(1)),

@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from eqvae.autoencoders import load_autoencoder
+from eqvae.autoencoders.places import describe_place
 from eqvae.data import ImageDataModule, ShapesSource
 from eqvae.files import sha256_of_file
 from eqvae.hashes import read_json, write_json
@@ -77,6 +78,7 @@ def test_manifest_describes_the_cache(finished, autoencoder):
     assert LatentSpec.from_dict(cache.spec.to_dict()) == cache.spec
     assert cache.spec.backbone_config == {"num_codes": CODES, "input_size": 4}
     assert cache.manifest["dtype"] == "uint16"
+    assert cache.manifest["autoencoder"] == describe_place(autoencoder.source, finished), "sample.py decodes with it"
     assert load_file(finished / "shard-00000.safetensors")["tokens"].dtype == torch.uint16
     assert [shard["count"] for shard in cache.manifest["shards"]] == [10, 10, 4]
 

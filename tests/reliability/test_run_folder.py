@@ -121,6 +121,54 @@ def test_the_last_step_is_saved_whatever_the_interval(run):
     assert run.last["global_step"] == 6
 
 
+class End(Callback):
+    """Ends a run after a step, as limits of time and early stopping do."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_train_batch_end(self, trainer, *_):
+        trainer.should_stop = trainer.global_step >= self.step
+
+
+@pytest.mark.parametrize("step", [3, 6])
+def test_a_run_that_ends_early_keeps_its_last_step_with_raw_and_averaged_weights(run, whole, step, monkeypatch):
+    """Of step 3 there is no periodic checkpoint: the last one held averages in place of the raw weights."""
+    original = TrainCLI.instantiate_trainer
+
+    def instantiate(cli, **kwargs):
+        trainer = original(cli, **kwargs)
+        trainer.callbacks.insert(0, End(step))
+        return trainer
+
+    monkeypatch.setattr(TrainCLI, "instantiate_trainer", instantiate)
+    run.fit(trainer__max_steps=8)
+    last = run.last
+    assert last["global_step"] == step
+    assert not same(last["state_dict"], last["current_model_state"])
+    monkeypatch.setattr(TrainCLI, "instantiate_trainer", original)
+    run.fit("--resume", trainer__max_steps=8)
+    assert all(same(run.last[part], whole[part]) for part in TRAINED)
+
+
+@pytest.mark.parametrize("mistake", [["--resume"], ["--ckpt_path=missing.ckpt"], ["--data.init_args.cache=missing"]])
+def test_a_mistake_beside_overwrite_removes_nothing(run, mistake):
+    run.fit(trainer__max_steps=2)
+    before = run.files()
+    with pytest.raises(ValueError, match=r"--resume finds|no checkpoint at|no finished latent cache"):
+        run.fit("--overwrite", *mistake, trainer__max_steps=2)
+    assert run.files() == before
+
+
+def test_a_checkpoint_of_another_run_replaces_none_whose_own_are_damaged(run, cache, tmp_path):
+    run.fit(trainer__max_steps=2)
+    (run.folder / "checkpoints" / "last.ckpt").write_bytes(b"")
+    other = Run(tmp_path / "other", cache)
+    other.fit(trainer__max_steps=2)
+    with pytest.raises(ValueError, match=r"holds a run \(.*last\.ckpt\): remove it in favour of .* with --overwrite"):
+        run.fit(f"--ckpt_path={other.folder / 'checkpoints' / 'last.ckpt'}", trainer__max_steps=4)
+
+
 def test_a_signal_before_the_first_periodic_save_leaves_one_last_checkpoint(run, whole, stop_at):
     stop_at(1)
     with pytest.raises(SystemExit) as stop:

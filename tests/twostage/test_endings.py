@@ -61,7 +61,8 @@ def test_a_free_folder_is_none_that_something_lies_in(tmp_path):
 
 
 def test_a_prediction_takes_the_options_of_the_training_but_its_own():
-    words = "fit --config a --resume --ckpt_path last.ckpt --ckpt_path=x --trainer.max_steps 3 --overwrite"
+    words = "fit --config a --resume --ckpt_path last.ckpt --ckpt_path=x --trainer.max_steps 3 --overwrite "
+    words += "--previews 2 --logger=csv"
     assert _without_fit(words.split()) == ["--config", "a", "--trainer.max_steps", "3"]
 
 

@@ -12,7 +12,7 @@ from eqvae.training.last_checkpoint import checkpoint_folder
 from twostage.commands.ending import command, end, free
 
 OF_FIT_ALONE = ("--resume", "--overwrite")
-CHECKPOINT = "--ckpt_path"
+WITH_VALUES = ("--ckpt_path", "--previews", "--logger")  # likewise
 BACKBONE = "model.init_args.backbone.init_args"
 
 
@@ -45,7 +45,8 @@ def _without_fit(words: list[str]) -> list[str]:
     """The options of `fit` that `predict` has, too."""
     kept, before = [], ""
     for word in words[1:]:
-        if word not in (*OF_FIT_ALONE, CHECKPOINT) and before != CHECKPOINT and not word.startswith(f"{CHECKPOINT}="):
+        option = word.partition("=")[0]
+        if option not in (*OF_FIT_ALONE, *WITH_VALUES) and before not in WITH_VALUES:
             kept.append(word)
         before = word
     return kept

@@ -32,6 +32,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError("--num-images and --batch-size must be at least 1")
     arguments.device = choose_device(arguments.device)
     settings = sampling_settings(arguments)
+    sha256 = sha256_of_checkpoint(arguments.checkpoint) if Path(arguments.checkpoint).exists() else None
     generator, autoencoder, source = open_generator(
         arguments.checkpoint,
         arguments.autoencoder,
@@ -41,13 +42,15 @@ def run(arguments: argparse.Namespace) -> None:
         num_heads=arguments.num_heads,
         ema_decay=arguments.ema_decay,
     )
+    if sha256 != sha256_of_checkpoint(arguments.checkpoint):
+        raise ValueError(f"checkpoint {arguments.checkpoint} was replaced while it was read: sample again, or a copy")
     generator.precision = _precision(arguments)
-    require_guidable(generator, settings.guidance_scale)
+    require_guidable(generator.backbone, settings.guidance_scale)
     settings = settings.spelled_out(generator.objective)
     labels = choose_labels(arguments.num_images, generator.num_classes, arguments.labels, settings.seed)
     about = dataclasses.asdict(settings) | {
         "checkpoint": str(arguments.checkpoint),
-        "checkpoint_sha256": sha256_of_checkpoint(arguments.checkpoint),
+        "checkpoint_sha256": sha256,
         "num_steps": generator.num_steps,
         "objective": type(generator.objective).__name__,
         "autoencoder": str(source),
@@ -59,6 +62,8 @@ def run(arguments: argparse.Namespace) -> None:
         about["labels_sha256"] = hashlib.sha256(labels.numpy().tobytes()).hexdigest()
     if generator.precision != "float32":
         about["precision"] = generator.precision
+    told = {name: getattr(arguments, name) for name in ("ema_decay", "family", "num_heads")}
+    about |= {name: value for name, value in told.items() if value is not None}
     if rank > 0:
         wait_for_record(arguments.output)
     lock = Lock(Path(arguments.output) / ".lock", f"sample folder {arguments.output}")
