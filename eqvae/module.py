@@ -37,7 +37,7 @@ from eqvae.training.data_module import data_module
 from eqvae.training.gradients import Gradients
 from eqvae.training.nonfinite import FiniteGuard, OnNonFinite
 from eqvae.training.schedules import learning_rate_factor, require_decay, set_learning_rate
-from eqvae.training.step_logging import log_terms
+from eqvae.training.step_logging import log_nothing, log_terms, means
 
 LARGEST_PULL = 1e8  # VA-VAE's clamp, arXiv 2501.01423
 USUAL_KL_WEIGHT = 1e-6  # latent-diffusion's; a larger one is an arm of its own
@@ -179,6 +179,8 @@ class AutoencoderModule(lightning.LightningModule):
 
     def on_fit_start(self) -> None:
         self._begun = False
+        self._accumulated_terms: list[dict[str, Tensor]] = []
+        self.trainer.accumulate_grad_batches = self.accumulate_batches  # Lightning counts steps for loggers by it
         trained = sum(each.numel() for each in self.autoencoder.parameters() if each.requires_grad)
         rank_zero_info(f"{type(self.autoencoder).__name__}: {trained / 1e6:.3f} M trained parameters")
         rank_zero_info(self.regularizers.describe())
@@ -240,9 +242,13 @@ class AutoencoderModule(lightning.LightningModule):
             loss.backward()  # without telling DDP, which would average gradients that are not complete
         terms = {name: value.detach() for name, value in terms.items()}
         self.guard.watch(batch, terms)
+        self._accumulated_terms.append(terms | {"loss": terms["nll"]})
         if steps:
             self._step()
-        log_terms(self, terms | {"loss": terms["nll"]}, shown="loss")
+            log_terms(self, means(self._accumulated_terms), shown="loss")
+            self._accumulated_terms.clear()
+        else:
+            log_nothing(self.trainer)
 
     def _draw(self, batch: dict[str, Tensor], stream: str = "") -> Action:
         """What a pass of this step does."""
@@ -352,6 +358,9 @@ class AutoencoderModule(lightning.LightningModule):
     def export(self, data: Any, folder: Path, num_steps: int) -> None:
         """Write the autoencoder folder, see `AutoencoderExport.write`."""
         self.exporting.write(self.autoencoder, data, folder, num_steps, describe_recipe(self, data))
+
+    def on_fit_end(self) -> None:
+        self.trainer.accumulate_grad_batches = 1  # Lightning refuses to begin with another
 
     def on_train_end(self) -> None:
         """Export the final (averaged) weights."""

@@ -215,7 +215,7 @@ class Regularizers(nn.ModuleList):
         if len(resizing) > 1:
             raise ValueError(f"regularizers: {' and '.join(resizing)} both draw sizes: leave one of them")
         for regularizer in regularizers:
-            if autoencoder.one_size and regularizer.smallest_side(SOME_SIZE) < min(SOME_SIZE):
+            if getattr(autoencoder, "one_size", False) and regularizer.smallest_side(SOME_SIZE) < min(SOME_SIZE):
                 model_class = type(autoencoder.model).__name__
                 raise ValueError(
                     f"regularizers: {regularizer.name} shrinks latents, of which {model_class} makes images of one "

@@ -40,9 +40,8 @@ class ResumeExactly(Callback):
                 "trainer.callbacks, for without it the run would go on from the average"
             )
         if checkpoint.get("loops") and checkpoint["global_step"] > 0:
-            num_batches = checkpoint["global_step"] * batches_per_step(trainer)
-            stepped = checkpoint["global_step"] if pl_module.automatic_optimization else num_batches
-            checkpoint["loops"]["fit_loop"] |= _progress(num_batches, stepped)
+            steps = checkpoint["global_step"]
+            checkpoint["loops"]["fit_loop"] |= _progress(steps * batches_per_step(trainer), steps)
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Remember the optimizers' settings before a checkpoint brings its own."""
@@ -64,7 +63,7 @@ def _progress(num_batches: int, stepped: int) -> dict[str, Any]:
     """State of Lightning's loops right after a batch of the first epoch, before it counts as completed.
 
     Args:
-        stepped: batches that ended with an optimizer step; of manual optimization all.
+        stepped: batches that ended with an optimizer step.
     """
     epoch = {"ready": 1, "completed": 0, "started": 1, "processed": 0}
     batch = {"ready": num_batches, "completed": num_batches - 1, "started": num_batches, "processed": num_batches}

@@ -24,8 +24,12 @@ class RunLog(Callback):
         for logger in trainer.loggers:
             logger.log_hyperparams(self.settings)
 
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self._step = trainer.global_step
+
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if is_logged(trainer):
+        has_stepped, self._step = trainer.global_step > self._step, trainer.global_step
+        if has_stepped and is_logged(trainer):
             # Of a number, Lightning would make a copy on the device, and read it there.
             rate = torch.tensor(float(trainer.optimizers[0].param_groups[0]["lr"]))
             pl_module.log("optimizer/learning_rate", rate, rank_zero_only=True)

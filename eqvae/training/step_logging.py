@@ -13,6 +13,18 @@ def is_logged(trainer: Any) -> bool:
     return trainer._logger_connector.should_update_logs or bool(trainer.fast_dev_run)
 
 
+def log_nothing(trainer: Any) -> None:
+    """Of a batch without a step; of manual optimization Lightning would log the last step's values once more."""
+    trainer._results.reset()
+
+
+def means(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Of each term over the batches of a step, all of which have the same."""
+    if len(batches) == 1:
+        return batches[0]
+    return {name: torch.stack([terms[name] for terms in batches]).mean() for name in batches[0]}
+
+
 def log_terms(module: Any, terms: dict[str, Tensor], shown: str) -> None:
     """Log the means of what a training step computed, over samples and processes, as `train/<name>`.
 

@@ -50,7 +50,7 @@ class ThroughputMonitor(Callback):
             with trainer.precision_plugin.forward_context():
                 self.peak_flops = matmul_flops(device)
         self._throughput = Throughput(self.peak_flops, trainer.world_size, self.window)
-        self._num_batches = self._num_images = 0
+        self._num_batches, self._num_images, self._step = 0, 0, trainer.global_step
         self._waiting = Waiting(trainer.train_dataloader)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
@@ -75,7 +75,8 @@ class ThroughputMonitor(Callback):
             samples=self._num_images,
             flops=TRAINING_OPERATIONS * operations * num_images if operations else None,
         )
-        if trainer.global_step % trainer.log_every_n_steps == 0:
+        has_stepped, self._step = trainer.global_step > self._step, trainer.global_step
+        if has_stepped and trainer.global_step % trainer.log_every_n_steps == 0:
             self._log(trainer, pl_module)
 
     def _log(self, trainer: Any, pl_module: Any) -> None:

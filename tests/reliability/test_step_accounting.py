@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from eqvae.training.averaging import ExponentialMovingAverage
 from eqvae.training.checkpoints import load_checkpoint
 from tests.reliability.test_processes import InFloat64, fit
-from tests.tiny import stage_one
+from tests.tiny import stage_one, stage_two
 
 CRITIC = {
     "model.init_args.adversarial": "eqvae.losses.AdversarialLoss",
@@ -68,6 +68,23 @@ def test_ten_steps_with_a_critic_are_ten_everywhere(tmp_path, reached):
     assert saved == ["epoch=0-step=0000005.ckpt", "epoch=0-step=0000010.ckpt", "last.ckpt"]
     assert load_checkpoint(tmp_path / "checkpoints" / saved[1])["global_step"] == MAX_STEPS
     reached.says(f"{counted.num_batches} steps, {len(logged)} in the log, {saved[1]}")
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_accumulated_batches_are_logged_as_steps(stage, cache, tmp_path):
+    """Of both stages, and after a resume; of stage 1 every batch was a step for loggers, validations included."""
+    key = "model.init_args.accumulate_batches" if stage == 1 else "trainer.accumulate_grad_batches"
+    settings = {key: 2, "trainer.log_every_n_steps": 1, "trainer.max_steps": 4, "trainer.val_check_interval": 4}
+    settings |= {"trainer.limit_val_batches": 1}
+    settings |= {"trainer.logger": f"{{class_path: {CSV_LOGGER}, init_args: {{save_dir: {tmp_path}}}}}"}
+    run = stage_one(tmp_path, settings) if stage == 1 else stage_two(tmp_path, cache, settings)
+    run.trainer.fit(run.model, run.datamodule)
+    (table,) = tmp_path.rglob("metrics.csv")
+    with table.open() as file:
+        rows = list(csv.DictReader(file))
+    validated = "val/psnr" if stage == 1 else "val/loss"
+    for name, steps in (("train/loss", [0, 1, 2, 3]), ("optimizer/learning_rate", [0, 1, 2, 3]), (validated, [1, 3])):
+        assert [int(row["step"]) for row in rows if row.get(name)] == steps, name
 
 
 class FailIn(Callback):
