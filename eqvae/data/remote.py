@@ -104,6 +104,7 @@ def _fetch(url: str, folder: Path, sha256: str | None) -> Path:
     with Lock(place.with_name(f"{place.name}.lock"), f"shard {url}", math.inf):
         if not _is_fetched(place):
             _download(url, place)
+        if not _is_fetched(place) or place.stat().st_mtime_ns > _record(place).stat().st_mtime_ns:  # changed since
             write_atomically(_record(place), sha256_of_file(place).encode())
         found = _record(place).read_text()
         if sha256 is not None and found != sha256:
@@ -170,7 +171,10 @@ def _read_checksums(file: str) -> dict[str, str]:
         lines = Path(file).expanduser().read_text().splitlines()
     except (OSError, ValueError) as error:
         raise ValueError(f"checksums {file} cannot be read ({first_line(error)})") from None
-    return dict(_checksum(line, file) for line in lines if line.strip())
+    found = dict(_checksum(line, file) for line in lines if line.strip())
+    if not found:
+        raise ValueError(f"checksums {file} has no line: give one for each shard, or no file")
+    return found
 
 
 def _checksum(line: str, file: str) -> tuple[str, str]:

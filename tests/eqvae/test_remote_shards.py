@@ -3,8 +3,10 @@
 import functools
 import hashlib
 import http.server
+import os
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -127,12 +129,21 @@ def test_checksums_are_compared_and_what_differs_goes(shards, tmp_path):
     sums.write_text("".join(lines))
     pattern = f"file://{shards}/a-{{000..002}}.tar"
     assert content_of(TarSource(pattern, 16, cache_folder=str(cache), checksums=str(sums))) == ALL
+    changed = next(cache.rglob("a-001.tar"))
+    changed.write_bytes(changed.read_bytes()[:-1] + b"x")
+    os.utime(changed, ns=(time.time_ns() + 10**9,) * 2)
+    with pytest.raises(ValueError, match=r"a-001\.tar has sha256 \w{64}, expected \w{64}: it was removed here"):
+        find_files(pattern, "tar", str(cache), str(sums))
+    find_files(pattern, "tar", str(cache), str(sums))
     sums.write_text("".join([*lines[:2], f"{'0' * 64}  a-002.tar\n"]))
     with pytest.raises(ValueError, match=r"a-002\.tar has sha256 \w{64}, expected 0{64}: it was removed here"):
         find_files(pattern, "tar", str(cache), str(sums))
     assert {path.name for path in cache.rglob("*.tar")} == {"a-000.tar", "a-001.tar"}
     sums.write_text("".join(lines[:2]))
     with pytest.raises(ValueError, match=r"have no line for a-002\.tar"):
+        find_files(pattern, "tar", str(cache), str(sums))
+    sums.write_text("\n")
+    with pytest.raises(ValueError, match=r"checksums .* has no line"):
         find_files(pattern, "tar", str(cache), str(sums))
     sums.write_text("a-002.tar\n")
     with pytest.raises(ValueError, match="is not as sha256sum writes it"):
