@@ -44,21 +44,17 @@ class AutoencoderExport:
         folder: of the autoencoder; None: `autoencoder` in the trainer's root folder.
         num_normalization_images: training images on which the latent normalization is estimated.
         start: the autoencoder that the training starts from.
-        keeps_normalization: whether what is exported has the start's normalization, as published recipes leave it.
-
-    Raises:
-        ValueError: for a normalization to keep that is unknown.
+        keeps_normalization: whether what is exported has the start's normalization, as published recipes leave it; one
+            that is unknown is estimated.
     """
 
     def __init__(
         self, folder: str | None, num_normalization_images: int, start: Autoencoder, keeps_normalization: bool = False
     ):
-        if keeps_normalization and not start.has_normalization:
-            raise ValueError(
-                f"model.init_args.normalization start: that of {start.source} is unknown, use estimated, its default"
-            )
         self.folder, self.num_normalization_images = folder, num_normalization_images
-        self.keeps_normalization = keeps_normalization
+        self.keeps_normalization = keeps_normalization and start.has_normalization
+        if keeps_normalization and not self.keeps_normalization:
+            rank_zero_info("latent normalization: the start's is unknown, it will be estimated")
         self.start = {"source": start.source, "fingerprint": start.fingerprint()}
         self.start_constants: dict[str, list[float]] | None = None  # before the first export takes its place
 

@@ -76,7 +76,7 @@ class AutoencoderModule(lightning.LightningModule):
         seed: of transforms, posterior samples and random weights.
         export_folder: where `fit` leaves the autoencoder; null: `autoencoder` in the trainer's root folder.
         normalization: of what is exported: "estimated" on training images, or "start", that of the autoencoder as it
-            was, which EQ-VAE's code keeps and generators of the base model expect.
+            was, which EQ-VAE's code keeps and generators of the base model expect; an unknown one is estimated.
         num_normalization_images: training images, evenly spaced, on which the latent normalization is estimated.
         evaluation: what `validate` measures.
         cache: where and how `predict` writes latent caches.

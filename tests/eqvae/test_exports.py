@@ -75,11 +75,11 @@ def test_the_normalization_of_the_start_can_be_kept(run, tmp_path):
     assert fingerprint == identity(run / "autoencoder")[0], "weights do not depend on it"
 
 
-def test_a_normalization_that_is_unknown_or_no_choice_is_refused(start):
+def test_a_normalization_that_is_unknown_is_estimated_and_said_so(caplog):
     autoencoder = load_autoencoder("shapes-f4c8")
     autoencoder.normalization = None
-    with pytest.raises(ValueError, match=r"normalization start: that of shapes-f4c8 is unknown, use estimated"):
-        AutoencoderExport(None, 8, autoencoder, keeps_normalization=True)
+    assert not AutoencoderExport(None, 8, autoencoder, keeps_normalization=True).keeps_normalization
+    assert "the start's is unknown, it will be estimated" in caplog.text
     with pytest.raises(ValueError, match="normalization 'mine' is unknown: use estimated or start"):
         AutoencoderModule("shapes-f4c8", normalization="mine")
 

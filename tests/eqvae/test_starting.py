@@ -52,7 +52,7 @@ def test_the_packaged_distance_takes_a_single_pixel():
     ("size", "factor", "transforms", "drawn", "enough"),
     [
         ((64, 64), 8, TransformDistribution(), 16, 96),  # 8 rows of the latent, 2 in the smallest draw
-        ((88, 88), 8, TransformDistribution(), 16, 96),
+        ((56, 56), 8, TransformDistribution(), 16, 96),
         ((64, 256), 8, TransformDistribution(probability=0.0), 16, 96),  # low resolution alone
         ((16, 16), 8, TransformDistribution(probability=0.0, low_resolution_probability=0.0), 16, 24),
         ((16, 32), 4, TransformDistribution(scale="none", low_resolution_probability=0.0), 16, 24),
@@ -77,7 +77,7 @@ def test_the_message_names_the_smallest_draw_and_what_would_do(size, factor, tra
         ),
         ({"reconstruction": ReconstructionLoss(perceptual="none")}, None),
         (
-            {"autoencoder": TINY_AUTOENCODER | {"padding_mode": "reflect"}, "side": 12},
+            {"autoencoder": TINY_AUTOENCODER | {"padding_mode": "reflect"}, "side": 8},
             "side of 2, its padding_mode needs 4",
         ),
         ({"side": 31}, "both sides must be multiples of 2"),

@@ -17,7 +17,6 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
-from dit.labels import names_path
 from eqvae.autoencoders.places import PACKAGED
 from eqvae.data.remote import expand_ranges
 from eqvae.files import sha256_of_file
@@ -46,7 +45,7 @@ def _content(name: str, key: str) -> dict[str, Any] | None:
     if key in (ROOT, DATA_FILES):
         listed = _listed(name, key == ROOT)
         return None if listed is None else {"data": name, "listing": listed}
-    named = key in FOLDERS if key != LABELS else names_path(name)  # "balanced" is no path, whatever lies there
+    named = key in FOLDERS or (key == LABELS and "/" in name)  # "balanced" is no path, whatever lies there
     if os.path.isfile(name) and (named or "/" in name or os.path.splitext(name)[1]):
         return {"sha256": _sha256(name)}
     if named:
