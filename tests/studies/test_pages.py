@@ -8,6 +8,7 @@ from studies import (
     arms_forecast,
     arms_table,
     compare_accuracy,
+    contrasts,
     decoder,
     distance_panel,
     forecast,
@@ -24,7 +25,7 @@ from twostage.verify import find_study, read_study
 from twostage.verify.packaged import packaged_studies
 
 ROOT = Path(__file__).parents[2]
-RIVALS = {"regularizers": "equivariant"}
+RIVALS = {"ablation": "both", "regularizers": "equivariant"}
 """Sweeps of many arms, whose page has a row for each, and the arm that they are held against beside the control."""
 
 
@@ -97,6 +98,13 @@ def test_the_page_of_a_published_sweep_holds_the_tables_of_its_report(name):
 def test_the_page_on_how_soon_holds_what_each_snapshot_gained():
     text = how_soon.tables(read_study(find_study("how-soon")))
     assert text in (ROOT / "docs/studies/how-soon.md").read_text()
+
+
+def test_the_page_of_the_ablation_holds_its_contrasts():
+    pairs = [("scale", "rotation"), ("both", "scale"), ("anisotropic", "both"), ("both", "rare"), ("both", "often")]
+    assert (
+        contrasts.tables(read_study(find_study("ablation")), pairs) in (ROOT / "docs/studies/ablation.md").read_text()
+    )
 
 
 def test_the_list_of_regularizers_says_what_their_sweep_found():
