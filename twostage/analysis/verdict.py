@@ -90,7 +90,8 @@ def verdict_over_seeds(
     if reason in ("contains 1", "measures disagree"):
         opposed = step_interval is not None and change is not None and step_interval.mean * change.mean > 0
         needed = None if opposed else seeds_needed(deciding, level)  # more seeds make two answers surer, not one
-        hidden = needed is None and not opposed and len(counted) < MOST_SEEDS
+        firmly = opposed and reason == "measures disagree"
+        hidden = needed is None and not firmly and len(counted) < MOST_SEEDS
     ps = [each.p for each in deciding if each.p is not None]
     ends = None if step_interval is None else step_interval.ends
     return Verdict(
