@@ -47,7 +47,7 @@ def draw(results: SweepResults, rival: str, path: Path) -> None:
     _tick(axis.yaxis, [0.5, 0.7, 1, 1.4, 2, 2.8])
     axis.margins(x=0.16)
     axis.set(xlabel="PSNR beside the control's, dB", ylabel="times as fast as the control, 95 % interval")
-    _label(figure, axis, marks)
+    label_marks(figure, axis, marks)
     figure.savefig(path, dpi=DPI)
     plt.close(figure)
 
@@ -60,7 +60,7 @@ def _tick(axis: Axis, values: list[float]) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def _label(figure: Figure, axis: Axes, marks: list[tuple[float, float, str]]) -> None:
+def label_marks(figure: Figure, axis: Axes, marks: list[tuple[float, float, str]]) -> None:
     """Names right of their marks; one that would lie on another moves down, with a line to its mark."""
     figure.canvas.draw()  # settles where the axes lie
     placed: list[tuple[float, float]] = []

@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from scipy.stats import linregress, t
 
+from studies.arms_figure import label_marks
 from studies.arms_forecast import correlation
 from studies.dose import CONTROL, EQ
 from studies.start_measures import mean_of
@@ -127,7 +128,7 @@ def measured(lines: Sequence[dict]) -> list[dict]:
 
 def draw(lines: Sequence[dict], path: Path) -> None:
     """Gains against the start's error and against the error that EQ removed, with lines and their bands."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.4), sharey=True, constrained_layout=True)
+    figure, axes = plt.subplots(1, 2, figsize=(12, 5.6), sharey=True, constrained_layout=True)
     up, half = gains(lines), half_width(lines)
     for axis, (name, label) in zip(
         axes,
@@ -141,9 +142,10 @@ def draw(lines: Sequence[dict], path: Path) -> None:
         _band(axis, across, up)
         for line, x, y in zip(lines, across, up, strict=True):
             axis.errorbar(x, y, half, fmt="o", color=COLOURS[line["base"]], mfc="white" if line["bound"] else None)
-            axis.annotate(line["name"], (x, y), (5, 3), textcoords="offset points", fontsize=7, color="0.35")
         axis.axhline(0, color="0.7", linewidth=1, zorder=0)
+        axis.margins(x=0.22)
         axis.set_xlabel(label)
+        label_marks(figure, axis, [(x, y, line["name"]) for line, x, y in zip(lines, across, up, strict=True)])
     ticks = [ratio for ratio in (0.6, 0.8, 1, 1.25, 1.5, 2) if abs(math.log(ratio)) <= max(abs(up)) + 2 * half]
     axes[0].set_yticks([math.log(ratio) for ratio in ticks], [f"{ratio:g}" for ratio in ticks])
     axes[0].set_ylabel("times as fast with EQ, 95 % interval")

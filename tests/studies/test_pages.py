@@ -11,6 +11,7 @@ from studies import (
     contrasts,
     decoder,
     distance_panel,
+    dose_report,
     forecast,
     how_soon,
     losses_table,
@@ -18,13 +19,14 @@ from studies import (
     treatment_report,
 )
 from studies.forecast import collect, gauge_of
-from studies.start_search import read_results
+from studies.start_search import read_results, read_table
 from studies.sweep_table import tables
 from twostage.compare.forecast import Gauge
 from twostage.verify import find_study, read_study
 from twostage.verify.packaged import packaged_studies
 
 ROOT = Path(__file__).parents[2]
+DOSE = ROOT / "studies/dose.yaml"
 RIVALS = {"ablation": "both", "regularizers": "equivariant"}
 """Sweeps of many arms, whose page has a row for each, and the arm that they are held against beside the control."""
 
@@ -105,6 +107,12 @@ def test_the_page_of_the_ablation_holds_its_contrasts():
     assert (
         contrasts.tables(read_study(find_study("ablation")), pairs) in (ROOT / "docs/studies/ablation.md").read_text()
     )
+
+
+def test_the_page_of_dose_and_response_holds_its_tables():
+    lines = kept("dose")
+    assert [line["name"] for line in lines] == [each["name"] for each in read_table(str(DOSE))["candidates"]]
+    assert dose_report.tables(lines).strip() in (ROOT / "docs/studies/dose.md").read_text()
 
 
 def test_the_list_of_regularizers_says_what_their_sweep_found():
