@@ -89,11 +89,11 @@ class SamplePreviews(Callback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self._latest_step = trainer.global_step
-        self.require_possible(pl_module)
+        self._require_possible(pl_module)
         self._load_decoder(pl_module)
         self._can_decode = all(in_turns([self._autoencoder is not None]))
 
-    def require_possible(self, pl_module: Any) -> None:
+    def _require_possible(self, pl_module: Any) -> None:
         """Refuse settings that the first preview would stop at, days into a training.
 
         Raises:

@@ -74,7 +74,8 @@ def _has_16_bits(image: Image.Image) -> bool:
     """Whether whole numbers of an image that is not decoded yet are of 16 bits; Pillow opens some of them as 32."""
     if image.mode.startswith("I;16") or not isinstance(image, ImageFile.ImageFile) or not image.tile:
         return image.mode != "I"
-    return "32" not in str(image.tile[0][3])
+    arguments = image.tile[0][3]
+    return "32" not in str(arguments[0] if isinstance(arguments, tuple) else arguments)  # the rest is no depth
 
 
 def _to_rgb(

@@ -96,6 +96,11 @@ def test_mode(content, expected, reached):
     reached.largest("levels off", np.abs(mean - expected).max())
 
 
+def test_a_dark_map_of_16_bits_stays_dark_whatever_its_largest_value_is_called():
+    """3200 is no depth of 32 bits: the map's 10 of 3200 is .8 of 255."""
+    assert np.asarray(open_image(b"P5 2 1 3200\n" + struct.pack(">2H", 10, 10))).max() <= 1
+
+
 @pytest.mark.parametrize("value", [-1, 70_000])
 def test_whole_numbers_without_a_known_white_are_refused(value):
     with pytest.raises(ValueError, match=r"its whole values are neither in \[0, 255\] nor in \[0, 65535\]"):

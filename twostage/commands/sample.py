@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError("--num-images and --batch-size must be at least 1")
     arguments.device = choose_device(arguments.device)
     settings = sampling_settings(arguments)
-    sha256 = sha256_of_checkpoint(arguments.checkpoint) if Path(arguments.checkpoint).exists() else None
+    written = _written(arguments.checkpoint)
     generator, autoencoder, source = open_generator(
         arguments.checkpoint,
         arguments.autoencoder,
@@ -42,7 +42,8 @@ def run(arguments: argparse.Namespace) -> None:
         num_heads=arguments.num_heads,
         ema_decay=arguments.ema_decay,
     )
-    if sha256 != sha256_of_checkpoint(arguments.checkpoint):
+    sha256 = sha256_of_checkpoint(arguments.checkpoint)
+    if _written(arguments.checkpoint) != written:
         raise ValueError(f"checkpoint {arguments.checkpoint} was replaced while it was read: sample again, or a copy")
     generator.precision = _precision(arguments)
     require_guidable(generator.backbone, settings.guidance_scale)
@@ -73,6 +74,11 @@ def run(arguments: argparse.Namespace) -> None:
             _fill(folder, generator, autoencoder, labels, settings, arguments)
     if rank == 0:
         end_sampling(Path(arguments.output), arguments.checkpoint)
+
+
+def _written(checkpoint: str) -> int | None:
+    """When a checkpoint was last written; None where there is none."""
+    return os.stat(checkpoint).st_mtime_ns if os.path.exists(checkpoint) else None
 
 
 def _precision(arguments: argparse.Namespace) -> str:

@@ -33,8 +33,10 @@ def channel_errors(sample: LatentSample) -> dict[str, tuple[Tensor, Tensor]]:
         images = to_float(part)
         latents = encode(images)
         for name, transform in measured_transforms((latents.shape[-2], latents.shape[-1])).items():
-            expected = encode(transform(images)).double()
-            error = transform(latents).double() - expected
+            expected, actual = encode(transform(images)).double(), transform(latents).double()
+            if expected.shape != actual.shape:
+                raise ValueError("equivariance needs smaller latents of smaller images, this autoencoder resizes them")
+            error = actual - expected
             errors.setdefault(name, []).append(error.square().sum((2, 3)).cpu())
             norms.setdefault(name, []).append(expected.square().sum((2, 3)).cpu())
     return {name: (torch.cat(parts), torch.cat(norms[name])) for name, parts in errors.items()}

@@ -19,7 +19,7 @@ from eqvae.evaluation.predictors.measuring import autoencoder_to_sample, channel
 from eqvae.evaluation.tables import comparison_table, is_better, result_table
 from tests.eqvae.test_autoencoders_vq import tiny_vq
 from tests.eqvae.tiny import MixingAutoencoder, tiny_autoencoder
-from tests.families import tiny
+from tests.families import stand_ins, tiny
 from twostage.cli import evaluate
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*biased upward")
@@ -63,6 +63,12 @@ def test_packed_latents_are_measured_where_transforms_act():
     errors = equivariance_errors(autoencoder, images)["latent"]
     assert 0 < found["equivariance/rotation"] < 3
     assert errors
+
+
+def test_an_autoencoder_of_one_size_is_left_out_of_equivariance_with_the_reason():
+    with stand_ins():
+        sample = autoencoder_to_sample(tiny("AutoencoderRAE").freeze(), ShapesSource(12, 32), names=["equivariance"])
+        assert "this autoencoder resizes them" in predict(sample).left_out["equivariance"]
 
 
 def test_features_are_computed_for_those_that_need_them_alone():
