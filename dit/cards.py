@@ -33,11 +33,12 @@ def render_generator_card(
     """
     backbone, config = type(generator.backbone).__name__, (generator.settings or {}).get(NAME)
     steps = "" if generator.num_steps is None else f", trained for {generator.num_steps:,} steps"
+    classes = f"{generator.num_classes} class{'' if generator.num_classes == 1 else 'es'}"
     space = _source(generator, autoencoder)
     return render_card(
         last_name(details.repository or config or backbone),
-        f"A class-conditional image generator ({backbone}{steps}) for {generator.num_classes} classes.",
-        _usage(details.repository or PLACEHOLDER, num_inference_steps),
+        f"A class-conditional image generator ({backbone}{steps}) for {classes}.",
+        _usage(details.repository or PLACEHOLDER, num_inference_steps, generator.num_classes),
         {
             "Latent space": _latent_space(space, autoencoder, details),
             "Training": _training(generator),
@@ -94,9 +95,11 @@ def _sampling(exact_steps: int | None) -> dict[str, object]:
     }
 
 
-def _usage(repository: str, num_inference_steps: int) -> str:
+def _usage(repository: str, num_inference_steps: int, num_classes: int) -> str:
+    """With labels that the generator knows: others have rows of zeros."""
+    labels = list(range(min(3, num_classes)))
     return (
         "from diffusers import DiTPipeline\n\n"
         f'pipeline = DiTPipeline.from_pretrained("{repository}")\n'
-        f"images = pipeline([0, 1, 2], num_inference_steps={num_inference_steps}, guidance_scale=2.0).images"
+        f"images = pipeline({labels}, num_inference_steps={num_inference_steps}, guidance_scale=2.0).images"
     )

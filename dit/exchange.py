@@ -41,8 +41,9 @@ def export_diffusers(
 ) -> None:
     """Write a trained DiT with its autoencoder and a DDIM scheduler for `DiTPipeline.from_pretrained(folder)`.
 
-    With `num_inference_steps` or a divisor of it and the same noise the pipeline gives what `ddim` with "leading"
-    timesteps gives here. Its guidance acts on all channels. The null label of the pipeline is always 1000: rows of
+    With `num_inference_steps` and the same noise the pipeline gives what `ddim` with "leading" timesteps gives here.
+    With a divisor of it the pipeline knows its timesteps exactly, too: every second of the others for half as many, and
+    so on. Its guidance acts on all channels. The null label of the pipeline is always 1000: rows of
     labels that the generator does not know are zero.
 
     Args:

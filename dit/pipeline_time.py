@@ -4,10 +4,11 @@ The pipeline's sinusoids have the frequencies 10000^(-i / 127), DiT's 10000^(-i 
 therefore solved for anew, so that it gives what the trained one gives at the timesteps that are sampled: exact for a
 few, impossible for all. How many depends on how unlike the sinusoids of different timesteps are. Where they are too
 much alike, the timesteps are spread out: the scheduler's are multiples of a larger stride, at which its stored betas
-have the noise levels of the trained model's. So about 100 steps of 1000 are possible. More are not: the lowest
-frequencies hardly differ over any range in which float32 still tells the highest ones apart, and 256 sinusoids, some of
-them alike, cannot follow 125 timesteps. A model of the pipeline's own frequencies (`frequency_divisor: 127`) needs
-none of this and is exact at every number of steps.
+have the noise levels of the trained model's. It has as many as the steps divide, too, since the pipeline strides by
+whole numbers of its own: 24 of 48 steps would visit others of 1000 timesteps than half of the 48. So about 100 steps of
+1000 are possible. More are not: the lowest frequencies hardly differ over any range in which float32 still tells the
+highest ones apart, and 256 sinusoids, some of them alike, cannot follow 125 timesteps. A model of the pipeline's own
+frequencies (`frequency_divisor: 127`) needs none of this and is exact at every number of steps.
 """
 
 from typing import NamedTuple
@@ -55,8 +56,8 @@ def pipeline_time(source: DiT, objective: Diffusion, num_inference_steps: int) -
         weights, error = _solve(shown, wanted)
         if error <= LARGEST_ERROR:
             spread = _spread_scheduler(objective, timesteps, stride * stretch)
-            scheduler = _own_scheduler(objective) if stretch == 1 else spread
-            return PipelineTime(weights, scheduler, num_inference_steps)
+            evenly = stretch == 1 and objective.num_timesteps % num_inference_steps == 0  # so are all its divisors
+            return PipelineTime(weights, _own_scheduler(objective) if evenly else spread, num_inference_steps)
         errors.append(error)
     raise ValueError(
         f"num_inference_steps {num_inference_steps}: diffusers' time embedding cannot follow so many timesteps "

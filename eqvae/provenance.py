@@ -57,7 +57,7 @@ def _loss_terms(module: TrainsAutoencoder) -> list[str]:
         terms.append(f"perceptual distance {pixels.perceptual} x {pixels.perceptual_weight:g}")
     if module.autoencoder.num_codes:
         terms.append("codebook and commitment loss")
-    else:
+    elif module.autoencoder.draws:
         terms.append(f"divergence from a standard normal x {module.kl_weight:g}")
     if critic is not None:
         terms.append(f"PatchGAN critic ({critic.kind}) x {critic.weight:g} from step {critic.start_step:,}")

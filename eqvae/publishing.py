@@ -55,6 +55,11 @@ class Publication:
         api = HfApi()
         try:
             api.create_repo(self.repository, private=self.private or None, exist_ok=True)
+            if self.private and not api.repo_info(self.repository).private:
+                raise PublicRepository(
+                    f"--push-to-hub {self.repository}: it exists and is public: make it private there, or leave "
+                    f"--private out; nothing was uploaded, {folder} is written"
+                )
             if self.revision is not None:
                 api.create_branch(self.repository, branch=self.revision, exist_ok=True)
             commit = api.upload_folder(
@@ -63,12 +68,18 @@ class Publication:
                 commit_message=self.message,
                 revision=self.revision,
             )
+        except PublicRepository:
+            raise
         except Exception as error:  # which library asks the hub, and what it raises, differs between releases
             again = f"hf upload {self.repository} {folder}"
             raise ValueError(
                 f"--push-to-hub {self.repository}: {first_line(error)}; the folder is written: `{again}`"
             ) from None
         return str(commit.commit_url)
+
+
+class PublicRepository(ValueError):
+    """What was to be private would be seen by all."""
 
 
 def validate_repository(name: str, option: str) -> None:

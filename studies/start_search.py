@@ -25,6 +25,7 @@ from eqvae.data import open_source, to_float
 from studies.start_measures import measure_start
 
 ROOT = Path(__file__).resolve().parents[1]
+ASKED = "candidate.yaml"  # in a candidate's folder; config.yaml there is the training's, with all defaults written out
 KEYS = {"name", "base", "factor", "start", "set"}
 
 
@@ -78,8 +79,8 @@ def run_candidate(config, folder: Path) -> None:
         ValueError: with the last line of the training's error, if it failed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(config, folder / "config.yaml")
-    command = [sys.executable, str(ROOT / "train.py"), "fit", "--config", str(folder / "config.yaml")]
+    OmegaConf.save(config, folder / ASKED)
+    command = [sys.executable, str(ROOT / "train.py"), "fit", "--config", str(folder / ASKED)]
     checkpoint = folder / "checkpoints" / "last.ckpt"
     if checkpoint.is_file():
         command += ["--ckpt_path", str(checkpoint)]
@@ -111,7 +112,7 @@ def run_table(table: dict, output: Path, measure: Callable[[dict, dict, Path], d
             if done[name]["fingerprint"] != fingerprint(config, output):
                 raise ValueError(f"{results}: {name} was run with other settings: give the new ones another name")
             continue
-        begun = folder / "config.yaml"
+        begun = folder / ASKED
         if begun.is_file() and fingerprint(OmegaConf.load(begun), output) != fingerprint(config, output):
             raise ValueError(f"{folder} was begun with other settings: remove it, or give the new ones another name")
         print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)

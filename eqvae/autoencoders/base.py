@@ -316,7 +316,8 @@ class Autoencoder(nn.Module, ABC):
         about |= {ORIGIN: public_origin(origin)} if origin else {}
         meant = constants or normalization
         entries = UNKNOWN if meant is None else self.write_constants(meant)
-        card = render_autoencoder_card(type(self.model).__name__, entries, about, details, constants is not None)
+        name, of_base = type(self.model).__name__, constants is not None
+        card = render_autoencoder_card(name, entries, about, details, of_base, self.padding_mode)
         write_export(folder, self.model.save_pretrained, about, entries, card)
 
     def save_ldm(self, path: str | Path) -> None:

@@ -13,6 +13,7 @@ from dit.backbones import DiT, SiT
 from dit.exchange import export_diffusers
 from dit.generation import SamplingSettings, generate_latents
 from dit.samplers import image_noise
+from dit.samplers.ddpm import TIMESTEP_SPACINGS
 from eqvae.autoencoders import Normalization
 from tests.dit.tiny import save_generator, tiny_generator
 from tests.eqvae.tiny import tiny_autoencoder
@@ -70,6 +71,19 @@ def test_a_hundred_steps_are_spread_out(tmp_path, monkeypatch, num_inference_ste
     require_our_images(generator, autoencoder, tmp_path / "pipeline", monkeypatch, 2.0, num_inference_steps)
 
 
+@pytest.mark.parametrize("num_inference_steps", [48, 24, 16])
+def test_divisors_are_exact_where_the_steps_do_not_divide_the_timesteps(
+    trained, tmp_path, monkeypatch, num_inference_steps
+):
+    """1000 // 24 is 41, and not twice 1000 // 48."""
+    generator, autoencoder = trained
+    export_diffusers(generator, autoencoder, tmp_path / "pipeline", num_inference_steps=48)
+    folder, steps = tmp_path / "pipeline", num_inference_steps
+    timesteps = [20 * (48 // steps) * step for step in range(steps)]
+    monkeypatch.setitem(TIMESTEP_SPACINGS, "leading", lambda *_: timesteps)
+    require_our_images(generator, autoencoder, folder, monkeypatch, 1.0, steps)
+
+
 @pytest.mark.parametrize("num_inference_steps", [250, 40])
 def test_with_diffusers_frequencies_any_number_of_steps_is_exact(tmp_path, monkeypatch, num_inference_steps):
     autoencoder = tiny_autoencoder()
@@ -90,6 +104,14 @@ def require_our_images(generator, autoencoder, folder, monkeypatch, guidance_sca
     theirs = run_pipeline(folder, monkeypatch, noise, **options)
     assert ours.std() > 0.01
     assert relative_error(theirs, ours.clamp(0, 1)) < 1e-4
+
+
+def test_the_card_s_example_asks_for_labels_that_the_generator_knows(tmp_path):
+    autoencoder = tiny_autoencoder()
+    export_diffusers(tiny_generator(DiT, autoencoder, num_classes=1), autoencoder, tmp_path / "pipeline")
+    card = (tmp_path / "pipeline/README.md").read_text()
+    assert "for 1 class." in card
+    assert "pipeline([0], " in card
 
 
 def test_the_exported_autoencoder_encodes_to_normalized_latents(tmp_path):

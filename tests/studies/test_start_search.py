@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import sys
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from eqvae.autoencoders import load_autoencoder
 from eqvae.data import ScenesSource, ShapesSource, to_float
 from eqvae.equivariance import equivariance_errors
+from studies import start_search as search
 from studies.linear_starts import LinearEncoder, measure_linear
 from studies.start_measures import basis_errors, basis_of, mean_of, measure_start, thumbnail_share, transformed_pairs
 from studies.start_report import to_markdown
@@ -168,6 +170,28 @@ def test_a_search_continues_where_it_stopped(tmp_path, capsys):
     (tmp_path / "results.jsonl").write_text(kept)
     with pytest.raises(ValueError, match="first was run with other settings"):
         run_table(write_table(tmp_path, candidates, **{"trainer.max_steps": 3}), tmp_path)
+
+
+def test_a_training_that_was_killed_goes_on_from_its_checkpoint(tmp_path, monkeypatch, in_this_process):
+    table, commands = write_table(tmp_path, "  - {name: first, base: tiny, factor: reference}\n"), []
+    run = search.subprocess.run
+
+    def killed_at_its_end(command, **streams):
+        commands.append(command)
+        run(command, **streams)
+        shutil.rmtree(tmp_path / "first" / "autoencoder")
+        return SimpleNamespace(returncode=-9)
+
+    monkeypatch.setattr("studies.start_search.subprocess.run", killed_at_its_end)
+    with pytest.raises(SystemExit, match="stopped by signal 9: run the same command to go on"):
+        run_table(table, tmp_path)
+    monkeypatch.setattr(
+        "studies.start_search.subprocess.run", lambda *words, **rest: commands.append(*words) or run(*words, **rest)
+    )
+    run_table(table, tmp_path)
+    assert "--ckpt_path" not in commands[0]
+    assert commands[1][-1] == str(tmp_path / "first" / "checkpoints" / "last.ckpt")
+    assert "failed" not in read_results(tmp_path / "results.jsonl")[0]
 
 
 def test_settings_lie_on_each_other(tmp_path):

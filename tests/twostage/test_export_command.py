@@ -58,6 +58,9 @@ def hub(monkeypatch):
         def create_repo(self, repo_id, **options):
             calls.append(("create_repo", repo_id, options))
 
+        def repo_info(self, repo_id):
+            return SimpleNamespace(private=repo_id != "me/public")
+
         def create_branch(self, repo_id, **options):
             calls.append(("create_branch", repo_id, options))
 
@@ -198,6 +201,15 @@ def test_measurements_of_another_autoencoder_are_refused(trained, tmp_path, monk
     assert not (tmp_path / "out").exists()
 
 
+def test_a_generator_s_card_has_no_measurements_of_another_autoencoder(checkpoint, tmp_path, monkeypatch):
+    first, second = ({"autoencoder_fingerprint": name * 64, "autoencoder": name, "psnr": 1.0} for name in "ab")
+    write_json(tmp_path / "two.json", {"first": first, "second": second})
+    words = ("--checkpoint", checkpoint, "--output", tmp_path / "out", "--metrics", tmp_path / "two.json")
+    with pytest.raises(ValueError, match=r"two\.json was measured on a, b, which is not this autoencoder"):
+        run(monkeypatch, "generator", *words)
+    assert not (tmp_path / "out").exists()
+
+
 def test_of_two_that_were_compared_the_right_one_is_taken(tmp_path):
     first, second = ({"autoencoder_fingerprint": name, "psnr": value} for name, value in (("a", 1.0), ("b", 2.0)))
     two = {"first": first, "second": second, "differences": {"psnr": 1.0}}
@@ -247,6 +259,15 @@ def test_without_a_token_or_with_a_refusal_the_line_says_what_to_do(trained, tmp
     with pytest.raises(ValueError, match=rf"403 Forbidden; the folder is written: `hf upload me/name {tmp_path}/out`$"):
         run(monkeypatch, *words)
     assert load_autoencoder(tmp_path / "out")
+
+
+def test_what_is_to_be_private_is_not_sent_to_a_public_repository(trained, tmp_path, monkeypatch, hub):
+    words = ("autoencoder", "--autoencoder", trained, "--output", tmp_path / "out", "--push-to-hub", "me/public")
+    with pytest.raises(ValueError, match=r"me/public: it exists and is public: .* nothing was uploaded"):
+        run(monkeypatch, *words, "--private")
+    assert [name for name, *_ in hub] == ["create_repo"]
+    run(monkeypatch, *words[:4], tmp_path / "again", *words[5:])
+    assert [name for name, *_ in hub][2:] == ["upload_folder"]
 
 
 def test_the_licence_is_the_one_that_the_base_s_own_card_gives(trained, tmp_path, monkeypatch):

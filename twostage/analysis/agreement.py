@@ -27,7 +27,8 @@ class Agreement:
         low, high: prediction interval of that mean: of further seeds of the same experiment 95 of 100 means fall here.
             None where the study has one seed, or seeds with identical numbers.
         agrees: whether the mean lies there; None without an interval, or where a fresh seed has no value.
-        repeated: fresh seeds with the very numbers of another seed: they are no other training.
+        repeated: fresh seeds with the very numbers of another seed, of the study or a fresh one before: they are no
+            other training.
     """
 
     arm: str
@@ -107,7 +108,7 @@ def _agreement(there: Comparison, fresh: Comparison) -> Agreement:
         before, now = _last_changes(there), _last_changes(fresh)
     low, high = (prediction_interval(before.values(), len(now)) if before and now else None) or (None, None)
     mean = sum(now.values()) / len(now) if now else None
-    repeated = [seed for seed, value in now.items() if any(abs(value - other) < IDENTICAL for other in before.values())]
+    repeated = _repeated(before, now)
     return Agreement(
         arm=fresh.arm,
         arm_label=fresh.arm_label,
@@ -125,13 +126,24 @@ def _agreement(there: Comparison, fresh: Comparison) -> Agreement:
     )
 
 
+def _repeated(before: Mapping[int, float], now: Mapping[int, float]) -> list[int]:
+    """Fresh seeds whose number an earlier one has, too."""
+    seen, found = list(before.values()), []
+    for seed, value in now.items():
+        if any(abs(value - other) < IDENTICAL for other in seen):
+            found.append(seed)
+        seen.append(value)
+    return found
+
+
 def _lies_between(mean: float | None, low: float | None, high: float | None) -> bool | None:
     return None if mean is None or low is None or high is None else low <= mean <= high
 
 
 def _speed_ups(comparison: Comparison) -> Mapping[int, float] | None:
-    """Log speed-ups by seed; None where some seed has only a bound."""
-    found = {each.seed: each.speed_up for each in comparison.per_seed}
+    """Log speed-ups by seed, without those that a verdict misses; None where some seed has only a bound."""
+    missing = comparison.verdict.missing_seeds
+    found = {each.seed: each.speed_up for each in comparison.per_seed if each.seed not in missing}
     values = {
         seed: each.log_ratio
         for seed, each in found.items()

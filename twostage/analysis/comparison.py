@@ -106,6 +106,29 @@ class Comparison:
     over_samples: SampleInterval | None = None
 
 
+@dataclass(frozen=True)
+class NotCompared:
+    """An arm without a number beside the control's, for one generator, and why."""
+
+    arm: str
+    arm_label: str
+    generator: str
+    generator_label: str
+    reason: str
+
+
+def why_not_compared(results: SweepResults, arm: Arm, generator: GeneratorEntry) -> NotCompared:
+    """Of an arm that `compare` has no comparison of."""
+    own, control = (curves_by_seed(results, name, generator.name) for name in (arm.name, results.control))
+    if not own:
+        reason = f"none of its seeds has a finite {results.metric_label}"
+    elif not control:
+        reason = f"no seed of the control has a finite {results.metric_label}"
+    else:
+        reason = "it shares no seed with the control"
+    return NotCompared(arm.name, arm.label, generator.name, generator.label, reason)
+
+
 def compare(
     results: SweepResults,
     arm: Arm,
@@ -138,7 +161,7 @@ def compare(
         generator_label=generator.label,
         verdict=verdict_over_seeds(speed_ups, _last(changes), missing, level),
         per_seed=[SeedSpeedUp(seed, each) for seed, each in speed_ups.items()],
-        axes=_axes(results, arm.name, generator.name, missing, level, in_logs),
+        axes=_axes(results, arm.name, generator.name, list(pairs), missing, level, in_logs),
         levels=_levels(pairs, in_logs),
         equal_steps=[
             EqualSteps(int(step), values, interval_over_seeds(list(values.values()), level))
@@ -192,6 +215,12 @@ def curves_by_seed(
     return dict(sorted(found.items()))
 
 
+def last_step_of(results: SweepResults, generator: str) -> int:
+    """The last step at which a generator was evaluated in any arm and seed; 0 where it never was."""
+    own = (curve for curve in results.curves if curve.generator == generator)
+    return max((point.num_steps for curve in own for point in curve.points), default=0)
+
+
 def is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and math.isfinite(value)
 
@@ -204,9 +233,8 @@ def _pairs(results: SweepResults, arm: str, generator: str, axis: str) -> dict[i
 
 def _missing_seeds(results: SweepResults, arm: str, generator: str) -> tuple[int, ...]:
     """Seeds of the arm in which it or the control has no finite value at the last step."""
-    last_step = max((point.num_steps for curve in results.curves for point in curve.points), default=0)
     own = [curve for curve in results.curves if curve.generator == generator]
-    last_step = max((point.num_steps for curve in own for point in curve.points), default=last_step)
+    last_step = last_step_of(results, generator)
     complete = {
         (curve.arm, curve.seed)
         for curve in own
@@ -218,27 +246,37 @@ def _missing_seeds(results: SweepResults, arm: str, generator: str) -> tuple[int
 
 
 def _axes(
-    results: SweepResults, arm: str, generator: str, missing: tuple[int, ...], level: float, in_logs: bool
+    results: SweepResults,
+    arm: str,
+    generator: str,
+    seeds: list[int],
+    missing: tuple[int, ...],
+    level: float,
+    in_logs: bool,
 ) -> list[AxisRow]:
-    """The speed-up in each unit, the last one with the cost of fine-tuning."""
+    """The speed-up of these seeds in each unit, the last one with the cost of fine-tuning."""
     rows = []
     for axis, (label, _) in AXES.items():
         pairs = _pairs(results, arm, generator, axis)
         if pairs:
             counted = {seed: speed_up(*pair, in_logs=in_logs) for seed, pair in pairs.items()}
-            rows.append(_axis(label, counted, missing, level))
+            rows.append(_axis(label, seeds, counted, missing, level))
     pairs = _pairs(results, arm, generator, "device_seconds")
     measured = [each for each in results.autoencoders if each.arm == arm]
     costs = {each.seed: each.device_seconds for each in measured if is_number(each.device_seconds)}
     if pairs and all(seed in costs for seed in pairs):
         charged = {seed: speed_up(*pair, cost=costs[seed], in_logs=in_logs) for seed, pair in pairs.items()}
-        rows.append(_axis(INCLUDING, charged, missing, level))
+        rows.append(_axis(INCLUDING, seeds, charged, missing, level))
     return rows
 
 
-def _axis(label: str, speed_ups: dict[int, SpeedUp], missing: tuple[int, ...], level: float) -> AxisRow:
-    verdict = verdict_over_seeds(speed_ups, None, missing, level)
-    return AxisRow(label, [SeedSpeedUp(seed, each) for seed, each in speed_ups.items()], verdict)
+def _axis(
+    label: str, seeds: list[int], speed_ups: dict[int, SpeedUp], missing: tuple[int, ...], level: float
+) -> AxisRow:
+    """A seed whose points lack the unit is missing there."""
+    lacking = tuple(seed for seed in seeds if seed not in speed_ups and seed not in missing)
+    verdict = verdict_over_seeds(speed_ups, None, (*missing, *lacking), level)
+    return AxisRow(label, [SeedSpeedUp(seed, speed_ups.get(seed)) for seed in seeds], verdict)
 
 
 def _levels(pairs: dict[int, Pair], in_logs: bool) -> list[LevelRow]:

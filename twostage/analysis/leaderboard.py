@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from eqvae.evaluation.metrics import find_metric
 from twostage.analysis.comparison import Comparison, is_number
@@ -12,8 +12,8 @@ from twostage.analysis.verdict import Verdict
 
 SPEED_UP, COST, EQUIVARIANCE = "speed_up", "device_seconds", "equivariance/latent"
 
-Values = Mapping[str, Sequence[float]]
-"""Of a quantity, by arm, one for each seed."""
+Values = Mapping[str, Mapping[int | None, float | None]]
+"""Of a quantity, by arm and seed, with None where a seed that should have it has not."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,14 @@ class LeaderboardRow:
     Args:
         arm, arm_label, generator, generator_label: which.
         is_control: the arm that the others are compared with; its speed-up is 1.
-        verdict: on the arm; None of the control, and of an arm without a curve.
+        verdict: on the arm; None of the control, and of an arm without a number beside it.
         num_steps: of the generator's metric, the last step that all curves share; None where they share none.
         columns: by name: `speed_up`; the metric after `num_steps`; `psnr`, the reconstructions' distance and
             `equivariance/latent` of the autoencoder; `device_seconds` of fine-tuning and training together. Ranks are
-            those among the arms of one generator.
+            those among the arms of one generator; a value that some seed lacks has none, since no seed may be dropped.
         fine_tuning_seconds: part of the cost, mean over seeds; None where it is not known.
-        num_seeds: that the row rests on.
+        num_seeds: with a value of the metric after `num_steps`.
+        missing_seeds: without one.
         stopped: a race took the arm out after these seeds.
         beaten_by: the arm that was faster there, whose rank is better; None where none was.
     """
@@ -44,6 +45,7 @@ class LeaderboardRow:
     columns: dict[str, Standing]
     fine_tuning_seconds: float | None = None
     num_seeds: int = 0
+    missing_seeds: list[int] = field(default_factory=list)
     stopped: bool = False
     beaten_by: str | None = None
 
@@ -61,14 +63,16 @@ def higher_is_better(column: str) -> bool:
 def _rows(
     results: SweepResults, generator: GeneratorEntry, verdicts: Mapping[tuple[str, str], Verdict]
 ) -> list[LeaderboardRow]:
-    arms = [arm for arm in results.arms if _curves(results, arm, generator)]
+    arms = results.arms if any(_curves(results, arm, generator) for arm in results.arms) else []
     own = {arm.name: verdicts.get((arm.name, generator.name)) for arm in arms}
     num_steps = _last_shared_step(results, generator)
     fine_tuning = {arm.name: _fine_tuning(results, arm) for arm in arms}
     beaten = _beaten(results, generator)
     columns = {SPEED_UP: _speed_ups(arms, own, results.control, beaten)}
     stopped = {each.arm for each in results.stopped}
-    columns |= {name: _ranked(name, arms, values) for name, values in _measured(results, generator, num_steps).items()}
+    measured = _measured(results, generator, num_steps)
+    columns |= {name: _ranked(name, arms, values) for name, values in measured.items()}
+    missing = {arm.name: _lacking(_at_step(results, generator, num_steps)[arm.name]) for arm in arms}
     rows = [
         LeaderboardRow(
             arm=arm.name,
@@ -80,7 +84,8 @@ def _rows(
             num_steps=num_steps,
             columns={name: column[place] for name, column in columns.items()},
             fine_tuning_seconds=_mean(fine_tuning[arm.name].values()),
-            num_seeds=len(results.seeds_of(arm.name)),
+            num_seeds=len(results.seeds_of(arm.name)) - len(missing[arm.name]),
+            missing_seeds=missing[arm.name],
             stopped=arm.name in stopped,
             beaten_by=beaten.get(arm.name),
         )
@@ -134,8 +139,16 @@ def _speed_ups(
 
 
 def _ranked(name: str, arms: Sequence[Arm], values: Values) -> list[Standing]:
-    numbers = [list(values.get(arm.name, ())) for arm in arms]
-    return standings([_mean(each) for each in numbers], list(map(ends_over_seeds, numbers)), higher_is_better(name))
+    numbers = [list(filter(is_number, values.get(arm.name, {}).values())) for arm in arms]
+    intervals = [
+        None if _lacking(values.get(arm.name, {})) else ends_over_seeds(own)
+        for arm, own in zip(arms, numbers, strict=True)
+    ]
+    return standings([_mean(each) for each in numbers], intervals, higher_is_better(name))
+
+
+def _lacking(values: Mapping[int | None, float | None]) -> list[int]:
+    return [seed for seed, value in values.items() if value is None and seed is not None]
 
 
 def _measured(results: SweepResults, generator: GeneratorEntry, num_steps: int | None) -> dict[str, Values]:
@@ -147,35 +160,47 @@ def _measured(results: SweepResults, generator: GeneratorEntry, num_steps: int |
         results, lambda each: _mean(filter(is_number, each.equivariance.get("latent", {}).values()))
     )
     found[COST] = _costs(results, generator)
-    return {name: values for name, values in found.items() if any(values.values())}
+    return {
+        name: values
+        for name, values in found.items()
+        if any(is_number(value) for own in values.values() for value in own.values())
+    }
 
 
 def _by_arm(results: SweepResults, value: Callable[[AutoencoderMeasurement], float | None]) -> Values:
-    found: dict[str, list[float]] = {}
+    found: dict[str, dict[int | None, float | None]] = {}
     for each in results.autoencoders:
-        if is_number(number := value(each)):
-            found.setdefault(each.arm, []).append(number)
+        number = value(each)
+        found.setdefault(each.arm, {})[each.seed] = number if is_number(number) else None
     return found
 
 
 def _at_step(results: SweepResults, generator: GeneratorEntry, num_steps: int | None) -> Values:
-    found: dict[str, list[float]] = {}
+    """Of every seed that the arm should have."""
+    found: dict[str, dict[int | None, float | None]] = {
+        arm.name: dict.fromkeys(results.seeds_of(arm.name)) for arm in results.arms
+    }
     for curve in results.curves:
         for point in curve.points if curve.generator == generator.name else ():
             if point.num_steps == num_steps and is_number(value := point.metrics.get(results.metric)):
-                found.setdefault(curve.arm, []).append(value)
+                found[curve.arm][curve.seed] = value
     return found
 
 
 def _costs(results: SweepResults, generator: GeneratorEntry) -> Values:
-    """Device time of the whole training of a generator, with the arm's fine-tuning where that is known."""
-    found: dict[str, list[float]] = {}
+    """Device time of the whole training of a generator, with the arm's fine-tuning; without any where none is known.
+
+    An arm whose fine-tuning is not known, as of a ready autoencoder, has no value beside arms whose is.
+    """
+    charged = {arm.name: _fine_tuning(results, arm) for arm in results.arms}
+    charges, found = any(charged.values()), {}
     for arm in results.arms:
-        charged = _fine_tuning(results, arm)
+        own: dict[int | None, float | None] = dict.fromkeys(results.seeds_of(arm.name))
         for curve in _curves(results, arm, generator):
             spent = curve.points[-1].device_seconds if curve.points else None
-            if is_number(spent):
-                found.setdefault(arm.name, []).append(spent + charged.get(curve.seed, 0.0))
+            cost = charged[arm.name].get(curve.seed) if charges else 0.0
+            own[curve.seed] = spent + cost if is_number(spent) and cost is not None else None
+        found[arm.name] = own
     return found
 
 

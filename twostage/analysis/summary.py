@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from twostage.analysis.agreement import Agreement, agreements
-from twostage.analysis.comparison import Comparison, compare, is_number
+from twostage.analysis.comparison import Comparison, NotCompared, compare, is_number, why_not_compared
 from twostage.analysis.draws import SeedDraws, draws
 from twostage.analysis.intervals import holm, level_of_look
 from twostage.analysis.leaderboard import LeaderboardRow, leaderboard
@@ -76,6 +76,7 @@ class Summary:
         leaderboard: every arm with every generator, the fastest first.
         draws: what fewer of these seeds would have said.
         treatments: was it given? Of each arm that is meant to be equivariant.
+        not_compared: arms that have no comparison, by generator.
     """
 
     headline: str
@@ -89,6 +90,7 @@ class Summary:
     leaderboard: list[LeaderboardRow] = field(default_factory=list)
     draws: list[SeedDraws] = field(default_factory=list)
     treatments: list[Treatment] = field(default_factory=list)
+    not_compared: list[NotCompared] = field(default_factory=list)
 
 
 def summarize(results: SweepResults) -> Summary:
@@ -98,19 +100,19 @@ def summarize(results: SweepResults) -> Summary:
         ValueError: if no seed has both the control and another arm.
     """
     level = level_of_look(results.max_seeds)
-    found = [
-        compare(results, arm, generator, level) for generator in results.generators for arm in results.treated_arms
-    ]
+    pairs = [(arm, generator) for generator in results.generators for arm in results.treated_arms]
+    found = [compare(results, *pair, level) for pair in pairs]
     comparisons = [each for each in found if each is not None]
+    lost = [why_not_compared(results, *pair) for pair, each in zip(pairs, found, strict=True) if each is None]
     if not comparisons:
         raise ValueError(
             f"results: no seed has a learning curve of {results.control!r} and of another arm; nothing to compare"
         )
     agreeing = agreements(results, comparisons)
     notes = [*(stop_note(results, each) for each in results.stopped), *_left_out(results)]
-    told = headline(comparisons, results.metric_label, len(results.stopped))
+    told = headline(comparisons, results.metric_label, len(results.stopped), lost)
     return Summary(
-        headline=agreement_headline(agreeing) if agreeing else told,
+        headline=agreement_headline(agreeing, lost) if agreeing else told,
         comparisons=comparisons,
         joint=_joint(comparisons),
         last_step=[row for generator in results.generators for row in _last_step(results, generator)],
@@ -124,6 +126,7 @@ def summarize(results: SweepResults) -> Summary:
         leaderboard=leaderboard(results, comparisons),
         draws=[each for comparison in comparisons for each in draws(comparison)],
         treatments=treatments(results.autoencoders, results.arms, results.control),
+        not_compared=lost,
     )
 
 

@@ -3,15 +3,17 @@
 # ruff: noqa: RUF001 (readers are shown the true signs: ×, −)
 
 import math
+from collections.abc import Sequence
 
 from twostage.analysis.agreement import Agreement
-from twostage.analysis.comparison import Comparison
+from twostage.analysis.comparison import Comparison, NotCompared
 from twostage.analysis.intervals import ERROR_RATE, Interval
 from twostage.analysis.pairs import SpeedUp
 from twostage.analysis.planning import MOST_SEEDS, retraining_move
 from twostage.analysis.verdict import Verdict
 
 BOUNDS = {"at least": "≥ ", "at most": "≤ "}
+MOST_DIGITS = 6
 
 
 def strongest(comparisons: list[Comparison]) -> Comparison:
@@ -22,16 +24,31 @@ def strongest(comparisons: list[Comparison]) -> Comparison:
     return min(comparisons, key=_strength)
 
 
-def headline(comparisons: list[Comparison], metric_label: str, num_stopped: int = 0) -> str:
-    """The strongest comparison in words, how many of all were decided, and how many arms a race stopped."""
+def headline(
+    comparisons: list[Comparison], metric_label: str, num_stopped: int = 0, lost: Sequence[NotCompared] = ()
+) -> str:
+    """The strongest comparison in words, how many of all were decided, how many arms a race stopped, and lost ones."""
     best = strongest(comparisons)
     text = f"{best.generator_label} on “{best.arm_label}”: {sentence(best, metric_label)}"
-    if len(comparisons) == 1:
+    if len(comparisons) + len(lost) == 1:
         return text
-    words = [each.verdict.word for each in comparisons]
-    counts = ", ".join(f"{words.count(word)} {word}" for word in ("faster", "slower", "undecided") if word in words)
+    counts = _counts([each.verdict.word for each in comparisons], lost)
     stopped = f" Stopped as hopeless: {num_stopped} arm{'s' if num_stopped > 1 else ''}." if num_stopped else ""
-    return f"{text} Of all {len(comparisons)} comparisons: {counts}; each has an error rate of its own.{stopped}"
+    told = "".join(f" {not_compared_sentence(each)}" for each in lost)
+    return f"{text} {counts}; each has an error rate of its own.{stopped}{told}"
+
+
+def _counts(words: Sequence[str], lost: Sequence[NotCompared]) -> str:
+    """Such as "Of all 3 comparisons: 1 faster, 1 undecided, 1 without a value"."""
+    every = [*words, *("without a value" for _ in lost)]
+    known = [word for word in ("faster", "slower", "undecided") if word in every]
+    counts = ", ".join(f"{every.count(word)} {word}" for word in dict.fromkeys([*known, *every]))
+    return f"Of all {len(every)} comparisons: {counts}"
+
+
+def not_compared_sentence(each: NotCompared) -> str:
+    """Such as "SiT on “Mine”: not compared, none of its seeds has a finite Fréchet distance."."""
+    return f"{each.generator_label} on “{each.arm_label}”: not compared, {each.reason}."
 
 
 def short_sentence(verdict: Verdict) -> str:
@@ -43,8 +60,7 @@ def short_sentence(verdict: Verdict) -> str:
     if verdict.low is None:
         at_least = verdict.kind == ("at least" if verdict.word == "faster" else "at most")
         return f"{verdict.word} by {'at least' if at_least else 'at most'} {factor(verdict)} times"
-    low, high = _ends(verdict)
-    return f"{verdict.word} by {factor(verdict)} times ({low:.2f} to {high:.2f})"
+    return f"{verdict.word} by {factor(verdict)} times ({_interval(verdict, *_ends(verdict))})"
 
 
 def _open(verdict: Verdict) -> str:
@@ -86,7 +102,8 @@ def sentence(comparison: Comparison, metric_label: str) -> str:
 
 def _decided(comparison: Comparison, metric_label: str) -> str:
     verdict, change = comparison.verdict, change_text(comparison)
-    if verdict.kind in BOUNDS and verdict.kind == ("at least" if verdict.word == "faster" else "at most"):
+    all_bounds = {each.speed_up.kind for each in comparison.per_seed if each.speed_up is not None} == {verdict.kind}
+    if all_bounds and verdict.kind == ("at least" if verdict.word == "faster" else "at most"):
         return f"{_decided_bound(comparison)} {change}"
     if verdict.ratio is None or verdict.low is None:
         listed = ", ".join(ratio_text(each.speed_up) for each in comparison.per_seed)
@@ -197,13 +214,24 @@ def _signed(value: float) -> str:
 def factor(verdict: Verdict) -> str:
     """How many times, of a slower arm the inverse: never a ratio below 1 in prose."""
     assert verdict.ratio is not None, "what is decided has one"
-    return f"{verdict.ratio if verdict.word != 'slower' else 1 / verdict.ratio:.2f}"
+    return rounded(verdict.ratio if verdict.word != "slower" else 1 / verdict.ratio, verdict)
 
 
 def interval_text(verdict: Verdict) -> str:
     """Such as "95 % interval 1.16 to 1.29", of a slower arm of the inverse; of a look another level."""
-    low, high = _ends(verdict)
-    return f"{interval_name(verdict)} {low:.2f} to {high:.2f}"
+    return f"{interval_name(verdict)} {_interval(verdict, *_ends(verdict))}"
+
+
+def rounded(ratio: float, verdict: Verdict) -> str:
+    """Two digits behind the point, as many more as keep a decided verdict's number beside 1."""
+    digits = 2
+    while verdict.word != "undecided" and float(f"{ratio:.{digits}f}") == 1.0 != ratio and digits < MOST_DIGITS:
+        digits += 1
+    return f"{ratio:.{digits}f}"
+
+
+def _interval(verdict: Verdict, low: float, high: float) -> str:
+    return f"{rounded(low, verdict)} to {rounded(high, verdict)}"
 
 
 def interval_name(verdict: Verdict) -> str:
@@ -234,13 +262,20 @@ def ratio_text(speed_up: SpeedUp | None) -> str:
 
 def size_text(verdict: Verdict) -> str:
     """How large a speed-up is: "1.22×", "≥ 4.00×", "–"."""
-    return "–" if verdict.ratio is None else f"{BOUNDS.get(verdict.kind, '')}{verdict.ratio:.2f}×"
+    return "–" if verdict.ratio is None else f"{BOUNDS.get(verdict.kind, '')}{rounded(verdict.ratio, verdict)}×"
 
 
 def verdict_text(verdict: Verdict) -> str:
     """A verdict's size in a table: "1.22× (1.16 to 1.29)", "≥ 4.00×", "–"."""
-    text = size_text(verdict)
-    return text if verdict.low is None else f"{text} ({verdict.low:.2f} to {verdict.high:.2f})"
+    text, ends = size_text(verdict), ends_text(verdict)
+    return f"{text} ({ends})" if ends else text
+
+
+def ends_text(verdict: Verdict) -> str:
+    """The interval's ends: "1.16 to 1.29"; empty without an interval."""
+    if verdict.low is None or verdict.high is None:
+        return ""
+    return _interval(verdict, verdict.low, verdict.high)
 
 
 def signed_percent(log_change: float) -> str:
@@ -264,15 +299,17 @@ def agreement_sentence(agreement: Agreement) -> str:
     return f"{published}, {seeds_text(verdict.num_seeds)}. Yours, {seeds}: {values}{_agrees(agreement)}."
 
 
-def agreement_headline(agreements: list[Agreement]) -> str:
-    """The first study and its fresh seeds in words, and how many of all agree."""
+def agreement_headline(agreements: list[Agreement], lost: Sequence[NotCompared] = ()) -> str:
+    """The first study and its fresh seeds in words, how many of all agree, and arms without a number."""
     first = agreement_sentence(agreements[0])
-    if len(agreements) == 1:
+    if len(agreements) + len(lost) == 1:
         return first
-    words = [{True: "agree", False: "disagree", None: "cannot be told"}[each.agrees] for each in agreements]
-    counts = ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))
+    counts = _counts(
+        [{True: "agree", False: "disagree", None: "cannot be told"}[each.agrees] for each in agreements], lost
+    )
     name = f"{agreements[0].generator_label} on “{agreements[0].arm_label}”"
-    return f"{name}: {first} Of all {len(agreements)} comparisons: {counts}."
+    told = "".join(f" {not_compared_sentence(each)}" for each in lost)
+    return f"{name}: {first} {counts}.{told}"
 
 
 def agreement_values(agreement: Agreement) -> list[str]:
@@ -288,7 +325,7 @@ def _fresh_value(agreement: Agreement, value: float) -> str:
 
 def _agrees(agreement: Agreement) -> str:
     if agreement.repeated:
-        return f". Seed {', '.join(map(str, agreement.repeated))} repeats a number of the study: no fresh training"
+        return f". Seed {', '.join(map(str, agreement.repeated))} repeats a number of another: no fresh training"
     if agreement.low is None or agreement.high is None:
         return ", and one seed of a study foretells nothing"
     low, high = (_fresh_value(agreement, end).removesuffix(" times") for end in (agreement.low, agreement.high))

@@ -3,17 +3,19 @@
 from twostage.analysis.comparison import Comparison
 from twostage.analysis.records import SweepResults
 from twostage.analysis.summary import summarize
-from twostage.analysis.words import interval_name, seeds_text, short_sentence, verdict_text
+from twostage.analysis.words import interval_name, not_compared_sentence, seeds_text, short_sentence, verdict_text
 
 
 def answer(results: SweepResults) -> list[str]:
-    """A line for each comparison with the control, and the ranking of more than two."""
+    """A line for each arm beside the control, and the ranking of more than two."""
     labels = {arm.name: arm.label for arm in results.arms}
-    comparisons = summarize(results).comparisons
+    summary = summarize(results)
+    comparisons = summary.comparisons
     lines = [
         f"{labels[each.arm]} against {labels[results.control]}: {short_sentence(each.verdict)}{_rests_on(each)}"
         for each in comparisons
     ]
+    lines += map(not_compared_sentence, summary.not_compared)
     if len(comparisons) > 1:
         lines.append(f"ranking: {_ranking(comparisons, labels[results.control])}")
     return lines

@@ -37,7 +37,8 @@ class Entry:
         path: of its report.json.
         arm_label, generator_label, control_label: which.
         metric_label, num_steps: that its generators are measured by, and at the last step that they share.
-        verdict: None of a control.
+        is_control: whether the others are compared with it.
+        verdict: None of a control, and of an arm without a number beside it.
         num_seeds: that it rests on.
         created, hardware: of the report.
         speed_up: with its interval and its rank on the board.
@@ -51,6 +52,7 @@ class Entry:
     control_label: str
     metric_label: str
     num_steps: int | None
+    is_control: bool
     verdict: Verdict | None
     num_seeds: int
     created: str
@@ -164,6 +166,7 @@ def _entry(report: Report, row: LeaderboardRow) -> Entry:
         control_label=next(arm.label for arm in results.arms if arm.name == results.control),
         metric_label=results.metric_label,
         num_steps=row.num_steps,
+        is_control=row.is_control,
         verdict=row.verdict,
         num_seeds=row.num_seeds if row.verdict is None else row.verdict.num_seeds,
         created=results.created,

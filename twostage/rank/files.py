@@ -4,7 +4,6 @@
 
 import io
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,9 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from eqvae.files import write_atomically
-from twostage.analysis.words import verdict_text
+from twostage.analysis.words import ends_text, size_text, verdict_text
 from twostage.rank.boards import Board, Entry, Report
-from twostage.report.exchange import every_eval_ever, hub_results
+from twostage.report.exchange import every_eval_ever, file_names, hub_results
 from twostage.report.figures import STYLE
 from twostage.report.templating import environment, script_with_policy
 
@@ -31,7 +30,8 @@ def write_ranks(folder: Path, boards: Sequence[Board]) -> Path:
     folder = Path(folder)
     script, policy = script_with_policy()
     page = environment(autoescape=True).get_template("ranks.html.jinja").render(
-        boards=boards, policy=policy, script=Markup(script), chart_style=Markup(STYLE.read_text()), rank=rank_text
+        boards=boards, policy=policy, script=Markup(script), chart_style=Markup(STYLE.read_text()),
+        rank=rank_text, word=word, size=own_size, ends=ends_text,
     )  # fmt: skip
     content = json.dumps([asdict(board) for board in boards], indent=2, ensure_ascii=False, allow_nan=False)
     write_atomically(folder / DATA, content.encode())
@@ -62,9 +62,22 @@ def ranks_table(boards: Sequence[Board]) -> str:
 
 
 def _cells(entry: Entry, board: Board) -> tuple[str, ...]:
-    verdict = entry.verdict
-    word, size = (verdict.word, verdict_text(verdict)) if verdict else ("control", "1.00×")
-    return rank_text(entry, board), entry.arm_label, word, size, str(entry.num_seeds), entry.report
+    size = verdict_text(entry.verdict) if entry.verdict else own_size(entry)
+    return rank_text(entry, board), entry.arm_label, word(entry), size, str(entry.num_seeds), entry.report
+
+
+def word(entry: Entry) -> str:
+    """The verdict's; "control", or "no value" of an arm that lost all its seeds."""
+    if entry.verdict is not None:
+        return entry.verdict.word
+    return "control" if entry.is_control else "no value"
+
+
+def own_size(entry: Entry) -> str:
+    """The speed-up of an arm without an interval."""
+    if entry.verdict is not None:
+        return size_text(entry.verdict)
+    return "1.00×" if entry.is_control else "–"
 
 
 def write_every_eval_ever(folder: Path, reports: Sequence[Report], organization: str) -> list[Path]:
@@ -91,6 +104,4 @@ def write_hub_results(folder: Path, reports: Sequence[Report], benchmark: str) -
 
 def _places(reports: Sequence[Report]) -> list[str]:
     """A folder's name for each report: the sweep's, with a number where several are called alike."""
-    names = [re.sub(r"[^\w.-]+", "-", report.results.name) for report in reports]
-    counts = [names[: place + 1].count(name) for place, name in enumerate(names)]
-    return [name if count == 1 else f"{name}-{count}" for name, count in zip(names, counts, strict=True)]
+    return file_names(report.results.name for report in reports)

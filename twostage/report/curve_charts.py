@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from twostage.analysis.comparison import AXES, INCLUDING, curves_by_seed, is_number
+from twostage.analysis.comparison import AXES, INCLUDING, curves_by_seed, is_number, last_step_of
 from twostage.analysis.curves import LearningCurve
 from twostage.analysis.records import GeneratorEntry, SweepResults
 from twostage.report.scales import Scale, short_duration, short_number, thinned
@@ -35,16 +35,18 @@ ROW_LABELS = {name: AXES[name][0] for name in SWITCH if name in AXES} | {CHARGED
 
 @dataclass(frozen=True)
 class ArmCurves:
-    """An arm's curves on one axis: of each seed, and the mean at the steps that all seeds share.
+    """An arm's curves on one axis: of each seed, and the mean at the steps that all complete seeds share.
 
     Args:
         seeds: by seed.
+        partial: seeds whose curve ends before the others': in no mean, as they are in no number over seeds.
         steps: of the mean, training steps.
         places: of the mean along the axis.
         mean, low, high: of the metric there.
     """
 
     seeds: dict[int, LearningCurve]
+    partial: list[int]
     steps: list[int]
     places: list[float]
     mean: list[float]
@@ -75,7 +77,7 @@ def _arms_on(results: SweepResults, generator: GeneratorEntry, axis: str) -> dic
             charged = charged or bool(on_axis)
             on_axis = {seed: _later(curve, costs[seed]) for seed, curve in on_axis.items()}
         if on_axis:
-            found[arm.name] = _joined(in_steps, on_axis)
+            found[arm.name] = _joined(in_steps, on_axis, last_step_of(results, generator.name))
     return {} if axis == CHARGED and not charged else found
 
 
@@ -88,10 +90,12 @@ def _later(curve: LearningCurve, cost: float) -> LearningCurve:
     return LearningCurve(tuple(step + cost for step in curve.steps), curve.values)
 
 
-def _joined(in_steps: Mapping[int, LearningCurve], on_axis: dict[int, LearningCurve]) -> ArmCurves:
-    """With the mean at shared steps; of the longest curve alone where seeds share none."""
-    shared = sorted(set.intersection(*(set(curve.steps) for curve in in_steps.values())))
-    seeds = list(in_steps)
+def _joined(in_steps: Mapping[int, LearningCurve], on_axis: dict[int, LearningCurve], last_step: int) -> ArmCurves:
+    """With the mean of complete seeds at shared steps; of the longest curve alone where seeds share none."""
+    seeds = [seed for seed, curve in in_steps.items() if curve.steps[-1] == last_step]
+    partial = [seed for seed in in_steps if seed not in seeds]
+    seeds = seeds or list(in_steps)
+    shared = sorted(set.intersection(*(set(in_steps[seed].steps) for seed in seeds)))
     if not shared:
         seeds = [max(in_steps, key=lambda seed: len(in_steps[seed].steps))]
         shared = list(in_steps[seeds[0]].steps)
@@ -100,6 +104,7 @@ def _joined(in_steps: Mapping[int, LearningCurve], on_axis: dict[int, LearningCu
     places = np.array([np.array(on_axis[seed].steps)[row] for seed, row in zip(seeds, rows, strict=True)])
     return ArmCurves(
         seeds=on_axis,
+        partial=partial,
         steps=[int(step) for step in shared],
         places=places.mean(0).tolist(),
         mean=values.mean(0).tolist(),
@@ -113,11 +118,13 @@ def _plot(results: SweepResults, generator: GeneratorEntry, axis: str, arms: dic
     values = [value for each in arms.values() for curve in each.seeds.values() for value in curve.values]
     down = Scale.around(values, in_logs=min(values) > 0, margin=0.06)
     across = Scale.around((step for each in arms.values() for c in each.seeds.values() for step in c.steps), True)
-    ends = "; ".join(f"{labels[arm]} ends at {format_number(each.mean[-1])}" for arm, each in arms.items())
+    last_step = last_step_of(results, generator.name)
+    ends = "; ".join(f"{labels[arm]} ends {_end(each, last_step)}" for arm, each in arms.items())
     about = f"{results.metric_label} of {generator.label} against {SWITCH[axis]}, mean of seeds: {ends}."
     canvas = Canvas(HEIGHT, about)
     _draw_axes(canvas, axis, across, down, arms)
-    _draw_level(canvas, results, down, arms)
+    if all(each.steps[-1] == last_step for each in arms.values()):
+        _draw_level(canvas, results, down, arms)
     classes, marks = arm_classes(results), arm_marks(results)
     for arm, each in arms.items():
         group = canvas.group(f"arm {classes[arm]}", arm=arm)
@@ -133,6 +140,16 @@ def _plot(results: SweepResults, generator: GeneratorEntry, axis: str, arms: dic
     name, title = f"learning-curves-{generator.name}", f"Learning curves of {generator.label}"
     caption = f"{CAPTIONS[axis]} (log scale)"
     return Plot(name, title, about, canvas.markup(), LEFT, BOTTOM, HEIGHT, axis, caption)
+
+
+def _end(each: ArmCurves, last_step: int) -> str:
+    """Where the mean ends, and which seeds are not in it."""
+    value, step = format_number(each.mean[-1]), each.steps[-1]
+    text = f"at {value}" if step == last_step else f"after {step:,} steps at {value}"
+    if not each.partial or len(each.partial) == len(each.seeds):
+        return text
+    seeds = ", ".join(map(str, each.partial))
+    return f"{text} without seed {seeds}, which {'ends' if len(each.partial) == 1 else 'end'} early"
 
 
 def _range(each: ArmCurves, number: int) -> str:

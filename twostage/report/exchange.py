@@ -1,8 +1,9 @@
 """A report's numbers in the forms of others: Every Eval Ever's records, and evaluation results of the hub."""
 
+import itertools
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +14,7 @@ from twostage.analysis.intervals import ERROR_RATE, Interval, interval_over_seed
 from twostage.analysis.leaderboard import SPEED_UP, LeaderboardRow
 from twostage.analysis.records import SweepResults
 from twostage.analysis.summary import MeasuredRow, summarize
-from twostage.analysis.words import short_sentence
+from twostage.analysis.words import seeds_text, short_sentence
 
 EVERY_EVAL_EVER = "0.2.2"
 """Version of eval.schema.json that the records follow (github.com/evaleval/every_eval_ever)."""
@@ -39,15 +40,15 @@ def every_eval_ever(results: SweepResults, organization: str) -> dict[str, dict[
     summary = summarize(results)
     measured = {(row.arm, row.generator): row for row in summary.last_step}
     return {
-        _file_name(row): _record(results, row, measured.get((row.arm, row.generator)), organization)
-        for row in summary.leaderboard
+        name: _record(results, row, name, measured.get((row.arm, row.generator)), organization)
+        for name, row in _named(summary.leaderboard)
     }
 
 
 def _record(
-    results: SweepResults, row: LeaderboardRow, measured: MeasuredRow | None, organization: str
+    results: SweepResults, row: LeaderboardRow, name: str, measured: MeasuredRow | None, organization: str
 ) -> dict[str, Any]:
-    model = f"{_slug(organization)}/{results.name}-{_file_name(row)}"
+    model = f"{_slug(organization)}/{results.name}-{name}"
     created = str(round(datetime.fromisoformat(results.created).timestamp()))
     return {
         "schema_version": EVERY_EVAL_EVER,
@@ -72,7 +73,7 @@ def _record(
 
 
 def _scores(results: SweepResults, row: LeaderboardRow, measured: MeasuredRow | None) -> Iterator[dict[str, Any]]:
-    """One for each metric, then the speed-up."""
+    """One for each metric, then the speed-up, unless it is only a bound."""
     for name, spread in measured.metrics.items() if measured else ():
         metric = find_metric(name)
         if metric.direction not in ("higher", "lower"):
@@ -81,8 +82,8 @@ def _scores(results: SweepResults, row: LeaderboardRow, measured: MeasuredRow | 
         uncertainty = _uncertainty(interval_over_seeds(list(spread.values.values())))
         yield _score(results, metric, name, about, spread.mean, uncertainty)
     verdict = row.verdict
-    if verdict is None or not is_number(verdict.ratio):
-        return
+    if verdict is None or not is_number(verdict.ratio) or verdict.kind != "value":
+        return  # a bound is no score
     about = f"steps of the control / steps to the same {results.metric_label}; {short_sentence(verdict)}"
     uncertainty: dict[str, Any] = {"num_samples": verdict.num_seeds}
     if verdict.low is not None and verdict.high is not None:
@@ -142,7 +143,7 @@ def hub_results(results: SweepResults, benchmark: str, source: str | None = None
     except ImportError:
         raise ValueError("results for the hub need a newer huggingface-hub: pip install -U huggingface-hub") from None
     entries = {}
-    for row in summarize(results).leaderboard:
+    for name, row in _named(summarize(results).leaderboard):
         standing = row.columns.get(results.metric)
         if standing is None or standing.value is None:
             continue
@@ -151,17 +152,31 @@ def hub_results(results: SweepResults, benchmark: str, source: str | None = None
             dataset_id=found[1], task_id=found[2], value=standing.value, date=results.created,
             notes=_notes(results, row), **named,
         )  # fmt: skip
-        entries[_file_name(row)] = eval_result_entries_to_yaml([entry])
+        entries[name] = eval_result_entries_to_yaml([entry])
     return entries
 
 
 def _notes(results: SweepResults, row: LeaderboardRow) -> str:
-    about = f"{results.metric_label}, {row.generator_label}, {row.num_steps} steps, {row.num_seeds} seeds"
+    lost = f", without seed {', '.join(map(str, row.missing_seeds))}, which has no value" if row.missing_seeds else ""
+    seeds = f"{seeds_text(row.num_seeds)}{lost}"
+    about = f"{results.metric_label}, {row.generator_label}, {row.num_steps} steps, {seeds}"
     return about if row.verdict is None else f"{about}; against the control {short_sentence(row.verdict)}"
 
 
-def _file_name(row: LeaderboardRow) -> str:
-    return f"{_slug(row.arm)}-{_slug(row.generator)}"
+def _named(rows: Iterable[LeaderboardRow]) -> Iterator[tuple[str, LeaderboardRow]]:
+    """Rows with a file's name each, arm and generator."""
+    found = list(rows)
+    yield from zip(file_names(f"{row.arm}-{row.generator}" for row in found), found, strict=True)
+
+
+def file_names(texts: Iterable[str]) -> list[str]:
+    """A name for each text without signs that paths cannot have; with a number where it is taken."""
+    taken: list[str] = []
+    for text in texts:
+        slug = _slug(text)
+        numbered = (slug if count == 1 else f"{slug}-{count}" for count in itertools.count(1))
+        taken.append(next(each for each in numbered if each not in taken))
+    return taken
 
 
 def _slug(text: str) -> str:

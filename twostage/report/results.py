@@ -265,13 +265,17 @@ def _notes(sweep: Sweep, metric: str) -> list[str]:
     guidance = ", ".join(f"{label} {scale:g}" for label, scale in scales.items())
     guidance = f"{next(iter(scales.values())):g}" if len(set(scales.values())) == 1 else guidance
     has_start = bool(sweep.start.autoencoder or sweep.start.config)
+    of_distance = metric.removeprefix("s") in {names.distance for names in EXTRACTORS.values()}  # pooled or spatial
+    bias = "biased upward with so few samples, equally for all arms. " if of_distance else ""
+    shifted = [arm.label for arm in sweep.autoencoders.values() if arm.seed_offset]
+    other_seeds = f"; of {', '.join(shifted)} the fine-tuning has other seeds, by design" if shifted else ""
     common_start = ", and the start autoencoder is one for all" if has_start else ""
     return [
         f"{find_metric(metric).full_name} of {about.num_images} samples of the averaged weights (guidance "
         f"{guidance}, 1 being none) against {about.num_images} held-out images, evenly spaced: "
-        "biased upward with so few samples, equally for all arms. Compare it within this report only.",
+        f"{bias}Compare it within this report only.",
         "A seed sets the order of the images, transforms and posterior samples of the fine-tuning, and order, start "
-        f"weights, times and noise of the generator. Arms share all of it{common_start}.",
+        f"weights, times and noise of the generator. Arms share all of it{common_start}{other_seeds}.",
         f"Sample grids use the same starting noise in all arms and guidance {about.grid_guidance_scale:g}.",
     ]
 

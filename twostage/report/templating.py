@@ -15,6 +15,7 @@ from twostage.analysis.treatment import treatment_line
 from twostage.analysis.words import (
     agreement_sentence,
     change_interval_text,
+    ends_text,
     interval_name,
     interval_text,
     ratio_text,
@@ -52,6 +53,7 @@ def environment(autoescape: bool) -> jinja2.Environment:
         "interval_text": interval_text,
         "interval_name": interval_name,
         "size": size_text,
+        "ends": ends_text,
         "change_interval": change_interval_text,
         "expm1": math.expm1,
         "sentence": sentence,
