@@ -9,14 +9,14 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
-from eqvae.autoencoders import CodebookLoss, Term, load_autoencoder, source_file
+from eqvae.autoencoders import CodebookLoss, load_autoencoder, source_file
 from eqvae.autoencoders.exporting import remove_export
 from eqvae.caching import LatentCaching
 from eqvae.evaluation.autoencoder import AutoencoderEvaluation
 from eqvae.exports import AutoencoderExport
 from eqvae.losses import AdversarialLoss, ReconstructionLoss
-from eqvae.losses.balance import gradient_norm, norm_ratio
-from eqvae.precision import at_least_float32, require_float32_weights
+from eqvae.objective import AutoencoderObjective
+from eqvae.precision import require_float32_weights
 from eqvae.provenance import describe_recipe
 from eqvae.ranges import require_number
 from eqvae.regularizers import (
@@ -39,7 +39,6 @@ from eqvae.training.nonfinite import FiniteGuard, OnNonFinite
 from eqvae.training.schedules import learning_rate_factor, require_decay, set_learning_rate
 from eqvae.training.step_logging import log_nothing, log_terms, means
 
-LARGEST_PULL = 1e8  # VA-VAE's clamp, arXiv 2501.01423
 USUAL_KL_WEIGHT = 1e-6  # latent-diffusion's; a larger one is an arm of its own
 
 
@@ -136,11 +135,15 @@ class AutoencoderModule(lightning.LightningModule):
         if kl_weight > USUAL_KL_WEIGHT and (self.autoencoder.num_codes or not self.autoencoder.draws):
             model_class = type(self.autoencoder.model).__name__
             raise ValueError(f"kl_weight {kl_weight:g}: latents of {model_class} have no spread, so leave it out")
-        self.kl_weight, self.latent_loss = kl_weight, self.autoencoder.latent_loss(kl_weight, codebook)
+        self.kl_weight = kl_weight
         self.reconstruction = reconstruction or ReconstructionLoss()
         self.adversarial = adversarial
         self.critic = adversarial.create_critic(seed) if adversarial else None
         origin = (source_file(autoencoder), adversarial and adversarial.critic_weights, optimizer_state)
+        latent_loss = self.autoencoder.latent_loss(kl_weight, codebook)
+        self.objective = AutoencoderObjective(
+            self.reconstruction, latent_loss, self.regularizers, self.adversarial, self.critic
+        )
         self.training_start = TrainingStart(*origin, learning_rate, scale_learning_rate)
         if self.critic is not None:
             self.training_start.load_critic(self.critic)
@@ -227,12 +230,12 @@ class AutoencoderModule(lightning.LightningModule):
         images = batch["image"]
         action = self._draw(batch)
         result = reconstruct(self.autoencoder, images, action, self._noise(batch))
-        asked = action.terms(Pass(self.autoencoder, result, self._distance))
-        shown = self._shown_to_critic(batch, action, result) if self._critic_active() else None
+        asked = action.terms(Pass(self.autoencoder, result, self.objective.distance))
+        shown = self._shown_to_critic(batch, action, result) if self.objective.critic_active(self.global_step) else None
         with torch.autocast(self.device.type, enabled=False):
-            surrogate, terms = self._autoencoder_loss(result, asked)
+            surrogate, terms = self.objective.autoencoder_loss(self.autoencoder, result, asked, self.global_step)
             if self.critic is not None:
-                terms["critic_loss"] = self._critic_loss(shown)
+                terms["critic_loss"] = self.objective.critic_loss(shown)
                 surrogate = surrogate + terms["critic_loss"]
         # One backward pass: the two losses share no parameter, and DDP waits for all parameters in each pass.
         loss, steps = surrogate / self.accumulate_batches, (batch_idx + 1) % self.accumulate_batches == 0
@@ -261,46 +264,6 @@ class AutoencoderModule(lightning.LightningModule):
         shape = self.autoencoder.posterior_shape(batch["image"])
         return self.autoencoder.posterior_noise(batch["key"], shape, self.seed, stream)
 
-    def _distance(self, images: Tensor, target: Tensor) -> Tensor:
-        with torch.autocast(self.device.type, enabled=False):
-            return self.reconstruction(at_least_float32(images), at_least_float32(target))["nll"]
-
-    def _critic_active(self) -> bool:
-        return self.adversarial is not None and self.adversarial.active(self.global_step)
-
-    def _autoencoder_loss(self, result: Reconstruction, asked: list[Term]) -> tuple[Tensor, dict[str, Tensor]]:
-        """A scalar with the autoencoder's gradients, and the terms to log; `asked` are the regularizers'."""
-        decoded, target = at_least_float32(result.images), at_least_float32(result.target)
-        leaf = decoded.detach().requires_grad_()
-        terms = self.reconstruction(leaf, target)
-        (nll_grad,) = torch.autograd.grad(terms["nll"], leaf)
-        image_grad = nll_grad
-        if self._critic_active():
-            assert self.adversarial is not None
-            assert self.critic is not None
-            self.critic.requires_grad_(False)
-            loss = self.adversarial.generator_loss(self.critic(leaf))
-            (gan_grad,) = torch.autograd.grad(loss, leaf)
-            self.critic.requires_grad_(True)
-            weight = self.adversarial.adaptive_weight(decoded, image_grad, gan_grad, self.autoencoder.last_layer)
-            weight = weight * self.adversarial.factor(self.global_step)
-            image_grad = image_grad + weight * gan_grad
-            terms |= {"generator_loss": loss.detach(), "adaptive_weight": weight}
-        surrogate = (decoded * image_grad).sum()  # not the loss, but a scalar with its gradients
-        for term in (*self.latent_loss(result.posterior, result.codes), *asked):
-            terms[term.name], weight = term.value, term.weight
-            if term.adaptive:
-                assert weight is not None, "an adaptive weight multiplies one"
-                terms[f"{term.name}_weight"] = weight = weight * self._pull(decoded, nll_grad, term.value)
-            if weight is not None:
-                surrogate = surrogate + weight * term.value
-        return surrogate + _zero_of(self.regularizers), terms
-
-    def _pull(self, decoded: Tensor, nll_grad: Tensor, value: Tensor) -> Tensor:
-        """How much stronger the reconstruction pulls at the encoder than a term on latents."""
-        layer = self.autoencoder.encoder_last_layer
-        return norm_ratio(gradient_norm(decoded, layer, nll_grad), gradient_norm(value, layer), LARGEST_PULL)
-
     @torch.no_grad()
     def _shown_to_critic(
         self, batch: dict[str, Tensor], action: Action, result: Reconstruction
@@ -314,15 +277,6 @@ class AutoencoderModule(lightning.LightningModule):
         shown = reconstruct(self.autoencoder, batch["image"], fresh, noise, posterior)
         return shown.target, shown.images
 
-    def _critic_loss(self, shown: tuple[Tensor, Tensor] | None) -> Tensor:
-        """The critic's loss on images and reconstructions; before its start a zero that reaches all parameters."""
-        assert self.adversarial is not None
-        assert self.critic is not None
-        if shown is None:
-            return _zero_of(self.critic)
-        real, fake = shown
-        return self.adversarial.critic_loss(self.critic(at_least_float32(real)), self.critic(at_least_float32(fake)))
-
     def _step(self) -> None:
         step = self.global_step
         factor = learning_rate_factor(step, self.trainer.max_steps, self.warmup_steps, self.decay)
@@ -335,7 +289,7 @@ class AutoencoderModule(lightning.LightningModule):
             for optimizer in optimizers:
                 optimizer.zero_grad()  # without gradients a step changes nothing but is counted
         # The critic's raw optimizer: through Lightning's wrapper its steps would count as global steps, too.
-        if self._critic_active():
+        if self.objective.critic_active(self.global_step):
             optimizers[1].optimizer.step()
             optimizers[1].optimizer.zero_grad()
         if self.gradient_clip_norm is not None:
@@ -415,8 +369,3 @@ class AutoencoderModule(lightning.LightningModule):
 
     def on_predict_end(self) -> None:
         self._cached.finish()
-
-
-def _zero_of(network: torch.nn.Module) -> Tensor:
-    """A zero that reaches all parameters, since DDP waits for each in every step."""
-    return sum((parameter.sum() for parameter in network.parameters()), start=torch.zeros(())) * 0.0

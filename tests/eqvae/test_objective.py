@@ -170,8 +170,8 @@ def test_explicit_loss_replaces_the_transformed_reconstruction(config, monkeypat
     explicit = [ExplicitEquivariance(always, weight=10.0)]
     module = AutoencoderModule(config, None, PIXELS, learning_rate=1e-3, regularizers=explicit)
     shapes, values = [], []
-    module.reconstruction = lambda a, b: shapes.append(a.shape) or PIXELS(a, b)
-    module.reconstruction.smallest_side = 1
+    module.objective.reconstruction = lambda a, b: shapes.append(a.shape) or PIXELS(a, b)
+
     monkeypatch.setattr("eqvae.module.log_terms", lambda module, terms, shown: values.append(terms["explicit"].item()))
     fit(module, steps=30)
     assert set(shapes) == {(4, 3, 32, 32)}
@@ -184,10 +184,11 @@ def test_a_fresh_transform_for_the_critic_changes_what_it_sees():
         transforms = TransformDistribution(probability=1.0, critic=critic)
         module = AutoencoderModule(TINY_AUTOENCODER, transforms, PIXELS, CRITIC)
         generator, seen = [], []
-        module.reconstruction = lambda a, b, keep=generator: keep.append(b.shape) or PIXELS(a, b)
-        module.reconstruction.smallest_side = 1
-        loss = module._critic_loss
-        module._critic_loss = lambda pair, keep=seen, loss=loss: keep.append([x.shape for x in pair]) or loss(pair)
+        module.objective.reconstruction = lambda a, b, keep=generator: keep.append(b.shape) or PIXELS(a, b)
+        loss = module.objective.critic_loss
+        module.objective.critic_loss = lambda pair, keep=seen, loss=loss: (
+            keep.append([x.shape for x in pair]) or loss(pair)
+        )
         fit(module, steps=8)
         shown[critic] = [real == sizes for (real, _), sizes in zip(seen, generator, strict=True)]
         assert all(real == fake for real, fake in seen)
@@ -266,9 +267,11 @@ def test_the_critics_pass_draws_its_own_posterior_samples():
     transforms = TransformDistribution(probability=0.0, low_resolution_probability=0.0, critic="fresh")
     module = AutoencoderModule(TINY_AUTOENCODER, transforms, PIXELS, CRITIC)
     pairs = []
-    loss, terms = module._critic_loss, module._autoencoder_loss
-    module._autoencoder_loss = lambda result, asked: pairs.append([result.images]) or terms(result, asked)
-    module._critic_loss = lambda shown: pairs[-1].append(shown[1]) or loss(shown)
+    loss, terms = module.objective.critic_loss, module.objective.autoencoder_loss
+    module.objective.autoencoder_loss = lambda autoencoder, result, asked, step: (
+        pairs.append([result.images]) or terms(autoencoder, result, asked, step)
+    )
+    module.objective.critic_loss = lambda shown: pairs[-1].append(shown[1]) or loss(shown)
     fit(module, steps=1)
     assert pairs[0][0].shape == pairs[0][1].shape
     assert not torch.allclose(*pairs[0], atol=1e-4)
@@ -285,8 +288,8 @@ def test_the_critics_part_grows_over_its_ramp():
 def test_bf16_trains_with_losses_in_float32():
     module = AutoencoderModule(TINY_AUTOENCODER, "released", PIXELS, CRITIC)
     dtypes = set()
-    module.reconstruction = lambda a, b: dtypes.update((a.dtype, b.dtype)) or PIXELS(a, b)
-    module.reconstruction.smallest_side = 1
+    module.objective.reconstruction = lambda a, b: dtypes.update((a.dtype, b.dtype)) or PIXELS(a, b)
+
     fit(module, precision="bf16-mixed")
     assert dtypes == {torch.float32}
 

@@ -214,11 +214,11 @@ def test_an_adaptive_term_pulls_as_a_share_of_the_reconstruction():
     module = AutoencoderModule(TINY_AUTOENCODER, None, PIXELS, regularizers=[Small()])
     autoencoder, action = module.autoencoder, Small().draw(key())
     result = reconstruct(autoencoder, images(), action)
-    asked = action.terms(Pass(autoencoder, result, module._distance))
+    asked = action.terms(Pass(autoencoder, result, module.objective.distance))
     layer = autoencoder.encoder_last_layer
     losses = (PIXELS(result.images, result.target)["nll"], asked[0].value)
     norms = [torch.autograd.grad(loss, layer, retain_graph=True)[0].norm() for loss in losses]
-    _, terms = module._autoencoder_loss(result, asked)
+    _, terms = module.objective.autoencoder_loss(autoencoder, result, asked, step=0)
     torch.testing.assert_close(terms["small_weight"], 0.1 * norms[0] / (norms[1] + 1e-4), rtol=1e-4, atol=0)
     assert terms["small_weight"] > 1  # of an unweighted mean against a sum over pixels
 

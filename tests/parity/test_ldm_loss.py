@@ -32,12 +32,6 @@ every_step = pytest.mark.parametrize(
 )
 
 
-class ModuleAtStep(AutoencoderModule):
-    """The module without a trainer, at a step of the test's choice."""
-
-    global_step = 0
-
-
 def mean_squared_distance(images, target):
     """The distance that the fixture's note puts in the place of LPIPS."""
     return (images - target).square().mean((1, 2, 3))
@@ -62,7 +56,7 @@ def case(name, monkeypatch):
     autoencoder.latent_loss = lambda kl_weight, codebook: partial(kl_terms, kl_weight)
     autoencoder.last_layer = torch.nn.Parameter(tensors["last_weight"].clone())
     monkeypatch.setattr("eqvae.module.load_autoencoder", lambda source, seed: autoencoder)
-    module = ModuleAtStep({}, None, reconstruction, adversarial, kl_weight=config["kl_weight"])
+    module = AutoencoderModule({}, None, reconstruction, adversarial, kl_weight=config["kl_weight"])
     module.critic.load_state_dict(model_weights(tensors, "discriminator/"))
 
     inputs = tensors["inputs"]
@@ -72,15 +66,10 @@ def case(name, monkeypatch):
     return module, result, autoencoder.last_layer, tensors
 
 
-def set_step(monkeypatch, step):
-    monkeypatch.setattr(ModuleAtStep, "global_step", step)
-
-
 @every_step
-def test_terms_and_gradient_at_the_last_layer(case, step, monkeypatch):
+def test_terms_and_gradient_at_the_last_layer(case, step):
     module, result, last_layer, tensors = case
-    set_step(monkeypatch, step)
-    surrogate, terms = module._autoencoder_loss(result, [])
+    surrogate, terms = module.objective.autoencoder_loss(module.autoencoder, result, [], step)
     surrogate.backward()
 
     expected = {name: tensors[f"generator/step={step}/{name}"][0] for name in ("nll_loss", "kl_loss", "total")}
@@ -112,13 +101,12 @@ def test_kl_of_each_sample(case):
 
 
 @every_loss
-def test_critic_loss_and_start(name, case, monkeypatch):
+def test_critic_loss_and_start(name, case):
     module, result, last_layer, tensors = case
     steps = steps_in(name, "discriminator_loss")
     for step in steps:
-        set_step(monkeypatch, step)
-        shown = (result.target, result.images.detach()) if module._critic_active() else None
-        loss = module._critic_loss(shown)
+        shown = (result.target, result.images.detach()) if module.objective.critic_active(step) else None
+        loss = module.objective.critic_loss(shown)
         loss.backward()
         torch.testing.assert_close(loss, tensors[f"discriminator_loss/step={step}"][0], rtol=1e-5, atol=1e-6)
     assert last_layer.grad is None, "the critic's loss must not reach the autoencoder"
