@@ -19,6 +19,7 @@ from eqvae.commands import run_command
 from eqvae.data import FolderSource, ImageDataModule, ShapesSource
 from eqvae.losses import ReconstructionLoss
 from eqvae.module import AutoencoderModule
+from eqvae.precision import encoding
 from eqvae.training.messages import leave_out_noise
 
 
@@ -84,7 +85,7 @@ def _bare_step(arguments: argparse.Namespace, device: torch.device) -> Callable[
 
     @torch.no_grad()
     def encode() -> None:
-        with torch.autocast(device.type, torch.bfloat16, enabled=arguments.precision == "bf16"):
+        with encoding("bfloat16" if arguments.precision == "bf16" else "float32", device):
             for first in range(0, arguments.num_images, arguments.batch_size):
                 batch = images[: arguments.num_images - first]
                 autoencoder.encode(batch), autoencoder.encode(batch.flip(-1))

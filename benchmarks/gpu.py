@@ -18,13 +18,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gpu_steps import PARTS, Step, StepSettings
-
-from eqvae.commands import run_command
-from eqvae.files import write_atomically
-
 ROOT = Path(__file__).parents[1]
-SHORTEST = 20.0  # seconds that are worth beginning a step for
+sys.path[0:0] = [str(ROOT), str(Path(__file__).parent)]  # the package need not be installed where this runs
+
+from gpu_steps import PARTS, Step, StepSettings  # noqa: E402
+
+from eqvae.commands import run_command  # noqa: E402
+from eqvae.files import write_atomically  # noqa: E402
+
+ENOUGH = 0.6  # of a step's time: with less left it is not begun
+TESTS_FAILED = 1  # pytest's exit code where it ran them all
 LONGEST_TEXT = 4000  # characters of an output that are kept
 
 
@@ -48,16 +51,29 @@ def main() -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Do the parts; raises if a step is not done at the end."""
     settings = StepSettings(arguments.device, arguments.tiny, arguments.reference, arguments.data, arguments.output)
-    lacking = []
-    for part in arguments.part:
-        steps = chosen(PARTS[part](settings), arguments.only)
+    every = {part: PARTS[part](settings) for part in arguments.part}  # what is refused is refused before the first
+    require_known(arguments.only or [], every)
+    lacking, failed = [], []
+    for part, all_steps in every.items():
+        steps = chosen(all_steps, arguments.only)
         if arguments.list:
             print("".join(f"{part} {step.name}: python {' '.join(step.command)}\n" for step in steps), end="")
             continue
-        done = run_part(part, steps, arguments.output, 60 * arguments.minutes)
+        done = run_part(part, steps, arguments.output, 60 * arguments.minutes, again=arguments.only is not None)
+        failed += [f"{part} {name}" for name, each in done.items() if each.get("tests", {}).get("failed")]
         lacking += [f"{part} {step.name}" for step in steps if not done.get(step.name, {}).get("done")]
+    if failed:
+        print(f"tests failed in {', '.join(failed)}: --only STEP tries them again")
     if lacking:
         raise ValueError(f"not done: {', '.join(lacking)}; the same command tries these again")
+
+
+def require_known(names: list[str], parts: dict[str, list[Step]]) -> None:
+    """Refuse names of no step, of which nothing would run."""
+    known = {step.name for steps in parts.values() for step in steps}
+    for name in names:
+        if name not in known:
+            raise ValueError(f"--only {name}: no step of {', '.join(parts)}; --list shows them")
 
 
 def chosen(steps: list[Step], names: list[str] | None) -> list[Step]:
@@ -65,12 +81,18 @@ def chosen(steps: list[Step], names: list[str] | None) -> list[Step]:
 
 
 def run_part(
-    part: str, steps: list[Step], folder: Path, seconds: float, clock: Callable[[], float] = time.monotonic
+    part: str,
+    steps: list[Step],
+    folder: Path,
+    seconds: float,
+    clock: Callable[[], float] = time.monotonic,
+    again: bool = False,
 ) -> dict[str, Any]:
     """Do the steps that are not done, those first that were tried least, until the time is over.
 
     Args:
         clock: that the time is read from.
+        again: also tests that failed, which a later run leaves as they were found.
 
     Returns:
         What `gpu-PART.json` holds of each step by its name.
@@ -79,11 +101,11 @@ def run_part(
     known: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     for step in sorted(steps, key=lambda step: known.get(step.name, {}).get("tries", 0)):
         before = known.get(step.name, {})
-        if before.get("done"):
+        if before.get("done") and not (again and before["returncode"]):
             print(f"{part} {step.name}: done before", flush=True)
             continue
         left = end - clock()
-        if left < min(SHORTEST, step.seconds):
+        if left < ENOUGH * step.seconds:
             print(f"{part} {step.name}: left for the next run", flush=True)
             continue
         known[step.name] = run_step(step, folder / part, min(step.seconds, left)) | {
@@ -112,8 +134,9 @@ def run_step(step: Step, folder: Path, seconds: float) -> dict[str, Any]:
     with log.open("w") as file:
         returncode = run_process([sys.executable, *step.command], file, step.folder or ROOT, seconds)
     text = log.read_text(errors="replace")
+    report = last_object(text)
     result = {
-        "done": returncode == 0,
+        "done": returncode == 0 and (report is not None or not step.reports),
         "returncode": returncode,
         "out_of_time": returncode is None,
         "seconds": round(time.monotonic() - started, 1),
@@ -121,10 +144,11 @@ def run_step(step: Step, folder: Path, seconds: float) -> dict[str, Any]:
     }
     if step.tests is not None and step.tests.is_file():
         result["tests"] = read_tests(step.tests)
-        result["done"] = result["done"] and result["tests"]["run"] > 0
-    if (report := last_object(text)) is not None:
+        # One that failed is a finding, and the same tests would find it again: the step is done. None that ran is not.
+        result["done"] = returncode in (0, TESTS_FAILED) and result["tests"]["run"] > 0
+    if report is not None:
         result["report"] = report
-    if not result["done"]:
+    if returncode != 0 or not result["done"]:
         result["output"] = text[-LONGEST_TEXT:]
     for source, target in step.returns.items():
         if source.is_file():
@@ -170,10 +194,10 @@ def read_tests(path: Path) -> dict[str, Any]:
 
 
 def last_object(text: str) -> dict[str, Any] | None:
-    """The JSON object with which an output ends; None where it ends otherwise."""
+    """The last JSON object of an output, whatever is printed behind it; None where there is none."""
     start = text.rfind("\n{\n") + 1 if "\n{\n" in text else 0
     try:
-        found = json.loads(text[start:])
+        found, _ = json.JSONDecoder().raw_decode(text[start:])
     except ValueError:
         return None
     return found if isinstance(found, dict) else None

@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> dict:
     generator.backbone.to(device).eval().requires_grad_(False)
     settings = SamplingSettings(arguments.sampler, arguments.num_inference_steps, arguments.guidance_scale)
     indices = torch.arange(arguments.batch_size)
-    passes = _count_passes(generator, indices, settings)
+    passes = arguments.batch_size * _count_passes(generator, indices[:1], settings)
 
     def ours(precision: str) -> None:
         generator.precision = "bfloat16" if precision == "bf16" else "float32"
@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> dict:
 
 
 def _count_passes(generator: Generator, indices: torch.Tensor, settings: SamplingSettings) -> int:
-    """Network passes of single images: guidance doubles the batch, Heun the calls."""
+    """Network passes of one image: guidance doubles the batch, Heun the calls."""
     counted = 0
 
     def count(module, inputs):

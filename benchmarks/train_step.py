@@ -25,6 +25,7 @@ from measure import (
     time_in_turns,
 )
 from torch import nn
+from torch.autograd import DeviceType
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.profiler import ProfilerActivity
 
@@ -144,10 +145,12 @@ def profile(step: Callable[[], object], device: torch.device) -> list[dict[str, 
     with torch.profiler.profile(activities=activities) as profiled:
         step()
         synchronize(device)
-    times = {
-        event.key: event.self_device_time_total if on_gpu else event.self_cpu_time_total
-        for event in profiled.key_averages()
-    }
+    events = profiled.key_averages()
+    if on_gpu:  # an operation has the time of its kernels, too: only these are counted
+        kernels = (each for each in events if each.device_type == DeviceType.CUDA and not each.is_user_annotation)
+        times = {each.key: each.self_device_time_total for each in kernels}
+    else:
+        times = {each.key: each.self_cpu_time_total for each in events}
     total = sum(times.values()) or 1
     largest = sorted(times, key=lambda name: -times[name])[:NUM_PROFILED]
     return [{"name": name[:100], "share": times[name] / total} for name in largest]

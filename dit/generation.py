@@ -13,7 +13,7 @@ from dit.samplers.sampler import Callback
 from eqvae.autoencoders import Autoencoder
 from eqvae.data.images import to_uint8
 from eqvae.fixed_batches import map_rows, whole_batches
-from eqvae.precision import ENCODING_PRECISIONS, at_least_float32
+from eqvae.precision import ENCODING_PRECISIONS, at_least_float32, encoding
 
 
 def require_autoencoder(generator: Generator, autoencoder: Autoencoder, allow_other: bool = False) -> None:
@@ -120,14 +120,24 @@ def make_images(
     autoencoder = autoencoder.to(device)
 
     @torch.inference_mode()
-    def make(indices: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def make(indices: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         counter = CountingModel(generator.backbone)
         latents = generate_latents(generator, indices, labels, settings, callback, counter)
-        images = to_uint8(generator.spec.decode(autoencoder, latents), settings.uint8_rule)
+        decoded = generator.spec.decode(autoencoder, latents)
+        finite = decoded.isfinite().flatten(1).all(1)
+        images = to_uint8(decoded, settings.uint8_rule)
         costs = torch.tensor([counter.num_evaluations, counter.num_samples / len(indices)], dtype=torch.float64)
-        return images, costs.expand(len(indices), 2)
+        return images, costs.expand(len(indices), 2), finite
 
-    images, costs = map_rows(make, indices, labels, device=device, batch_size=batch_size)
+    # Of convolutions, too: by torch's own setting those of a GPU round to TF32.
+    with encoding("float32", device):
+        images, costs, finite = map_rows(make, indices, labels, device=device, batch_size=batch_size)
+    if not finite.all():
+        first, sampler = int(indices[~finite][0]), settings.sampler or generator.default_sampler
+        raise ValueError(
+            f"image {first} is not finite ({sampler}, guidance_scale {settings.guidance_scale:g}): nothing is written; "
+            "lower the guidance, take more steps, or look whether the training diverged"
+        )
     return images, dict(zip(("function_evaluations", "network_passes"), costs.sum(0).tolist(), strict=True))
 
 

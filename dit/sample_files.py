@@ -29,6 +29,7 @@ from eqvae.evaluation.sample_folders import (
     images_of_array,
     images_of_single_files,
     images_to_sha256,
+    part_ranges,
     read_samples_record,
     single_image,
 )
@@ -51,7 +52,8 @@ class SampleFolder:
         part_size: images in a part; a folder that is continued keeps the one it was begun with.
 
     Raises:
-        ValueError: if the folder holds samples of other settings, naming the first of them, or a damaged record.
+        ValueError: if the folder holds samples of other settings, naming the first of them, samples without a record,
+            or a damaged record.
     """
 
     def __init__(self, folder: str | Path, settings: dict[str, Any], part_size: int):
@@ -60,11 +62,21 @@ class SampleFolder:
         self._sound: set[Path] = set()  # parts that were read through and have their hash
         record = read_samples_record(self.folder)
         if record is None:
+            self._require_empty()
             self.results: dict[str, Any] = {"part_size": part_size, "finished": False}
             self._write_record()
             return
         self.results = {name: value for name, value in record.items() if name in RESULTS}
         self._require_settings({name: value for name, value in record.items() if name not in RESULTS})
+
+    def _require_empty(self) -> None:
+        """Images without a record are of nobody knows what, and must not be taken for those that are asked for."""
+        for path in (self.folder / ARRAY, self.folder / GRID, single_image(self.folder, 0), self.parts):
+            if path.is_file() or (path.is_dir() and any(path.iterdir())):
+                raise ValueError(
+                    f"{self.folder} holds {path.name} without {RECORD}, so nothing tells what it shows: give another "
+                    "--output, or remove it"
+                )
 
     def _require_settings(self, recorded: dict) -> None:
         for name in self.settings | recorded:
@@ -85,8 +97,7 @@ class SampleFolder:
     @property
     def ranges(self) -> list[range]:
         """Image indices of each part."""
-        total, size = self.settings["num_images"], self.results["part_size"]
-        return [range(start, min(start + size, total)) for start in range(0, total, size)]
+        return part_ranges(self.settings | self.results)
 
     def path(self, part: range) -> Path:
         return self.parts / f"images-{part.start:08d}.safetensors"
@@ -158,12 +169,11 @@ class SampleFolder:
         return lacking
 
     def _lacking(self, npz: bool, png: bool) -> list[str]:
-        """Files that are wanted and missing, or an array that is damaged."""
-        singles = (single_image(self.folder, index) for index in range(self.settings["num_images"]))
+        """Files that are wanted and missing, or hold other images."""
         found = {
             GRID: (self.folder / GRID).is_file(),
             ARRAY: not npz or self._are_as_made(images_of_array(self.folder)),
-            SINGLE_FILES: not png or all(path.is_file() for path in singles),
+            SINGLE_FILES: not png or self._are_as_made(images_of_single_files(self.folder)),
         }
         return [name for name, is_there in found.items() if not is_there]
 

@@ -43,9 +43,14 @@ def open_generator(
         options: of `load_generator`.
 
     Raises:
-        ValueError: if one of them cannot be had, or the autoencoder is another one.
+        ValueError: if one of them cannot be had, the autoencoder is another one, or an option cannot apply.
     """
     generator = load_generator(checkpoint, **options)
+    told = [name for name in ("family", "num_heads") if options.get(name) is not None]
+    if told and generator.num_steps is not None:  # of our own training
+        raise ValueError(
+            f"checkpoint {checkpoint} tells its own {told[0]}, which only a public one does not: leave it out"
+        )
     source = generator.autoencoder_source if autoencoder is None else str(autoencoder)
     if source is None:
         raise ValueError(f"checkpoint {checkpoint} names no autoencoder: give one (autoencoder, --autoencoder)")

@@ -16,6 +16,7 @@ from eqvae.autoencoders.exporting import ORIGIN, read_export_record, require_rep
 from eqvae.autoencoders.places import public_source
 from eqvae.precision import encoding
 from eqvae.provenance import describe_data
+from eqvae.ranges import require_number
 from eqvae.selection import describe_selection
 from eqvae.training.run_folder import RunFolder
 
@@ -51,6 +52,7 @@ class AutoencoderExport:
     def __init__(
         self, folder: str | None, num_normalization_images: int, start: Autoencoder, keeps_normalization: bool = False
     ):
+        require_number("model.init_args.num_normalization_images", num_normalization_images, least=1)
         self.folder, self.num_normalization_images = folder, num_normalization_images
         self.keeps_normalization = keeps_normalization and start.has_normalization
         if keeps_normalization and not self.keeps_normalization:

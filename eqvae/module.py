@@ -1,7 +1,7 @@
 """Stage 1: fine-tune an autoencoder, with or without equivariance regularization."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import lightning
 import torch
@@ -86,6 +86,11 @@ class AutoencoderModule(lightning.LightningModule):
     """
 
     config_name: str | None = None  # of the recipe, where the command line was given one
+
+    in_place_of_trainers: ClassVar = {
+        "gradient_clip_val": "gradient_clip_norm",
+        "accumulate_grad_batches": "accumulate_batches",
+    }
 
     shown_by = "eqvae.panels.LatentPanels"  # `train.py fit --previews`; by name, since training does not depend on it
 
@@ -216,6 +221,7 @@ class AutoencoderModule(lightning.LightningModule):
         require_large_images(size, factor, self.regularizers.smallest_side, self._smallest_sides())
         data = data_module(self.trainer)
         if data is not None and self.trainer.limit_val_batches:
+            self.evaluation.require_images(data.count("validation"), "data.init_args.validation")
             require_large_validation_images(data.image_size("validation"), self.evaluation.smallest_sides)
 
     def _smallest_sides(self) -> dict[str, int]:
@@ -350,8 +356,7 @@ class AutoencoderModule(lightning.LightningModule):
         return batches.count_images(num_batches[0]) if isinstance(batches, SequentialBatches) else None
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        with torch.autocast(self.device.type, enabled=False):
-            self.evaluation.update(self.autoencoder, batch["image"])
+        self.evaluation.update(self.autoencoder, batch["image"])
 
     def on_validation_epoch_end(self) -> None:
         for name, value in self.evaluation.compute().items():

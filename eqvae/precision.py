@@ -35,7 +35,7 @@ def encoding(precision: str, device: torch.device) -> Iterator[None]:
     onednn = [backends.mkldnn.matmul, backends.mkldnn.conv]  # pyright: ignore[reportAttributeAccessIssue]
     switches = [backends.cuda.matmul, backends.cudnn.conv, *onednn]  # pyright: ignore[reportAttributeAccessIssue]
     before = [switch.fp32_precision for switch in switches]
-    old_name = "high" if before[0] == "tf32" else "highest"
+    old_name = _old_name()
     try:
         if not reduced:
             # The old name of the same setting, too: where the two differ, torch raises when it is asked for either.
@@ -53,20 +53,31 @@ def encoding(precision: str, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def float32_products(precision: Float32Products, device: torch.device) -> Iterator[None]:
-    """How a CUDA device multiplies matrices of float32 inside; other devices compute as before.
+    """How a CUDA device multiplies float32 inside, in products of matrices and in convolutions; others do as before.
 
     "highest" is IEEE 754; "high" is TF32, which rounds factors to 10 bits of mantissa and adds in float32, several
-    times as fast. Convolutions have TF32 by torch's own setting.
+    times as fast. torch's own default is neither: TF32 in convolutions alone.
     """
-    before = "high" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "highest"
-    if device.type != "cuda" or precision == before:
+    if device.type != "cuda":
         yield
         return
-    torch.set_float32_matmul_precision(precision)
+    convolutions = torch.backends.cudnn.conv  # pyright: ignore[reportAttributeAccessIssue]  (made at run time)
+    before, of_convolutions = _old_name(), convolutions.fp32_precision
     try:
+        torch.set_float32_matmul_precision(precision)
+        convolutions.fp32_precision = {"highest": "ieee", "high": "tf32"}[precision]
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+        convolutions.fp32_precision = of_convolutions
+
+
+def _old_name() -> str:
+    """What `torch.set_float32_matmul_precision` was last told; torch refuses to say it where the new names differ."""
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:
+        return "high" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "highest"
 
 
 def at_least_float32(values: Tensor) -> Tensor:

@@ -241,4 +241,5 @@ class SequentialBatches(torch.utils.data.Dataset):
             first = rows.start // self.batch_size
             batches = range(first, max(first + 1, -(-rows.stop // self.batch_size)))
         pin_memory = torch.cuda.is_available()
+        num_workers = min(num_workers, len(batches))  # others would have nothing to do but to start
         return DataLoader(self, batch_size=None, sampler=batches, num_workers=num_workers, pin_memory=pin_memory)

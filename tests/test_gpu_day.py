@@ -3,6 +3,8 @@
 import ast
 import importlib
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -82,6 +84,46 @@ def test_tests_are_read_one_by_one(tmp_path):
         "failed": {"test_a::two": "too far"},
         "properties": {"test_a::one": {"error": "1e-7"}},
     }
+
+
+def test_a_report_counts_with_a_warning_behind_it_and_none_is_not_done(tmp_path):
+    warns = f"{SAYS}; print('a warning at the exit')"
+    steps = [Step("warns", ["-c", warns], 30, reports=True), Step("silent", ["-c", "pass"], 30, reports=True)]
+    found = gpu.run_part("speed", steps, tmp_path, 60)
+    assert (found["warns"]["done"], found["warns"]["report"]) == (True, {"value": 3})
+    assert not found["silent"]["done"]
+
+
+def test_tests_that_failed_are_found_once_and_again_when_asked_for(tmp_path):
+    xml = tmp_path / "tests.xml"
+    case = '<testsuite><testcase classname="a" name="b"><failure message="c"/></testcase></testsuite>'
+    fails = f"import pathlib, sys; pathlib.Path({str(xml)!r}).write_text({case!r}); sys.exit(1)"
+    steps = [Step("tests", ["-c", fails], 30, xml)]
+    found = gpu.run_part("correct", steps, tmp_path, 60)["tests"]
+    assert (found["done"], found["tests"]["failed"]) == (True, {"a::b": "c"})
+    assert gpu.run_part("correct", steps, tmp_path, 60)["tests"]["tries"] == 1
+    assert gpu.run_part("correct", steps, tmp_path, 60, again=True)["tests"]["tries"] == 2
+
+
+def test_the_command_begins_where_the_package_is_not_installed(tmp_path):
+    """As on a bare machine; an installed package is hidden by `-S`, whose other packages a path gives."""
+    paths = [path for path in sys.path if path.endswith("site-packages")]
+    words = ["gpu.py", "--list", "--part", "speed", "--tiny"]
+    lines = (
+        "import sys, runpy",
+        f"sys.path[0:1] = [{BENCHMARKS!r}, *{paths!r}]",
+        f"sys.argv = {words!r}",
+        f"runpy.run_path({BENCHMARKS + '/gpu.py'!r}, run_name='__main__')",
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    options = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True}
+    done = subprocess.run([sys.executable, "-S", "-c", "\n".join(lines)], **options)
+    assert "speed ceilings: python" in done.stdout, done.stderr
+
+
+def test_a_name_of_no_step_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="--only waitz: no step of speed"):
+        gpu.require_known(["waitz"], {"speed": [Step("waits", [], 1)]})
 
 
 def test_tests_of_which_none_ran_are_not_done(tmp_path):

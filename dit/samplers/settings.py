@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dit.samplers.sampler import Sampler
 
 
+FLOW_END = 1.0
 USUAL_END = 1000.0  # timesteps of DiT's diffusion
 
 
@@ -82,7 +83,9 @@ class SamplingSettings:
         Raises:
             ValueError: if the sampler does not serve the objective, or does not take an option.
         """
-        sampler = self.sampler_for(objective)
+        sampler, (low, high) = self.sampler_for(objective), self.guidance_interval
+        if low >= FLOW_END and self.guidance_scale != 1 and hasattr(objective, "path"):
+            raise ValueError(f"guidance_interval {low:g} {high:g}: times of a flow lie in [0, 1], none would be guided")
         built = dataclasses.asdict(sampler.build_settings(self.options))
         own = {name: getattr(objective, name, None) if value is None else value for name, value in built.items()}
         return dataclasses.replace(self, sampler=sampler.name, options=own)

@@ -43,8 +43,10 @@ class FolderSource(EncodedSource):
         class_folders: bool = True,
     ):
         self.root = Path(root)
+        if self.root.is_file():
+            raise ValueError(f"image folder {root} is a file: give the folder that it lies in")
         if not self.root.is_dir():
-            raise ValueError(f"image folder {root} does not exist: check `root` of the config's images")
+            raise ValueError(f"image folder {root} does not exist: check the path (`root` in a config)")
         listing = _Listing(exclude)
         folders = _class_folders(self.root) if class_folders else []
         if folders:

@@ -14,6 +14,7 @@ from eqvae.data.images import RANDOM_CROPS, to_float
 from eqvae.data.sources import ImageSource, describe_images
 from eqvae.latents.shards import CachePlan, shards_of_process
 from eqvae.randomness import keyed_uniform
+from eqvae.ranges import require_number
 from eqvae.selection import describe_selection
 from eqvae.stream import SequentialBatches, describe_batch, training_loader
 
@@ -92,6 +93,9 @@ class ImageDataModule(lightning.LightningDataModule):
         crop: Crop = "center",
     ):
         super().__init__()
+        numbers = {"global_batch_size": global_batch_size, "evaluation_batch_size": evaluation_batch_size}
+        for name, number in numbers.items():
+            require_number(f"data.init_args.{name}", number, least=1)
         self.sources = {"train": train, "validation": validation or train}
         self.crop: Crop = crop
         self.global_batch_size, self.evaluation_batch_size = global_batch_size, evaluation_batch_size
@@ -101,6 +105,11 @@ class ImageDataModule(lightning.LightningDataModule):
     @property
     def num_classes(self) -> int:
         return self.sources["train"].num_classes
+
+    def count(self, split: str) -> int:
+        """Images that are read of "train" or "validation"."""
+        limit = self.num_validation_images if split == "validation" else None
+        return min(len(self.sources[split]), limit or len(self.sources[split]))
 
     @property
     def cached_splits(self) -> list[str]:
@@ -128,7 +137,8 @@ class ImageDataModule(lightning.LightningDataModule):
         limit_batches = 1.0 if limit_batches is None else limit_batches
         batches = self._sequential("validation", self.num_validation_images, limit_batches)
         which = describe_selection(len(batches.ids), len(self.sources["validation"]))
-        held_out = self.sources["validation"] is not self.sources["train"]
+        train, validation = self.sources["train"], self.sources["validation"]
+        held_out = validation is not train and validation.fingerprint() != train.fingerprint()
         rank_zero_info(f"validation images: {which}" + ("" if held_out else " (those of the training: none held out)"))
         return batches.loader(self.num_workers)
 

@@ -12,6 +12,7 @@ from eqvae.equivariance import equivariance_errors
 from eqvae.evaluation.latents import LATENT_METRICS, MINIMUM_DIFFERENT, radial_power_spectrum
 from eqvae.evaluation.reconstruction import SSIM_WINDOW, ReconstructionMetrics
 from eqvae.losses.perceptual import BACKBONE_URLS, SMALLEST_SIDES
+from eqvae.precision import encoding
 from eqvae.selection import describe_selection, evenly_spaced
 from eqvae.weights import is_at_hand
 
@@ -172,15 +173,25 @@ class AutoencoderEvaluation:
         perceptual = self.networks["perceptual"]
         return {"SSIM": SSIM_WINDOW, perceptual: SMALLEST_SIDES.get(perceptual, 1)}
 
+    def require_images(self, count: int, key: str) -> None:
+        """Refuse fewer images than a distance between two sets takes.
+
+        Raises:
+            ValueError: naming the key.
+        """
+        if count < 2:
+            raise ValueError(f"{key}: {count} image, and a distance between sets takes at least 2: give more")
+
     def reset(self, expected_images: int | None = None) -> None:
         """Forget what was accumulated; so many images will come (None: unknown, see `LatentMetrics`)."""
         self._accumulated = self._fresh(expected_images)
 
     def _fresh(self, expected_images: int | None) -> tuple[ReconstructionMetrics, LatentMetrics]:
         networks = self.networks
+        fell_back = self.extractor == PUBLISHED and networks["extractor"] == "efficientnet_lite0"
         reconstruction = ReconstructionMetrics(
             networks["extractor"],
-            self.extractor_weights,
+            None if fell_back else self.extractor_weights,
             networks["perceptual"],
             self.perceptual_weights_file,
             self.uint8_rule,
@@ -193,9 +204,10 @@ class AutoencoderEvaluation:
         if self._accumulated is None:
             self._accumulated = self._fresh(None)
         reconstruction_metrics, latent_metrics = self._accumulated
-        latents, _ = autoencoder.latent_moments(images)
-        reconstruction_metrics.update(images, autoencoder.decode(latents).float())
-        latent_metrics.update(autoencoder, images)
+        with encoding("float32", images.device):  # whatever the trainer computes in
+            latents, _ = autoencoder.latent_moments(images)
+            reconstruction_metrics.update(images, autoencoder.decode(latents).float())
+            latent_metrics.update(autoencoder, images)
 
     def compute(self) -> dict[str, float]:
         """The report; the intrinsic dimension is left out where fewer than three latents differ."""

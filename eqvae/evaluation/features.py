@@ -16,6 +16,7 @@ from eqvae.efficientnet import efficientnet_lite0
 from eqvae.evaluation.dino import ARCHITECTURES, DinoFeatures
 from eqvae.evaluation.metric import EXTRACTORS
 from eqvae.fixed_batches import map_rows, regroup
+from eqvae.precision import encoding
 from eqvae.weights import load_weights
 
 SMALL_INPUT_SIZE, LARGE_INPUT_SIZE = 64, 224  # for images up to 64 pixels, and for larger ones
@@ -129,12 +130,14 @@ def create_extractor(
         weights: local file with the weights of Inception-v3 or DINOv2, where they cannot be downloaded.
 
     Raises:
-        ValueError: for an unknown name, or weights that cannot be had.
+        ValueError: for an unknown name, weights that cannot be had, or a file of weights for packaged ones.
     """
     if name not in EXTRACTORS:
         raise ValueError(f"feature extractor {name!r} is unknown: use one of {', '.join(EXTRACTORS)}")
+    if weights is not None and name not in WITH_FILES:
+        raise ValueError(f"extractor_weights {weights}: {name} has its weights in the package, leave the option out")
     with torch.inference_mode(False):  # the network may serve a loss later, see `efficientnet_lite0`
-        return _extractor(name, weights if name in WITH_FILES else None).to(device)
+        return _extractor(name, weights).to(device)
 
 
 @cache
@@ -178,4 +181,6 @@ def images_to_outputs(
         return tuple(output.float() for output in extractor(images.to(device)))
 
     for group in regroup([batches] if isinstance(batches, Tensor) else batches, GROUP):
-        yield map_rows(extract, group, device=device, batch_size=GROUP)
+        with encoding("float32", device):  # of convolutions, too, which have TF32 by torch's own setting
+            outputs = map_rows(extract, group, device=device, batch_size=GROUP)
+        yield outputs

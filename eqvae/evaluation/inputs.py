@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from torch import Tensor
 
 from eqvae.data import FolderSource, ImageSource, open_source, to_uint8
@@ -14,7 +15,7 @@ from eqvae.data.opening import require_there
 from eqvae.errors import first_line
 from eqvae.evaluation.feature_sets import FeatureSet, Statistics, cached_feature_set, images_to_feature_set
 from eqvae.evaluation.features import create_extractor
-from eqvae.evaluation.sample_folders import ARRAY, GRID, read_samples_record
+from eqvae.evaluation.sample_folders import ARRAY, GRID, read_samples_record, require_as_made, single_image
 from eqvae.files import sha256_of_file
 from eqvae.selection import describe_selection, evenly_spaced
 from eqvae.stream import SequentialBatches
@@ -38,8 +39,8 @@ def open_samples(where: str, image_size: int | None) -> tuple[ImageSource, str]:
         image_size: side after the centre crop; None takes that of an .npz.
 
     Raises:
-        ValueError: for a folder of `sample.py` whose record is damaged, that is not finished, lacks images, or has
-            neither samples.npz nor single images.
+        ValueError: for a folder of `sample.py` whose record is damaged, that is not finished, lacks images, has neither
+            samples.npz nor single images, or others than it was finished with.
     """
     folder = Path(where)
     record = read_samples_record(folder)
@@ -47,20 +48,9 @@ def open_samples(where: str, image_size: int | None) -> tuple[ImageSource, str]:
         return open_source(where, image_size or side_of(where)), AS_STORED
     if not record.get("finished"):
         raise ValueError(f"{where} is not finished: start sample.py again, it goes on")
-    rule = record.get("uint8_rule", AS_STORED)
-    if (folder / ARRAY).is_file():
-        array = str(folder / ARRAY)
-        return _whole(open_source(array, image_size or side_of(array)), record, where), rule
-    if not any(path.name != GRID for path in folder.glob("*.png")):
-        raise ValueError(f"{where} holds only a grid: sample again with --npz or --png")
-    return _whole(FolderSource(where, image_size or side_of(where), exclude=(GRID,)), record, where), rule
-
-
-def _whole(source: ImageSource, record: dict, where: str) -> ImageSource:
-    if len(source) != record["num_images"]:
-        count = f"{len(source)} of {record['num_images']} images"
-        raise ValueError(f"{where} has {count}: start sample.py again, it writes the others")
-    return source
+    found, rule = require_as_made(folder, record), record.get("uint8_rule", AS_STORED)
+    size = image_size or side_of(str(found))
+    return FolderSource(where, size, exclude=(GRID,)) if found == folder else open_source(str(found), size), rule
 
 
 def side_of(where: str) -> int:
@@ -71,6 +61,10 @@ def side_of(where: str) -> int:
     """
     array = Path(where) / ARRAY if Path(where).is_dir() else Path(where)
     require_there(where)
+    first = single_image(Path(where), 0)
+    if not array.is_file() and first.is_file() and read_samples_record(Path(where)) is not None:
+        with Image.open(first) as image:
+            return min(image.size)
     if array.suffix != ".npz" or not array.is_file():
         raise ValueError(f"the size of the images in {where} is open: give --image-size")
     shape, _, _ = npz_arrays(array).get(IMAGES, ((0, 0), None, None))

@@ -16,23 +16,28 @@ FINGERPRINT = "autoencoder_fingerprint"  # of a result: what was measured
 PAIR = ("first", "second")  # in a result of two autoencoders
 
 
-def read_measurements(files: Iterable[str | Path], fingerprint: str | None = None) -> list[Measurement]:
+def read_measurements(
+    files: Iterable[str | Path], fingerprint: str | None = None, samples: bool = False
+) -> list[Measurement]:
     """What several files have measured, in the order of tables; of a name in two files both are kept.
 
     Args:
         files: JSON with its hash, as `evaluate.py --output` and sweeps write it.
         fingerprint: of the autoencoder that must have been measured; results that do not tell are taken.
+        samples: whether what samples measure belongs there, too: on a generator's card, not on an autoencoder's.
 
     Raises:
         ValueError: naming a file that is missing or damaged, holds no metric, or measured another autoencoder.
     """
-    found = [each for path in files for each in _read(Path(path), fingerprint)]
+    found = [each for path in files for each in _read(Path(path), fingerprint, samples)]
     places = {name: place for place, name in enumerate(in_order([[each.name for each in found]]))}
     return sorted(found, key=lambda each: places[each.name])
 
 
-def _read(path: Path, fingerprint: str | None) -> list[Measurement]:
+def _read(path: Path, fingerprint: str | None, samples: bool) -> list[Measurement]:
     result = _of_autoencoder(read_json(path), path, fingerprint)
+    if not samples and "num_generated" in result:
+        raise ValueError(f"{path} was measured on samples, not on an autoencoder: leave it out")
     data, amount = _images(result), _amount(result)
     measured = [
         _measurement(name, value, result, data, amount)

@@ -19,6 +19,7 @@ from eqvae.evaluation.inputs import BATCH_SIZE
 from eqvae.evaluation.predictors.measuring import autoencoder_to_sample, choose_predictors, describe_sample, predict
 from eqvae.evaluation.reconstruction import ReconstructionMetrics
 from eqvae.evaluation.tables import CENTER_CROP, backend_versions, directions
+from eqvae.precision import encoding
 from eqvae.selection import describe_selection
 from eqvae.stream import SequentialBatches
 
@@ -58,7 +59,7 @@ def measure_reconstruction(
     settings = (names, extractor_weights, perceptual, perceptual_weights_file)
     metrics = ReconstructionMetrics(*settings, uint8_rule=uint8_rule)
     for batch in _batches(source, autoencoder, num_images, num_workers):
-        with torch.no_grad():
+        with torch.no_grad(), encoding("float32", batch.device):
             latents, _ = autoencoder.latent_moments(batch)
             metrics.update(batch, autoencoder.decode(latents).float())
     report: dict[str, Any] = _with_spread(metrics.compute(), metrics.standard_deviations())
@@ -91,12 +92,14 @@ def measure_latents(
     source = _fitting_source(autoencoder, images, image_size)
     metrics = LatentMetrics(expected_images=min(num_images or len(source), len(source)))
     for batch in _batches(source, autoencoder, num_images, num_workers):
-        metrics.update(autoencoder, batch)
+        with encoding("float32", batch.device):
+            metrics.update(autoencoder, batch)
     report = _with_spread(metrics.compute(), metrics.standard_deviations())
     if names != []:
         device = str(autoencoder.last_layer.device)
-        sample = autoencoder_to_sample(autoencoder, source, num_images, num_workers, device, names)
-        values, left_out = predict(sample, names)
+        with encoding("float32", autoencoder.last_layer.device):
+            sample = autoencoder_to_sample(autoencoder, source, num_images, num_workers, device, names)
+            values, left_out = predict(sample, names)
         report |= values | describe_sample(sample, source) | ({"left_out": left_out} if left_out else {})
     about = {"num_images": metrics.num_images, "images": describe_selection(num_images, len(source))}
     about |= metrics.selections()

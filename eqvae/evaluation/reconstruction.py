@@ -101,6 +101,10 @@ class ReconstructionMetrics:
         if extractor_weights is not None and len(loading) > 1:
             names = " or of ".join(sorted(loading, reverse=True))
             raise ValueError(f"extractor_weights {extractor_weights} is of {names}: measure one after the other")
+        if extractor_weights is not None and not loading:
+            raise ValueError(
+                f"extractor_weights {extractor_weights}: {', '.join(self.extractors)} needs no file, leave it out"
+            )
         self.extractor_weights = extractor_weights
         self.perceptual, self.perceptual_weights_file = perceptual, perceptual_weights_file
         self.uint8_rule: Literal["round", "truncate"] = uint8_rule
@@ -118,7 +122,8 @@ class ReconstructionMetrics:
         if distance is not None:
             self._add(f"perceptual_{distance.name}", distance(to_float(generated), to_float(real)))
         for name, kept in self._features.items():
-            extractor = create_extractor(name, self.extractor_weights, images.device)
+            weights = self.extractor_weights if name in WITH_FILES else None
+            extractor = create_extractor(name, weights, images.device)
             kept["real"].append(images_to_features(real, extractor))
             kept["generated"].append(images_to_features(generated, extractor))
 

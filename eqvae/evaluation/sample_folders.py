@@ -1,7 +1,7 @@
 """The output folder of `sample.py`: its files, and the images in them."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,33 @@ def read_samples_record(folder: Path) -> dict[str, Any] | None:
 def single_image(folder: Path, index: int) -> Path:
     """Where the PNG of an image lies."""
     return Path(folder) / f"{index:06d}.png"
+
+
+def part_ranges(record: Mapping[str, Any]) -> list[range]:
+    """Image indices of each part, in whose order images are hashed."""
+    total, size = record["num_images"], record["part_size"]
+    return [range(start, min(start + size, total)) for start in range(0, total, size)]
+
+
+def require_as_made(folder: Path, record: Mapping[str, Any]) -> Path:
+    """What to read a finished folder's images from: samples.npz, or the folder with its single images.
+
+    Raises:
+        ValueError: if there are neither, or they are not those that `sample.py` made.
+    """
+    folder = Path(folder)
+    has_array = (folder / ARRAY).is_file()
+    names = {path.name for path in folder.glob("*.png")} - {GRID}
+    if not has_array and not names:
+        raise ValueError(f"{folder} holds only a grid: sample again with --npz or --png")
+    strangers = sorted(names - {single_image(folder, index).name for index in range(record["num_images"])})
+    if not has_array and strangers:
+        raise ValueError(f"{folder} holds {strangers[0]}, which sample.py did not write: move it away")
+    images_of = images_of_array(folder) if has_array else images_of_single_files(folder)
+    if not hold_all(images_of, part_ranges(record), record["images_sha256"]):
+        which = f"{ARRAY} holds" if has_array else "its PNGs are"
+        raise ValueError(f"{folder}: {which} other images than were sampled: start sample.py again, it makes them anew")
+    return folder / ARRAY if has_array else folder
 
 
 def images_to_sha256(images_of: ImagesOf, ranges: list[range]) -> str:

@@ -13,6 +13,7 @@ from eqvae.hashes import read_json, write_json
 
 CONDITIONS = ("num_images", "num_reference", "num_generated", "image_size", "crop", "uint8_rule", "extractor",
               "features_reference", "features_generated", "score_order")  # fmt: skip
+REFERENCE = ("fingerprint", "statistics", "images")  # of a result's `reference`, where it is kept
 BACKEND = ("torch", "torch-fidelity", "torchmetrics", "lpips", "timm")
 NOT_SHOWN = ("directions", "autoencoder_fingerprint")  # of a saved result: a column of the table; for programs
 CENTER_CROP = "centre, ADM (box halving, then bicubic)"
@@ -87,7 +88,7 @@ def load_result(file: str | Path) -> dict:
         ValueError: naming a file that holds none, is damaged, or whose numbers are not finite.
     """
     result = read_json(Path(file))
-    if "extractor" not in result or not any(isinstance(value, float) for value in result.values()):
+    if "num_generated" not in result or not any(isinstance(value, float) for value in result.values()):
         raise ValueError(f"{file} is not a saved result of evaluate.py generation: give a file of its --output")
     _require_finite(result, str(file))
     for name, value in result.items():
@@ -113,6 +114,13 @@ def warn_of_different_conditions(first: dict, second: dict) -> None:
         for name in CONDITIONS
         if name in first | second and first.get(name) != second.get(name)
     ]
+    before, now = first.get("reference"), second.get("reference")
+    if isinstance(before, dict) and isinstance(now, dict):
+        unequal += [
+            f"reference {name} {str(before[name])[:12]} and {str(now[name])[:12]}"
+            for name in REFERENCE
+            if name in before and name in now and before[name] != now[name]
+        ]
     if unequal:
         warnings.warn(f"these results do not compare: {'; '.join(unequal)}", stacklevel=2)
 

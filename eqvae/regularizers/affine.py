@@ -39,7 +39,7 @@ class Affine:
 
     def __call__(self, x: Tensor) -> Tensor:
         """[B, C, H, W], read at the mapped places by bilinear interpolation, in float32."""
-        theta = self.matrix(*x.shape[-2:]).to(x.device).expand(len(x), 2, 3)
+        theta = self.matrix(*x.shape[-2:]).to(x.device, non_blocking=True).expand(len(x), 2, 3)
         with torch.autocast(x.device.type, enabled=False):
             grid = F.affine_grid(theta, list(x.shape), align_corners=False)
             return F.grid_sample(x.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False)

@@ -24,7 +24,7 @@ class MaskedPositions(Action):
     token: Tensor
 
     def on_latents(self, latents: Tensor) -> Tensor:
-        return torch.where(self.hidden(*latents.shape[-2:]).to(latents.device), self.token, latents)
+        return torch.where(self.hidden(*latents.shape[-2:]).to(latents.device, non_blocking=True), self.token, latents)
 
     def hidden(self, height: int, width: int) -> Tensor:
         """Which positions [height, width] are hidden."""

@@ -1,8 +1,9 @@
 """The command line of `train.py`: LightningCLI for both stages, with an allow-list and one-line errors."""
 
 import argparse
+import operator
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -16,7 +17,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.strategies import StrategyRegistry
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -97,6 +98,26 @@ class _Trainer(Trainer):
             return super()._run_stage()
 
 
+def _is_some(value: Any) -> bool:
+    return value != 0
+
+
+def _is_all(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and value == 1.0)  # a whole number is one of batches
+
+
+PARTIAL: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool], str], ...] = (
+    (("fit",), "fast_dev_run", operator.not_, "it leaves what looks like a whole training: use trainer.max_steps"),
+    (("fit",), "limit_train_batches", _is_some, "nothing would be trained: leave it out"),
+    (("fit",), "max_epochs", _is_some, "nothing would be trained: leave it out, trainer.max_steps ends a training"),
+    (("fit",), "val_check_interval", _is_some, "use trainer.limit_val_batches 0 for a training without validation"),
+    (("validate",), "limit_val_batches", _is_some, "nothing would be measured: leave it out"),
+    (("test",), "limit_test_batches", _is_some, "nothing would be measured: leave it out"),
+    (("predict",), "limit_predict_batches", _is_all, "a cache holds all images: limit those of `data`"),
+)
+"""Subcommands, key of the trainer, whether a value of it is harmless, and what to do instead."""
+
+
 class TrainCLI(LightningCLI):
     """Both stages by `class_path`, YAML with OmegaConf interpolation, checkpoints through `AtomicCheckpointIO`.
 
@@ -168,6 +189,7 @@ class TrainCLI(LightningCLI):
             raise ValueError(f"trainer.strategy {strategy}: moving averages cannot be sharded by it; use fsdp2")
         if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
             raise ValueError(f"trainer.accelerator {accelerator}: torch finds none here; set it to cpu or auto")
+        self._require_whole_work()
         self._choose_precision(accelerator)
         self._settle()
         self.resume, self.overwrite, self.logger_names, self.num_shown = False, False, None, 0
@@ -197,6 +219,18 @@ class TrainCLI(LightningCLI):
             chosen, reason = choose_precision(torch.device("cuda" if on_gpu else "cpu"))
             settings["precision"] = dict(zip(ENCODING_PRECISIONS, TRAINER_PRECISIONS, strict=True))[chosen]
             rank_zero_info(reason)
+
+    def _require_whole_work(self) -> None:
+        """Refuse settings of the trainer that would leave something half done which looks whole.
+
+        Raises:
+            ValueError: naming the key.
+        """
+        settings = self._get(self.config, "trainer")
+        for subcommands, key, harmless, advice in PARTIAL:
+            value = settings.get(key)
+            if self.subcommand in subcommands and not harmless(value):
+                raise ValueError(f"trainer.{key} {value}: {advice}")
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer; what a class refuses comes without the parser's account of the types tried."""
@@ -256,6 +290,9 @@ class TrainCLI(LightningCLI):
 
     def fit(self, model: Any = None, datamodule: Any = None, ckpt_path: str | None = None, **options: Any) -> None:
         """What `train.py fit` does: claim the run's folder, and train from where it is to go on."""
+        for theirs, ours in getattr(self.model, "in_place_of_trainers", {}).items():
+            if getattr(self.trainer, theirs) not in (None, 0, 1 if theirs == "accumulate_grad_batches" else None):
+                raise ValueError(f"trainer.{theirs}: this module has model.init_args.{ours} in its place")
         folder = RunFolder.of(self.trainer, self.model)
         if not self.trainer.is_global_zero:
             self.train(folder.newest() if self.resume else ckpt_path, **options)
@@ -294,6 +331,9 @@ class TrainCLI(LightningCLI):
             raise ValueError(f"{checkpoint} has {steps} steps, trainer.max_steps is {self.trainer.max_steps}: raise it")
         if steps < self.trainer.max_steps:
             self.trainer.fit(self.model, self.datamodule, ckpt_path=checkpoint, **options)
+            if steps < self.trainer.global_step < self.trainer.max_steps:
+                whole = f"step {self.trainer.global_step} of {self.trainer.max_steps}"
+                rank_zero_warn(f"the training ended at {whole}, and so far is what it leaves")
             return
         rank_zero_info(f"{checkpoint} has all {steps} steps: there is nothing to train")
         exported = RunFolder.of(self.trainer, self.model).exported

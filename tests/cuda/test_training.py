@@ -23,7 +23,7 @@ from eqvae.evaluation.autoencoder import AutoencoderEvaluation
 from eqvae.losses import AdversarialLoss, ReconstructionLoss
 from eqvae.module import AutoencoderModule
 from eqvae.panels import LatentPanels
-from eqvae.regularizers import ExplicitEquivariance, TransformDistribution
+from eqvae.regularizers import AffineTransforms, ExplicitEquivariance, LatentMasking, TransformDistribution
 from eqvae.training.averaging import ExponentialMovingAverage
 from eqvae.training.throughput import ThroughputMonitor
 from tests.eqvae.test_objective import TINY_VQ
@@ -92,6 +92,8 @@ AUTOENCODERS = {
     "before the critic's start": {"adversarial": AdversarialLoss(start_step=9, **CRITIC)},
     "perceptual": {"reconstruction": ReconstructionLoss(perceptual="efficientnet_lite0", pixel="mse")},
     "explicit": {"transforms": None, "regularizers": [ExplicitEquivariance(TransformDistribution(probability=1.0))]},
+    "affine": {"transforms": None, "regularizers": [AffineTransforms(probability=1.0)]},
+    "masked": {"transforms": None, "regularizers": [LatentMasking(ratios=(0.5,), probabilities=(1.0,))]},
     "decoder alone": {"trainable": "decoder"},
     "accumulated": {"accumulate_batches": 2},
     "VQ": {"config": VQ, "adversarial": AdversarialLoss(**CRITIC)},

@@ -168,6 +168,27 @@ def test_float32_products_hold_inside_and_no_longer(asked, before):
         torch.set_float32_matmul_precision("highest")
 
 
+@pytest.mark.parametrize(("asked", "kept"), [("high", "tf32"), ("highest", "ieee")])
+def test_float32_convolutions_are_those_of_the_products(asked, kept):
+    """torch's own default has TF32 in convolutions alone, of which an autoencoder consists."""
+    convolutions = torch.backends.cudnn.conv
+    before = convolutions.fp32_precision
+    with float32_products(asked, GPU):
+        assert convolutions.fp32_precision == kept
+    assert convolutions.fp32_precision == before
+
+
+def test_encoding_gives_back_what_a_notebook_has_set():
+    """Lightning asks for it by the old name, which raises where old and new names differ."""
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with encoding("float32", torch.device("cpu")):
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
 def test_encoding_in_float32_has_no_tf32_under_either_of_torchs_names():
     """Asking by the other name raises where the two disagree, as Inductor and Lightning do."""
     with float32_products("high", GPU):

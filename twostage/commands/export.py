@@ -75,21 +75,21 @@ def _export_generator(arguments: argparse.Namespace) -> None:
     if source is None:
         raise ValueError(f"checkpoint {arguments.checkpoint} names no autoencoder: give --autoencoder")
     autoencoder = load_autoencoder(source).freeze()
-    details = _details(arguments, hub_repository(public_source(source)), autoencoder.fingerprint())
+    details = _details(arguments, hub_repository(public_source(source)), autoencoder.fingerprint(), samples=True)
     export_diffusers(generator, autoencoder, arguments.output, arguments.num_inference_steps, details)
 
 
 EXPORTS = {"autoencoder": _export_autoencoder, "generator": _export_generator}
 
 
-def _details(arguments: argparse.Namespace, base: str | None, fingerprint: str) -> CardDetails:
+def _details(arguments: argparse.Namespace, base: str | None, fingerprint: str, samples: bool = False) -> CardDetails:
     """What the card says beside the record; `base` is the repository that the record names.
 
     Measurements must be of the autoencoder with this fingerprint.
     """
     if arguments.base_model is not None:
         validate_repository(arguments.base_model, "--base-model")
-    base, measured = arguments.base_model or base, read_measurements(arguments.metrics, fingerprint)
+    base, measured = arguments.base_model or base, read_measurements(arguments.metrics, fingerprint, samples)
     common = {"repository": arguments.push_to_hub, "base_model": base, "measurements": measured}
     if arguments.license is not None:
         return CardDetails(**common, license=_checked_license(arguments.license))

@@ -7,6 +7,7 @@ from eqvae.files import require_place
 from twostage.commands.ending import end, look_at
 from twostage.rank.boards import boards, read_reports
 from twostage.rank.files import PAGE, ranks_table, write_every_eval_ever, write_hub_results, write_ranks
+from twostage.report.exchange import every_eval_ever, hub_results
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -14,6 +15,11 @@ def run(arguments: argparse.Namespace) -> None:
     require_place(folder / PAGE)
     reports = read_reports(arguments.reports)
     found = boards(reports, arguments.together)
+    for report in reports:  # both before either is written
+        if arguments.every_eval_ever is not None:
+            every_eval_ever(report.results, arguments.every_eval_ever)
+        if arguments.hub_results is not None:
+            hub_results(report.results, arguments.hub_results)
     written = []
     if arguments.every_eval_ever is not None:
         written += write_every_eval_ever(folder, reports, arguments.every_eval_ever)

@@ -22,14 +22,17 @@ from eqvae.fixed_batches import whole_batches
 from eqvae.locks import Lock
 from eqvae.options import choose_device
 from eqvae.precision import AUTO, choose_precision
+from eqvae.ranges import require_number
 from twostage.commands.after_sampling import end_sampling
 from twostage.commands.sampling_progress import SamplingProgress
+
+MOST_IMAGES = 1_000_000_000
 
 
 def run(arguments: argparse.Namespace) -> None:
     rank = int(os.environ.get("RANK", 0))
-    if arguments.num_images < 1 or arguments.batch_size < 1:
-        raise ValueError("--num-images and --batch-size must be at least 1")
+    for option in ("num_images", "batch_size"):
+        require_number(f"--{option.replace('_', '-')}", getattr(arguments, option), least=1, most=MOST_IMAGES)
     arguments.device = choose_device(arguments.device)
     settings = sampling_settings(arguments)
     written = _written(arguments.checkpoint)

@@ -1,5 +1,6 @@
 """Runs the sweep of a published study with fresh seeds, and says whether they agree with it."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -72,13 +73,23 @@ def prepare(study: SweepResults, seeds: Sequence[int], overrides: list[str]) -> 
     workers = f"{WORKERS}={choose_workers(len(seeds) * len(study.arms))}"
     overrides = [workers, *overrides]  # what is given comes last, and counts
     places = OmegaConf.from_dotlist(overrides)
+    if not places.get("root", "runs"):
+        raise ValueError("root: give the folder that the results are to lie in")
+    if repeated := [seed for seed in seeds if list(seeds).count(seed) > 1]:
+        raise ValueError(f"--seeds: {repeated[0]} is given twice: give each once")
     root = Path(str(places.get("root", "runs")))
     at_once = {"until_decided": False, "racing": False, "smallest_speed_up": None}
     keys = study.sweep | {"name": f"verify-{study.name}", "seeds": list(seeds)} | at_once
     folder = root / keys["name"]
+    content, was_there = OmegaConf.to_yaml(OmegaConf.create(keys)).encode(), folder.is_dir()
     make_folder(folder)
-    write_atomically(folder / SWEEP, OmegaConf.to_yaml(OmegaConf.create(keys)).encode())
-    return load_sweep(folder / SWEEP, overrides, to_run=True)
+    write_atomically(folder / SWEEP, content)
+    try:
+        return load_sweep(folder / SWEEP, overrides, to_run=True)
+    except ValueError:
+        if not was_there:  # nothing is left of what cannot be run
+            shutil.rmtree(folder)
+        raise
 
 
 def fresh_seeds(study: SweepResults, count: int = 1) -> list[int]:

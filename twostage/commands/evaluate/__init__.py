@@ -4,9 +4,13 @@
 """
 
 import argparse
+import math
+from collections.abc import Iterator
+from pathlib import Path
 
 from eqvae.evaluation.tables import save_result
 from eqvae.files import require_place
+from eqvae.hashes import read_json
 from eqvae.options import choose_device
 from eqvae.ranges import require_number
 from twostage.commands.ending import end
@@ -17,8 +21,12 @@ from twostage.commands.evaluate.images import look_for_unreadable
 from twostage.commands.evaluate.latents import measure_latent_spaces
 from twostage.commands.evaluate.reconstruction import measure_reconstructions
 
-LEAST = {"num_images": 1, "num_workers": 0, "image_size": 1, "neighbours": 1}
+LEAST = {"num_images": 1, "num_workers": 0, "image_size": 1, "neighbours": 1, "num_threads": 1}
 """The smallest number with which anything can be measured, by option."""
+MOST = {"num_images": 1_000_000_000, "image_size": 16_384}
+
+RESULTS = {"versions", "first", "num_unreadable"}
+"""Keys by which a file is known to be a result: of one, of two, of a search for unreadable images."""
 
 MEASUREMENTS = {
     "reconstruction": measure_reconstructions,
@@ -34,18 +42,53 @@ def run(arguments: argparse.Namespace) -> None:
     _require_ranges(arguments)
     if hasattr(arguments, "device"):
         arguments.device = choose_device(arguments.device)
-    for place in filter(None, (getattr(arguments, name, None) for name in ("output", "figure"))):
-        require_place(place)
+    _require_outputs(arguments)
     report = MEASUREMENTS[arguments.command](arguments)
     if arguments.output:
         save_result(arguments.output, report)
     end(arguments.output, following(arguments))
 
 
+def _require_outputs(arguments: argparse.Namespace) -> None:
+    """Refuse to write over what is no earlier output: an input, or anybody's file."""
+    output, figure = (getattr(arguments, name, None) for name in ("output", "figure"))
+    for place in filter(None, (output, figure)):
+        require_place(place)
+    if output and Path(output).exists() and not _is_result(Path(output)):
+        raise ValueError(f"--output {output} exists and is no result of evaluate.py: give another name")
+    if not figure:
+        return
+    if Path(figure).suffix.lower() != ".png":
+        raise ValueError(f"--figure {figure}: figures are PNG files, give a name that ends with .png")
+    if output and Path(figure).resolve() == Path(output).resolve():
+        raise ValueError(f"--figure and --output are both {figure}: give two names")
+    drawn = Path(figure).resolve()
+    for each in _inputs(arguments):
+        if drawn.exists() and each.resolve() in (drawn, *drawn.parents):
+            raise ValueError(f"--figure {figure} is there, in {each}, which is read: give another place")
+
+
+def _inputs(arguments: argparse.Namespace) -> Iterator[Path]:
+    """Files and folders that some option names for reading."""
+    given = {name: value for name, value in vars(arguments).items() if name not in ("output", "figure")}
+    for value in given.values():
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, str | Path) and str(each) and Path(each).exists():
+                yield Path(each)
+
+
+def _is_result(path: Path) -> bool:
+    try:
+        return bool(RESULTS & set(read_json(path)))
+    except ValueError:
+        return False
+
+
 def _require_ranges(arguments: argparse.Namespace) -> None:
     """Refuse numbers that no measurement can be made with, naming the option."""
     for name, limit in LEAST.items():
         if getattr(arguments, name, None) is not None:
-            require_number(f"--{name.replace('_', '-')}", getattr(arguments, name), least=limit)
+            most = MOST.get(name, math.inf)
+            require_number(f"--{name.replace('_', '-')}", getattr(arguments, name), least=limit, most=most)
     for time in getattr(arguments, "times", ()):
         require_number("--times", time, least=0, most=1)

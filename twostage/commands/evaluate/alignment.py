@@ -60,6 +60,8 @@ def measure_blocks(arguments: argparse.Namespace) -> dict:
 def _projector_towards(encoder: Encoder, arguments: argparse.Namespace) -> TrainedProjector | None:
     """The checkpoint's projector; none where it was trained towards another encoder: its cosine would say nothing."""
     projector = load_projector(arguments.checkpoint, arguments.projector_depth, arguments.ema_decay)
+    if projector is None and arguments.projector_depth is not None:
+        raise ValueError(f"--projector-depth {arguments.projector_depth}: {arguments.checkpoint} has no projector")
     if projector is None or projector.encoder not in (None, encoder.name):
         return None
     projector.network.to(arguments.device)

@@ -24,6 +24,8 @@ def measure_all(arguments: argparse.Namespace, measure: Measure) -> dict:
     """Measure the autoencoders that the options name, print the results and return them."""
     if len(arguments.autoencoder) > 2:
         raise ValueError(f"--autoencoder may be given once or twice, got {len(arguments.autoencoder)}")
+    if len(set(arguments.autoencoder)) < len(arguments.autoencoder):
+        raise ValueError(f"--autoencoder {arguments.autoencoder[0]} is given twice: give it once, or another one")
     source = open_source(arguments.data, arguments.image_size)
     configs = file_configs(arguments.autoencoder, arguments.family or [])
     autoencoders = {

@@ -9,6 +9,8 @@ from twostage.commands.evaluate.autoencoders import measure_all
 
 
 def measure_reconstructions(arguments: argparse.Namespace) -> dict:
+    if arguments.lpips_weights is not None and not arguments.perceptual.startswith("lpips"):
+        raise ValueError(f"--lpips-weights {arguments.lpips_weights}: --perceptual {arguments.perceptual} needs none")
     return measure_all(arguments, _measure)
 
 
