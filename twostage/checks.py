@@ -10,7 +10,7 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
-from dit.labels import require_choice
+from dit.labels import choose_labels, names_path, require_choice
 from eqvae.autoencoders.loading import SOURCE_KEYS, load_autoencoder
 from eqvae.autoencoders.places import PACKAGED
 from eqvae.commands import nearest
@@ -205,6 +205,19 @@ def _sampling_problems(name: str, generator: GeneratorSettings, evaluation: Eval
         sampling_of(evaluation, generator)
     except ValueError as error:
         return [(key, str(error))]
+    return _unknown_labels(generator, evaluation.labels)
+
+
+def _unknown_labels(generator: GeneratorSettings, how: str) -> list[Problem]:
+    """Labels beyond the classes that a generator's config names; of "auto" the cache tells, when it is there."""
+    config = resolved_config(generator.config, generator.overrides)
+    classes = value_at(config, "model.init_args.backbone.init_args.num_classes")
+    if how == REAL_LABELS or names_path(how) or not isinstance(classes, int):
+        return []
+    try:
+        choose_labels(1, classes, how)
+    except ValueError as error:
+        return [("evaluation.labels", str(error))]
     return []
 
 
