@@ -1,5 +1,7 @@
 """The whole measurement of samples: generated and real images in, a report out, as `evaluate.py generation` prints."""
 
+import os
+import warnings
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -61,6 +63,12 @@ def measure_generation(
         )
     else:
         real, about = _measured(reference, (height, size), extractor, extractor_weights, device)
+    if (
+        isinstance(generated, str)
+        and isinstance(reference, str)
+        and os.path.realpath(generated) == os.path.realpath(reference)
+    ):
+        warnings.warn(f"samples and reference are both {generated}: it is measured against itself", stacklevel=2)
     network = create_extractor(extractor, extractor_weights, device)
     features = images_to_feature_set(image_batches(source, num_images, num_workers), network)
     measured = feature_sets_to_generation_metrics(real, features, extractor, metrics, score_order, device)

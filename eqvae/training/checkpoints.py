@@ -71,7 +71,9 @@ def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"no checkpoint at {path}{_offer(path) or ': check the path'}")
+        inside = newest_checkpoint(path / "checkpoints").path if path.is_dir() else None
+        way_on = f": give {inside}" if inside else _offer(path) or ": check the path"
+        raise ValueError(f"no checkpoint at {path}{way_on}")
     sound = archive_is_sound(path)
     if sound is False:
         raise ValueError(f"checkpoint {path} is damaged: its content does not have the sha256 it names{_offer(path)}")

@@ -12,6 +12,7 @@ from eqvae.autoencoders import load_autoencoder
 from eqvae.hashes import read_json
 from tests.dit.tiny import save_generator, tiny_generator
 from tests.tiny import TINY_AUTOENCODER, stage_one
+from twostage.loading import load_sweep
 
 
 @pytest.fixture(scope="module")
@@ -233,3 +234,23 @@ def test_a_training_that_ended_early_says_so(tmp_path, recwarn):
     )
     cli.train()
     assert any("ended at step 2 of 4, and so far is what it leaves" in str(each.message) for each in recwarn)
+
+
+def test_a_run_folder_in_the_place_of_its_checkpoint_is_told_which_one(checkpoint, tmp_path, monkeypatch):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    last.write_bytes(checkpoint.read_bytes())
+    with pytest.raises(ValueError, match=f"no checkpoint at {tmp_path}/run: give {last}"):
+        run(monkeypatch, "sample", "--checkpoint", tmp_path / "run", "--output", tmp_path / "samples")
+
+
+def test_samples_that_are_their_own_reference_are_warned_of(samples, measure, capsys):
+    array = samples("samples", "--npz") / "samples.npz"
+    measure(array, "--reference", array)
+    assert "it is measured against itself" in capsys.readouterr().err
+
+
+def test_labels_that_no_generator_of_a_sweep_knows_are_found_before_it_runs():
+    overrides = ["evaluation.labels=99"]
+    with pytest.raises(ValueError, match=r"evaluation\.labels.*99"):
+        load_sweep("tiny-shapes", overrides)
