@@ -26,7 +26,8 @@ from gpu_steps import PARTS, Step, StepSettings  # noqa: E402
 from eqvae.commands import run_command  # noqa: E402
 from eqvae.files import write_atomically  # noqa: E402
 
-ENOUGH = 0.6  # of a step's time: with less left it is not begun
+ENOUGH = 0.6  # of a step's time, or of the part's: with less left it is not begun
+SHORTEST = 20.0  # seconds that are worth beginning a step for that goes on where it was ended
 TESTS_FAILED = 1  # pytest's exit code where it ran them all
 LONGEST_TEXT = 4000  # characters of an output that are kept
 
@@ -62,8 +63,8 @@ def run(arguments: argparse.Namespace) -> None:
         done = run_part(part, steps, arguments.output, 60 * arguments.minutes, again=arguments.only is not None)
         failed += [f"{part} {name}" for name, each in done.items() if each.get("tests", {}).get("failed")]
         lacking += [f"{part} {step.name}" for step in steps if not done.get(step.name, {}).get("done")]
-    if failed:
-        print(f"tests failed in {', '.join(failed)}: --only STEP tries them again")
+    if failed and not lacking:
+        raise ValueError(f"tests failed in {', '.join(failed)}: --only STEP tries them again")
     if lacking:
         raise ValueError(f"not done: {', '.join(lacking)}; the same command tries these again")
 
@@ -105,7 +106,7 @@ def run_part(
             print(f"{part} {step.name}: done before", flush=True)
             continue
         left = end - clock()
-        if left < ENOUGH * step.seconds:
+        if left < (SHORTEST if step.resumes else ENOUGH * min(step.seconds, seconds)):
             print(f"{part} {step.name}: left for the next run", flush=True)
             continue
         known[step.name] = run_step(step, folder / part, min(step.seconds, left)) | {

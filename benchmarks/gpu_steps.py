@@ -38,6 +38,7 @@ class Step:
         tests: where pytest leaves its XML.
         returns: files that are copied to the results, by where they lie.
         folder: that it runs in; None: the checkout.
+        resumes: whether it goes on where it was ended.
         reports: whether it prints a JSON object, without which it is not done.
     """
 
@@ -48,6 +49,7 @@ class Step:
     returns: dict[Path, Path] = field(default_factory=dict)
     folder: Path | None = None
     reports: bool = False
+    resumes: bool = False
 
     @property
     def leaves(self) -> list[Path]:
@@ -165,7 +167,7 @@ def sweep(settings: StepSettings) -> list[Step]:
         made / name: folder.parent / f"gpu-sweep-{name}" for name in ("report.json", "report.html", "report.md")
     }
     command = [str(ROOT / "sweep.py"), "--config", config, *words]
-    return [Step("cifar10", command, 535, returns=returned, folder=folder / "work")]
+    return [Step("cifar10", command, 535, returns=returned, folder=folder / "work", resumes=True)]
 
 
 PARTS: dict[str, Callable[[StepSettings], list[Step]]] = {"correct": correct, "speed": speed, "sweep": sweep}

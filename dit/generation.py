@@ -94,6 +94,10 @@ def _in_precision(model: Callable[..., Tensor], precision: str, device: torch.de
     return call
 
 
+class NotFiniteError(ValueError):
+    """Samples of a generator that diverged, or of settings that it does not bear."""
+
+
 def make_images(
     generator: Generator,
     autoencoder: Autoencoder,
@@ -102,6 +106,7 @@ def make_images(
     settings: SamplingSettings,
     batch_size: int = 100,
     callback: Callback | None = None,
+    require_finite: bool = True,
 ) -> tuple[Tensor, dict[str, float]]:
     """uint8 images [N, 3, H, W] of image indices [N] with labels [N], and what they cost.
 
@@ -111,10 +116,14 @@ def make_images(
     Args:
         batch_size: images at a time on an accelerator.
         callback: told step, latents and time after each step of a batch, from several threads on a processor.
+        require_finite: refuse values that are not; else they are black.
 
     Returns:
         Images, and `function_evaluations` and `network_passes` summed over them; guidance makes two passes in one
         evaluation.
+
+    Raises:
+        NotFiniteError: naming the first image that is not finite.
     """
     device = next(generator.backbone.parameters()).device
     autoencoder = autoencoder.to(device)
@@ -132,11 +141,11 @@ def make_images(
     # Of convolutions, too: by torch's own setting those of a GPU round to TF32.
     with encoding("float32", device):
         images, costs, finite = map_rows(make, indices, labels, device=device, batch_size=batch_size)
-    if not finite.all():
+    if require_finite and not finite.all():
         first, sampler = int(indices[~finite][0]), settings.sampler or generator.default_sampler
-        raise ValueError(
-            f"image {first} is not finite ({sampler}, guidance_scale {settings.guidance_scale:g}): nothing is written; "
-            "lower the guidance, take more steps, or look whether the training diverged"
+        raise NotFiniteError(
+            f"image {first} is not finite ({sampler}, guidance_scale {settings.guidance_scale:g}): it is not written; "
+            "look whether the training diverged, or sample with less guidance or more steps into another --output"
         )
     return images, dict(zip(("function_evaluations", "network_passes"), costs.sum(0).tolist(), strict=True))
 
@@ -149,16 +158,19 @@ def generate_images(
     batch_size: int = 100,
     first_batch: int = 0,
     every: int = 1,
+    require_finite: bool = True,
 ) -> Iterator[Tensor]:
     """Batches uint8 [B, 3, H, W] of the images 0, 1, ... with labels [N].
 
     Args:
         batch_size: images at a time; rounded up to whole `eqvae.fixed_batches.ROWS` for the batches that come out.
         first_batch, every: of all batches only this one and every so many-th after it.
+        require_finite: as of `make_images`.
 
     Raises:
         ValueError: if the autoencoder is not the one that made the generator's latents.
     """
     require_autoencoder(generator, autoencoder)
     for batch in torch.arange(len(labels)).split(whole_batches(batch_size))[first_batch::every]:
-        yield make_images(generator, autoencoder, batch, labels[batch], settings, batch_size)[0]
+        given = (batch, labels[batch], settings, batch_size)
+        yield make_images(generator, autoencoder, *given, require_finite=require_finite)[0]

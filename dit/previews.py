@@ -15,7 +15,7 @@ from dit.labels import choose_labels
 from eqvae.autoencoders import load_autoencoder
 from eqvae.data.sources import ImageSource
 from eqvae.evaluation.feature_sets import as_reference, images_to_feature_set
-from eqvae.evaluation.features import create_extractor
+from eqvae.evaluation.features import create_extractor, require_fitting_weights
 from eqvae.evaluation.generation import feature_sets_to_generation_metrics, require_metrics
 from eqvae.evaluation.image_grids import image_grid, save_png
 from eqvae.evaluation.inputs import image_batches
@@ -74,6 +74,7 @@ class SamplePreviews(Callback):
         if reference is not None and len(reference) < num_reference_images:
             raise ValueError(f"previews: the reference has {len(reference)} images, not {num_reference_images}")
         require_metrics(metrics, extractor)
+        require_fitting_weights(extractor, extractor_weights)
         self.every_n_steps, self.num_images, self.batch_size = every_n_steps, num_images, batch_size
         self.sampling, self.labels = sampling or SamplingSettings(), labels
         self.reference, self.num_reference_images, self.metrics = reference, num_reference_images, tuple(metrics)
@@ -164,7 +165,8 @@ class SamplePreviews(Callback):
         try:
             share = (self.batch_size, trainer.global_rank, trainer.world_size)
             mine: list[Tensor] = []
-            for batch in generate_images(generator, self._autoencoder, labels, self.sampling, *share):
+            settings = (labels, self.sampling, *share)  # what is not finite is shown black: training is not touched
+            for batch in generate_images(generator, self._autoencoder, *settings, require_finite=False):
                 mine.append(batch)
                 if stop_requested(trainer):
                     break

@@ -33,8 +33,8 @@ def encoding(precision: str, device: torch.device) -> Iterator[None]:
     backends = torch.backends
     # torch makes all but the first at run time, and declares none of them.
     onednn = [backends.mkldnn.matmul, backends.mkldnn.conv]  # pyright: ignore[reportAttributeAccessIssue]
-    switches = [backends.cuda.matmul, backends.cudnn.conv, *onednn]  # pyright: ignore[reportAttributeAccessIssue]
-    before = [switch.fp32_precision for switch in switches]
+    switches = [backends.cuda.matmul, *onednn]
+    before, of_convolutions = [switch.fp32_precision for switch in switches], _convolutions()
     old_name = _old_name()
     try:
         if not reduced:
@@ -42,13 +42,15 @@ def encoding(precision: str, device: torch.device) -> Iterator[None]:
             torch.set_float32_matmul_precision("highest")
             for switch in switches:
                 switch.fp32_precision = "ieee"
+            _set_convolutions("ieee")
         with torch.autocast(device.type, torch.bfloat16, enabled=reduced):
             yield
     finally:
         if not reduced:
             torch.set_float32_matmul_precision(old_name)
-        for switch, value in zip(switches, before, strict=True):
-            switch.fp32_precision = value
+            for switch, value in zip(switches, before, strict=True):
+                switch.fp32_precision = value
+            _set_convolutions(of_convolutions)
 
 
 @contextmanager
@@ -61,15 +63,25 @@ def float32_products(precision: Float32Products, device: torch.device) -> Iterat
     if device.type != "cuda":
         yield
         return
-    convolutions = torch.backends.cudnn.conv  # pyright: ignore[reportAttributeAccessIssue]  (made at run time)
-    before, of_convolutions = _old_name(), convolutions.fp32_precision
+    before, of_convolutions = _old_name(), _convolutions()
     try:
         torch.set_float32_matmul_precision(precision)
-        convolutions.fp32_precision = {"highest": "ieee", "high": "tf32"}[precision]
+        _set_convolutions({"highest": "ieee", "high": "tf32"}[precision])
         yield
     finally:
         torch.set_float32_matmul_precision(before)
-        convolutions.fp32_precision = of_convolutions
+        _set_convolutions(of_convolutions)
+
+
+def _convolutions() -> str:
+    """How cuDNN convolves float32: "ieee", "tf32", or "none", which is IEEE 754 likewise."""
+    return torch.backends.cudnn.conv.fp32_precision  # pyright: ignore[reportAttributeAccessIssue]  (made at run time)
+
+
+def _set_convolutions(precision: str) -> None:
+    """By torch's old name and by its new one: where they differ, torch raises when it is asked for the old."""
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.conv.fp32_precision = precision  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _old_name() -> str:

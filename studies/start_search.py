@@ -25,7 +25,7 @@ from eqvae.data import open_source, to_float
 from studies.start_measures import measure_start
 
 ROOT = Path(__file__).resolve().parents[1]
-ASKED = "candidate.yaml"  # in a candidate's folder; config.yaml there is the training's, with all defaults written out
+ASKED = Path("asked") / "config.yaml"  # in a candidate's folder, where the training's own has all defaults written out
 KEYS = {"name", "base", "factor", "start", "set"}
 
 
@@ -79,6 +79,7 @@ def run_candidate(config, folder: Path) -> None:
         ValueError: with the last line of the training's error, if it failed.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / ASKED).parent.mkdir(exist_ok=True)
     OmegaConf.save(config, folder / ASKED)
     command = [sys.executable, str(ROOT / "train.py"), "fit", "--config", str(folder / ASKED)]
     checkpoint = folder / "checkpoints" / "last.ckpt"

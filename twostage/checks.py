@@ -14,6 +14,7 @@ from dit.labels import choose_labels, names_path, require_choice
 from eqvae.autoencoders.loading import SOURCE_KEYS, load_autoencoder
 from eqvae.autoencoders.places import PACKAGED
 from eqvae.commands import nearest
+from eqvae.evaluation.features import require_fitting_weights
 from eqvae.evaluation.generation import GENERATION_METRICS, measurable
 from eqvae.evaluation.metric import EXTRACTORS
 from eqvae.packaged import TRAINING, find_config
@@ -92,6 +93,10 @@ def _metric_problems(evaluation: Evaluation) -> list[Problem]:
         return [("evaluation.extractor", f"use one of {', '.join(EXTRACTORS)}")]
     if not set(evaluation.metrics) <= set(known := measurable(evaluation.extractor)):
         return [("evaluation.metrics", f"use some of {', '.join(known)}")]
+    try:
+        require_fitting_weights(evaluation.extractor, evaluation.extractor_weights)
+    except ValueError as error:
+        return [("evaluation.extractor_weights", str(error))]
     names = EXTRACTORS[evaluation.extractor]
     wanted = evaluation.metric or names.distance
     givers = {

@@ -137,8 +137,7 @@ class ImageDataModule(lightning.LightningDataModule):
         limit_batches = 1.0 if limit_batches is None else limit_batches
         batches = self._sequential("validation", self.num_validation_images, limit_batches)
         which = describe_selection(len(batches.ids), len(self.sources["validation"]))
-        train, validation = self.sources["train"], self.sources["validation"]
-        held_out = validation is not train and validation.fingerprint() != train.fingerprint()
+        held_out = self.sources["validation"] is not self.sources["train"]
         rank_zero_info(f"validation images: {which}" + ("" if held_out else " (those of the training: none held out)"))
         return batches.loader(self.num_workers)
 

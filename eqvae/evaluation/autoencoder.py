@@ -9,6 +9,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
 from eqvae.autoencoders import Autoencoder, LatentStatistics
 from eqvae.equivariance import equivariance_errors
+from eqvae.evaluation.features import require_fitting_weights
 from eqvae.evaluation.latents import LATENT_METRICS, MINIMUM_DIFFERENT, radial_power_spectrum
 from eqvae.evaluation.reconstruction import SSIM_WINDOW, ReconstructionMetrics
 from eqvae.losses.perceptual import BACKBONE_URLS, SMALLEST_SIDES
@@ -137,6 +138,8 @@ class AutoencoderEvaluation:
         num_equivariance_images: int = 512,
         num_latents: int = 2000,
     ):
+        if extractor != PUBLISHED:
+            require_fitting_weights(extractor, extractor_weights)
         self.extractor, self.extractor_weights = extractor, extractor_weights
         self.perceptual, self.perceptual_weights_file = perceptual, perceptual_weights_file
         self.uint8_rule: Literal["round", "truncate"] = uint8_rule

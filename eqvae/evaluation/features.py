@@ -134,10 +134,19 @@ def create_extractor(
     """
     if name not in EXTRACTORS:
         raise ValueError(f"feature extractor {name!r} is unknown: use one of {', '.join(EXTRACTORS)}")
-    if weights is not None and name not in WITH_FILES:
-        raise ValueError(f"extractor_weights {weights}: {name} has its weights in the package, leave the option out")
+    require_fitting_weights(name, weights)
     with torch.inference_mode(False):  # the network may serve a loss later, see `efficientnet_lite0`
         return _extractor(name, weights).to(device)
+
+
+def require_fitting_weights(name: str, weights: str | None) -> None:
+    """Refuse a file of weights for an extractor that has its own in the package.
+
+    Raises:
+        ValueError: naming both.
+    """
+    if weights is not None and name not in WITH_FILES:
+        raise ValueError(f"extractor_weights {weights}: {name} has its weights in the package, leave the option out")
 
 
 @cache

@@ -175,7 +175,9 @@ def test_float32_convolutions_are_those_of_the_products(asked, kept):
     before = convolutions.fp32_precision
     with float32_products(asked, GPU):
         assert convolutions.fp32_precision == kept
+        assert torch.backends.cudnn.allow_tf32 == (kept == "tf32")  # Inductor asks so, and it raises where they differ
     assert convolutions.fp32_precision == before
+    assert torch.backends.cudnn.allow_tf32
 
 
 def test_encoding_gives_back_what_a_notebook_has_set():

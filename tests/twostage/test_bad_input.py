@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 from dit.backbones import SiT
+from dit.previews import SamplePreviews
 from eqvae.autoencoders import load_autoencoder
+from eqvae.evaluation.autoencoder import AutoencoderEvaluation
 from eqvae.hashes import read_json
 from tests.dit.tiny import save_generator, tiny_generator
 from tests.tiny import TINY_AUTOENCODER, stage_one
@@ -130,9 +132,17 @@ def test_results_against_other_references_do_not_compare(samples, measure, tmp_p
 
 
 def test_samples_that_are_not_finite_are_not_written(samples, tmp_path):
-    with pytest.raises(ValueError, match=r"image 0 is not finite \(heun, guidance_scale 1e\+30\): nothing is written"):
+    with pytest.raises(ValueError, match=r"image 0 is not finite \(heun, guidance_scale 1e\+30\): it is not written"):
         samples("infinite", "--guidance-scale", "1e30", "--npz")
     assert not (tmp_path / "infinite" / "samples.npz").exists()
+
+
+def test_a_figure_is_drawn_again_in_a_folder_that_is_called_like_the_command(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    words = ("--autoencoder", "shapes-f4c8", "--data", "shapes:8:1", "--image-size", 32)
+    for _ in range(2):
+        run(monkeypatch, "evaluate", "reconstruction", *words, "--figure", "reconstruction/panel.png")
+    assert (tmp_path / "reconstruction" / "panel.png").is_file()
 
 
 @pytest.mark.parametrize(
@@ -250,7 +260,22 @@ def test_samples_that_are_their_own_reference_are_warned_of(samples, measure, ca
     assert "it is measured against itself" in capsys.readouterr().err
 
 
-def test_labels_that_no_generator_of_a_sweep_knows_are_found_before_it_runs():
-    overrides = ["evaluation.labels=99"]
-    with pytest.raises(ValueError, match=r"evaluation\.labels.*99"):
-        load_sweep("tiny-shapes", overrides)
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("evaluation.labels=99", r"evaluation\.labels.*99"),
+        (
+            "evaluation.extractor_weights=nowhere.pt",
+            r"extractor_weights nowhere\.pt: efficientnet_lite0 has its weights",
+        ),
+    ],
+)
+def test_what_no_part_of_a_sweep_can_use_is_found_before_it_runs(override, message):
+    with pytest.raises(ValueError, match=message):
+        load_sweep("tiny-shapes", [override])
+
+
+@pytest.mark.parametrize("build", [AutoencoderEvaluation, SamplePreviews])
+def test_weights_for_a_packaged_network_are_refused_before_anything_is_trained(build):
+    with pytest.raises(ValueError, match=r"extractor_weights a\.pt: efficientnet_lite0 has its weights in the package"):
+        build(extractor="efficientnet_lite0", extractor_weights="a.pt")

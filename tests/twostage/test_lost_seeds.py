@@ -155,6 +155,21 @@ def test_an_unknown_cost_of_fine_tuning_is_not_none():
     assert found["control"].value == found["equivariant"].value == 160.0
 
 
+def test_the_start_as_an_arm_costs_nothing_before_its_generators():
+    results = changed((2.0, 1.9, 2.1))
+    none = [replace(each, device_seconds=None) if each.arm == "equivariant" else each for each in results.autoencoders]
+    sweep = {"start": {"autoencoder": "a"}, "autoencoders": {"control": {}, "equivariant": {"autoencoder": "a"}}}
+    found = summarize(replace(results, autoencoders=none, sweep=sweep)).leaderboard
+    assert {row.arm: row.columns[COST].value for row in found} == {"control": 170.0, "equivariant": 160.0}
+
+
+def test_curves_without_a_step_in_common_miss_no_seed():
+    results = changed((2.0, 1.9, 2.1))
+    curves = [replace(curve, points=curve.points[index % 5 :][:1]) for index, curve in enumerate(results.curves)]
+    found = summarize(replace(results, curves=curves)).leaderboard
+    assert {(row.num_steps, row.num_seeds, tuple(row.missing_seeds)) for row in found} == {(None, 3, ())}
+
+
 def test_a_bound_is_no_score():
     results = changed((100.0, 3.0, 3.6))
     assert summarize(results).comparisons[0].verdict.kind == "at least"

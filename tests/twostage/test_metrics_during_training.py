@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from functools import partial
 
 import pytest
@@ -73,3 +74,12 @@ def test_a_sweep_measures_the_same(trained, tmp_path, monkeypatch):
     assert {f"preview/{name}": value for name, value in evaluation.result(tmp_path / "balanced").items()} == during[6]
     balanced = [index % REAL().num_classes for index in range(COUNT)]
     assert taken == [balanced, balanced[:4], labels.tolist(), balanced[:4]]
+    about["sampling"]["guidance_scale"] = about["grid_guidance_scale"] = 1e30  # what a diverged generator makes, too
+    (tmp_path / "infinite").mkdir()
+    evaluation.run(
+        tmp_path / "infinite", about | {"labels": "balanced", "metrics": NAMES}, inputs, lambda *report: None
+    )
+    lost = evaluation.result(tmp_path / "infinite")
+    assert set(lost) == {name for name in evaluation.result(tmp_path / "balanced") if not name.endswith("_std")}
+    assert all(math.isnan(value) for value in lost.values())
+    assert (tmp_path / "infinite" / evaluation.GRID).is_file()

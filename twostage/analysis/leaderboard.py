@@ -72,7 +72,8 @@ def _rows(
     stopped = {each.arm for each in results.stopped}
     measured = _measured(results, generator, num_steps)
     columns |= {name: _ranked(name, arms, values) for name, values in measured.items()}
-    missing = {arm.name: _lacking(_at_step(results, generator, num_steps)[arm.name]) for arm in arms}
+    at_last = _at_step(results, generator, num_steps)
+    missing = {arm.name: _lacking(at_last[arm.name]) if num_steps is not None else [] for arm in arms}
     rows = [
         LeaderboardRow(
             arm=arm.name,
@@ -205,6 +206,11 @@ def _costs(results: SweepResults, generator: GeneratorEntry) -> Values:
 
 
 def _fine_tuning(results: SweepResults, arm: Arm) -> dict[int | None, float]:
+    """Device time from the common start on, by seed: none of an arm that is the start itself."""
+    sweep = results.sweep or {}
+    ready = sweep.get("autoencoders", {}).get(arm.name, {}).get("autoencoder")
+    if ready is not None and ready == (sweep.get("start") or {}).get("autoencoder"):
+        return dict.fromkeys(results.seeds_of(arm.name), 0.0)
     return {
         each.seed: each.device_seconds
         for each in results.autoencoders

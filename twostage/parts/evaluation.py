@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +12,15 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from dit.checkpoints import load_generator
-from dit.generation import generate_images
+from dit.generation import NotFiniteError, generate_images
 from dit.labels import BALANCED, choose_labels, given_labels
 from dit.samplers.settings import SamplingSettings
 from eqvae.autoencoders import load_autoencoder
 from eqvae.evaluation import create_extractor
 from eqvae.evaluation.feature_sets import images_to_feature_set
-from eqvae.evaluation.generation import feature_sets_to_generation_metrics
+from eqvae.evaluation.generation import GENERATION_METRICS, feature_sets_to_generation_metrics
 from eqvae.evaluation.image_grids import image_grid, save_png
+from eqvae.evaluation.metric import EXTRACTORS
 from eqvae.hashes import read_json, write_json
 from eqvae.records import require_numbers
 from twostage.analysis.resampling import resampled_distances
@@ -73,17 +75,28 @@ def run(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progres
     labels = _labels(settings, generator.num_classes, inputs["reference"])
     batches = generate_images(generator, autoencoder, labels, sampling, BATCH_SIZE)
     extractor = create_extractor(settings["extractor"], settings["extractor_weights"], device())
-    generated = images_to_feature_set(reporting(batches, progress, num_images), extractor)
-    metrics = feature_sets_to_generation_metrics(
-        real, generated, settings["extractor"], settings["metrics"], device=device()
-    )
-    assert generated.features is not None, "known of images"
-    resampled = resampled_distances(real.pooled, generated.features, settings["num_resamples"], sampling.seed)
-    write_json(folder / METRICS, metrics | ({"resampled": resampled} if resampled else {}))
+    try:
+        generated = images_to_feature_set(reporting(batches, progress, num_images), extractor)
+    except NotFiniteError as error:
+        print(f"{error}: its metrics are no numbers")
+        write_json(folder / METRICS, dict.fromkeys(_quantities(settings), math.nan))
+    else:
+        metrics = feature_sets_to_generation_metrics(
+            real, generated, settings["extractor"], settings["metrics"], device=device()
+        )
+        assert generated.features is not None, "known of images"
+        resampled = resampled_distances(real.pooled, generated.features, settings["num_resamples"], sampling.seed)
+        write_json(folder / METRICS, metrics | ({"resampled": resampled} if resampled else {}))
     guided = dataclasses.replace(sampling, guidance_scale=settings["grid_guidance_scale"])
     shown = choose_labels(settings["grid_images"], generator.num_classes, BALANCED)
-    grid = generate_images(generator, autoencoder, shown, guided)
+    grid = generate_images(generator, autoencoder, shown, guided, require_finite=False)
     save_png(image_grid(torch.cat(list(grid))), folder / GRID)
+
+
+def _quantities(settings: dict[str, Any]) -> list[str]:
+    """Names of what the metrics measure."""
+    names = EXTRACTORS[settings["extractor"]]
+    return [each.name for metric in settings["metrics"] for each in GENERATION_METRICS[metric].quantities(names)]
 
 
 def _labels(settings: dict[str, Any], num_classes: int, compared: Path) -> Tensor:

@@ -28,6 +28,9 @@ MOST = {"num_images": 1_000_000_000, "image_size": 16_384}
 RESULTS = {"versions", "first", "num_unreadable"}
 """Keys by which a file is known to be a result: of one, of two, of a search for unreadable images."""
 
+READ = ("autoencoder", "data", "checkpoint", "encoder_weights", "extractor_weights", "lpips_weights")
+"""Options of the subcommands with a figure that may name a file or folder."""
+
 MEASUREMENTS = {
     "reconstruction": measure_reconstructions,
     "latents": measure_latent_spaces,
@@ -69,11 +72,11 @@ def _require_outputs(arguments: argparse.Namespace) -> None:
 
 
 def _inputs(arguments: argparse.Namespace) -> Iterator[Path]:
-    """Files and folders that some option names for reading."""
-    given = {name: value for name, value in vars(arguments).items() if name not in ("output", "figure")}
-    for value in given.values():
+    """Files and folders that are read."""
+    for name in READ:
+        value = getattr(arguments, name, None)
         for each in value if isinstance(value, list) else [value]:
-            if isinstance(each, str | Path) and str(each) and Path(each).exists():
+            if each and Path(each).exists():
                 yield Path(each)
 
 

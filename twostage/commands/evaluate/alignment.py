@@ -2,6 +2,7 @@
 
 import argparse
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -13,6 +14,7 @@ from dit.sampling import open_generator
 from eqvae.data import open_source
 from eqvae.data.module import ImageBatches
 from eqvae.evaluation.measuring import conditions
+from eqvae.precision import encoding
 from eqvae.selection import describe_selection
 from eqvae.stream import SequentialBatches
 
@@ -36,7 +38,8 @@ def measure_blocks(arguments: argparse.Namespace) -> dict:
     source = open_source(arguments.data, image_size)
     batches = SequentialBatches(ImageBatches(source), BATCH_SIZE, arguments.num_images).loader(arguments.num_workers)
     settings = (arguments.times, arguments.neighbours, arguments.seed)
-    measured = measure_alignment(generator, autoencoder, encoder, batches, projector, *settings)
+    with encoding("float32", torch.device(arguments.device)):
+        measured = measure_alignment(generator, autoencoder, encoder, batches, projector, *settings)
     assert isinstance(generator.backbone, DiT), "others are refused there"
     report = measured | {
         "checkpoint": arguments.checkpoint,
