@@ -217,4 +217,10 @@ def test_a_checkpoint_of_another_network_is_not_measured(tmp_path):
     change = {"model.init_args.adversarial": "eqvae.losses.AdversarialLoss"}
     words = ("--ckpt_path", tmp_path / "checkpoints" / "last.ckpt")
     with pytest.raises(ValueError, match=r"last\.ckpt is of another network"):
-        train("validate", "--config", AUTOENCODER, STAGE_ONE | settings | change, *words)
+        train(
+            "validate",
+            "--config",
+            AUTOENCODER,
+            STAGE_ONE | settings | change | {"trainer.limit_val_batches": 1},
+            *words,
+        )

@@ -46,7 +46,7 @@ class FolderSource(EncodedSource):
         if self.root.is_file():
             raise ValueError(f"image folder {root} is a file: give the folder that it lies in")
         if not self.root.is_dir():
-            raise ValueError(f"image folder {root} does not exist: check the path (`root` in a config)")
+            raise ValueError(f"image folder {root} does not exist: check `root` of a config, or the path")
         listing = _Listing(exclude)
         folders = _class_folders(self.root) if class_folders else []
         if folders:

@@ -93,9 +93,7 @@ class ImageDataModule(lightning.LightningDataModule):
         crop: Crop = "center",
     ):
         super().__init__()
-        numbers = {"global_batch_size": global_batch_size, "evaluation_batch_size": evaluation_batch_size}
-        for name, number in numbers.items():
-            require_number(f"data.init_args.{name}", number, least=1)
+        require_number("data.init_args.evaluation_batch_size", evaluation_batch_size, least=1)
         self.sources = {"train": train, "validation": validation or train}
         self.crop: Crop = crop
         self.global_batch_size, self.evaluation_batch_size = global_batch_size, evaluation_batch_size

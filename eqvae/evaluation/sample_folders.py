@@ -61,7 +61,11 @@ def require_as_made(folder: Path, record: Mapping[str, Any]) -> Path:
     names = {path.name for path in folder.glob("*.png")} - {GRID}
     if not has_array and not names:
         raise ValueError(f"{folder} holds only a grid: sample again with --npz or --png")
-    strangers = sorted(names - {single_image(folder, index).name for index in range(record["num_images"])})
+    wanted = {single_image(folder, index).name for index in range(record["num_images"])}
+    if not has_array and not wanted <= names:
+        count = f"{len(wanted & names)} of {len(wanted)} images"
+        raise ValueError(f"{folder} has {count}: start sample.py again, it writes the others")
+    strangers = sorted(names - wanted)
     if not has_array and strangers:
         raise ValueError(f"{folder} holds {strangers[0]}, which sample.py did not write: move it away")
     images_of = images_of_array(folder) if has_array else images_of_single_files(folder)

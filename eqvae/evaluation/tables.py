@@ -88,7 +88,8 @@ def load_result(file: str | Path) -> dict:
         ValueError: naming a file that holds none, is damaged, or whose numbers are not finite.
     """
     result = read_json(Path(file))
-    if "num_generated" not in result or not any(isinstance(value, float) for value in result.values()):
+    of_autoencoder = "perceptual" in result  # which has an extractor, too
+    if of_autoencoder or "extractor" not in result or not any(isinstance(value, float) for value in result.values()):
         raise ValueError(f"{file} is not a saved result of evaluate.py generation: give a file of its --output")
     _require_finite(result, str(file))
     for name, value in result.items():

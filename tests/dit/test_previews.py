@@ -114,8 +114,8 @@ def test_a_run_goes_on_without_previews_that_nobody_asked_for(cache, tmp_path, m
 def test_previews_do_not_keep_a_run_from_ending(cache, tmp_path, monkeypatch):
     drawn = []
 
-    def slow(*arguments):
-        for batch in generate_images(*arguments):
+    def slow(*arguments, **rest):
+        for batch in generate_images(*arguments, **rest):
             drawn.append(len(batch))
             os.kill(os.getpid(), signal.SIGTERM)
             yield batch
@@ -135,9 +135,9 @@ def test_previews_do_not_keep_a_run_from_ending(cache, tmp_path, monkeypatch):
 def test_previews_are_sampled_in_the_trainers_precision(cache, tmp_path, monkeypatch, trained, sampled):
     found = []
 
-    def watched(generator, *arguments):
+    def watched(generator, *arguments, **rest):
         found.append(generator.precision)
-        return generate_images(generator, *arguments)
+        return generate_images(generator, *arguments, **rest)
 
     monkeypatch.setattr("dit.previews.generate_images", watched)
     previews = SamplePreviews(1, 1, SamplingSettings(num_inference_steps=1))

@@ -15,6 +15,7 @@ from eqvae.evaluation.feature_sets import RandomRows, RunningStatistics, images_
 from eqvae.evaluation.generation import feature_sets_to_generation_metrics
 from eqvae.evaluation.inputs import open_samples, reference_to_feature_set
 from eqvae.evaluation.measuring_samples import measure_generation
+from eqvae.evaluation.sample_folders import images_of_array, images_of_single_files, images_to_sha256
 from eqvae.evaluation.tables import (
     comparison_table,
     is_better,
@@ -281,7 +282,8 @@ def test_results_say_what_they_hold_for(tmp_path, monkeypatch, capsys):
     samples = tmp_path / "samples"
     samples.mkdir()
     save_images(samples / "samples.npz", read_images("shapes:12:2", 16))
-    write_json(samples / "samples.json", FINISHED | {"num_images": 12, "uint8_rule": "truncate"})
+    made = {"images_sha256": images_to_sha256(images_of_array(samples), [range(12)])}
+    write_json(samples / "samples.json", FINISHED | made | {"num_images": 12, "uint8_rule": "truncate"})
     words = ["generation", "--generated", samples, "--reference", "shapes:12:1", "--statistics-cache", tmp_path / "c"]
     run(monkeypatch, *words, "--output", tmp_path / "a.json")
     result = read_json(tmp_path / "a.json")
@@ -312,10 +314,11 @@ def test_a_folder_of_samples_leaves_its_grid_out(tmp_path):
 
     for name in ("grid", "000000", "000001"):
         Image.new("RGB", (16, 16)).save(tmp_path / f"{name}.png")
-    write_json(tmp_path / "samples.json", FINISHED)
+    made = {"images_sha256": images_to_sha256(images_of_single_files(tmp_path), [range(2)])}
+    write_json(tmp_path / "samples.json", FINISHED | made)
+    for size in (16, None):  # None: that of the images
+        assert open_samples(str(tmp_path), size)[0][1][0].shape == (3, 16, 16)
     assert len(open_samples(str(tmp_path), 16)[0]) == 2
-    with pytest.raises(ValueError, match="give --image-size"):
-        open_samples(str(tmp_path), None)
     (tmp_path / "000001.png").unlink()
     with pytest.raises(ValueError, match=r"has 1 of 2 images: start sample\.py again"):
         open_samples(str(tmp_path), 16)

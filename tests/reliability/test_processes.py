@@ -157,8 +157,8 @@ def test_all_processes_stop_before_the_same_update(cache, tmp_path):
 
 
 def test_processes_share_the_sampling_of_previews(cache, tmp_path, monkeypatch):
-    def noted(generator, autoencoder, labels, settings, size, rank, count):
-        images = list(generate_images(generator, autoencoder, labels, settings, size, rank, count))
+    def noted(generator, autoencoder, labels, settings, size, rank, count, **rest):
+        images = list(generate_images(generator, autoencoder, labels, settings, size, rank, count, **rest))
         (tmp_path / f"{rank} of {count}").write_text(str(sum(map(len, images))))
         return images
 

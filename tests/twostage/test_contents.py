@@ -60,10 +60,10 @@ def test_a_file_without_an_ending_counts_by_what_it_holds(tmp_path, monkeypatch)
         before = addresses([f"start.autoencoder={name}"])
         (tmp_path / "weights").write_bytes(b"2")
         assert moved(before, addresses([f"start.autoencoder={name}"])) == before.keys() - {"reference/images"}, name
-    of_features = f"evaluation.extractor_weights={tmp_path / 'weights'}"
-    before = addresses([of_features])
+    of_features = ["evaluation.extractor=inception_v3", f"evaluation.extractor_weights={tmp_path / 'weights'}"]
+    before = addresses(of_features)
     (tmp_path / "weights").write_bytes(b"3")
-    assert "reference/images" in moved(before, addresses([of_features]))
+    assert "reference/images" in moved(before, addresses(of_features))
 
 
 def test_a_rule_for_labels_is_no_path_whatever_lies_there(tmp_path, monkeypatch):
