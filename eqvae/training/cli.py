@@ -1,9 +1,8 @@
 """The command line of `train.py`: LightningCLI for both stages, with an allow-list and one-line errors."""
 
 import argparse
-import operator
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -45,6 +44,7 @@ from eqvae.training.settings import NAME, require_resumable, require_same_networ
 from eqvae.training.sharding import FullyShardedStrategy
 from eqvae.training.signals import SaveOnSignal
 from eqvae.training.throughput import ThroughputMonitor
+from eqvae.training.whole_work import require_whole_work
 
 ALLOWED_CLASSES = [
     "eqvae",
@@ -96,26 +96,6 @@ class _Trainer(Trainer):
     def _run_stage(self) -> Any:
         with float32_products(self.float32_matmul_precision, self.strategy.root_device):
             return super()._run_stage()
-
-
-def _is_some(value: Any) -> bool:
-    return value != 0
-
-
-def _is_all(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and value == 1.0)  # a whole number is one of batches
-
-
-PARTIAL: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool], str], ...] = (
-    (("fit",), "fast_dev_run", operator.not_, "it leaves what looks like a whole training: use trainer.max_steps"),
-    (("fit",), "limit_train_batches", _is_some, "nothing would be trained: leave it out"),
-    (("fit",), "max_epochs", _is_some, "nothing would be trained: leave it out, trainer.max_steps ends a training"),
-    (("fit",), "val_check_interval", _is_some, "use trainer.limit_val_batches 0 for a training without validation"),
-    (("validate",), "limit_val_batches", _is_some, "nothing would be measured: leave it out"),
-    (("test",), "limit_test_batches", _is_some, "nothing would be measured: leave it out"),
-    (("predict",), "limit_predict_batches", _is_all, "a cache holds all images: limit those of `data`"),
-)
-"""Subcommands, key of the trainer, whether a value of it is harmless, and what to do instead."""
 
 
 class TrainCLI(LightningCLI):
@@ -189,7 +169,7 @@ class TrainCLI(LightningCLI):
             raise ValueError(f"trainer.strategy {strategy}: moving averages cannot be sharded by it; use fsdp2")
         if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
             raise ValueError(f"trainer.accelerator {accelerator}: torch finds none here; set it to cpu or auto")
-        self._require_whole_work()
+        require_whole_work(self.subcommand, self._get(self.config, "trainer"))
         self._choose_precision(accelerator)
         self._settle()
         self.resume, self.overwrite, self.logger_names, self.num_shown = False, False, None, 0
@@ -219,18 +199,6 @@ class TrainCLI(LightningCLI):
             chosen, reason = choose_precision(torch.device("cuda" if on_gpu else "cpu"))
             settings["precision"] = dict(zip(ENCODING_PRECISIONS, TRAINER_PRECISIONS, strict=True))[chosen]
             rank_zero_info(reason)
-
-    def _require_whole_work(self) -> None:
-        """Refuse settings of the trainer that would leave something half done which looks whole.
-
-        Raises:
-            ValueError: naming the key.
-        """
-        settings = self._get(self.config, "trainer")
-        for subcommands, key, harmless, advice in PARTIAL:
-            value = settings.get(key)
-            if self.subcommand in subcommands and not harmless(value):
-                raise ValueError(f"trainer.{key} {value}: {advice}")
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer; what a class refuses comes without the parser's account of the types tried."""
