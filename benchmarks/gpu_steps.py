@@ -99,7 +99,7 @@ CACHE_OF_SD_VAE = [*SD_VAE, "--image-size", "256", "--num-images", "512", "--bat
 TINY_SAMPLES = ["--input-size", "4", "--batch-size", "1", "--num-inference-steps", "2", "--repeats", "1"]
 STEP_OF_XL = ["--backbone", "SiT-XL/2", "--batch-size", "256", "--accumulate", "4"]
 STEP_OF_B = ["--backbone", "SiT-B/2", "--batch-size", "256"]
-# 40 guided passes of 64 images, four times in float32: 2.4 PFLOP, 2 minutes on an A100.
+# 40 guided passes of 64 images, four times in float32: 2.4 PFLOP, by its data sheet 2 minutes of an A100.
 SAMPLES_OF_XL = ["--backbone", "SiT-XL/2", "--batch-size", "64", "--num-inference-steps", "10"]
 
 

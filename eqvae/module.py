@@ -88,9 +88,10 @@ class AutoencoderModule(lightning.LightningModule):
     config_name: str | None = None  # of the recipe, where the command line was given one
 
     in_place_of_trainers: ClassVar = {
-        "gradient_clip_val": "gradient_clip_norm",
-        "accumulate_grad_batches": "accumulate_batches",
+        "gradient_clip_val": ("gradient_clip_norm", None),
+        "accumulate_grad_batches": ("accumulate_batches", 1),
     }
+    """Keys of the trainer that manual optimization does without: ours, and the trainer's default."""
 
     shown_by = "eqvae.panels.LatentPanels"  # `train.py fit --previews`; by name, since training does not depend on it
 

@@ -258,8 +258,8 @@ class TrainCLI(LightningCLI):
 
     def fit(self, model: Any = None, datamodule: Any = None, ckpt_path: str | None = None, **options: Any) -> None:
         """What `train.py fit` does: claim the run's folder, and train from where it is to go on."""
-        for theirs, ours in getattr(self.model, "in_place_of_trainers", {}).items():
-            if getattr(self.trainer, theirs) not in (None, 0, 1 if theirs == "accumulate_grad_batches" else None):
+        for theirs, (ours, usual) in getattr(self.model, "in_place_of_trainers", {}).items():
+            if getattr(self.trainer, theirs) not in (usual, 0):
                 raise ValueError(f"trainer.{theirs}: this module has model.init_args.{ours} in its place")
         folder = RunFolder.of(self.trainer, self.model)
         if not self.trainer.is_global_zero:
