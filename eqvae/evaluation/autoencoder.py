@@ -85,8 +85,9 @@ class LatentMetrics:
         return {name: describe_selection(count, self.num_images) for name, count in counts.items()}
 
     def standard_deviations(self) -> dict[str, float]:
-        """Spread over images of each quantity that is a mean of them."""
-        return {name: float(torch.cat(parts).double().std(correction=0)) for name, parts in self._errors.items()}
+        """Spread over images of each quantity that is a mean of them; nothing of one image."""
+        whole = {name: torch.cat(parts).double() for name, parts in self._errors.items()}
+        return {name: float(each.std(correction=0)) for name, each in whole.items() if len(each) > 1}
 
     def curves(self) -> dict[str, list[float]]:
         """Lists: `spectrum_frequency` (cycles per latent pixel), `spectrum_power`, and per channel `shift` and `scale`.

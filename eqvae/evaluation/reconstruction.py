@@ -145,5 +145,6 @@ class ReconstructionMetrics:
         return report | {"num_images": float(num_images), "uint8_rule": self.uint8_rule}
 
     def standard_deviations(self) -> dict[str, float]:
-        """Spread over images of each quantity that is a mean of them."""
-        return {name: float(torch.cat(parts).std(correction=0)) for name, parts in self._values.items()}
+        """Spread over images of each quantity that is a mean of them; nothing of one image."""
+        whole = {name: torch.cat(parts) for name, parts in self._values.items()}
+        return {name: float(each.std(correction=0)) for name, each in whole.items() if len(each) > 1}

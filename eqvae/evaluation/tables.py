@@ -144,7 +144,14 @@ def _conditions(results: list[dict]) -> str:
 
 
 def _plain(value: object) -> str:
-    return ", ".join(f"{key} {entry}" for key, entry in value.items()) if isinstance(value, dict) else str(value)
+    """A condition in one line; what several keys have in common is said once."""
+    if not isinstance(value, dict):
+        return str(value)
+    shared: dict[str, list[str]] = {}
+    for key, entry in value.items():
+        shared.setdefault(str(entry), []).append(str(key))
+    separator = ", " if len(shared) == len(value) else "; "
+    return separator.join(f"{', '.join(keys)} {entry}" for entry, keys in shared.items())
 
 
 def _text(result: dict, name: str) -> str:

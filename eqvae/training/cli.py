@@ -265,16 +265,18 @@ class TrainCLI(LightningCLI):
         if not self.trainer.is_global_zero:
             self.train(folder.newest() if self.resume else ckpt_path, **options)
             return
+        self._require_startable(ckpt_path if self.overwrite else None)
         with folder.lock:
-            if self.overwrite:
-                self._require_startable(ckpt_path)
             checkpoint = folder.first_checkpoint(ckpt_path, self.resume, self.overwrite)
             if self.overwrite and folder.exported is not None:
                 self.model.remove_export(folder.exported)
             self.train(checkpoint, **options)
 
     def _require_startable(self, checkpoint: str | None) -> None:
-        """Refuse what the training would stop at, before an earlier run is removed for it.
+        """Refuse what the training would stop at, before its folder is marked, or an earlier run removed for it.
+
+        Args:
+            checkpoint: to read already, since the run that holds it may be removed.
 
         Raises:
             ValueError: naming a checkpoint or cache that cannot be read.

@@ -160,6 +160,12 @@ def test_a_mistake_beside_overwrite_removes_nothing(run, mistake):
     assert run.files() == before
 
 
+def test_a_mistake_in_its_data_leaves_nothing_of_a_run(run, tmp_path):
+    with pytest.raises(ValueError, match="nowhere is no finished latent cache"):
+        run.fit(data__init_args__cache=tmp_path / "nowhere")
+    assert not run.folder.exists()
+
+
 def test_a_checkpoint_of_another_run_replaces_none_whose_own_are_damaged(run, cache, tmp_path):
     run.fit(trainer__max_steps=2)
     (run.folder / "checkpoints" / "last.ckpt").write_bytes(b"")

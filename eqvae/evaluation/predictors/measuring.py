@@ -58,7 +58,7 @@ def predict(sample: LatentSample, names: list[str] | None = None) -> Prediction:
         except ValueError as error:
             if names is not None:
                 raise
-            left_out[name] = str(error)
+            left_out[name] = str(error).removeprefix(f"{name} ")
     return Prediction(values, left_out)
 
 

@@ -182,7 +182,7 @@ def test_all_leaves_out_what_the_sample_does_not_allow_and_says_why():
     sample = changed(random_sample(), masks=None, noise=None)
     values, left_out = predict(sample)
     assert set(left_out) == {"srss", "rate"}
-    assert left_out["srss"] == "srss needs foreground masks, which the images do not come with"
+    assert left_out["srss"] == "needs foreground masks, which the images do not come with"
     assert {key.split("/")[0] for key in values} == set(PREDICTORS) - set(left_out)
     with pytest.raises(ValueError, match="srss needs foreground masks"):
         predict(sample, ["viv", "srss"])

@@ -168,7 +168,7 @@ def test_a_quantizing_autoencoder_has_no_rate_and_the_rest():
     sample = with_few_features(autoencoder_to_sample(tiny_vq().freeze(), ShapesSource(60, 32)))
     assert sample.noise is None
     values, left_out = predict(sample)
-    assert left_out["rate"] == "rate needs a posterior with noise, which this autoencoder has not"
+    assert left_out["rate"] == "needs a posterior with noise, which this autoencoder has not"
     assert set(left_out) <= {"rate", "density"}  # pixels are codes, many of them the same
     assert values["viv/within_share_of_samples"] == values["viv/within_share"]
     assert values["equivariance/rotation_weighted"] > 0
@@ -248,6 +248,17 @@ def test_all_predictors_are_measured_unless_asked_otherwise(tmp_path, monkeypatc
     assert set(result) >= QUANTITIES
     assert result["foreground"] == "known"
     assert "left_out" not in result
+
+
+def test_one_image_has_no_spread_and_what_cannot_be_measured_of_it_is_said_once(tmp_path, monkeypatch, capsys):
+    tiny_autoencoder().save_pretrained(tmp_path / "a")
+    words = ["latents", "--data", "shapes:1", "--autoencoder", tmp_path / "a", "--output", tmp_path / "a.json"]
+    run(monkeypatch, *words)
+    result = json.loads((tmp_path / "a.json").read_text())
+    assert "equivariance/latent/rotation 90" in result
+    assert not [name for name in result if name.endswith("_std")]
+    assert result["left_out"]["rank"].startswith("needs finite latents [N, C, h, w] of three images at least")
+    assert " ".join(capsys.readouterr().out.split()).count("of three images at least") == 1
 
 
 def test_directions_of_quantities():
