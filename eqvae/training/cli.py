@@ -2,8 +2,6 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal, cast
 
 import jsonargparse
@@ -17,10 +15,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.strategies import StrategyRegistry
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
-from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from eqvae.bases import load_config
 from eqvae.commands import one_line
 from eqvae.plugins import OPTION, PluginOption, find_class, plugins, take_plugins
 from eqvae.precision import (
@@ -32,6 +28,7 @@ from eqvae.precision import (
     float32_products,
 )
 from eqvae.training.checkpoints import AtomicCheckpointIO, checkpoint_step, load_checkpoint, newest_checkpoint
+from eqvae.training.config_words import name_of_configs, with_contents
 from eqvae.training.last_checkpoint import LastCheckpoint, checkpoint_folder
 from eqvae.training.loggers import LOGGERS, create_loggers, takes_images
 from eqvae.training.messages import leave_out_noise
@@ -58,8 +55,6 @@ ALLOWED_CLASSES = [
     "lightning.fabric.plugins.environments",
 ]
 
-CONFIG_OPTIONS = ("-c", "--config")
-RESOLVED = "config"  # what the config of a run folder is called: no name of a recipe
 NOT_OFFERED = ("optimizer", "lr_scheduler")
 """Options that stay null, as in configs that earlier runs have saved."""
 
@@ -154,8 +149,8 @@ class TrainCLI(LightningCLI):
             ValueError: one line with the key, what is wrong with it, and what is most like it.
         """
         words = sys.argv[1:] if args is None else args
-        self.config_name = _config_name(words) if isinstance(words, list) else None
-        words = _with_bases(words) if isinstance(words, list) else words
+        self.config_name = name_of_configs(words) if isinstance(words, list) else None
+        words = with_contents(words) if isinstance(words, list) else words
         subparsers = getattr(self, "_subcommand_parsers", {})
         chosen = next((subparsers[word] for word in words if word in subparsers), parser)
         try:
@@ -348,32 +343,3 @@ class TrainCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: Lightning would let hyperparameters in a checkpoint win over the command line, without a word."""
-
-
-def _with_bases(words: list[str]) -> list[str]:
-    """A command line with the content of each config, on top of its bases, in place of its path."""
-    return [f"{option}{_content(path)}" if path else option for option, path in _config_words(words)]
-
-
-def _config_name(words: list[str]) -> str | None:
-    """The names of the configs of a command line, without those that a run folder has resolved."""
-    names = [Path(path).stem for _, path in _config_words(words) if path]
-    return " + ".join(name for name in names if name != RESOLVED) or None
-
-
-def _config_words(words: list[str]) -> Iterator[tuple[str, str]]:
-    """Each word as (what stands before a config's path, the path); a word that names no config has no path."""
-    before = ""
-    for word in words:
-        option, is_joined, path = word.partition("=")
-        if before in CONFIG_OPTIONS:
-            yield "", word
-        elif is_joined and option in CONFIG_OPTIONS:
-            yield f"{option}=", path
-        else:
-            yield word, ""
-        before = word
-
-
-def _content(path: str) -> str:
-    return OmegaConf.to_yaml(load_config(path))

@@ -60,7 +60,7 @@ def test_names_are_replaced_where_the_command_line_names_a_config_and_nowhere_el
     shapes = str(configs / "eqvae/shapes.yaml")
     words = ["fit", "--config", "shapes", "--name", "shapes", "--config=shapes", "-c", "own.yaml", "--x=shapes"]
     expected = ["fit", "--config", shapes, "--name", "shapes", f"--config={shapes}", "-c", "own.yaml", "--x=shapes"]
-    assert list(train.with_paths(words)) == expected
+    assert train.with_paths(words) == expected
 
 
 def test_train_reads_a_config_by_its_name_in_an_empty_folder(tmp_path, monkeypatch, capsys):

@@ -1,10 +1,10 @@
 """`train`: either stage, by LightningCLI."""
 
 import sys
-from collections.abc import Iterator
 
 from eqvae.packaged import TRAINING, find_config
-from eqvae.training.cli import CONFIG_OPTIONS, TrainCLI
+from eqvae.training.cli import TrainCLI
+from eqvae.training.config_words import replace_configs
 from eqvae.training.messages import messages_printed
 from twostage.commands.after_training import end_training
 
@@ -18,18 +18,10 @@ def run(typed: list[str]) -> None:
         end_training(cli, typed)
 
 
-def with_paths(words: list[str]) -> Iterator[str]:
+def with_paths(words: list[str]) -> list[str]:
     """The words of a command line, each config in them by its path.
 
     Raises:
         ValueError: for the name of no packaged config, or of several.
     """
-    before = ""
-    for word in words:
-        option, is_joined, given = word.partition("=")
-        if before in CONFIG_OPTIONS:
-            word = str(find_config(word, TRAINING))
-        elif is_joined and option in CONFIG_OPTIONS:
-            word = f"{option}={find_config(given, TRAINING)}"
-        yield word
-        before = word
+    return replace_configs(words, lambda name: str(find_config(name, TRAINING)))
