@@ -125,15 +125,17 @@ def load_generator(
         ema_decay: which moving average, where the run kept several; None: the first.
 
     Raises:
-        ValueError: naming the file, if it is missing, damaged or of something else, holds no such average, or is of a
-            class whose package has not been named (`eqvae.plugins`).
+        ValueError: naming the file, if it is missing, damaged or of something else, holds no such average, is of a
+            class whose package has not been named (`eqvae.plugins`), or if an option says nothing about it.
     """
     if is_folder_of_diffusers(path):
+        _require_untold(path, family=family, num_heads=num_heads, ema_decay=ema_decay)
         return _of_diffusers(Path(path))
     checkpoint = read_checkpoint(path)
     if "generator" not in checkpoint and "pytorch-lightning_version" in checkpoint:
         raise ValueError(f"checkpoint {path} is of a training, but of no generator: give one of stage 2")
     if "generator" not in checkpoint:
+        _require_untold(path, ema_decay=ema_decay)
         backbone = read_public_backbone(checkpoint, path, family, num_heads)
         return Generator(backbone, public_objective(backbone), public_latents(backbone), None, None)
     try:
@@ -154,6 +156,13 @@ def load_generator(
         checkpoint["global_step"],
         checkpoint.get(SETTINGS),
     )
+
+
+def _require_untold(path: str | Path, **options: Any) -> None:
+    """Refuse options that cannot act on files of this kind."""
+    for name, value in options.items():
+        if value is not None:
+            raise ValueError(f"checkpoint {path}: {name} {value} is of checkpoints of other kinds: leave it out")
 
 
 def _of_diffusers(folder: Path) -> Generator:

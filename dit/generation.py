@@ -1,5 +1,6 @@
 """Images from a trained generator: the same image for the same index, whatever the batch."""
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dit.backbones.interface import config_of
+from dit.backbones.maskgit import MASKED
 from dit.checkpoints import Generator
 from dit.samplers import CountingModel, SamplingSettings, guide, image_noise, step_noise
 from dit.samplers.sampler import Callback
@@ -132,7 +134,7 @@ def make_images(
     def make(indices: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         counter = CountingModel(generator.backbone)
         latents = generate_latents(generator, indices, labels, settings, callback, counter)
-        decoded = generator.spec.decode(autoencoder, latents)
+        decoded = _decode(generator, autoencoder, latents)
         finite = decoded.isfinite().flatten(1).all(1)
         images = to_uint8(decoded, settings.uint8_rule)
         costs = torch.tensor([counter.num_evaluations, counter.num_samples / len(indices)], dtype=torch.float64)
@@ -148,6 +150,15 @@ def make_images(
             "look whether the training diverged, or sample with less guidance or more steps into another --output"
         )
     return images, dict(zip(("function_evaluations", "network_passes"), costs.sum(0).tolist(), strict=True))
+
+
+def _decode(generator: Generator, autoencoder: Autoencoder, generated: Tensor) -> Tensor:
+    """Images [B, 3, H, W] of latents or tokens; NaN where a token could not be drawn."""
+    if generated.is_floating_point():
+        return generator.spec.decode(autoencoder, generated)
+    lacking = generated == MASKED
+    decoded = generator.spec.decode(autoencoder, generated.masked_fill(lacking, 0))
+    return decoded.masked_fill(lacking.flatten(1).any(1).view(-1, 1, 1, 1), math.nan)
 
 
 def generate_images(

@@ -20,14 +20,17 @@ from dit.objectives import Objective
 from dit.validation import VALIDATION_SEED, ValidationLoss
 from eqvae.devices import seed_default_generator
 from eqvae.latents import LatentSpec
+from eqvae.precision import TRAINER_PRECISIONS, require_float32_weights
 from eqvae.randomness import fold_keys, keyed_normal, keyed_uniform
 from eqvae.ranges import require_number
 from eqvae.training.data_module import data_module
 from eqvae.training.gradients import Gradients
 from eqvae.training.nonfinite import FiniteGuard, OnNonFinite, loss_scaler
-from eqvae.training.schedules import learning_rate_factor, require_decay, set_learning_rate
+from eqvae.training.schedules import learning_rate_factor, require_schedule, set_learning_rate
 from eqvae.training.sharding import is_sharded, plain_class, shard
 from eqvae.training.step_logging import log_terms
+
+SCALED = "16-mixed"  # float16 with loss scaling, whose losses here are no sums over pixels
 
 
 class GeneratorModule(lightning.LightningModule):
@@ -81,7 +84,7 @@ class GeneratorModule(lightning.LightningModule):
         self.autoencoder_source = autoencoder
         self.learning_rate, self.betas, self.weight_decay = learning_rate, (betas[0], betas[1]), weight_decay
         self.warmup_steps = warmup_steps
-        require_decay(decay)
+        require_schedule(decay, warmup_steps)
         self.decay = decay
         self.seed = seed
         self.guard = FiniteGuard(on_nonfinite)
@@ -96,6 +99,8 @@ class GeneratorModule(lightning.LightningModule):
             rank_zero_info(line)
 
     def setup(self, stage: str) -> None:
+        require_float32_weights(self.trainer.precision, (*TRAINER_PRECISIONS, SCALED))
+        require_number("trainer.gradient_clip_val", self.trainer.gradient_clip_val or 0, least=0)
         data, config = data_module(self.trainer), config_of(self.backbone)
         found = data.spec.backbone_config | {"num_classes": data.num_classes}
         for part, fits in (
@@ -164,7 +169,7 @@ class GeneratorModule(lightning.LightningModule):
         """Clip the norm. Not Lightning's way: its mixed precision refuses a fused optimizer."""
         if gradient_clip_algorithm not in (None, "norm"):
             raise ValueError(f"trainer.gradient_clip_algorithm {gradient_clip_algorithm!r}: only norm is supported")
-        if gradient_clip_val is not None:
+        if gradient_clip_val:  # 0 clips nothing, as in Lightning
             self.gradients.clip(gradient_clip_val)
 
     def loss_terms(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:

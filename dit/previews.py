@@ -1,5 +1,7 @@
 """Images of the generator while it trains, and metrics of them, the same numbers that are measured after it."""
 
+import dataclasses
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -90,19 +92,28 @@ class SamplePreviews(Callback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self._latest_step = trainer.global_step
-        self._require_possible(pl_module)
+        self._require_possible(pl_module, trainer.datamodule.spec.shape)
         self._load_decoder(pl_module)
         self._can_decode = all(in_turns([self._autoencoder is not None]))
 
-    def _require_possible(self, pl_module: Any) -> None:
+    def _require_possible(self, pl_module: Any, shape: tuple[int, ...]) -> None:
         """Refuse settings that the first preview would stop at, days into a training.
 
         Raises:
             ValueError: for a sampler or labels that do not fit the generator, or guidance of one that has none.
         """
-        self.sampling.spelled_out(pl_module.objective)
+        num_places = math.prod(shape[-2:])
+        if not self.required and pl_module.objective.learns == "tokens":  # nobody asked for so many steps
+            steps = min(self.sampling.num_inference_steps, num_places)
+            self.sampling = dataclasses.replace(self.sampling, num_inference_steps=steps)
+        self.sampling.spelled_out(pl_module.objective, num_places)
         require_guidable(pl_module.backbone, self.sampling.guidance_scale)
-        choose_labels(self.num_images, pl_module.backbone.config["num_classes"], self.labels, self.sampling.seed)
+        choose_labels(self._count, pl_module.backbone.config["num_classes"], self.labels, self.sampling.seed)
+
+    @property
+    def _count(self) -> int:
+        """Images that a preview samples: of the grid, and those that are measured."""
+        return max(self.num_images, self.num_reference_images if self.reference is not None else 0)
 
     def _load_decoder(self, pl_module: Any) -> None:
         try:
@@ -158,8 +169,7 @@ class SamplePreviews(Callback):
         precision = "bfloat16" if str(trainer.precision).startswith("bf16") else "float32"
         objective, step = pl_module.objective, trainer.global_step
         generator = Generator(backbone, objective, spec, source, step, precision=precision)
-        count = max(self.num_images, self.num_reference_images if self.reference is not None else 0)
-        labels = choose_labels(count, generator.num_classes, self.labels, self.sampling.seed)
+        labels = choose_labels(self._count, generator.num_classes, self.labels, self.sampling.seed)
         was_training = backbone.training
         backbone.eval()
         try:

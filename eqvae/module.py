@@ -36,7 +36,7 @@ from eqvae.training.compiling import allow_two_passes_back, compile_network
 from eqvae.training.data_module import data_module
 from eqvae.training.gradients import Gradients
 from eqvae.training.nonfinite import FiniteGuard, OnNonFinite
-from eqvae.training.schedules import learning_rate_factor, require_decay, set_learning_rate
+from eqvae.training.schedules import learning_rate_factor, require_schedule, set_learning_rate
 from eqvae.training.step_logging import log_nothing, log_terms, means
 
 USUAL_KL_WEIGHT = 1e-6  # latent-diffusion's; a larger one is an arm of its own
@@ -70,7 +70,7 @@ class AutoencoderModule(lightning.LightningModule):
         warmup_steps: steps of linear warm-up.
         decay: of the learning rate, see `learning_rate_factor`: "constant", "cosine", "cosine_in_last_tenth", or a
             schedule of diffusers, "cosine_with_restarts:4" say.
-        gradient_clip_norm: largest gradient norm of the autoencoder; null does not clip.
+        gradient_clip_norm: largest gradient norm of the autoencoder; null or 0 does not clip.
         accumulate_batches: batches whose gradients are averaged into one step.
         seed: of transforms, posterior samples and random weights.
         export_folder: where `fit` leaves the autoencoder; null: `autoencoder` in the trainer's root folder.
@@ -155,8 +155,9 @@ class AutoencoderModule(lightning.LightningModule):
             self.training_start.load_critic(self.critic)
         self.learning_rate, self.betas = learning_rate, (betas[0], betas[1])  # the first batch settles the rate
         self.warmup_steps = warmup_steps
-        require_decay(decay)
+        require_schedule(decay, warmup_steps)
         self.decay = decay
+        require_number("model.init_args.gradient_clip_norm", gradient_clip_norm or 0, least=0)
         self.gradient_clip_norm, self.accumulate_batches = gradient_clip_norm, accumulate_batches
         self.seed = seed
         self.evaluation = evaluation or AutoencoderEvaluation()
@@ -299,7 +300,7 @@ class AutoencoderModule(lightning.LightningModule):
         if self.objective.critic_active(self.global_step):
             optimizers[1].optimizer.step()
             optimizers[1].optimizer.zero_grad()
-        if self.gradient_clip_norm is not None:
+        if self.gradient_clip_norm:
             self._gradients[0].clip(self.gradient_clip_norm)
         optimizers[0].step()
         optimizers[0].zero_grad()

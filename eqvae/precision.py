@@ -1,6 +1,6 @@
 """In which precision networks compute: that of caches, whatever the trainer's is, and which one is fastest here."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -97,13 +97,13 @@ def at_least_float32(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-def require_float32_weights(precision: str) -> None:
+def require_float32_weights(precision: str, known: Sequence[str] = TRAINER_PRECISIONS) -> None:
     """Refuse a trainer's precision that rounds weights and inputs.
 
     Raises:
         ValueError: naming it and those that do not.
     """
-    if str(precision) not in TRAINER_PRECISIONS:
+    if str(precision) not in known:
         raise ValueError(
             f"trainer.precision {precision}: use {' or '.join(TRAINER_PRECISIONS)}; float16 overflows in losses summed "
             "over pixels, and weights of 16 bits are rounded and lose small updates"

@@ -10,7 +10,7 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
-from dit.labels import choose_labels, names_path, require_choice
+from dit.labels import require_choice
 from eqvae.autoencoders.loading import SOURCE_KEYS, load_autoencoder
 from eqvae.autoencoders.places import PACKAGED
 from eqvae.commands import nearest
@@ -26,10 +26,10 @@ from twostage.analysis.records import START
 from twostage.analysis.treatment import EQUIVARIANCE
 from twostage.configs import flatten, require_readable, resolved_config, value_at
 from twostage.graph.node import STORE
-from twostage.parts.evaluation import REAL_LABELS, sampling_of
-from twostage.parts.generator import objective_class
+from twostage.parts.evaluation import REAL_LABELS
 from twostage.parts.sizes import source_name
-from twostage.schema import ArmSettings, Evaluation, GeneratorSettings, Start, Sweep, Trained, trained_parts
+from twostage.sampling_checks import sampling_problems
+from twostage.schema import ArmSettings, Evaluation, Start, Sweep, Trained, trained_parts
 
 SINGLE_FILES = (".ckpt", ".safetensors", ".pt", ".pth")
 """Ends of the names of autoencoders in one file."""
@@ -81,7 +81,7 @@ def problems(sweep: Sweep) -> list[Problem]:
         found += _part_problems(key, part)
     for name, generator in sweep.generators.items():
         if not any(key.startswith(f"generators.{name}.") for key, _ in found):
-            found += _sampling_problems(name, generator, sweep.evaluation)
+            found += sampling_problems(name, generator, sweep.evaluation)
     if start.autoencoder is not None:
         found += _ready_problems("start.autoencoder", start.autoencoder)
     return found
@@ -192,37 +192,6 @@ def _batch_problems(key: str, config: dict[str, Any]) -> list[Problem]:
         divide_batch(size, counts[0] * counts[1], counts[2] * counts[3])
     except ValueError as error:
         return [(key, str(error))]
-    return []
-
-
-def _sampling_problems(name: str, generator: GeneratorSettings, evaluation: Evaluation) -> list[Problem]:
-    """What keeps a generator from being sampled as the sweep says."""
-    key = f"generators.{name}.sampling" if generator.sampling else "evaluation.sampling"
-    if "seed" in generator.sampling:
-        return [(f"{key}.seed", "is each of seeds in turn: leave it out")]
-    if not find_config(generator.config, TRAINING).is_file():
-        return []  # of the config's own problems
-    try:
-        objective_class(generator)
-    except ValueError as error:
-        return [(f"generators.{name}.config", str(error))]
-    try:
-        sampling_of(evaluation, generator)
-    except ValueError as error:
-        return [(key, str(error))]
-    return _unknown_labels(generator, evaluation.labels)
-
-
-def _unknown_labels(generator: GeneratorSettings, how: str) -> list[Problem]:
-    """Labels beyond the classes that a generator's config names; of "auto" the cache tells, when it is there."""
-    config = resolved_config(generator.config, generator.overrides)
-    classes = value_at(config, "model.init_args.backbone.init_args.num_classes")
-    if how == REAL_LABELS or names_path(how) or not isinstance(classes, int):
-        return []
-    try:
-        choose_labels(1, classes, how)
-    except ValueError as error:
-        return [("evaluation.labels", str(error))]
     return []
 
 

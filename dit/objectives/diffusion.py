@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dit.objectives.outputs import require_channels
+
 FIRST_BETA_RATE, LAST_BETA_RATE = 0.1, 20.0  # betas times T
 BIN_HALF_WIDTH = 1 / 255  # of a pixel value in [-1, 1]
 OPEN_END = 0.999  # bins beyond it reach to infinity
@@ -79,6 +81,7 @@ class Diffusion:
 
     learns = "latents"
     default_sampler = "ddpm"
+    counts_timesteps = True  # whole numbers, where others' times lie in [0, 1]
 
     def __init__(self, num_timesteps: int = 1000, learn_sigma: bool = True):
         if num_timesteps <= LAST_BETA_RATE:
@@ -164,6 +167,7 @@ class Diffusion:
 
         The mean of the reverse step is detached in `vb`, so that it trains the variance alone.
         """
+        require_channels(self, model_output, (2 if self.learn_sigma else 1) * x_0.shape[1])
         x_0, noise, output = x_0.float(), noise.float(), model_output.float()
         if not self.learn_sigma:
             mse = (output - noise).square().flatten(1).mean(1)

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dit.objectives.outputs import require_channels
 from dit.objectives.paths import PATHS, VP_MARGIN, Coefficients
 from eqvae.ranges import require_number
 
@@ -114,6 +115,7 @@ class Flow:
         With a `cosine_weight` also its terms "velocity_mse" [B] and "velocity_cosine" [B], the mean of 1 - cosine over
         positions.
         """
+        require_channels(self, model_output, data.shape[1])
         output, noise, data = model_output.float(), noise.float(), data.float()
         if self.prediction != "velocity":
             c = self.coefficients(t, data)

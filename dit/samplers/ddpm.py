@@ -4,6 +4,7 @@ diffusers' schedulers take the same steps, but DDPMScheduler draws its noise fro
 it is keyed by image, so that no batch size changes an image. A test holds the two against each other.
 """
 
+import warnings
 from collections.abc import Callable
 
 from torch import Tensor
@@ -30,6 +31,28 @@ def leading_timesteps(num_timesteps: int, num_inference_steps: int) -> list[int]
 
 
 TIMESTEP_SPACINGS = {"linspace": space_timesteps, "leading": leading_timesteps}
+
+EARLIEST_START = 0.9  # share of the timesteps above which sampling begins with noise alone
+
+
+def warn_of_late_start(timestep: int, num_timesteps: int, num_inference_steps: int) -> None:
+    """Whole strides may end far below the last timestep, where x still holds data that noise stands in for."""
+    if timestep < EARLIEST_START * (num_timesteps - 1):
+        warnings.warn(
+            f"num_inference_steps {num_inference_steps}: leading spacing begins at timestep {timestep} of "
+            f"{num_timesteps}, not at noise: use linspace, or a number that divides {num_timesteps}",
+            stacklevel=2,
+        )
+
+
+def require_steps(
+    diffusion: Diffusion, num_inference_steps: int, settings: DiffusionSettings, num_places: int | None
+) -> None:
+    """Refuse what the spacing does not reach, and a single step, which would begin at the data; warn of late starts."""
+    timesteps = TIMESTEP_SPACINGS[settings.timestep_spacing](diffusion.num_timesteps, num_inference_steps)
+    if len(timesteps) < 2:
+        raise ValueError(f"num_inference_steps: a diffusion takes at least 2 timesteps, got {len(timesteps)}")
+    warn_of_late_start(timesteps[-1], diffusion.num_timesteps, num_inference_steps)
 
 
 def ddpm(
@@ -99,5 +122,5 @@ def _descend(
     return x
 
 
-DDPM = Sampler("ddpm", ddpm, Diffusion, DiffusionSettings, draws_noise=True)
-DDIM = Sampler("ddim", ddim, Diffusion, DiffusionSettings)
+DDPM = Sampler("ddpm", ddpm, Diffusion, DiffusionSettings, draws_noise=True, require_steps=require_steps)
+DDIM = Sampler("ddim", ddim, Diffusion, DiffusionSettings, require_steps=require_steps)

@@ -4,9 +4,23 @@ from diffusers import DPMSolverMultistepScheduler
 from torch import Tensor
 
 from dit.objectives.diffusion import Diffusion
+from dit.samplers.ddpm import warn_of_late_start
 from dit.samplers.own_settings import DiffusionSettings
 from dit.samplers.sampler import Callback, Model, Sampler, StepNoise
 from dit.samplers.times import filled
+
+
+def require_steps(
+    diffusion: Diffusion, num_inference_steps: int, settings: DiffusionSettings, num_places: int | None
+) -> None:
+    """Refuse as many steps as timesteps or more; warn where leading spacing begins late."""
+    if num_inference_steps >= diffusion.num_timesteps:
+        raise ValueError(
+            f"num_inference_steps {num_inference_steps}: dpm_solver takes 1 to {diffusion.num_timesteps - 1}"
+        )
+    if settings.timestep_spacing == "leading":
+        first = num_inference_steps * (diffusion.num_timesteps // (num_inference_steps + 1))
+        warn_of_late_start(first, diffusion.num_timesteps, num_inference_steps)
 
 
 def dpm_solver(
@@ -21,14 +35,7 @@ def dpm_solver(
     """Deterministic sampling, two steps of memory, one evaluation each; a learned variance goes unused.
 
     The model predicts noise in its first C channels. The spacings are diffusers' own, without the last timestep.
-
-    Raises:
-        ValueError: for as many steps as timesteps or more.
     """
-    if num_inference_steps >= diffusion.num_timesteps:
-        raise ValueError(
-            f"num_inference_steps {num_inference_steps}: dpm_solver takes 1 to {diffusion.num_timesteps - 1}"
-        )
     scheduler = DPMSolverMultistepScheduler(
         num_train_timesteps=diffusion.num_timesteps,
         trained_betas=diffusion.betas.tolist(),
@@ -42,4 +49,4 @@ def dpm_solver(
     return x
 
 
-DPM_SOLVER = Sampler("dpm_solver", dpm_solver, Diffusion, DiffusionSettings)
+DPM_SOLVER = Sampler("dpm_solver", dpm_solver, Diffusion, DiffusionSettings, require_steps=require_steps)

@@ -73,7 +73,8 @@ def _guided_channels(x: Tensor, prediction: Tensor, channels: str) -> slice:
         if channels != "all":
             raise ValueError(f"guidance channels {channels} are those of latents: use all for tokens")
         return slice(prediction.shape[1])
-    return slice(GUIDED_CHANNELS if channels == "first3" else x.shape[1])  # beyond those of x there are variances
+    guided = min(GUIDED_CHANNELS, x.shape[1]) if channels == "first3" else x.shape[1]
+    return slice(guided)  # beyond those of x there are variances
 
 
 def _unit_time(t: Tensor) -> float:

@@ -117,10 +117,7 @@ def halton(
     where the order starts with `halton_shift`.
 
     Returns:
-        Tokens [B, h, w] int64.
-
-    Raises:
-        ValueError: for more steps than tokens.
+        Tokens [B, h, w] int64, `MASKED` where the model's logits were not finite.
     """
     num_tokens = noise[0].numel()
     totals = halton_totals(num_inference_steps, num_tokens, settings.schedule)
@@ -135,6 +132,16 @@ def halton(
     return _commit(model, noise, totals, choose, step_noise, settings, callback)
 
 
+def require_steps(
+    objective: MaskedTokens, num_inference_steps: int, settings: TokenSettings, num_places: int | None
+) -> None:
+    """Refuse more steps than tokens, some of which would have nothing to commit."""
+    if num_places is not None and num_inference_steps > num_places:
+        raise ValueError(
+            f"num_inference_steps {num_inference_steps} is more than the {num_places} tokens: use at most as many"
+        )
+
+
 def _commit(
     model: Model,
     noise: Tensor,
@@ -145,9 +152,7 @@ def _commit(
     callback: Callback,
 ) -> Tensor:
     """Draw a code for every place, keep those at the places chosen [B, k], until all are known."""
-    num_steps, num_tokens = len(totals), noise[0].numel()
-    if num_steps > num_tokens:
-        raise ValueError(f"num_inference_steps {num_steps} is more than the {num_tokens} tokens: use at most as many")
+    num_steps = len(totals)
     tokens = torch.full_like(noise, MASKED, dtype=torch.int64).flatten(1)
     for step, total in enumerate(totals):
         time = _time(step, num_steps)
@@ -163,6 +168,8 @@ def _commit(
 def draw_codes(logits: Tensor, noise: Tensor, settings: TokenSettings, step: int = 0) -> tuple[Tensor, Tensor]:
     """A code for every place and its log-probability, both [B, T]: the quantile of the noise in softmax(logits).
 
+    `MASKED` where the logits are not finite.
+
     Args:
         logits: [B, K + 1, h, w]; the last class, the mask, is not drawn.
         noise: [B, h, w] standard normal.
@@ -175,13 +182,14 @@ def draw_codes(logits: Tensor, noise: Tensor, settings: TokenSettings, step: int
     log_probabilities = logits.log_softmax(-1)
     cumulative = log_probabilities.exp().cumsum(-1)
     quantile = torch.special.ndtr(noise.flatten(1))[..., None] * cumulative[..., -1:]
-    codes = torch.searchsorted(cumulative, quantile)
-    return codes[..., 0], log_probabilities.gather(-1, codes)[..., 0]
+    codes = torch.searchsorted(cumulative, quantile).clamp_max(logits.shape[-1] - 1)
+    drawn = codes.masked_fill(cumulative[..., -1:].isnan(), MASKED)
+    return drawn[..., 0], log_probabilities.gather(-1, codes)[..., 0]
 
 
 def _time(step: int, num_steps: int) -> float:
     return step / (num_steps - 1) if num_steps > 1 else 1.0
 
 
-CONFIDENCE = Sampler("confidence", confidence, MaskedTokens, TokenSettings, draws_noise=True)
-HALTON = Sampler("halton", halton, MaskedTokens, TokenSettings, draws_noise=True)
+CONFIDENCE = Sampler("confidence", confidence, MaskedTokens, TokenSettings, True, require_steps)
+HALTON = Sampler("halton", halton, MaskedTokens, TokenSettings, True, require_steps)

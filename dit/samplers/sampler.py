@@ -1,5 +1,6 @@
 """What a sampler is: one call for all of them, and what each says of itself."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -19,6 +20,13 @@ Callback = Callable[[int, Tensor, float], None]
 
 SamplerFunction = Callable[[Any, Model, Tensor, int, StepNoise, Any, Callback], Tensor]
 """(objective, model, noise, num_inference_steps, step_noise, settings, callback) to latents or tokens."""
+
+Steps = Callable[[Any, int, Any, int | None], None]
+"""(objective, num_inference_steps, settings, places of the grid or None) refuses what cannot be sampled."""
+
+
+def _any_number(objective: Any, num_inference_steps: int, settings: Any, num_places: int | None) -> None:
+    """Of a sampler that takes every number of steps from 1 on."""
 
 
 def _no_noise(draw: int) -> Tensor:
@@ -41,6 +49,7 @@ class Sampler:
         serves: class of the objectives whose predictions it understands.
         settings: dataclass of its own settings; equal names mean the same in all samplers.
         draws_noise: whether it needs noise of each step.
+        require_steps: refuses numbers of steps that it cannot take, before anything is sampled.
     """
 
     name: str
@@ -48,6 +57,7 @@ class Sampler:
     serves: type
     settings: type = NoSettings
     draws_noise: bool = False
+    require_steps: Steps = _any_number
 
     @property
     def setting_names(self) -> tuple[str, ...]:
@@ -72,6 +82,7 @@ class Sampler:
             raise ValueError(f"num_inference_steps must be at least 1, got {num_inference_steps}")
         if self.draws_noise and step_noise is None:
             raise ValueError(f"sampler {self.name!r} adds noise at each step: give step_noise")
+        self.require_steps(objective, num_inference_steps, settings, math.prod(noise.shape[-2:]))
         callback = callback or (lambda step, x, time: None)
         return self.function(objective, model, noise, num_inference_steps, step_noise or _no_noise, settings, callback)
 

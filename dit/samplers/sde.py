@@ -47,6 +47,11 @@ def stochastic_times(flow: Flow, settings: StochasticSettings, num_inference_ste
     return torch.linspace(first, 1 - settings.last_step_size, num_inference_steps, dtype=torch.float64)
 
 
+def require_steps(flow: Flow, num_inference_steps: int, settings: StochasticSettings, num_places: int | None) -> None:
+    """Refuse too few steps, as `stochastic_times` does."""
+    stochastic_times(flow, settings, num_inference_steps)
+
+
 def euler_maruyama(
     flow: Flow,
     model: Model,
@@ -130,5 +135,5 @@ def _drift(flow: Flow, model: Model, settings: StochasticSettings, x: Tensor, ti
     return flow.velocity(prediction, x, t) + w * flow.score(prediction, x, t), w
 
 
-EULER_MARUYAMA = Sampler("euler_maruyama", euler_maruyama, Flow, StochasticSettings, draws_noise=True)
-STOCHASTIC_HEUN = Sampler("stochastic_heun", stochastic_heun, Flow, StochasticSettings, draws_noise=True)
+EULER_MARUYAMA = Sampler("euler_maruyama", euler_maruyama, Flow, StochasticSettings, True, require_steps)
+STOCHASTIC_HEUN = Sampler("stochastic_heun", stochastic_heun, Flow, StochasticSettings, True, require_steps)

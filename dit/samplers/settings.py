@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dit.samplers.sampler import Sampler
 
 
-FLOW_END = 1.0
+UNIT_END = 1.0  # of the times of flows and tokens
 USUAL_END = 1000.0  # timesteps of DiT's diffusion
 
 
@@ -74,18 +74,39 @@ class SamplingSettings:
         """
         return dit.samplers.find_sampler(self.sampler or objective.default_sampler, objective)
 
-    def spelled_out(self, objective: Any) -> Self:
+    def spelled_out(self, objective: Any, num_places: int | None = None) -> Self:
         """The same for one objective (or its class) with nothing left to defaults: equal work has equal settings.
 
         A setting of the sampler's own that is null takes the objective's of that name, where it has one; of a class,
         whose settings are not known, it stays null.
 
+        Args:
+            num_places: of the grid that is sampled, h x w; None where it is not known.
+
         Raises:
-            ValueError: if the sampler does not serve the objective, or does not take an option.
+            ValueError: if the sampler does not serve the objective, does not take an option or so many steps, or if
+                guidance would not be what is asked for.
         """
-        sampler, (low, high) = self.sampler_for(objective), self.guidance_interval
-        if low >= FLOW_END and self.guidance_scale != 1 and hasattr(objective, "path"):
-            raise ValueError(f"guidance_interval {low:g} {high:g}: times of a flow lie in [0, 1], none would be guided")
-        built = dataclasses.asdict(sampler.build_settings(self.options))
+        sampler, settings = self.sampler_for(objective), self.sampler_for(objective).build_settings(self.options)
+        if self.guidance_scale != 1:
+            self._require_meant_guidance(objective)
+        if not isinstance(objective, type):
+            sampler.require_steps(objective, self.num_inference_steps, settings, num_places)
+        built = dataclasses.asdict(settings)
         own = {name: getattr(objective, name, None) if value is None else value for name, value in built.items()}
         return dataclasses.replace(self, sampler=sampler.name, options=own)
+
+    def _require_meant_guidance(self, objective: Any) -> None:
+        """Refuse guidance of other times or channels than the objective has, which would be none, or fail."""
+        low, high = self.guidance_interval
+        if getattr(objective, "counts_timesteps", False):
+            if self.guidance_schedule != "constant":
+                raise ValueError("guidance_schedule linear needs times in [0, 1], diffusion timesteps are none")
+            if low != int(low) or high != int(high):
+                raise ValueError(f"guidance_interval {low:g} {high:g}: timesteps of a diffusion are whole numbers")
+            if low >= getattr(objective, "num_timesteps", math.inf):
+                raise ValueError(f"guidance_interval {low:g} {high:g}: no timestep is as large, none would be guided")
+        elif low >= UNIT_END:
+            raise ValueError(f"guidance_interval {low:g} {high:g}: times lie in [0, 1], none would be guided")
+        if objective.learns == "tokens" and self.guidance_channels != "all":
+            raise ValueError(f"guidance_channels {self.guidance_channels} are those of latents: use all for tokens")

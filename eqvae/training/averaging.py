@@ -120,21 +120,22 @@ class ExponentialMovingAverage(WeightAveraging):
         if self._average_model is None:
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
             return
-        load_full_state(self.averaged_module, checkpoint["state_dict"])
+        kept = checkpoint.get("averaging_decays", [])
+        load_full_state(self.averaged_module, averaged_weights(checkpoint, self.decay if self.decay in kept else None))
         if "current_model_state" in checkpoint:
             self._num_averaged = int(checkpoint["averaging_state"]["n_averaged"])
             load_full_state(pl_module, checkpoint["current_model_state"])
         else:
             rank_zero_warn("the checkpoint holds no moving average: it starts as a copy of the weights")
-        stored = checkpoint.get(FURTHER_AVERAGES, {})
         for decay, average in self.further_averages.items():
-            if decay not in stored:
+            if float(decay) not in kept:
                 raise ValueError(
-                    f"the checkpoint holds no moving average of decay {decay}, only "
-                    f"{checkpoint.get('averaging_decays', [self.decay])}: resume with these decays"
+                    f"the checkpoint holds no moving average of decay {decay}, only {kept or [self.decay]}: resume "
+                    "with these decays"
                 )
-            for name, value in stored[decay].items():
-                copy_full_tensor(average[name], value)
+            stored = averaged_weights(checkpoint, float(decay))
+            for name, value in average.items():
+                copy_full_tensor(value, stored[name])
 
 
 def averaged_weights(checkpoint: dict[str, Any], decay: float | None = None) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch.optim import Optimizer
 
 from eqvae.commands import not_among
+from eqvae.ranges import require_number
 
 OWN = ("constant", "cosine", "cosine_in_last_tenth")
 LAST_TENTH_FLOOR = 0.01  # share of the learning rate at the end of "cosine_in_last_tenth"
@@ -49,13 +50,14 @@ def learning_rate_factor(step: int, max_steps: int, warmup_steps: int = 0, decay
     return warmup * (LAST_TENTH_FLOOR + (1 - LAST_TENTH_FLOOR) * share)
 
 
-def require_decay(decay: str) -> None:
-    """Refuse a decay that `learning_rate_factor` does not know, before anything is loaded.
+def require_schedule(decay: str, warmup_steps: int) -> None:
+    """Refuse a schedule that `learning_rate_factor` does not know, before anything is loaded.
 
     Raises:
         ValueError: naming those that there are, or the setting that is wrong.
     """
-    learning_rate_factor(0, 1, 0, decay)
+    require_number("model.init_args.warmup_steps", warmup_steps, least=0)
+    learning_rate_factor(0, 1, warmup_steps, decay)
 
 
 @cache
@@ -75,6 +77,8 @@ def _schedule_of_diffusers(decay: str, warmup_steps: int, max_steps: int) -> Cal
     try:
         if setting is not None and colon:
             given = {setting[0]: setting[1](value)}
+            if setting[1] is not str:
+                require_number(setting[0], given[setting[0]], above=0)
         schedule = get_scheduler(name, stand_in, num_warmup_steps=warmup_steps, num_training_steps=max_steps, **given)
     except ValueError as error:
         raise ValueError(f"decay {decay!r} of the learning rate: {error}") from None
@@ -90,9 +94,9 @@ def set_learning_rate(optimizer: Optimizer | LightningOptimizer, learning_rate: 
     """One learning rate for all parameter groups.
 
     Raises:
-        ValueError: if it is not finite, before a step with it ruins the weights.
+        ValueError: if it is negative or not finite, before a step with it ruins the weights.
     """
-    if not math.isfinite(learning_rate):
+    if not 0 <= learning_rate < math.inf:
         raise ValueError(f"learning rate {learning_rate} at step {step}: set model.init_args.learning_rate")
     for group in optimizer.param_groups:
         group["lr"] = learning_rate

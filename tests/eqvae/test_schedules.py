@@ -7,7 +7,7 @@ import torch
 from diffusers.optimization import SchedulerType, get_scheduler
 from lightning.pytorch.callbacks import Callback
 
-from eqvae.training.schedules import OF_DIFFUSERS, OWN, learning_rate_factor, require_decay
+from eqvae.training.schedules import OF_DIFFUSERS, OWN, learning_rate_factor, require_schedule
 from tests.tiny import stage_one, stage_two
 
 
@@ -85,7 +85,7 @@ def test_an_unknown_decay_is_refused(tmp_path):
     }
     for decay, expected in cases.items():
         with pytest.raises(ValueError, match=expected):
-            require_decay(decay)
+            require_schedule(decay, 0)
     with pytest.raises(ValueError, match="and no warmup_steps"):
         learning_rate_factor(0, 10, 2, "piecewise_constant:1:5,0.1")
     with pytest.raises(ValueError, match="decay: square is none of"):

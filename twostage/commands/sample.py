@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import hashlib
+import math
 import os
 import time
 from contextlib import nullcontext
@@ -50,7 +51,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError(f"checkpoint {arguments.checkpoint} was replaced while it was read: sample again, or a copy")
     generator.precision = _precision(arguments)
     require_guidable(generator.backbone, settings.guidance_scale)
-    settings = settings.spelled_out(generator.objective)
+    settings = settings.spelled_out(generator.objective, math.prod(generator.spec.shape[-2:]))
     labels = choose_labels(arguments.num_images, generator.num_classes, arguments.labels, settings.seed)
     about = dataclasses.asdict(settings) | {
         "checkpoint": str(arguments.checkpoint),

@@ -27,7 +27,7 @@ from twostage.analysis.resampling import resampled_distances
 from twostage.graph.node import Node, Progress
 from twostage.parts import reference
 from twostage.parts.command import BATCH_SIZE, device, reporting
-from twostage.parts.generator import objective_of
+from twostage.parts.generator import num_places, objective_of
 from twostage.parts.part import Estimate, Part
 from twostage.parts.training import checkpoint_at, read_at
 
@@ -54,7 +54,7 @@ def sampling_of(evaluation: "Evaluation", generator: "GeneratorSettings") -> Sam
     except OmegaConfBaseException as error:
         raise ValueError(f"{error.full_key}: {str(error).splitlines()[0]}") from None
     assert isinstance(sampling, SamplingSettings)
-    return sampling.spelled_out(objective_of(generator))
+    return sampling.spelled_out(objective_of(generator), num_places(generator))
 
 
 def settings(evaluation: "Evaluation", generator: "GeneratorSettings", seed: int, num_resamples: int) -> dict[str, Any]:

@@ -76,6 +76,12 @@ def objective_of(part: "Trained") -> Any:
         return kind
 
 
+def num_places(part: "Trained") -> int | None:
+    """Places of the grid that a generator's config expects; None where it leaves them to the cache."""
+    side = value_at(resolved_config(part.config, part.overrides), "model.init_args.backbone.init_args.input_size")
+    return side * side if isinstance(side, int) else None
+
+
 def latent_shape(config: dict[str, Any]) -> tuple[int, ...] | None:
     """Channels, height and width of the latents that a generator's config expects; None where it does not tell."""
     backbone = value_at(config, "model.init_args.backbone.init_args", {})
