@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from tests.twostage.synthetic_sweep import METRIC, changed, only, with_metric
+from tests.twostage.synthetic_sweep import METRIC, changed, only, synthetic_results, with_metric
 from tests.twostage.test_agreement import fresh, published
 from twostage.analysis.leaderboard import COST, SPEED_UP
 from twostage.analysis.records import Arm, Curve
-from twostage.analysis.summary import summarize
+from twostage.analysis.summary import is_open, summarize
 from twostage.compare.answer import answer
 from twostage.rank.boards import Report, boards
 from twostage.rank.files import ranks_table, write_ranks
@@ -69,6 +69,11 @@ def test_a_unit_that_a_seed_lacks_has_an_empty_cell_and_no_verdict():
     row = next(row for row in only(replace(results, curves=bare)).axes if row.label.startswith("wall time"))
     assert [(each.seed, each.speed_up is None) for each in row.per_seed] == [(0, False), (1, True), (2, False)]
     assert row.verdict.reason == "missing seeds"
+
+
+def test_no_further_seed_is_trained_for_a_comparison_that_has_lost_one():
+    assert is_open(synthetic_results(1))
+    assert not is_open(diverged(changed(), 1))
 
 
 def test_the_mean_curve_is_that_of_complete_seeds():

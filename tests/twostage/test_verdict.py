@@ -205,6 +205,20 @@ def test_bounds_have_no_interval_and_the_change_decides():
     assert (mixed.word, mixed.kind, mixed.ratio) == ("undecided", "mixed", None)
 
 
+@pytest.mark.parametrize(("ratio", "kind", "change"), [(2.4, "at least", 0.8), (0.4, "at most", -0.8)])
+def test_a_bound_that_says_the_opposite_of_the_change_leaves_it_open(ratio, kind, change):
+    """An arm that is better at its first point than the control ever gets, and ends worse: nothing is decided."""
+    verdict = verdict_of((valued(ratio, kind),) * 3, changes=(change, 1.01 * change, 0.99 * change))
+    found = (verdict.word, verdict.reason, verdict.seeds_needed, verdict.hidden)
+    assert found == ("undecided", "measures disagree", None, False)
+    assert short_sentence(verdict) == "undecided: steps and the change after equally many steps disagree"
+
+
+def test_a_bound_on_the_other_side_of_1_gives_a_decided_verdict_no_size():
+    slower = verdict_of((valued(1.2, "at most"),) * 3, changes=(0.2, 0.21, 0.19))
+    assert short_sentence(slower) == "slower, by how much the evaluated steps do not tell"
+
+
 @pytest.mark.parametrize("ratio", [1.5, 0.5])
 def test_one_seed_decides_nothing(ratio):
     verdict = verdict_of((ratio,))

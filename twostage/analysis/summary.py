@@ -136,9 +136,10 @@ def is_open(results: SweepResults) -> bool:
 
 
 def open_comparisons(results: SweepResults) -> list[Comparison]:
-    """Those that are undecided, of arms that were not stopped."""
+    """Those that are undecided, of arms that were not stopped; one that has lost a seed stays so for good."""
     running = {arm.name for arm in results.racing_arms}
-    return [each for each in summarize(results).comparisons if each.verdict.word == "undecided" and each.arm in running]
+    undecided = [each for each in summarize(results).comparisons if each.verdict.word == "undecided"]
+    return [each for each in undecided if each.arm in running and not each.verdict.missing_seeds]
 
 
 def _joint(comparisons: list[Comparison]) -> list[JointClaim]:

@@ -62,8 +62,8 @@ def verdict_over_seeds(
     """The verdict on an arm.
 
     Both intervals must lie on one side: that of the log speed-up, and that of the log change after equally many
-    steps, which needs no interpolation. Where some seed's speed-up is only a bound, the change alone decides; where the
-    unit is not steps, there is no change and the speed-up alone decides.
+    steps, which needs no interpolation. Where some seed's speed-up is only a bound, the change alone decides, unless
+    the bound lies on the other side; where the unit is not steps, there is no change and the speed-up alone decides.
 
     Args:
         speed_ups: by seed.
@@ -84,11 +84,15 @@ def verdict_over_seeds(
     step_interval = interval_over_seeds(values, level) if kinds == {"value"} else None
     change = interval_over_seeds(changed, level) if changed else None
     deciding = [each for each in (step_interval, change) if each is not None]
-    word, reason = _decide(step_interval, change, missing_seeds)
     kind = _joint_kind(kinds)
+    ratio = None if kind in ("mixed", "unresolved") else math.exp(sum(values) / len(values))
+    word, reason = _decide(step_interval, change, missing_seeds)
+    contradicted = _is_contradicted(word, kind, ratio)
+    if contradicted:
+        word, reason = "undecided", "measures disagree"
     needed = hidden = None
     if reason in ("contains 1", "measures disagree"):
-        opposed = step_interval is not None and change is not None and step_interval.mean * change.mean > 0
+        opposed = contradicted or (step_interval is not None and change is not None and _opposed(step_interval, change))
         needed = None if opposed else seeds_needed(deciding, level)  # more seeds make two answers surer, not one
         firmly = opposed and reason == "measures disagree"
         hidden = needed is None and not firmly and len(counted) < MOST_SEEDS
@@ -97,7 +101,7 @@ def verdict_over_seeds(
     return Verdict(
         word=word,
         reason=reason,
-        ratio=None if kind in ("mixed", "unresolved") else math.exp(sum(values) / len(values)),
+        ratio=ratio,
         low=None if ends is None else math.exp(ends[0]),
         high=None if ends is None else math.exp(ends[1]),
         kind=kind,
@@ -136,6 +140,19 @@ def _side(interval: Interval, sign: int) -> int:
     assert interval.ends is not None, "one seed and identical ones are answered before"
     low, high = sorted(sign * end for end in interval.ends)
     return 1 if low > 0 else -1 if high < 0 else 0
+
+
+def _opposed(speed_up: Interval, change: Interval) -> bool:
+    """Whether the means of the two point to different sides; a change above 0 is one for the worse."""
+    return speed_up.mean * change.mean > 0
+
+
+def _is_contradicted(word: Word, kind: str, ratio: float | None) -> bool:
+    """Whether bounds in steps, which have no interval, say the opposite of the change after equal steps."""
+    if ratio is None:
+        return False
+    opposite = {("slower", "at least"): ratio > 1, ("faster", "at most"): ratio < 1}
+    return opposite.get((word, kind), False)
 
 
 def _joint_kind(kinds: set[str]) -> str:

@@ -58,6 +58,8 @@ def short_sentence(verdict: Verdict) -> str:
     if verdict.ratio is None:
         return f"{verdict.word}, by how much the evaluated steps do not tell"
     if verdict.low is None:
+        if (verdict.ratio > 1) != (verdict.word == "faster"):
+            return f"{verdict.word}, by how much the evaluated steps do not tell"  # a bound beyond 1 bounds nothing
         at_least = verdict.kind == ("at least" if verdict.word == "faster" else "at most")
         return f"{verdict.word} by {'at least' if at_least else 'at most'} {factor(verdict)} times"
     return f"{verdict.word} by {factor(verdict)} times ({_interval(verdict, *_ends(verdict))})"
@@ -74,6 +76,7 @@ def _open(verdict: Verdict) -> str:
         "one seed": "one training per arm",
         "identical seeds": "the seeds gave identical numbers",
         "missing seeds": f"seed {', '.join(map(str, verdict.missing_seeds))} has no value at the last step",
+        "measures disagree": "steps and the change after equally many steps disagree",
     }.get(verdict.reason, f"{seeds_text(verdict.num_seeds)} do not decide")
 
 
@@ -165,6 +168,9 @@ def _contains_one(comparison: Comparison) -> str:
 
 def _disagreeing(comparison: Comparison) -> str:
     verdict = comparison.verdict
+    if verdict.low is None:
+        listed = ", ".join(ratio_text(each.speed_up) for each in comparison.per_seed)
+        return f"Undecided: the seeds’ speed-ups are {listed} in steps, but {change_text(comparison, False)}"
     return (
         f"Undecided: {verdict.ratio:.2f} times ({verdict.low:.2f} to {verdict.high:.2f}; "
         f"{seeds_text(verdict.num_seeds)}) in steps, but {change_text(comparison, False)}{_more_seeds(verdict)}"
@@ -174,7 +180,8 @@ def _disagreeing(comparison: Comparison) -> str:
 def _more_seeds(verdict: Verdict) -> str:
     if verdict.seeds_needed is not None:
         more = verdict.seeds_needed - verdict.num_seeds
-        return f" About {more} more seed{'s' if more > 1 else ''} would probably decide it."
+        planned = "" if verdict.level == ERROR_RATE else "; those beyond the planned ones belong to a new sweep"
+        return f" About {more} more seed{'s' if more > 1 else ''} would probably decide it{planned}."
     if verdict.hidden and verdict.low is not None and verdict.high is not None:
         largest = max(verdict.high, 1 / verdict.low)
         return (

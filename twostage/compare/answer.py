@@ -35,6 +35,8 @@ def _ranking(comparisons: list[Comparison], control: str) -> str:
     ratios: list[tuple[float | None, str]] = [(1.0, f"{control} (control)")]
     for each in comparisons:
         open_ = ", undecided" if each.verdict.word == "undecided" else ""
-        ratios.append((each.verdict.ratio, f"{each.arm_label} ({verdict_text(each.verdict)}{open_})"))
+        is_known = each.verdict.word != "undecided" or each.verdict.low is not None  # an open bound says nothing
+        ratio = each.verdict.ratio if is_known else None
+        ratios.append((ratio, f"{each.arm_label} ({verdict_text(each.verdict)}{open_})"))
     ranked = sorted(ratios, key=lambda entry: (entry[0] is None, -(entry[0] or 0.0)))
     return ", ".join(f"{place}. {text}" for place, (_, text) in enumerate(ranked, 1))
