@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 import lightning
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from eqvae.autoencoders import CodebookLoss, load_autoencoder, source_file
@@ -39,6 +39,10 @@ from eqvae.training.nonfinite import FiniteGuard, OnNonFinite
 from eqvae.training.schedules import learning_rate_factor, require_schedule, set_learning_rate
 from eqvae.training.step_logging import log_nothing, log_terms, means
 
+DROWNED_CODEBOOK = (
+    "model.init_args.reconstruction.reduction sum drowns the loss of the codebook, which is a mean: few codes stay in "
+    "use; set it to mean, as VQ-GAN"
+)
 USUAL_KL_WEIGHT = 1e-6  # latent-diffusion's; a larger one is an arm of its own
 
 
@@ -143,6 +147,8 @@ class AutoencoderModule(lightning.LightningModule):
             raise ValueError(f"kl_weight {kl_weight:g}: latents of {model_class} have no spread, so leave it out")
         self.kl_weight = kl_weight
         self.reconstruction = reconstruction or ReconstructionLoss()
+        if self.autoencoder.num_codes and self.reconstruction.reduction == "sum":
+            rank_zero_warn(DROWNED_CODEBOOK)
         self.adversarial = adversarial
         self.critic = adversarial.create_critic(seed) if adversarial else None
         origin = (source_file(autoencoder), adversarial and adversarial.critic_weights, optimizer_state)
