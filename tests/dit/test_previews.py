@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from PIL import Image
 
 from dit.generation import SamplingSettings, generate_images
+from dit.objectives import MaskedTokens
 from dit.previews import SamplePreviews
 from eqvae.data import ShapesSource
 from eqvae.hashes import read_json, write_json
@@ -94,6 +96,16 @@ def test_settings_that_no_preview_could_have_are_refused_before_the_first_step(
     with pytest.raises(ValueError, match=message):
         run.trainer.fit(run.model, run.datamodule)
     assert run.trainer.global_step == 0
+
+
+def test_previews_that_nobody_asked_for_take_no_more_steps_than_there_are_tokens():
+    backbone = SimpleNamespace(config={"num_classes": 10, "class_dropout_prob": 0.1})
+    module = SimpleNamespace(objective=MaskedTokens(), backbone=backbone)
+    unasked = SamplePreviews.of_run(1)
+    unasked._require_possible(module, (4, 4))
+    assert unasked.sampling.num_inference_steps == 16
+    with pytest.raises(ValueError, match="50 is more than the 16 tokens"):
+        SamplePreviews()._require_possible(module, (4, 4))
 
 
 def test_a_run_goes_on_without_previews_that_nobody_asked_for(cache, tmp_path, monkeypatch):

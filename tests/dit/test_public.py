@@ -68,6 +68,8 @@ def test_what_is_missing_is_asked_for(tmp_path):
     with pytest.raises(ValueError, match="width 16, which is none of the published: give num_heads"):
         load_generator(tmp_path / "public.pt", "DiT")
     assert load_generator(tmp_path / "public.pt", "DiT", num_heads=2).backbone.config == generator.backbone.config
+    with pytest.raises(ValueError, match=r"public\.pt: ema_decay 0\.9 is of checkpoints of other kinds: leave it out"):
+        load_generator(tmp_path / "public.pt", "DiT", num_heads=2, ema_decay=0.9)
 
 
 def test_other_layouts_are_refused(tmp_path):

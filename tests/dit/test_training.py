@@ -113,3 +113,21 @@ def test_loss_scaling_changes_neither_gradients_nor_clipping(cache, tmp_path, cl
     assert norms["16-mixed"].seen[:3] == pytest.approx(norms["32-true"].seen[:3], rel=0.015)
     if clip is not None:
         assert norms["16-mixed"].seen == pytest.approx([clip] * STAGE_TWO["trainer.max_steps"], rel=1e-4)
+
+
+def test_clipping_at_0_is_none_and_below_it_is_refused(cache, tmp_path):
+    def trained(value):
+        cli = stage_two(tmp_path / str(value), cache, {"trainer.gradient_clip_val": value})
+        cli.trainer.fit(cli.model, cli.datamodule)
+        return cli.model.state_dict()
+
+    without, at_0 = trained("null"), trained(0)
+    assert all(torch.equal(value, at_0[name]) for name, value in without.items())
+    with pytest.raises(ValueError, match=r"trainer\.gradient_clip_val must be at least 0"):
+        trained(-1.0)
+
+
+def test_weights_of_16_bits_are_refused(cache, tmp_path):
+    cli = stage_two(tmp_path, cache, {"trainer.precision": "bf16-true"})
+    with pytest.raises(ValueError, match=r"trainer\.precision bf16-true: use 32-true or bf16-mixed"):
+        cli.trainer.fit(cli.model, cli.datamodule)

@@ -85,6 +85,12 @@ def test_averages_resume_bit_for_bit(averaged, cache, tmp_path):
     for decay in DECAYS:
         for name, value in averaged_weights(expected, decay).items():
             assert torch.equal(value, averaged_weights(actual, decay)[name]), (decay, name)
+    fewer = run(tmp_path, cache, [ExponentialMovingAverage([0.5, 0.9])])
+    fewer.trainer.fit(fewer.model, fewer.datamodule, ckpt_path=str(tmp_path / "half.ckpt"))
+    fewer.trainer.save_checkpoint(tmp_path / "fewer.ckpt")
+    for decay in (0.5, 0.9):  # each goes on with its own, in whatever order
+        own = averaged_weights(load_checkpoint(tmp_path / "fewer.ckpt"), decay)
+        assert all(torch.equal(value, own[name]) for name, value in averaged_weights(expected, decay).items())
     other = run(tmp_path, cache, [ExponentialMovingAverage([0.9, 0.7])])
     with pytest.raises(ValueError, match=r"no moving average of decay 0.7"):
         other.trainer.fit(other.model, other.datamodule, ckpt_path=str(tmp_path / "half.ckpt"))

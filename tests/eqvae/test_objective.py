@@ -199,7 +199,7 @@ def test_a_fresh_transform_for_the_critic_changes_what_it_sees():
 class Equivariant(torch.nn.Module):
     """Mixes channels, hence commutes with every transform; counts what it encodes."""
 
-    posterior_channels, posterior_factor, num_encoded, source = 3, 1, 0, None
+    posterior_channels, posterior_factor, num_encoded, source, num_codes = 3, 1, 0, None, 0
 
     def __init__(self):
         super().__init__()

@@ -82,12 +82,18 @@ def test_an_unknown_decay_is_refused(tmp_path):
         "cosine_with_restarts:x": "'cosine_with_restarts:x' of the learning rate: invalid literal",
         "piecewise_constant": "write piecewise_constant:RULES, and no warmup_steps",
         "piecewise_constant:a": "'piecewise_constant:a' of the learning rate",
+        "polynomial:-1": "'polynomial:-1' of the learning rate: power must be above 0",
+        "cosine_with_restarts:-2": "num_cycles must be above 0",
     }
     for decay, expected in cases.items():
         with pytest.raises(ValueError, match=expected):
             require_schedule(decay, 0)
     with pytest.raises(ValueError, match="and no warmup_steps"):
         learning_rate_factor(0, 10, 2, "piecewise_constant:1:5,0.1")
+    with pytest.raises(ValueError, match=r"model\.init_args\.warmup_steps must be at least 0"):
+        stage_one(tmp_path, {"model.init_args.warmup_steps": -5})
+    with pytest.raises(ValueError, match=r"model\.init_args\.gradient_clip_norm must be at least 0"):
+        stage_one(tmp_path, {"model.init_args.gradient_clip_norm": -1})
     with pytest.raises(ValueError, match="decay: square is none of"):
         stage_one(tmp_path, {"model.init_args.decay": "square"})
 

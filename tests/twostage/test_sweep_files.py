@@ -344,6 +344,28 @@ def test_a_bad_file_is_refused_with_its_line(tmp_path, change, message):
 
 
 @pytest.mark.parametrize(
+    ("added", "message"),
+    [
+        (
+            "overrides: {model.init_args.backbone.init_args.class_dropout_prob: 0}",
+            "line 29: evaluation.grid_guidance_scale: is 2.5, but generators.sit never learns without labels: give 1",
+        ),
+        (
+            "sampling: {sampler: halton, num_inference_steps: 65}",
+            "line 22: generators.sit.sampling: num_inference_steps 65 is more than the 64 tokens",
+        ),
+    ],
+)
+def test_what_a_generator_cannot_sample_is_refused_before_it_is_trained(tmp_path, added, message):
+    config = "tiny-maskgit" if "halton" in added else "tiny-sit"
+    text, _ = lines_with(("    config: tiny-sit", f"    config: {config}\n    {added}"))
+    broken = tmp_path / "broken.yaml"
+    broken.write_text(text)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_sweep(broken, [])
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("name: [1\ntitle: x\n", "line 2: did not find expected"),
