@@ -38,6 +38,7 @@ from twostage.libraries import installed_libraries
 from twostage.parts import diagnostics, evaluation, reference
 from twostage.parts.training import read_cost
 from twostage.planner import Branch, Plan
+from twostage.report.recipes import recipes
 from twostage.schema import ArmSettings, Sweep
 
 IMAGES = "images"  # folder of the report's images
@@ -92,6 +93,7 @@ def measured(sweep: Sweep, plan: Plan, root: Path, command: str, stopped: Sequen
         notes=_notes(sweep, metric) + _library_notes(plan, root),
         sweep=_as_read(sweep),
         stopped=list(stopped),
+        recipes=recipes(plan),
     )
 
 
