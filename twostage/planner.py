@@ -183,7 +183,8 @@ def _generator(
     settings = {"config": generator.config(part, seed, steps[-1]), "at_steps": steps}
     training = GENERATOR.node(f"{where}/generators/{name}", settings, inputs)
     compared = {"autoencoder": inputs["autoencoder"], "generator": training, "reference": images}
-    num_resamples = sweep.evaluation.num_resamples if len(sweep.seeds) == 1 else 0
+    # Asked for of one seed alone; of the first one always, so that it is not measured anew when others are added.
+    num_resamples = sweep.evaluation.num_resamples if seed == sweep.seeds[0] else 0
     evaluations = {}
     measured = evaluation.settings(sweep.evaluation, part, seed, num_resamples)
     for step in steps:

@@ -248,6 +248,15 @@ def test_every_setting_of_sampling_reaches_the_evaluations(other):
     assert json.loads(json.dumps(sampling[key])) == yaml.safe_load(value)
 
 
+def test_further_seeds_measure_none_anew():
+    first, *others = (
+        {node.name: node.address for node in plan(load_sweep(DEMO, words)).nodes}
+        for words in (["seeds=[0]"], ["seeds=[0,1]"], ["seeds=[0,1,2]", "until_decided=true"])
+    )
+    for other in others:
+        assert {name: other[name] for name in first} == first
+
+
 def lines_with(change, text=None):
     """The demo's file with one line replaced, and the number of that line."""
     old, new = change

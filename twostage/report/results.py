@@ -178,6 +178,7 @@ class _Gathered:
         """Without the spread of metrics that are means over subsets."""
         found = evaluation.result(measured.folder(self.root))
         resampled = found.pop("resampled", [])
+        resampled = resampled if len(self.plan.seeds) == 1 else []  # with several seeds nobody asks for it
         metrics = {name: value for name, value in found.items() if not name.endswith("_std")}
         return Point(step, metrics, **self._spent(training, step), resampled=resampled)
 
