@@ -43,8 +43,9 @@ def dry_run(sweep: Sweep, console: Console) -> None:
     _print(console, f"to do: {len(remaining)} of {len(nodes)} parts, {bound}{_text(total)}")
     if line := _how_far(sweep, decided_with):
         _print(console, line)
-    for each in results.stopped if results else ():
-        _print(console, f"stopped: {stop_sentence(results, each)}")
+    if results is not None:
+        for each in results.stopped:
+            _print(console, f"stopped: {stop_sentence(results, each)}")
 
 
 def _how_far(sweep: Sweep, decided_with: list[int] | None) -> str | None:

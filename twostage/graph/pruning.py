@@ -63,9 +63,10 @@ def lacking_inputs(node: Node, root: Path) -> list[tuple[Node, str]]:
     found = []
     for role, names in node.reads.items():
         source = node.inputs[role]
-        record = record_of(source, root) if is_done(source, root) else None
-        for name in names if record else ():
-            if name not in record["files"]:
-                gone = "was removed when it had been measured" if name in record.get(PRUNED, {}) else "was not kept"
-                found.append((source, f"{node.name} needs {name}, which {gone}"))
+        if not is_done(source, root):
+            continue
+        record = record_of(source, root)
+        for name in [name for name in names if name not in record["files"]]:
+            gone = "was removed when it had been measured" if name in record.get(PRUNED, {}) else "was not kept"
+            found.append((source, f"{node.name} needs {name}, which {gone}"))
     return found
