@@ -24,6 +24,7 @@ from eqvae.training.cli import TrainCLI
 from twostage.analysis.intervals import FIRST_LOOK, SEQUENTIAL_LEVELS
 from twostage.analysis.records import START
 from twostage.analysis.treatment import EQUIVARIANCE
+from twostage.arm_checks import LARGEST_SEED, arm_problems
 from twostage.configs import flatten, require_readable, resolved_config, value_at
 from twostage.graph.node import STORE
 from twostage.parts.evaluation import REAL_LABELS
@@ -33,8 +34,6 @@ from twostage.schema import ArmSettings, Evaluation, Start, Sweep, Trained, trai
 
 SINGLE_FILES = (".ckpt", ".safetensors", ".pt", ".pth")
 """Ends of the names of autoencoders in one file."""
-
-LARGEST_SEED = (1 << 32) - 1  # that numpy takes
 
 Problem = tuple[str, str]
 
@@ -84,7 +83,7 @@ def problems(sweep: Sweep) -> list[Problem]:
             found += sampling_problems(name, generator, sweep.evaluation)
     if start.autoencoder is not None:
         found += _ready_problems("start.autoencoder", start.autoencoder)
-    return found
+    return found or list(arm_problems(sweep))
 
 
 def _metric_problems(evaluation: Evaluation) -> list[Problem]:

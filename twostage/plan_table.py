@@ -6,6 +6,7 @@ from rich.console import Console
 
 from twostage.analysis.intervals import FIRST_LOOK
 from twostage.analysis.racing import stop_sentence
+from twostage.analysis.summary import is_open
 from twostage.graph.node import unique
 from twostage.graph.store import has_failed, is_done
 from twostage.looks import last_look
@@ -20,13 +21,17 @@ def dry_run(sweep: Sweep, console: Console) -> None:
     root = Path(sweep.root)
     planned = plan(sweep)
     estimates = estimate_all(planned)
-    results = last_look(sweep, planned, root) if sweep.racing else None
-    needed = {node.address for node in planned.part(sweep.seeds, results.stopped if results else ()).nodes}
+    results = last_look(sweep, planned, root) if sweep.until_decided else None
+    stopped = results.stopped if results else []
+    decided_with = results.seeds if results and not is_open(results) else None
+    raced = {node.address for node in planned.part(sweep.seeds, stopped).nodes}
+    needed = {node.address for node in planned.part(decided_with or sweep.seeds, stopped).nodes}
     seen: dict[str, str] = {}
     for node in planned.nodes:
         inputs = ", ".join(other.name for other in node.inputs.values()) or "-"
         state = "done" if is_done(node, root) else "failed" if has_failed(node, root) else "to do"
-        state = state if node.address in needed or state == "done" else "stopped"
+        if node.address not in needed and state != "done":
+            state = "not needed" if node.address in raced else "stopped"
         state = f"same as {seen[node.address]}" if node.address in seen else state
         seen.setdefault(node.address, node.name)
         _print(console, f"{node.address}  {node.name}  <- {inputs}  [{state}]  {_text(estimates[node.address])}")
@@ -36,11 +41,22 @@ def dry_run(sweep: Sweep, console: Console) -> None:
     total, is_whole = _sum([estimates[node.address] for node in remaining])
     bound = "" if is_whole else "at least "
     _print(console, f"to do: {len(remaining)} of {len(nodes)} parts, {bound}{_text(total)}")
-    if sweep.racing:
-        _print(console, f"racing: hopeless arms are stopped, from {FIRST_LOOK} seeds on; this is the most to do")
+    if line := _how_far(sweep, decided_with):
+        _print(console, line)
     if results is not None:
         for each in results.stopped:
             _print(console, f"stopped: {stop_sentence(results, each)}")
+
+
+def _how_far(sweep: Sweep, decided_with: list[int] | None) -> str | None:
+    """What may be left out of the work that is listed; nothing of a fixed number of seeds."""
+    if decided_with is not None:
+        return f"decided: with {len(decided_with)} of {len(sweep.seeds)} seeds; others are not needed"
+    if sweep.racing:
+        return f"racing: hopeless arms are stopped, from {FIRST_LOOK} seeds on; this is the most to do"
+    if sweep.until_decided:
+        return f"until_decided: seeds are taken one by one, from {FIRST_LOOK} on; this is the most to do"
+    return None
 
 
 def estimate_all(planned: Plan) -> dict[str, Estimate]:

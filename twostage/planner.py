@@ -16,7 +16,7 @@ from twostage.parts.part import read_anew
 from twostage.parts.ready import READY
 from twostage.parts.reference import REFERENCE
 from twostage.parts.snapshot import SNAPSHOT
-from twostage.schema import Start, Sweep
+from twostage.schema import ArmSettings, Start, Sweep
 
 START_FOLDER = "{start}/autoencoder"
 
@@ -124,12 +124,13 @@ def plan(sweep: Sweep, seeds: Sequence[int] | None = None) -> Plan:
     measured = DIAGNOSTICS.node("start/diagnostics", first, {"autoencoder": start}) if start else None
     settings = {"data": first["config"]["data"]} | reference.image_settings(sweep.evaluation)
     images = REFERENCE.node("reference/images", settings)
+    steps = _asked_steps(sweep, START_FOLDER if start else None)
     branches: list[Branch] = []
     for seed in sweep.seeds if seeds is None else seeds:
         arms = {name: arm for name, arm in sweep.autoencoders.items() if arm.config}
         begun = START_FOLDER if start else None
         trained = {name: config(arm, seed + arm.seed_offset, begun) for name, arm in arms.items()}
-        branches += [_branch(sweep, name, trained, seed, start, images) for name in sweep.autoencoders]
+        branches += [_branch(sweep, name, trained.get(name), steps, seed, start, images) for name in sweep.autoencoders]
     return Plan(images, branches, start, measured)
 
 
@@ -141,12 +142,28 @@ def _start(start: Start) -> Node | None:
     return AUTOENCODER.node("start/autoencoder", {"config": config(start, 0, None), "at_steps": []})
 
 
+def _asked_steps(sweep: Sweep, begun: str | None) -> dict[str, list[int]]:
+    """Steps after which the training of each arm is kept: those of all arms that train alike, whatever their seeds."""
+    arms = {name: arm for name, arm in sweep.autoencoders.items() if arm.config and arm.autoencoder is None}
+    alike = {name: AUTOENCODER.node(name, {"config": config(arm, 0, begun)}).address for name, arm in arms.items()}
+    asked: dict[str, set[int]] = {}
+    for name, arm in arms.items():
+        asked.setdefault(alike[name], set()).update([] if arm.at_step is None else [arm.at_step])
+    return {name: sorted(asked[address]) for name, address in alike.items()}
+
+
 def _branch(
-    sweep: Sweep, name: str, trained: dict[str, dict[str, Any]], seed: int, start: Node | None, images: Node
+    sweep: Sweep,
+    name: str,
+    trained: dict[str, Any] | None,
+    steps: dict[str, list[int]],
+    seed: int,
+    start: Node | None,
+    images: Node,
 ) -> Branch:
-    """One arm with one seed; `trained` holds the configs of all arms with this seed."""
+    """One arm with one seed; `trained` is its config with this seed, `steps` the kept ones of each arm's training."""
     where, arm = f"{name}/seed{seed}", sweep.autoencoders[name]
-    training, autoencoder = _autoencoder(sweep, name, where, trained, start)
+    training, autoencoder = _autoencoder(arm, where, trained, steps.get(name, []), start)
     source = {"autoencoder": autoencoder}
     diagnostics = DIAGNOSTICS.node(f"{where}/diagnostics", {"config": measuring_config(arm)}, source)
     training_images_alone = {"model.init_args.cache.validation": False}
@@ -159,20 +176,18 @@ def _branch(
 
 
 def _autoencoder(
-    sweep: Sweep, name: str, where: str, trained: dict[str, dict[str, Any]], start: Node | None
+    arm: ArmSettings, where: str, trained: dict[str, Any] | None, at_steps: list[int], start: Node | None
 ) -> tuple[Node | None, Node]:
     """The training of an arm's autoencoder, and the node that leaves it; they differ where a snapshot is taken."""
-    arm = sweep.autoencoders[name]
     if arm.autoencoder is not None:
         return None, READY.node(f"{where}/autoencoder", {"autoencoder": arm.autoencoder})
-    own = trained[name]
-    sharing = [sweep.autoencoders[other] for other, theirs in trained.items() if theirs == own]
-    at_steps = sorted({each.at_step for each in sharing if each.at_step is not None})
     begun = {"start": start} if start else {}
-    training = AUTOENCODER.node(f"{where}/autoencoder", {"config": own, "at_steps": at_steps}, begun)
+    counted = AUTOENCODER.node(f"{where}/autoencoder", {"config": trained, "at_steps": []}, begun)
+    # What is kept on the way changes no training: a snapshot has a step made that is not there.
+    training = replace(counted, settings={"config": trained, "at_steps": at_steps})
     if arm.at_step is None:
         return training, training
-    settings: dict[str, Any] = {"config": own, "at_step": arm.at_step}
+    settings: dict[str, Any] = {"config": trained, "at_step": arm.at_step}
     return training, SNAPSHOT.node(f"{where}/snapshot", settings, {"training": training} | begun)
 
 
@@ -183,7 +198,8 @@ def _generator(
     settings = {"config": generator.config(part, seed, steps[-1]), "at_steps": steps}
     training = GENERATOR.node(f"{where}/generators/{name}", settings, inputs)
     compared = {"autoencoder": inputs["autoencoder"], "generator": training, "reference": images}
-    num_resamples = sweep.evaluation.num_resamples if len(sweep.seeds) == 1 else 0
+    # Asked for of one seed alone; of the first one always, so that it is not measured anew when others are added.
+    num_resamples = sweep.evaluation.num_resamples if seed == sweep.seeds[0] else 0
     evaluations = {}
     measured = evaluation.settings(sweep.evaluation, part, seed, num_resamples)
     for step in steps:

@@ -17,9 +17,11 @@ from PIL import Image
 from eqvae.files import write_atomically
 from eqvae.hashes import write_json
 from twostage.configs import value_at
+from twostage.parts.training import checkpoint_at
 
 SECONDS_PER_STEP = 0.0
 NUM_STEPS = 5
+CHECKPOINT = b"weights"
 SPREAD = 50  # of measurements around their curve, in thousandths
 
 
@@ -54,6 +56,8 @@ def _leave(kind: str, folder: Path, settings: dict[str, Any], inputs: dict[str, 
         steps = settings["config"]["trainer"]["max_steps"]
         cost = {"seconds": steps * 0.1, "num_steps": steps, "images_seen": steps * 8, "num_devices": 1}
         write_json(folder / "cost.json", cost)
+    for step in settings.get("at_steps", []):
+        write_atomically(checkpoint_at(folder, step), CHECKPOINT)
     if kind in ("autoencoder", "ready", "snapshot"):
         handicap = value_at(settings, "config.model.init_args.kl_weight", 0)  # by which its generators are worse
         write_atomically(folder / "handicap.txt", str(handicap).encode())

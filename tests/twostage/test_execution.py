@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import random
 import signal
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +22,9 @@ from twostage.analysis.intervals import SEQUENTIAL_LEVELS
 from twostage.analysis.summary import summarize
 from twostage.graph.execution import other_libraries, run_nodes
 from twostage.graph.executor import Executor
-from twostage.graph.node import unique
-from twostage.graph.store import is_done, record_of
+from twostage.graph.node import Node, unique
+from twostage.graph.store import FAILED, LOCK, Outcome, Task, do_task, is_done, record_of
+from twostage.graph.workers import InlineExecutor
 from twostage.report.report import write_report
 from twostage.report.results import collect
 from twostage.sweep import seconds_of_a_seed
@@ -219,6 +221,36 @@ def test_two_sweeps_at_once_do_shared_work_once(tmp_path):
     assert names == {"ready", "autoencoder", "diagnostics", "latents", "generator", "reference", "evaluation"}
     assert sum(name.startswith("generator") for name in starts(root)) == 2
     assert sum(name.startswith("reference") for name in starts(root)) == 2
+
+
+def test_who_waited_for_a_part_that_failed_does_not_do_it_again(tmp_path):
+    task, begun, outcomes = Task.of(Node("bad", "toy", {}), tmp_path), [], []
+    task.folder.mkdir(parents=True)
+    with Lock(task.folder.with_name(task.folder.name + LOCK), "another sweep"):
+        waiting = threading.Thread(target=lambda: outcomes.append(do_task(task, begun.append, print, wait=True)))
+        waiting.start()
+        time.sleep(0.5)  # longer than a lock is waited for by those who do not wait
+        write_json(task.folder / FAILED, {"error": "it is impossible"})
+    waiting.join(60)
+    assert (outcomes, begun) == ([Outcome(task.address, "failed", "it is impossible")], [])
+
+
+def test_a_part_that_failed_under_another_sweep_is_not_begun_again(tmp_path, monkeypatch):
+    """Workers do not wait: they say that another is at it, and are asked again."""
+    node, asked = Node("bad", "toy", {}), []
+
+    class Busy(InlineExecutor):
+        def submit(self, task):
+            asked.append(task)
+            task.folder.mkdir()
+            write_json(task.folder / FAILED, {"error": "it is impossible"})
+            self.events.append(Outcome(task.address, "busy", "another"))
+
+    monkeypatch.setattr("twostage.graph.execution.InlineExecutor", Busy)
+    monkeypatch.setattr("twostage.graph.execution.BUSY_SECONDS", 0.0)
+    with pytest.raises(ValueError, match="bad: it is impossible"):
+        run_nodes([node], tmp_path, INLINE, Console(quiet=True), print)
+    assert len(asked) == 1
 
 
 def test_a_second_start_of_a_sweep_says_who_is_at_it(tmp_path, monkeypatch):

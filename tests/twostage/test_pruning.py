@@ -10,23 +10,21 @@ from tests.twostage import synthetic_nodes
 from twostage import load_sweep, plan
 from twostage.graph.execution import run_nodes
 from twostage.graph.executor import Executor
-from twostage.graph.node import unique
+from twostage.graph.node import Node, unique
 from twostage.graph.pruning import PRUNED, Freed, prune
 from twostage.graph.store import damage, forget, is_done, record_of
 from twostage.parts import superfluous_checkpoints
 from twostage.parts.training import checkpoint_at
 
 STEPS = [2, 3, 4]
-BYTES = 100  # of a checkpoint
+BYTES = len(synthetic_nodes.CHECKPOINT)
 
 
 def work(kind, folder, settings, inputs, progress):
-    """What synthetic nodes leave, and the checkpoints of a generator's steps."""
+    """What synthetic nodes leave; the checkpoints that they read are there."""
     synthetic_nodes.run_node(kind, folder, settings, inputs, progress)
-    for step in settings.get("at_steps", []) if kind == "generator" else []:
-        path = checkpoint_at(folder, step)
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(bytes(BYTES))
+    if kind == "snapshot":
+        assert checkpoint_at(inputs["training"], settings["at_step"]).is_file()
     if kind == "evaluation":
         assert checkpoint_at(inputs["generator"], settings["at_step"]).is_file()
 
@@ -92,6 +90,71 @@ def test_whoever_needs_a_removed_checkpoint_gets_it_again(pruned, tmp_path):
         assert len(checkpoints(node, tmp_path)) == len(STEPS)
         assert PRUNED not in record_of(node, tmp_path)
     assert all(is_done(node, tmp_path) for node in further)
+
+
+def toys(*steps):
+    """A training that keeps two checkpoints and, for each step, what measures it after a part of its own."""
+    training = Node("train", "train", {})
+    slow = [Node(f"slow{step}", "slow", {"step": step}) for step in steps]
+    measured = [
+        Node(f"measure{step}", "measure", {"step": step}, {"of": training, "after": other}, reads={"of": [f"{step}"]})
+        for step, other in zip(steps, slow, strict=True)
+    ]
+    return training, slow, measured
+
+
+def run_toys(nodes, root, meanwhile=lambda: None):
+    """Do toy nodes; `meanwhile` stands for another process at the time of a slow one."""
+
+    def do(kind, folder, settings, inputs, progress):
+        if kind == "train":
+            with open(folder / "starts.txt", "a") as starts:
+                starts.write("once\n")
+            for step in (1, 2):
+                (folder / str(step)).write_text("weights")
+        elif kind == "slow":
+            meanwhile()
+        else:
+            (inputs["of"] / str(settings["step"])).read_text()
+
+    run_nodes(nodes, root, Executor(num_workers=0), Console(quiet=True), do)
+
+
+def prune_first(nodes, root):
+    prune(nodes, root, lambda node, folder: [folder / "1"] if node.kind == "train" else [])
+
+
+def test_what_another_sweep_prunes_meanwhile_is_made_again_in_time(tmp_path):
+    training, (slow,), (measured,) = toys(1)
+    run_toys([training], tmp_path)
+    run_toys([training, slow, measured], tmp_path, meanwhile=lambda: prune_first([training], tmp_path))
+    assert is_done(measured, tmp_path)
+    assert starts(training, tmp_path) == 2
+
+
+def test_nothing_is_made_again_for_a_part_that_has_failed(tmp_path):
+    training, _, _ = toys()
+    failing = Node("fails", "measure", {"step": 3}, {"of": training}, reads={"of": ["1"]})
+    with pytest.raises(ValueError, match="fails"):
+        run_toys([training, failing], tmp_path)
+    prune_first([training], tmp_path)
+    with pytest.raises(ValueError, match="fails: failed before"):
+        run_toys([training, failing], tmp_path)
+    assert starts(training, tmp_path) == 1
+
+
+def test_a_snapshot_of_a_finished_training_changes_no_other_part(tmp_path):
+    """The training alone is done again, for the checkpoint that it did not keep."""
+    half = "autoencoders.half={label: Half, config: tiny-shapes, at_step: 60}"
+    before, after = nodes_of(), nodes_of(half)
+    run(before, tmp_path)
+    assert {node.address for node in before} < {node.address for node in after}
+    said = run(after, tmp_path)
+    assert "half/seed0/snapshot needs checkpoints/step=0000060.ckpt, which was not kept" in said
+    assert {node.name: starts(node, tmp_path) for node in before if starts(node, tmp_path) > 1} == {
+        "equivariant/seed0/autoencoder": 2
+    }
+    assert all(is_done(node, tmp_path) for node in after)
 
 
 def test_what_is_still_to_be_measured_stays(tmp_path):

@@ -2,11 +2,13 @@
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from tests.twostage import synthetic_nodes
+from tests.twostage.synthetic_sweep import synthetic_results
 from tests.twostage.test_execution import ROOT, starts
 from twostage import dry_run, load_sweep, plan, run_sweep
 from twostage.analysis.summary import summarize
@@ -143,6 +145,25 @@ def test_the_plan_of_a_race_that_has_not_begun_stops_nobody(tmp_path):
     lines = printed_plan(racing_sweep(tmp_path))
     assert not any("[stopped]" in line or line.startswith("stopped") for line in lines)
     assert not any("racing" in line for line in printed_plan(racing_sweep(tmp_path, "racing=false")))
+
+
+@pytest.mark.parametrize(
+    ("factors", "states", "last"),
+    [
+        ((3.0, 2.9, 3.1), {"not needed"}, "decided: with 3 of 4 seeds; others are not needed"),
+        (
+            (2.0, 0.5, 1.1),
+            {"to do"},
+            "until_decided: seeds are taken one by one, from 3 on; this is the most to do",
+        ),
+    ],
+)
+def test_the_plan_of_a_decided_sweep_lists_no_work_for_other_seeds(factors, states, last, tmp_path, monkeypatch):
+    results = replace(synthetic_results(3, factors=factors), max_seeds=4)
+    monkeypatch.setattr("twostage.plan_table.last_look", lambda *_: results)
+    lines = printed_plan(racing_sweep(tmp_path, "racing=false"))
+    assert {line.split("[")[1].split("]")[0] for line in lines if "/seed3/metrics" in line} == states
+    assert lines[-1] == last
 
 
 def printed_plan(sweep):

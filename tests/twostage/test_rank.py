@@ -62,6 +62,23 @@ def test_what_was_measured_otherwise_stands_on_another_board():
     assert [each.speed_up.rank for each in board.entries if each.report == "a" and each.verdict] == [4]
 
 
+def test_other_recipes_under_the_same_paths_stand_on_another_board():
+    """A report of before, which knows none, stays with packaged configs where they are one kind."""
+    ours = {"start": "0", "autoencoders.control": "1", "autoencoders.equivariant": "2", "generators.sit": "3"}
+    same, other = ours | {"autoencoders.equivariant": "7"}, ours | {"generators.sit": "9"}
+    known = [report(name, MIDDLE, recipes=each) for name, each in (("a", ours), ("b", same), ("c", other))]
+    assert boards_of([*known, report("before", FAST)]) == [{"a", "b"}, {"c"}, {"before"}]
+    assert boards_of([*known[:2], report("before", FAST)]) == [{"a", "b", "before"}]
+    files = json.loads(json.dumps(SWEEP))
+    files["generators"]["sit"]["config"] = "runs/mine/generator.yaml"
+    mine = [report(name, MIDDLE, files, recipes=ours) for name in "ab"]
+    assert boards_of([*mine, *(report(name, FAST, files) for name in "cd")]) == [{"a", "b"}, {"c"}, {"d"}]
+
+
+def boards_of(reports):
+    return [{each.report for each in board.entries} for board in boards(reports)]
+
+
 @pytest.mark.parametrize(("factor", "shown"), [(1 / 30, "≥ 16.00×"), (30, "≤ 0.06×")])
 def test_a_bound_is_shown_as_one_and_without_an_interval(factor, shown, tmp_path):
     """One arm is at the other's last level from its first point on."""

@@ -83,6 +83,41 @@ def test_a_seed_offset_is_of_an_arm_that_trains(change, error):
         load_sweep("calibration", [f"autoencoders.again.{change}"])
 
 
+@pytest.mark.parametrize(
+    ("sweep", "changes", "message"),
+    [
+        (
+            "calibration",
+            ["autoencoders.again.seed_offset=1", "seeds=[0,1,2]"],
+            "autoencoders.again.seed_offset: its training with seed 0 is that of control with seed 1: give one that is",
+        ),
+        (
+            "calibration",
+            ["autoencoders.again.seed_offset=4294967295", "seeds=[0,1]"],
+            "autoencoders.again.seed_offset: with seed 1 it is above 4294967295, the largest there is",
+        ),
+        (
+            "demo",
+            ["autoencoders.equivariant.autoencoder=scenes-f4c8-control"],
+            "autoencoders.equivariant.autoencoder: is that of control, with the same numbers: leave one of them out",
+        ),
+        (
+            "demo",
+            ["evaluation.num_images=100000"],
+            "evaluation.num_images: is 100000, the validation set of autoencoders.control has 2000 images",
+        ),
+    ],
+)
+def test_arms_that_cannot_be_compared_are_refused(sweep, changes, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_sweep(sweep, changes)
+
+
+def test_one_ready_autoencoder_with_other_images_is_another_arm():
+    fewer = "autoencoders.equivariant.overrides={data.init_args.train.init_args.num_images: 1000}"
+    load_sweep("demo", ["autoencoders.equivariant.autoencoder=scenes-f4c8-control", fewer])
+
+
 def test_an_arm_that_would_not_be_measured_is_refused():
     limit = ["autoencoders.again.overrides={trainer.limit_val_batches: 0}"]
     with pytest.raises(ValueError, match=r"autoencoders\.again\.overrides: trainer\.limit_val_batches 0 would leave"):
@@ -246,6 +281,15 @@ def test_every_setting_of_sampling_reaches_the_evaluations(other):
     sweep = load_sweep(DEMO, [f"evaluation.sampling.{other}"])
     sampling = asdict(sampling_of(sweep.evaluation, sweep.generators["sit"]))
     assert json.loads(json.dumps(sampling[key])) == yaml.safe_load(value)
+
+
+def test_further_seeds_measure_none_anew():
+    first, *others = (
+        {node.name: node.address for node in plan(load_sweep(DEMO, words)).nodes}
+        for words in (["seeds=[0]"], ["seeds=[0,1]"], ["seeds=[0,1,2]", "until_decided=true"])
+    )
+    for other in others:
+        assert {name: other[name] for name in first} == first
 
 
 def lines_with(change, text=None):

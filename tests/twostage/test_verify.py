@@ -8,8 +8,9 @@ import pytest
 from rich.console import Console
 
 from tests.twostage import synthetic_nodes
-from twostage import load_sweep, run_sweep
+from twostage import load_sweep, plan, run_sweep
 from twostage.cli.verify import main
+from twostage.report.recipes import recipes
 from twostage.verify import find_study, read_study, verify
 from twostage.verify.packaged import packaged_studies
 from twostage.verify.run import fresh_seeds, notes, prepare
@@ -86,6 +87,23 @@ def test_other_versions_and_another_autoencoder_are_told(study):
         f"{arm} measures otherwise than in the study" for arm in ("control", "equivariant")
     ]
     assert notes(results, results) == []
+
+
+def test_a_config_that_was_edited_since_is_told(study, tmp_path):
+    """Of the generator alone; seeds and the folder that it lies in are no part of it."""
+    configs = [tmp_path / name / "generator.yaml" for name in ("one", "two", "three")]
+    for path, rate in zip(configs, (1e-4, 1e-4, 1e-6), strict=True):
+        path.parent.mkdir()
+        path.write_text(f"base: tiny-sit\nmodel: {{init_args: {{learning_rate: {rate}}}}}\n")
+    sweeps = [load_sweep("tiny-shapes", [f"generators.sit.config={path}"]) for path in configs]
+    before, moved, edited = (recipes(plan(sweep, [seed])) for seed, sweep in enumerate(sweeps))
+    assert before == moved
+    assert sorted(before) == ["autoencoders.control", "autoencoders.equivariant", "generators.sit", "start"]
+    results = read_study(study)
+    then, now, unknown = (replace(results, recipes=each) for each in (before, edited, {}))
+    (told,) = notes(then, now)
+    assert told == "Not what the study was made with: the recipes of generators.sit (configs, or what they name)."
+    assert notes(unknown, now) == notes(then, unknown) == []
 
 
 def test_a_study_is_found_by_name_file_and_folder(study, tmp_path):

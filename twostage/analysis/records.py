@@ -213,6 +213,8 @@ class SweepResults:
         sweep: the sweep file as it was read, but for where it ran; empty in reports of earlier versions.
         published: where fresh seeds check the claim of an earlier study.
         stopped: arms that a race took out, in that order; all others have all seeds.
+        recipes: a hash of each recipe as it was run, by its key in the sweep file: "start", "autoencoders.NAME" and
+            "generators.NAME"; empty in reports of earlier versions.
     """
 
     name: str
@@ -241,6 +243,7 @@ class SweepResults:
     sweep: dict[str, Any] = field(default_factory=dict)
     published: Published | None = None
     stopped: list[StoppedArm] = field(default_factory=list)
+    recipes: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
         if self.control not in {arm.name for arm in self.arms}:

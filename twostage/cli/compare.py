@@ -20,8 +20,8 @@ def main() -> None:
     add("--budget", default="10m", help="time for everything, such as 90s, 10m or 2h (default: %(default)s)")
     add("--fine-tuning-steps", type=int, default=200, help="of each autoencoder that is fine-tuned first "
         "(default: %(default)s)")  # fmt: skip
-    add("--first-seed", type=int, default=0, help="of the seeds, which follow each other; another one repeats the "
-        "comparison independently (default: %(default)s)")  # fmt: skip
+    add("--first-seed", type=int, default=0, help="of the seeds, which follow each other, a multiple of 20; another "
+        "one repeats the comparison independently (default: %(default)s)")  # fmt: skip
     add("--output", help="folder of the comparison; what lies there is gone on with (default: runs/compare-NAMES)")
     add("--retry", action="store_true", help="also do parts again that failed in an earlier run")
     start("compare", parser)

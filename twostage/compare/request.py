@@ -28,7 +28,7 @@ class Request:
         data, held_out, image_size: as of `find_images`.
         budget: seconds.
         fine_tuning_steps: of autoencoders that are fine-tuned first.
-        first_seed: the others follow it; another one is an independent repetition.
+        first_seed: a multiple of 20, which the others follow; another one is an independent repetition.
     """
 
     autoencoders: list[str]

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from eqvae.ranges import require_number
+from twostage.analysis.intervals import SEQUENTIAL_LEVELS
 from twostage.analysis.records import SweepResults
 from twostage.compare import DEFAULT_IMAGES
 from twostage.compare.answer import answer
@@ -25,6 +26,7 @@ from twostage.report.text import format_duration
 from twostage.sweep import Foretell, run_sweep
 
 LARGEST_SEED = 999_000  # of the first one; a thousand further begin those of "again:" autoencoders
+SEEDS_APART = max(SEQUENTIAL_LEVELS)  # the most seeds of a comparison: two with other first seeds share none
 
 
 class Compared(NamedTuple):
@@ -61,7 +63,7 @@ def compare_autoencoders(
         held_out: images to measure against, written likewise; None: of procedural ones the next seed's.
         image_size: side of the images in pixels.
         fine_tuning_steps: of each autoencoder that is fine-tuned first.
-        first_seed: the others follow it; another one repeats the comparison independently.
+        first_seed: a multiple of 20, which the others follow; another one repeats the comparison independently.
         output: folder of the comparison; None: `runs/compare-NAMES`. What lies there is gone on with.
         retry: also do parts again that failed in an earlier run.
         command: how it is run again, for the report; None: by `eqvae-compare`.
@@ -73,6 +75,12 @@ def compare_autoencoders(
     require_number("--image-size", image_size, least=8)
     require_number("--fine-tuning-steps", fine_tuning_steps, least=1)
     require_number("--first-seed", first_seed, least=0, most=LARGEST_SEED)
+    if first_seed % SEEDS_APART:
+        near = first_seed - first_seed % SEEDS_APART
+        raise ValueError(
+            f"--first-seed {first_seed} shares seeds with other comparisons: give a multiple of {SEEDS_APART}, such as "
+            f"{near} or {near + SEEDS_APART}"
+        )
     words, folder = list(autoencoders), Path(output) if output else default_folder(list(autoencoders))
     request = Request(words, data, held_out, image_size, parse_duration(budget), fine_tuning_steps, first_seed)
     again = command or _command(request, budget, folder)

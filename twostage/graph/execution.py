@@ -13,7 +13,7 @@ from rich.markup import escape
 from twostage.graph.executor import Executor
 from twostage.graph.node import Node, Work, unique
 from twostage.graph.progress import ProgressTable
-from twostage.graph.pruning import pruned_inputs
+from twostage.graph.pruning import lacking_inputs
 from twostage.graph.store import Outcome, Task, damage, failure_of, forget, has_failed, is_done, last_lines, record_of
 from twostage.graph.workers import InlineExecutor, LocalExecutor, Running
 
@@ -63,7 +63,7 @@ def run_nodes(
     nodes = unique([*(milestone.nodes if milestone else ()), *nodes])
     require_store(nodes, root)
     _forget_damaged(nodes, root, console, retry)
-    _forget_pruned(nodes, root, console)
+    _forget_lacking(nodes, root, console, retry)
     _compare_libraries(nodes, root, console, libraries or {})
     run = _Run(nodes, root, console, retry, libraries or {}, milestone)
     if run.states["done"]:
@@ -92,12 +92,13 @@ def _forget_damaged(nodes: list[Node], root: Path, console: Console, retry: bool
             forget(node, root)
 
 
-def _forget_pruned(nodes: list[Node], root: Path, console: Console) -> None:
-    """Take nodes for not done that lost a file which a node that is not done reads."""
+def _forget_lacking(nodes: list[Node], root: Path, console: Console, retry: bool) -> None:
+    """Take nodes for not done that lack a file which a node that is to be done reads."""
     for node in nodes:
-        for source, name in [] if is_done(node, root) else pruned_inputs(node, root):
+        if is_done(node, root) or (has_failed(node, root) and not retry):
+            continue
+        for source, why in lacking_inputs(node, root):
             if is_done(source, root):
-                why = f"{node.name} needs {name}, which was removed when it had been measured"
                 console.print(f"[yellow]again[/] {escape(source.name)}: {escape(why)}", highlight=False, soft_wrap=True)
                 forget(source, root)
 
@@ -169,6 +170,7 @@ class _Run:
         self.waiting = [node for node in remaining if node.address not in self.failed]
         self.running: dict[str, Node] = {}
         self.not_before: dict[str, float] = {}
+        self.reopened: set[str] = set()
 
     @property
     def states(self) -> dict[str, int]:
@@ -177,23 +179,20 @@ class _Run:
 
     def ready(self, ordered: bool = False) -> list[Node]:
         """Waiting nodes whose inputs are done or, where the executor keeps the order itself, under way."""
+        return [node for node in self.waiting if self._is_ready(node, ordered)]
+
+    def _is_ready(self, node: Node, ordered: bool) -> bool:
         begun = self.done | (self.running.keys() if ordered else set())
         now = time.monotonic()
-        return [
-            node
-            for node in self.waiting
-            if all(other.address in begun for other in node.inputs.values())
-            and self.not_before.get(node.address, now) <= now
-        ]
+        inputs_begun = all(other.address in begun for other in node.inputs.values())
+        return inputs_begun and self.not_before.get(node.address, now) <= now
 
     def drain(self, executor: Running, table: ProgressTable) -> None:
         while self.running or self.ready() or self.not_before.keys() & {node.address for node in self.waiting}:
             for node in self.ready(executor.orders_tasks)[: executor.free()]:
-                self.waiting.remove(node)
-                self.running[node.address] = node
-                task = Task.of(node, self.root, self.libraries)
-                table.start(task)
-                executor.submit(task)
+                self._reopen_inputs(node, table)
+                if self._is_ready(node, executor.orders_tasks):
+                    self._begin(node, executor, table)
             for event in executor.poll(POLL_SECONDS):
                 if isinstance(event, Outcome):
                     self._end(event, table)
@@ -201,6 +200,27 @@ class _Run:
                     table.advance(event.address, event.done, event.total, event.images)
                 self.tell(table.print)
             table.count(self.states)
+
+    def _reopen_inputs(self, node: Node, table: ProgressTable) -> None:
+        """Have inputs done again, once, that lost a file meanwhile which a node reads: to another sweep's pruning."""
+        waits = {each.address: each for each in self.nodes}
+        for source, why in lacking_inputs(node, self.root):
+            if source.address in self.done & waits.keys() - self.reopened:
+                table.print(f"[yellow]again[/] {escape(source.name)}: {escape(why)}")
+                forget(source, self.root)
+                self.done.remove(source.address)
+                self.reopened.add(source.address)
+                self.waiting.append(waits[source.address])
+
+    def _begin(self, node: Node, executor: Running, table: ProgressTable) -> None:
+        self.waiting.remove(node)
+        self.running[node.address] = node
+        task = Task.of(node, self.root, self.libraries)
+        table.start(task)
+        if node.address in self.not_before and has_failed(node, self.root):  # under the process that was at it
+            self._end(Outcome(node.address, "failed", failure_of(node, self.root)), table)
+        else:
+            executor.submit(task)
 
     def tell(self, show: Callable[[str], None]) -> None:
         """Say what the milestone has to say, once, when it is reached."""

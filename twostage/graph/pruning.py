@@ -58,11 +58,15 @@ def _remove(node: Node, root: Path, paths: list[Path]) -> int:
     return freed
 
 
-def pruned_inputs(node: Node, root: Path) -> list[tuple[Node, str]]:
-    """Finished inputs of a node that lost a file which it reads, each with that file."""
+def lacking_inputs(node: Node, root: Path) -> list[tuple[Node, str]]:
+    """Finished inputs of a node without a file which it reads, each with why it must be done again."""
     found = []
     for role, names in node.reads.items():
         source = node.inputs[role]
-        lost = record_of(source, root).get(PRUNED, {}) if is_done(source, root) else {}
-        found += [(source, name) for name in names if name in lost]
+        if not is_done(source, root):
+            continue
+        record = record_of(source, root)
+        for name in [name for name in names if name not in record["files"]]:
+            gone = "was removed when it had been measured" if name in record.get(PRUNED, {}) else "was not kept"
+            found.append((source, f"{node.name} needs {name}, which {gone}"))
     return found

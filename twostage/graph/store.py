@@ -70,8 +70,12 @@ def has_failed(node: Node, root: Path) -> bool:
 
 def failure_of(node: Node, root: Path) -> str:
     """Why a node failed, as it was recorded."""
+    return _reason(node.folder(root))
+
+
+def _reason(folder: Path) -> str:
     try:
-        return read_json(node.folder(root) / FAILED)["error"]
+        return read_json(folder / FAILED)["error"]
     except (ValueError, KeyError):
         return "see its log"
 
@@ -120,15 +124,20 @@ def do_task(task: Task, work: Work, progress: Progress, wait: bool = False) -> O
     """Do a node in its folder unless it is done; "done.json" is written last, "failed.json" when it raises.
 
     Args:
-        wait: for another process that is at it; otherwise it is "busy".
+        wait: for another process that is at it, and take its failure as the outcome; otherwise it is "busy".
     """
     task.folder.parent.mkdir(parents=True, exist_ok=True)
     path = task.folder.with_name(task.folder.name + LOCK)
     try:
-        with Lock(path, task.name, math.inf if wait else 0.0):
+        with Lock(path, task.name):
             return _do_locked(task, work, progress)
     except Held as held:
-        return Outcome(task.address, "busy", str(held.owner or "another process"))
+        if not wait:
+            return Outcome(task.address, "busy", str(held.owner or "another process"))
+    with Lock(path, task.name, math.inf):
+        if (task.folder / FAILED).is_file():  # whoever was at it wrote that meanwhile
+            return Outcome(task.address, "failed", _reason(task.folder))
+        return _do_locked(task, work, progress)
 
 
 def _do_locked(task: Task, work: Work, progress: Progress) -> Outcome:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from eqvae.packaged import NAME
 from twostage.analysis.leaderboard import SPEED_UP, LeaderboardRow
 from twostage.analysis.ranking import Ends, Standing, ends_of_verdict, standings
 from twostage.analysis.records import SweepResults
@@ -26,6 +27,9 @@ class Report:
     name: str
     path: Path
     results: SweepResults
+
+
+Rows = list[tuple[Report, LeaderboardRow]]
 
 
 @dataclass(frozen=True)
@@ -86,25 +90,35 @@ def read_reports(given: Iterable[str | Path]) -> list[Report]:
 def boards(reports: Sequence[Report], together: bool = False) -> list[Board]:
     """A board for all that can be compared, largest first.
 
-    Entries stand on one board if control, generator, measurement and number of steps are the same by their sweep files;
-    a report that does not hold its sweep file has boards of its own. The control stands there once.
+    Entries stand on one board if control, generator, measurement and number of steps are the same by their sweep files,
+    and the recipes of both as well, where reports know them. A report that does not hold its sweep file has boards of
+    its own, and so has one that names files and knows no recipes. The control stands there once.
 
     Args:
         together: one board of all, whatever they were measured with: the order of ratios over different controls.
     """
-    groups: dict[str, list[tuple[Report, LeaderboardRow]]] = {}
-    for report in reports:
-        for row in summarize(report.results).leaderboard:
-            key = TOGETHER if together else _likeness(report, row)
-            groups.setdefault(key, []).append((report, row))
-    found = [_board(rows, together) for rows in groups.values()]
+    rows = [(report, row) for report in reports for row in summarize(report.results).leaderboard]
+    found = [_board(group, together) for group in ([rows] if together else _groups(rows))]
     return sorted(found, key=lambda board: -len(board.entries))
+
+
+def _groups(rows: Rows) -> list[Rows]:
+    """Rows that can be compared; one that knows no recipes goes with those that it is like, if they have one alone."""
+    recipes: dict[str, set[str]] = {}
+    for report, row in rows:
+        recipes.setdefault(_likeness(report, row), set()).update(_recipes(report, row))
+    groups: dict[tuple[str, ...], Rows] = {}
+    for report, row in rows:
+        known = recipes[likeness := _likeness(report, row)]
+        own = _recipes(report, row) or (known if len(known) == 1 else [])
+        groups.setdefault((likeness, *own), []).append((report, row))
+    return list(groups.values())
 
 
 def _likeness(report: Report, row: LeaderboardRow) -> str:
     """What must be equal for speed-ups to be compared, as text."""
     results, sweep = report.results, report.results.sweep
-    if not sweep:
+    if not sweep or (not results.recipes and _names_files(results, row.generator)):
         return json.dumps([str(report.path), row.generator])
     measured = NEWER_KEYS | sweep.get("evaluation", {})
     evaluation = {key: value for key, value in measured.items() if key != "num_resamples"}
@@ -115,11 +129,27 @@ def _likeness(report: Report, row: LeaderboardRow) -> str:
     return json.dumps(alike, sort_keys=True)
 
 
+def _recipes(report: Report, row: LeaderboardRow) -> list[str]:
+    """What is known of the recipes of the control and a generator, as one text; nothing of reports of before."""
+    found, results = report.results.recipes, report.results
+    keys = ("start", f"autoencoders.{results.control}", f"generators.{row.generator}")
+    return [json.dumps([found.get(key) for key in keys])] if found else []
+
+
+def _names_files(results: SweepResults, generator: str) -> bool:
+    """Whether a config of the control or a generator is a file, which may have held anything, not a packaged one."""
+    sweep = results.sweep
+    arms, generators = sweep.get("autoencoders", {}), sweep.get("generators", {})
+    parts = sweep.get("start"), arms.get(results.control), generators.get(generator)
+    configs = [part.get("config") for part in parts if part]
+    return any(config and not NAME.fullmatch(config) for config in configs)
+
+
 def _without_words(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key not in FOR_READERS}
 
 
-def _board(rows: list[tuple[Report, LeaderboardRow]], together: bool) -> Board:
+def _board(rows: Rows, together: bool) -> Board:
     controls = [place for place, (_, row) in enumerate(rows) if row.is_control]
     kept = [each for place, each in enumerate(rows) if place not in controls[1:]]
     entries = [_entry(report, row) for report, row in kept]

@@ -10,7 +10,7 @@ from docstring_parser import parse
 from twostage.analysis.records import SweepResults
 from twostage.analysis.summary import Summary
 
-VERSION = "1.1"
+VERSION = "1.2"
 """Of the schema: the first number grows where readers of before would misread, the second where keys are added."""
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

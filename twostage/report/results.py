@@ -38,6 +38,7 @@ from twostage.libraries import installed_libraries
 from twostage.parts import diagnostics, evaluation, reference
 from twostage.parts.training import read_cost
 from twostage.planner import Branch, Plan
+from twostage.report.recipes import recipes
 from twostage.schema import ArmSettings, Sweep
 
 IMAGES = "images"  # folder of the report's images
@@ -92,6 +93,7 @@ def measured(sweep: Sweep, plan: Plan, root: Path, command: str, stopped: Sequen
         notes=_notes(sweep, metric) + _library_notes(plan, root),
         sweep=_as_read(sweep),
         stopped=list(stopped),
+        recipes=recipes(plan),
     )
 
 
@@ -176,6 +178,7 @@ class _Gathered:
         """Without the spread of metrics that are means over subsets."""
         found = evaluation.result(measured.folder(self.root))
         resampled = found.pop("resampled", [])
+        resampled = resampled if len(self.plan.seeds) == 1 else []  # with several seeds nobody asks for it
         metrics = {name: value for name, value in found.items() if not name.endswith("_std")}
         return Point(step, metrics, **self._spent(training, step), resampled=resampled)
 

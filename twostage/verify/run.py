@@ -99,7 +99,7 @@ def fresh_seeds(study: SweepResults, count: int = 1) -> list[int]:
 
 
 def notes(study: SweepResults, results: SweepResults) -> list[str]:
-    """What is not as it was: versions, hardware, and ready autoencoders that measure otherwise."""
+    """What is not as it was: versions, hardware, recipes, and ready autoencoders that measure otherwise."""
     found = []
     versions = {name: (study.versions.get(name), results.versions.get(name)) for name in results.versions}
     differing = [f"{name} {before}, here {now}" for name, (before, now) in versions.items() if before != now]
@@ -107,6 +107,11 @@ def notes(study: SweepResults, results: SweepResults) -> list[str]:
         found.append(f"The study was made with {'; '.join(differing)}.")
     if study.hardware != results.hardware:
         found.append(f"The study was made on {study.hardware}; this on {results.hardware}.")
+    known = study.recipes.keys() & results.recipes.keys()  # a report of before knows none
+    if changed := sorted(key for key in known if study.recipes[key] != results.recipes[key]):
+        found.append(
+            f"Not what the study was made with: the recipes of {', '.join(changed)} (configs, or what they name)."
+        )
     return found + [
         f"{arm} measures otherwise than in the study ({name} {now:.6g}, there {before:.6g}): another autoencoder?"
         for arm, name, before, now in _moved(study, results)

@@ -59,8 +59,9 @@ class Exhibit:
             First T x, then all D(T E(x)), then for each autoencoder T E(x) and E(T x) in one; and a table in Markdown.
 
         Raises:
-            ValueError: for a file that is no image.
+            ValueError: for a file that is no image, or a number that is missing.
         """
+        _require_all({"shift to the right": right, "shift down": down, "scale": scale, "rotation": quarter_turns})
         image = to_float(image_to_tensor(center_crop(open_image(path), self.image_size)))
         nearest = min(self.scales, key=lambda each: abs(float(each) - scale))
         transform = SharedTransform((round(down), round(right)), nearest, quarter_turns)
@@ -73,13 +74,20 @@ class Exhibit:
         """A grid of samples of each generator, all from one seed.
 
         Raises:
-            ValueError: for settings or labels that there are not.
+            ValueError: for settings or labels that there are not, or a number that is missing.
         """
+        _require_all({"seed of the noise": seed, "sampler's steps": num_steps, "guidance scale": guidance_scale})
         settings = SamplingSettings(
             num_inference_steps=round(num_steps), guidance_scale=guidance_scale, seed=round(seed)
         )
         found = sample_all(self.generators, NUM_SAMPLES, labels, settings)
         return [_to_picture(image_grid(images, SAMPLE_COLUMNS)) for images in found.values()]
+
+
+def _require_all(numbers: Mapping[str, float | None]) -> None:
+    """Refuse a number that a page leaves out when its field is cleared."""
+    if missing := [name for name, number in numbers.items() if number is None]:
+        raise ValueError(f"{missing[0]}: the field is empty, give a number")
 
 
 def _to_picture(image: Tensor) -> Picture:

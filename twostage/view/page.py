@@ -133,11 +133,10 @@ def _image(gradio: ModuleType, heading: str | None, height: int | None) -> Any:
 def _follow(gradio: ModuleType, page: Any, exhibit: Exhibit, controls: list[Any], outputs: list[Any]) -> None:
     """Show what the controls say, at once and whenever one of them moves."""
 
-    def show(path: str | None, *values: float) -> list[Any]:
+    def show(path: str | None, *values: Any) -> list[Any]:
         if path is None:
             return [None] * (len(outputs) - 1) + [""]
-        right, down, scale, turns = values
-        pictures, table = exhibit.transformed(path, right, down, scale, int(turns))
+        pictures, table = exhibit.transformed(path, *values)
         return [*pictures, table]
 
     changes = [page.load, *(control.change for control in controls)]

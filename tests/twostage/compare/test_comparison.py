@@ -21,7 +21,7 @@ from twostage.compare.contestants import parse_contestants, read_field
 from twostage.compare.files import contents, write_files
 from twostage.compare.images import find_images
 from twostage.compare.request import PLAN, Request, kept_plan
-from twostage.compare.run import compare
+from twostage.compare.run import compare, compare_autoencoders
 from twostage.compare.timing import choose_workers, take_times
 from twostage.graph.node import unique
 from twostage.graph.store import is_done
@@ -180,6 +180,13 @@ def test_a_folder_of_a_version_without_first_seeds_is_gone_on_with(tmp_path):
     assert kept_plan(tmp_path, REQUEST) == kept
     with pytest.raises(ValueError, match="with --first-seed 0, not 5: give that to go on with it, or another --output"):
         kept_plan(tmp_path, replace(REQUEST, first_seed=5))
+
+
+@pytest.mark.parametrize("first_seed", [1, 19, 110])
+def test_a_first_seed_that_shares_seeds_with_another_is_refused(first_seed, tmp_path):
+    with pytest.raises(ValueError, match=rf"--first-seed {first_seed} shares seeds .*: give a multiple of 20, such as"):
+        compare_autoencoders(["a", "b"], first_seed=first_seed, output=tmp_path / "here")
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):

@@ -14,6 +14,7 @@ from eqvae.evaluation.image_grids import image_grid, save_png
 from tests.dit.tiny import save_generator, tiny_generator
 from tests.eqvae.tiny import tiny_autoencoder
 from twostage.view.exhibit import NUM_SAMPLES, Exhibit
+from twostage.view.page import _telling
 from twostage.view.sampling import Decoding, load_generators, sample_all
 from twostage.view.transforming import SharedTransform, transform_image
 
@@ -80,6 +81,28 @@ def test_samples_are_those_of_sampling_and_follow_the_seed(exhibit):
     assert (exhibit.samples(4.0, 2.0, 1.0, "1,2")[0] != grid).any()
     with pytest.raises(ValueError, match="this generator knows 0 to 4"):
         exhibit.samples(0, 1, 1, "7")
+
+
+class Gradio:
+    class Error(Exception):
+        def __init__(self, message: str, print_exception: bool):
+            super().__init__(message)
+
+
+@pytest.mark.parametrize(
+    ("asked", "values", "message"),
+    [
+        ("samples", (None, 5, 1.0, "balanced"), "seed of the noise: the field is empty, give a number"),
+        ("samples", (0, None, 1.0, "balanced"), "sampler's steps: the field is empty, give a number"),
+        ("samples", (0, 5, None, "balanced"), "guidance scale: the field is empty, give a number"),
+        ("transformed", (0, None, 1.0, 0), "shift down: the field is empty, give a number"),
+        ("transformed", (0, 0, None, 0), "scale: the field is empty, give a number"),
+    ],
+)
+def test_a_field_that_was_cleared_is_told_in_one_line(asked, values, message, exhibit, image):
+    told = _telling(Gradio, getattr(exhibit, asked))
+    with pytest.raises(Gradio.Error, match=message):
+        told(*([str(image)] if asked == "transformed" else []), *values)
 
 
 def test_a_generator_is_decoded_by_the_autoencoder_that_made_its_latents(tmp_path):
