@@ -14,6 +14,7 @@ from eqvae.autoencoders.exporting import remove_export
 from eqvae.caching import LatentCaching
 from eqvae.evaluation.autoencoder import AutoencoderEvaluation
 from eqvae.exports import AutoencoderExport
+from eqvae.latents.learned import IMAGES, require_learned_images
 from eqvae.losses import AdversarialLoss, ReconstructionLoss
 from eqvae.objective import AutoencoderObjective
 from eqvae.precision import require_float32_weights
@@ -166,9 +167,11 @@ class AutoencoderModule(lightning.LightningModule):
         self.guard = FiniteGuard(on_nonfinite)
         self.compiled = compile
         self.trainable = trainable
+        self._images: dict[str, Any] | None = None  # that are learned, described once: a million files take seconds
 
     def setup(self, stage: str) -> None:
         require_float32_weights(self.trainer.precision)
+        self._images = None
         if stage == "fit":
             self.exporting.require_place(self.trainer.default_root_dir)
         for split, source in getattr(data_module(self.trainer), "sources", {}).items():
@@ -337,10 +340,24 @@ class AutoencoderModule(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["start"] = self.exporting.start
+        checkpoint[IMAGES] = self._learned(data_module(self.trainer))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self.trainer.training and "start" in checkpoint:
+        if not self.trainer.training:
+            return
+        if "start" in checkpoint:
             self.exporting.require_start(checkpoint["start"])
+        self.require_images(checkpoint, data_module(self.trainer))
+
+    def require_images(self, checkpoint: dict[str, Any], data: Any) -> None:
+        """Refuse to go on from a checkpoint with other training images; errors as of `require_learned_images`."""
+        require_learned_images(checkpoint, self._learned(data), "data.init_args.train")
+
+    def _learned(self, data: Any) -> dict[str, Any] | None:
+        """What a data module says of its training images; None of one that does not tell."""
+        if self._images is None and hasattr(data, "description"):
+            self._images = data.description("train")
+        return self._images
 
     def on_validation_start(self) -> None:
         if self.trainer.state.fn != TrainerFn.FITTING:
