@@ -162,6 +162,7 @@ def _part_problems(key: str, part: Trained | Start) -> list[Problem]:
     if not isinstance(part, ArmSettings):
         return _batch_problems(where, config)
     found = _batch_problems(where, config) if part.autoencoder is None else []
+    found += _held_out_problems(where, config)
     if value_at(config, "trainer.limit_val_batches") == 0:
         found.append((where, "trainer.limit_val_batches 0 would leave the autoencoder unmeasured: give 1 or more"))
     found += _ready_problems(f"{key}.autoencoder", part.autoencoder) if part.autoencoder is not None else []
@@ -193,6 +194,24 @@ def _batch_problems(key: str, config: dict[str, Any]) -> list[Problem]:
     except ValueError as error:
         return [(key, str(error))]
     return []
+
+
+def _held_out_problems(key: str, config: dict[str, Any]) -> list[Problem]:
+    """Samples that would be measured against images which were learned."""
+    train, held_out = (value_at(config, f"data.init_args.{name}") for name in ("train", "validation"))
+    if train is None:
+        return []  # another data module
+    if held_out is None:
+        return [(key, "data.init_args.validation null would measure samples against training images: give others")]
+    if _without_count(train) == _without_count(held_out):
+        return [(key, "data.init_args.validation names the images of data.init_args.train: give others")]
+    return []
+
+
+def _without_count(source: dict[str, Any]) -> dict[str, Any]:
+    """A source but for how many images of it are drawn: of procedural ones the shorter begins the longer."""
+    arguments = source.get("init_args") or {}
+    return source | {"init_args": {name: value for name, value in arguments.items() if name != "num_images"}}
 
 
 def _ready_problems(key: str, source: Any) -> list[Problem]:

@@ -17,6 +17,7 @@ from eqvae.data.parquet import LABEL_COLUMN, holds_images
 from eqvae.errors import first_line
 from eqvae.extras import import_extra
 from eqvae.network import quick_hub
+from eqvae.ranges import require_number
 from eqvae.selection import evenly_spaced
 
 SAVED = "state.json"  # what `Dataset.save_to_disk` leaves in its folder
@@ -63,6 +64,7 @@ class HubSource(EncodedSource):
         on_error: Literal["stop", "skip"] = "stop",
         max_skipped: int = 100,
     ):
+        require_number("max_images", 1 if max_images is None else max_images, least=1)
         self.path, self.split, self.image_column = path, split, image_column
         given = {"name": name, "data_files": data_files, "data_dir": data_dir}
         dataset = _load(path, split, given | {"revision": revision, "cache_dir": cache_dir})

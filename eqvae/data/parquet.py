@@ -12,6 +12,7 @@ import pyarrow.parquet
 import torch
 
 from eqvae.data.encoded import EncodedSource, matching_files
+from eqvae.ranges import require_number
 from eqvae.selection import evenly_spaced
 
 LABEL_COLUMN = "label"  # of the hub's exports
@@ -44,6 +45,7 @@ class ParquetSource(EncodedSource):
         on_error: Literal["stop", "skip"] = "stop",
         max_skipped: int = 100,
     ):
+        require_number("max_images", 1 if max_images is None else max_images, least=1)
         self.paths, self.image_column = matching_files(files, "parquet"), image_column
         metadata = [_read_metadata(path) for path in self.paths]
         schemas = [each.schema.to_arrow_schema() for each in metadata]
