@@ -11,7 +11,7 @@ from torch import Tensor
 
 from eqvae.autoencoders import CodebookLoss, load_autoencoder, source_file
 from eqvae.autoencoders.exporting import remove_export
-from eqvae.caching import LatentCaching
+from eqvae.caching import CacheRun, LatentCaching, ReleasesCaches
 from eqvae.evaluation.autoencoder import AutoencoderEvaluation
 from eqvae.exports import AutoencoderExport
 from eqvae.latents.learned import IMAGES, require_learned_images
@@ -85,6 +85,8 @@ class AutoencoderModule(lightning.LightningModule):
             are the same, values differ in their last bits. On a CPU it needs a C++ compiler, and Inductor makes a graph
             of its own for each of the first eight image sizes.
     """
+
+    cache_run: CacheRun | None = None  # of `predict`
 
     config_name: str | None = None  # of the recipe, where the command line was given one
 
@@ -181,6 +183,9 @@ class AutoencoderModule(lightning.LightningModule):
         """Parameters of each optimizer: the autoencoder's with the regularizers', and the critic's."""
         groups = [[*self.autoencoder.parameters(), *self.regularizers.parameters()]]
         return groups if self.critic is None else [*groups, list(self.critic.parameters())]
+
+    def configure_callbacks(self) -> list[ReleasesCaches]:
+        return [ReleasesCaches()]
 
     def configure_optimizers(self) -> list[torch.optim.Adam]:
         parameters = [[value for value in group if value.requires_grad] for group in self._trained()]
@@ -386,10 +391,10 @@ class AutoencoderModule(lightning.LightningModule):
     def on_predict_start(self) -> None:
         self._take_export()
         self.exporting.settle_normalization(self.autoencoder, data_module(self.trainer))
-        self._cached = self.cache.begin(self.trainer, self.autoencoder)
+        self.cache_run = self.cache.begin(self.trainer, self.autoencoder)
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._cached.add(batch, dataloader_idx)
+        self.cache_run.add(batch, dataloader_idx)
 
     def on_predict_end(self) -> None:
-        self._cached.finish()
+        self.cache_run.finish()
