@@ -6,7 +6,6 @@ import json
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from twostage.analysis.records import START
 from twostage.analysis.treatment import EQUIVARIANCE
 from twostage.configs import flatten, require_readable, resolved_config, value_at
 from twostage.graph.node import STORE
+from twostage.parts.contents import files_of
 from twostage.parts.evaluation import REAL_LABELS
 from twostage.parts.sizes import source_name
 from twostage.sampling_checks import sampling_problems
@@ -303,7 +303,8 @@ def _missing_data(part: Trained, changes: dict[str, Any]) -> Iterator[str]:
     for name, value in flatten(resolved_config(part.config, part.overrides | changes)["data"]):
         if name.endswith("init_args.root") and not _is_readable(Path(value)):
             yield f"{part.config}, data.{name}: no readable folder at {value}"
-        if name.endswith("init_args.files") and isinstance(value, str) and not glob(value):
+        is_here = isinstance(value, str) and ("://" not in value or value.startswith("file://"))
+        if name.endswith("init_args.files") and is_here and not files_of(value):
             yield f"{part.config}, data.{name}: no file matches {value}"
 
 

@@ -75,7 +75,7 @@ def find_files(pattern: str, kind: str, cache_folder: str | None = None, checksu
         return [str(path) for path in fetch_shards(names, _cache_folder(cache_folder), checksums)]
     if cache_folder is not None or checksums is not None:
         raise ValueError(f"{pattern} lies here: cache_folder and checksums are for files that are fetched")
-    return [path for name in names for path in matching_files(_local_path(name), kind)]
+    return [path for name in names for path in matching_files(local_path(name), kind)]
 
 
 def fetch_shards(urls: list[str], folder: Path, checksums: str | None = None) -> list[Path]:
@@ -161,7 +161,8 @@ def _cache_folder(named: str | None) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eqvae" / "shards"
 
 
-def _local_path(name: str) -> str:
+def local_path(name: str) -> str:
+    """The path that a `file://` address stands for; any other name as it is."""
     return fsspec.url_to_fs(name)[1] if name.startswith("file://") else name
 
 
