@@ -15,8 +15,9 @@ from eqvae.data.module import ImageBatches
 from eqvae.data.sources import ImageSource, describe_images
 from eqvae.latents import FeatureCache, LatentCache, LatentSpec, open_cache
 from eqvae.latents.reader import require_held_out
+from eqvae.ranges import require_counts
 from eqvae.selection import describe_selection
-from eqvae.stream import SequentialBatches, describe_batch, require_counts, training_loader
+from eqvae.stream import SequentialBatches, describe_batch, training_loader
 
 
 class LatentDataModule(lightning.LightningDataModule):

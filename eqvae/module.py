@@ -394,7 +394,9 @@ class AutoencoderModule(lightning.LightningModule):
         self.cache_run = self.cache.begin(self.trainer, self.autoencoder)
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
+        assert self.cache_run is not None, "begun before"
         self.cache_run.add(batch, dataloader_idx)
 
     def on_predict_end(self) -> None:
+        assert self.cache_run is not None, "begun before"
         self.cache_run.finish()

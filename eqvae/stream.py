@@ -15,10 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from eqvae.ranges import require_number
 from eqvae.selection import evenly_spaced
-
-LARGEST_SEED = (1 << 63) - 1  # that the order takes
 
 
 class BatchedDataset(Protocol):
@@ -33,21 +30,6 @@ class BatchedDataset(Protocol):
             keys: [B], positions in the stream, which key what is drawn for each; None reads without any draw.
         """
         ...
-
-
-def require_counts(num_workers: int, seed: int, **counts: int | None) -> None:
-    """Refuse numbers of a data module that nothing can be read with.
-
-    Args:
-        counts: whose least is 1, by the names of its arguments; None takes all.
-
-    Raises:
-        ValueError: naming the key, its range and the value.
-    """
-    for name, count in counts.items():
-        require_number(f"data.init_args.{name}", 1 if count is None else count, least=1)
-    require_number("data.init_args.num_workers", num_workers, least=0)
-    require_number("data.init_args.seed", seed, least=0, most=LARGEST_SEED)
 
 
 class SampleOrder:

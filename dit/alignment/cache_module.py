@@ -77,9 +77,11 @@ class FeatureCacheModule(lightning.LightningModule):
         return tokens
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        assert self.cache_run is not None, "begun before"
         self.cache_run.add(batch)
 
     def on_predict_end(self) -> None:
+        assert self.cache_run is not None, "begun before"
         self.cache_run.finish()
 
     def training_step(self, *args: Any) -> None:

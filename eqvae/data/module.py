@@ -15,8 +15,9 @@ from eqvae.data.overlap import are_same_images
 from eqvae.data.sources import ImageSource, describe_images
 from eqvae.latents.shards import CachePlan, shards_of_process
 from eqvae.randomness import keyed_uniform
+from eqvae.ranges import require_counts
 from eqvae.selection import describe_selection
-from eqvae.stream import SequentialBatches, describe_batch, require_counts, training_loader
+from eqvae.stream import SequentialBatches, describe_batch, training_loader
 
 Crop = Literal["center", "random_adm", "random_eq_vae"]
 

@@ -47,7 +47,7 @@ def run(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progres
     extractor = create_extractor(settings["extractor"], settings["extractor_weights"], device())
     features = images_to_feature_set(reporting(images.split(BATCH_SIZE), progress, wanted), extractor)
     write_feature_set(folder / FEATURES, as_reference(features), {})
-    names = json.dumps(data.sources["validation"].class_names)
+    names = json.dumps(data.description("validation")["class_names"])
     write_safetensors(folder / LABELS, {"label": classes}, {CLASS_NAMES: names})
     save_png(image_grid(images[evenly_spaced(settings["grid_images"], len(images))]), folder / GRID)
 
