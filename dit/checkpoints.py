@@ -22,6 +22,7 @@ from dit.public.transformer import public_latents, public_objective, read_public
 from eqvae.autoencoders import load_autoencoder
 from eqvae.files import sha256_of_file
 from eqvae.latents import LatentSpec
+from eqvae.latents.learned import IMAGES
 from eqvae.plugins import find_class
 from eqvae.training.averaging import averaged_weights
 from eqvae.training.checkpoints import load_checkpoint
@@ -43,6 +44,7 @@ class Generator:
         num_steps: training steps behind the weights; None where a public checkpoint does not tell.
         settings: of the run that trained it (`eqvae.training.settings`); None where the checkpoint has none.
         precision: that the backbone samples in, "float32", or "bfloat16" by autocast with float32 weights.
+        class_names: of the images it has learned; None where they have none, or the checkpoint does not tell.
     """
 
     backbone: nn.Module
@@ -52,6 +54,7 @@ class Generator:
     num_steps: int | None
     settings: dict[str, Any] | None = None
     precision: str = "float32"
+    class_names: list[str] | None = None
 
     @property
     def num_classes(self) -> int:
@@ -155,6 +158,7 @@ def load_generator(
         about["autoencoder"],
         checkpoint["global_step"],
         checkpoint.get(SETTINGS),
+        class_names=checkpoint.get(IMAGES, {}).get("class_names"),
     )
 
 

@@ -15,6 +15,7 @@ from eqvae.data.module import ImageBatches
 from eqvae.data.sources import ImageSource, describe_images
 from eqvae.latents import FeatureCache, LatentCache, LatentSpec, open_cache
 from eqvae.latents.reader import require_held_out
+from eqvae.ranges import require_counts
 from eqvae.selection import describe_selection
 from eqvae.stream import SequentialBatches, describe_batch, training_loader
 
@@ -40,6 +41,9 @@ class LatentDataModule(lightning.LightningDataModule):
         seed: of order, flips and posterior samples.
         images: of which the cache was made, if they are at hand; a cache of others is refused. Null does not look.
         features: folder of a feature cache of the same images, for alignment.
+
+    Raises:
+        ValueError: for a count below 1, or another number that nothing can be read with.
     """
 
     def __init__(
@@ -57,6 +61,12 @@ class LatentDataModule(lightning.LightningDataModule):
         features: str | None = None,
     ):
         super().__init__()
+        require_counts(
+            evaluation_batch_size=evaluation_batch_size,
+            num_validation_latents=num_validation_latents,
+            num_workers=num_workers,
+            seed=seed,
+        )
         self.cache_folder, self.verify = cache, verify
         self.global_batch_size, self.evaluation_batch_size = global_batch_size, evaluation_batch_size
         self.validation_folder, self.num_validation_latents = validation_cache, num_validation_latents

@@ -20,6 +20,7 @@ from dit.objectives import Objective
 from dit.validation import VALIDATION_SEED, ValidationLoss
 from eqvae.devices import seed_default_generator
 from eqvae.latents import LatentSpec
+from eqvae.latents.learned import IMAGES, require_learned_images
 from eqvae.precision import TRAINER_PRECISIONS, require_float32_weights
 from eqvae.randomness import fold_keys, keyed_normal, keyed_uniform
 from eqvae.ranges import require_number
@@ -227,18 +228,20 @@ class GeneratorModule(lightning.LightningModule):
         raise ValueError("stage 2 has no predict: images come from sample.py --checkpoint")
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        recorded = checkpoint.get("generator", {}).get("latents")
-        if self.trainer.state.fn == TrainerFn.FITTING and recorded is not None:
-            data = data_module(self.trainer)
-            if LatentSpec.from_dict(recorded) != data.spec:
-                raise ValueError(
-                    f"data.init_args.cache {data.cache_folder} holds other latents than the run has learned so far "
-                    "(shape, autoencoder or normalization): a run cannot change them"
-                )
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        recorded, data = checkpoint.get("generator", {}).get("latents"), data_module(self.trainer)
+        where = f"data.init_args.cache {data.cache_folder}"
+        if recorded is not None and LatentSpec.from_dict(recorded) != data.spec:
+            raise ValueError(
+                f"{where} holds other latents than the run has learned so far (shape, autoencoder or normalization): a "
+                "run cannot change them"
+            )
+        require_learned_images(checkpoint, data.cache.manifest["dataset"], where)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["generator"] = describe_generator(
-            self.backbone, self.objective, data_module(self.trainer).spec, self.autoencoder_source
-        )
+        data = data_module(self.trainer)
+        checkpoint["generator"] = describe_generator(self.backbone, self.objective, data.spec, self.autoencoder_source)
+        checkpoint[IMAGES] = data.cache.manifest["dataset"]
         if self.alignment is not None:
             checkpoint["alignment"] = self.alignment.description()

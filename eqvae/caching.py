@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
@@ -59,6 +60,17 @@ class LatentCaching:
         return CacheRun(trainer, open_writer)
 
 
+class ReleasesCaches(Callback):
+    """Gives up the locks of a predicting module's `cache_run` however its run ends; Lightning tells modules nothing."""
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        self.teardown(trainer, pl_module, "predict")
+
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        if pl_module.cache_run is not None:
+            pl_module.cache_run.release()
+
+
 class CacheRun:
     """Caches that are being written, one for each of the data module's `cached_splits`.
 
@@ -72,7 +84,13 @@ class CacheRun:
         if not trainer.is_global_zero:  # which clears what a killed process left
             self._barrier("caches opened")
         place = {"rank": trainer.global_rank, "num_replicas": trainer.world_size}
-        self._writers = [open_writer(split, **place) for split in trainer.datamodule.cached_splits]
+        self._writers: list[ShardWriter] = []
+        try:
+            for split in trainer.datamodule.cached_splits:
+                self._writers.append(open_writer(split, **place))
+        except BaseException:
+            self.release()
+            raise
         if trainer.is_global_zero:
             self._barrier("caches opened")
         self._started, self._num_read = time.perf_counter(), 0
@@ -81,6 +99,11 @@ class CacheRun:
         """A batch of one of the loaders, which are those of the splits."""
         self._writers[loader].add(batch)
         self._num_read += len(batch["index"])
+
+    def release(self) -> None:
+        """Give up the caches' locks, also of a run that failed: the process may try again."""
+        for writer in self._writers:
+            writer.release()
 
     def finish(self) -> None:
         """Make the folders caches; errors as of `ShardWriter.finish`."""

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from eqvae.autoencoders import CodebookLoss, load_autoencoder, source_file
 from eqvae.autoencoders.exporting import remove_export
-from eqvae.caching import LatentCaching
+from eqvae.caching import CacheRun, LatentCaching, ReleasesCaches
 from eqvae.evaluation.autoencoder import AutoencoderEvaluation
 from eqvae.exports import AutoencoderExport
+from eqvae.latents.learned import IMAGES, require_learned_images
 from eqvae.losses import AdversarialLoss, ReconstructionLoss
 from eqvae.objective import AutoencoderObjective
 from eqvae.precision import require_float32_weights
@@ -88,6 +89,8 @@ class AutoencoderModule(lightning.LightningModule):
             are the same, values differ in their last bits. On a CPU it needs a C++ compiler, and Inductor makes a graph
             of its own for each of the first eight image sizes.
     """
+
+    cache_run: CacheRun | None = None  # of `predict`
 
     config_name: str | None = None  # of the recipe, where the command line was given one
 
@@ -172,9 +175,11 @@ class AutoencoderModule(lightning.LightningModule):
         self.guard = FiniteGuard(on_nonfinite)
         self.compiled = compile
         self.trainable = trainable
+        self._images: dict[str, Any] | None = None  # that are learned, described once: a million files take seconds
 
     def setup(self, stage: str) -> None:
         require_float32_weights(self.trainer.precision)
+        self._images = None
         if stage == "fit":
             self.exporting.require_place(self.trainer.default_root_dir)
         for split, source in getattr(data_module(self.trainer), "sources", {}).items():
@@ -184,6 +189,9 @@ class AutoencoderModule(lightning.LightningModule):
         """Parameters of each optimizer: the autoencoder's with the regularizers', and the critic's."""
         groups = [[*self.autoencoder.parameters(), *self.regularizers.parameters()]]
         return groups if self.critic is None else [*groups, list(self.critic.parameters())]
+
+    def configure_callbacks(self) -> list[ReleasesCaches]:
+        return [ReleasesCaches()]
 
     def configure_optimizers(self) -> list[torch.optim.Adam]:
         parameters = [[value for value in group if value.requires_grad] for group in self._trained()]
@@ -343,10 +351,24 @@ class AutoencoderModule(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["start"] = self.exporting.start
+        checkpoint[IMAGES] = self._learned(data_module(self.trainer))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self.trainer.training and "start" in checkpoint:
+        if not self.trainer.training:
+            return
+        if "start" in checkpoint:
             self.exporting.require_start(checkpoint["start"])
+        self.require_images(checkpoint, data_module(self.trainer))
+
+    def require_images(self, checkpoint: dict[str, Any], data: Any) -> None:
+        """Refuse to go on from a checkpoint with other training images; errors as of `require_learned_images`."""
+        require_learned_images(checkpoint, self._learned(data), "data.init_args.train")
+
+    def _learned(self, data: Any) -> dict[str, Any] | None:
+        """What a data module says of its training images; None of one that does not tell."""
+        if self._images is None and hasattr(data, "description"):
+            self._images = data.description("train")
+        return self._images
 
     def on_validation_start(self) -> None:
         if self.trainer.state.fn != TrainerFn.FITTING:
@@ -375,10 +397,12 @@ class AutoencoderModule(lightning.LightningModule):
     def on_predict_start(self) -> None:
         self._take_export()
         self.exporting.settle_normalization(self.autoencoder, data_module(self.trainer))
-        self._cached = self.cache.begin(self.trainer, self.autoencoder)
+        self.cache_run = self.cache.begin(self.trainer, self.autoencoder)
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._cached.add(batch, dataloader_idx)
+        assert self.cache_run is not None, "begun before"
+        self.cache_run.add(batch, dataloader_idx)
 
     def on_predict_end(self) -> None:
-        self._cached.finish()
+        assert self.cache_run is not None, "begun before"
+        self.cache_run.finish()

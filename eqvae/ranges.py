@@ -2,6 +2,8 @@
 
 import math
 
+LARGEST_SEED = (1 << 63) - 1  # that the order of samples takes
+
 
 def require_number(
     name: str, value: float, least: float = -math.inf, above: float = -math.inf, most: float = math.inf
@@ -22,3 +24,18 @@ def require_number(
     ends = {"at least": least, "above": above, "at most": most}
     limits = [f"{words} {end:g}" for words, end in ends.items() if math.isfinite(end)]
     raise ValueError(f"{name} must be {' and '.join([*limits, 'finite'])}, got {value}")
+
+
+def require_counts(num_workers: int, seed: int, **counts: int | None) -> None:
+    """Refuse numbers of a data module that nothing can be read with.
+
+    Args:
+        counts: whose least is 1, by the names of its arguments; None takes all.
+
+    Raises:
+        ValueError: naming the key, its range and the value.
+    """
+    for name, count in counts.items():
+        require_number(f"data.init_args.{name}", 1 if count is None else count, least=1)
+    require_number("data.init_args.num_workers", num_workers, least=0)
+    require_number("data.init_args.seed", seed, least=0, most=LARGEST_SEED)

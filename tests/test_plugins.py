@@ -170,7 +170,7 @@ def stage_one_words(package: str, folder: Path) -> list:
         STAGE_ONE | PACKAGED | {"trainer.default_root_dir": folder, "model.init_args.cache.folder": folder / "latents"}
     )
     settings = {key: value for key, value in settings.items() if "num_images" not in key or "normalization" in key}
-    data = {"data.init_args.train": source, "data.init_args.validation": source}
+    data = {"data.init_args.train": source, "data.init_args.validation": source.replace("8", "6")}
     return ["--config", "configs/eqvae/tiny-shapes.yaml", settings | data]
 
 

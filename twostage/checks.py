@@ -6,7 +6,6 @@ import json
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from twostage.analysis.treatment import EQUIVARIANCE
 from twostage.arm_checks import LARGEST_SEED, arm_problems
 from twostage.configs import flatten, require_readable, resolved_config, value_at
 from twostage.graph.node import STORE
+from twostage.parts.contents import files_of
 from twostage.parts.evaluation import REAL_LABELS
 from twostage.parts.sizes import source_name
 from twostage.sampling_checks import sampling_problems
@@ -161,6 +161,7 @@ def _part_problems(key: str, part: Trained | Start) -> list[Problem]:
     if not isinstance(part, ArmSettings):
         return _batch_problems(where, config)
     found = _batch_problems(where, config) if part.autoencoder is None else []
+    found += _held_out_problems(where, config)
     if value_at(config, "trainer.limit_val_batches") == 0:
         found.append((where, "trainer.limit_val_batches 0 would leave the autoencoder unmeasured: give 1 or more"))
     found += _ready_problems(f"{key}.autoencoder", part.autoencoder) if part.autoencoder is not None else []
@@ -192,6 +193,24 @@ def _batch_problems(key: str, config: dict[str, Any]) -> list[Problem]:
     except ValueError as error:
         return [(key, str(error))]
     return []
+
+
+def _held_out_problems(key: str, config: dict[str, Any]) -> list[Problem]:
+    """Samples that would be measured against images which were learned."""
+    train, held_out = (value_at(config, f"data.init_args.{name}") for name in ("train", "validation"))
+    if train is None:
+        return []  # another data module
+    if held_out is None:
+        return [(key, "data.init_args.validation null would measure samples against training images: give others")]
+    if _without_count(train) == _without_count(held_out):
+        return [(key, "data.init_args.validation names the images of data.init_args.train: give others")]
+    return []
+
+
+def _without_count(source: dict[str, Any]) -> dict[str, Any]:
+    """A source but for how many images of it are drawn: of procedural ones the shorter begins the longer."""
+    arguments = source.get("init_args") or {}
+    return source | {"init_args": {name: value for name, value in arguments.items() if name != "num_images"}}
 
 
 def _ready_problems(key: str, source: Any) -> list[Problem]:
@@ -283,7 +302,8 @@ def _missing_data(part: Trained, changes: dict[str, Any]) -> Iterator[str]:
     for name, value in flatten(resolved_config(part.config, part.overrides | changes)["data"]):
         if name.endswith("init_args.root") and not _is_readable(Path(value)):
             yield f"{part.config}, data.{name}: no readable folder at {value}"
-        if name.endswith("init_args.files") and isinstance(value, str) and not glob(value):
+        is_here = isinstance(value, str) and ("://" not in value or value.startswith("file://"))
+        if name.endswith("init_args.files") and is_here and not files_of(value):
             yield f"{part.config}, data.{name}: no file matches {value}"
 
 

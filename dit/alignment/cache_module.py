@@ -8,7 +8,7 @@ import lightning
 from torch import Tensor
 
 from dit.alignment.encoders import Encoder
-from eqvae.caching import CacheRun
+from eqvae.caching import CacheRun, ReleasesCaches
 from eqvae.fixed_batches import map_rows
 from eqvae.latents import CachePlan, FeatureRows, ShardWriter
 from eqvae.precision import require_float32_weights
@@ -25,6 +25,8 @@ class FeatureCacheModule(lightning.LightningModule):
         dtype: "float16", "bfloat16" or "float32".
         encoding_precision: "float32" or "bfloat16" of the encoder, whatever the trainer's precision is.
     """
+
+    cache_run: CacheRun | None = None
 
     def __init__(
         self,
@@ -45,6 +47,9 @@ class FeatureCacheModule(lightning.LightningModule):
         """Where `predict` in a run folder leaves its cache."""
         return Path(self.folder) if self.folder else Path(root) / "features"
 
+    def configure_callbacks(self) -> list[ReleasesCaches]:
+        return [ReleasesCaches()]
+
     def setup(self, stage: str) -> None:
         require_float32_weights(self.trainer.precision)  # others round the images, too
 
@@ -61,7 +66,7 @@ class FeatureCacheModule(lightning.LightningModule):
         def open_writer(split: str, **options: Any) -> ShardWriter:
             return ShardWriter(folder, rows, data_module(self.trainer).description(split), **options)
 
-        self._cached = CacheRun(self.trainer, open_writer)
+        self.cache_run = CacheRun(self.trainer, open_writer)
 
     def _encode(self, images: Tensor) -> Tensor:
         """Tokens where the images are; on a processor in small batches, whose tensors lie on the heap."""
@@ -72,10 +77,12 @@ class FeatureCacheModule(lightning.LightningModule):
         return tokens
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        self._cached.add(batch)
+        assert self.cache_run is not None, "begun before"
+        self.cache_run.add(batch)
 
     def on_predict_end(self) -> None:
-        self._cached.finish()
+        assert self.cache_run is not None, "begun before"
+        self.cache_run.finish()
 
     def training_step(self, *args: Any) -> None:
         raise ValueError("this module only writes a feature cache: use train.py predict")

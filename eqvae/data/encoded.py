@@ -22,6 +22,10 @@ IMAGE_SUFFIXES = {
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm"),
 }
+OTHER_IMAGE_SUFFIXES = {
+    *(".heic", ".heif", ".jxl", ".jp2", ".j2k", ".svg", ".psd", ".tga", ".exr", ".hdr", ".ico", ".xcf"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2", ".orf"),
+}
 SEARCH_SECONDS = 60  # for the other damaged files, once one was met
 SEARCH_STEP = 64  # files between two looks at the clock
 NUM_NAMED = 20  # damaged files that one message names
@@ -168,6 +172,13 @@ def list_names(names: list[str]) -> str:
     return ", ".join(names[:NUM_NAMED]) + more
 
 
+def warn_of_other_formats(where: str, names: list[str]) -> None:
+    """Warn of images that are left out, where there are any."""
+    if names:
+        found = f"{len(names)} images in formats that are not read are left out ({list_names(names)})"
+        warnings.warn(f"{where}: {found}", stacklevel=3)
+
+
 def matching_files(pattern: str, kind: str) -> list[str]:
     """The files that match a path or glob, sorted.
 
@@ -177,7 +188,8 @@ def matching_files(pattern: str, kind: str) -> list[str]:
     Raises:
         ValueError: if there is none, or one is a pipe or a device, which would never end.
     """
-    paths = sorted(glob(os.path.expanduser(pattern)))
+    expanded = os.path.expanduser(pattern)
+    paths = [expanded] if os.path.exists(expanded) else sorted(glob(expanded))
     if not paths:
         raise ValueError(f"no {kind} file matches {pattern}: check the path or glob")
     for path in paths:

@@ -7,12 +7,13 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Literal
 
-from eqvae.data.encoded import IMAGE_SUFFIXES, EncodedSource, list_names
-
-OTHER_IMAGE_SUFFIXES = {
-    *(".heic", ".heif", ".jxl", ".jp2", ".j2k", ".svg", ".psd", ".tga", ".exr", ".hdr", ".ico", ".xcf"),
-    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2", ".orf"),
-}
+from eqvae.data.encoded import (
+    IMAGE_SUFFIXES,
+    OTHER_IMAGE_SUFFIXES,
+    EncodedSource,
+    list_names,
+    warn_of_other_formats,
+)
 
 
 class FolderSource(EncodedSource):
@@ -59,7 +60,7 @@ class FolderSource(EncodedSource):
             if not found:
                 raise ValueError(f"image folder {folder} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
             self.files += [(path, label) for path in found]
-        listing.warn(self.root)
+        warn_of_other_formats(f"image folder {root}", listing.other_formats)
         super().__init__(image_size, len(self.files), on_error, max_skipped)
 
     def _read(self, index: int) -> tuple[Path, str, int]:
@@ -143,15 +144,6 @@ class _Listing:
         if not _is_file(entry) and os.path.exists(entry.path):
             raise ValueError(f"{entry.path} is no file but a pipe, a socket or a device: remove it")
         return True
-
-    def warn(self, root: Path) -> None:
-        """Warn of images that are left out."""
-        if self.other_formats:
-            count, names = len(self.other_formats), list_names(self.other_formats)
-            warnings.warn(
-                f"image folder {root}: {count} images in formats that are not read are left out ({names})",
-                stacklevel=3,
-            )
 
 
 def _entries(folder: str | Path) -> list[os.DirEntry]:

@@ -17,6 +17,7 @@ from eqvae.data.parquet import LABEL_COLUMN, holds_images
 from eqvae.errors import first_line
 from eqvae.extras import import_extra
 from eqvae.network import quick_hub
+from eqvae.ranges import require_number
 from eqvae.selection import evenly_spaced
 
 SAVED = "state.json"  # what `Dataset.save_to_disk` leaves in its folder
@@ -34,7 +35,7 @@ class HubSource(EncodedSource):
         path: hub id (`uoft-cs/cifar10`), a builder (`parquet`, `imagefolder`, `webdataset`) with `data_files` or
             `data_dir`, or a folder that `Dataset.save_to_disk` wrote.
         image_size, on_error, max_skipped: see `EncodedSource`.
-        split: of the data set.
+        split: of the data set; of a folder that `Dataset.save_to_disk` wrote, the one that it records, or "train".
         name: configuration of the data set; null takes its default.
         image_column: name of the column.
         label_column: name of the column of classes, which must be there; null takes `label` where there is one, and
@@ -43,8 +44,8 @@ class HubSource(EncodedSource):
         max_images: keep only so many, evenly spaced over all rows; null keeps all.
 
     Raises:
-        ValueError: naming the data set that cannot be loaded, and the column that is missing or of another type; and if
-            `datasets` is not installed.
+        ValueError: naming the data set that cannot be loaded, the column that is missing or of another type, and the
+            option that cannot act on a saved folder; and if `datasets` is not installed.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class HubSource(EncodedSource):
         on_error: Literal["stop", "skip"] = "stop",
         max_skipped: int = 100,
     ):
+        require_number("max_images", 1 if max_images is None else max_images, least=1)
         self.path, self.split, self.image_column = path, split, image_column
         given = {"name": name, "data_files": data_files, "data_dir": data_dir}
         dataset = _load(path, split, given | {"revision": revision, "cache_dir": cache_dir})
@@ -121,17 +123,21 @@ class HubSource(EncodedSource):
 def _load(path: str, split: str, given: dict[str, Any]) -> Any:
     """The data set with its images encoded; one line of what the package says in pages."""
     datasets = import_extra("datasets", "hub", f"data set {path}")
-    options = {name: value for name, value in given.items() if value is not None}
+    options, is_saved = (
+        {name: value for name, value in given.items() if value is not None},
+        (Path(path) / SAVED).is_file(),
+    )
+    if unused := [name for name in options if is_saved and name != "cache_dir"]:
+        raise ValueError(f"data set {path} is a saved folder, on which {unused[0]} cannot act: leave it out")
     try:
         with _quick_hub(datasets):
-            if (Path(path) / SAVED).is_file():
-                dataset = datasets.load_from_disk(path)
-            else:
-                dataset = datasets.load_dataset(path, split=split, **options)
+            dataset = datasets.load_from_disk(path) if is_saved else datasets.load_dataset(path, split=split, **options)
     except Exception as error:  # every builder has errors of its own
         raise ValueError(f"data set {path} (split {split}) cannot be loaded: {first_line(error)}") from None
     if isinstance(dataset, datasets.DatasetDict):
         raise ValueError(f"data set {path} holds splits {', '.join(dataset)}: name the folder of one")
+    if is_saved and split != (recorded := str(dataset.split or "train")):
+        raise ValueError(f"data set {path} is a saved folder of split {recorded}: give split {recorded}, not {split}")
     images = [name for name, kind in dataset.features.items() if isinstance(kind, datasets.Image)]
     for name in images:
         dataset = dataset.cast_column(name, datasets.Image(decode=False))

@@ -2,19 +2,21 @@
 
 import io
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 UINT8_RULES = ("round", "truncate")
 PREPROCESSING_VERSION = 2  # to be raised when the same file becomes another image
 ADM_CROP_SHARES = (0.8, 1.0)  # of the short side that ADM's random crop keeps
 EQ_VAE_CROP_SHARES = (0.5, 1.0)
+PHOTOMETRIC = 262  # tag of a TIFF: 0 where white is 0
 GREY_STEPS = {"L;2": 85, "L;4": 17}  # between the grey levels of a PNG of 2 and 4 bits, in levels of 8
 MAXIMUM_PIXELS = 1 << 28  # of an image on its way to the crop: 0.8 GB
 
@@ -47,11 +49,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Raises:
         ValueError: for one without pixels, or of floats in no known range; whatever Pillow raises on a damaged file.
     """
-    transparent, sixteen_bits = _transparent_value(image), _has_16_bits(image)
+    stored = _Stored(_transparent_value(image), _depth(image), _is_white_zero(image))
     image.load()
     if 0 in image.size:
         raise ValueError("it has no pixels")
-    return _to_rgb(ImageOps.exif_transpose(image), transparent, sixteen_bits)
+    return _to_rgb(ImageOps.exif_transpose(image), stored)
 
 
 def unreadable(name: str, error: Exception) -> ValueError:
@@ -59,31 +61,56 @@ def unreadable(name: str, error: Exception) -> ValueError:
     return ValueError(f"{name} is not a readable image ({' '.join(str(error).split()) or type(error).__name__})")
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """What a file says of its values, which is lost when Pillow has decoded it.
+
+    Args:
+        transparent: the value that stands for transparency.
+        depth: bits of whole numbers: 12, 16, or 32, which may be of any range.
+        white_is_zero: whether whole numbers count from white; of 8 bits and fewer Pillow turns them itself.
+    """
+
+    transparent: int | tuple[int, ...] | bytes | None
+    depth: int
+    white_is_zero: bool
+
+
+def _raw_mode(image: Image.Image) -> str | None:
+    """How a file stores its values; None of an image that is decoded."""
+    if not isinstance(image, ImageFile.ImageFile) or not image.tile:
+        return None
+    arguments = image.tile[0][3]
+    return str(arguments[0] if isinstance(arguments, tuple) else arguments)  # what else there is tells no depth
+
+
 def _transparent_value(image: Image.Image) -> int | tuple[int, ...] | bytes | None:
     """The value that a PNG without an alpha channel declares transparent, in the levels that Pillow decodes to."""
     declared = image.info.get("transparency")
-    if declared is None or not isinstance(image, ImageFile.ImageFile) or not image.tile:
+    if declared is None or (stored_as := _raw_mode(image)) is None:
         return declared
-    stored_as = image.tile[0][3]
     if stored_as == "RGB;16B":
         return tuple(value >> 8 for value in declared)
     return declared * GREY_STEPS[stored_as] if stored_as in GREY_STEPS else declared
 
 
-def _has_16_bits(image: Image.Image) -> bool:
-    """Whether whole numbers of an image that is not decoded yet are of 16 bits; Pillow opens some of them as 32."""
-    if image.mode.startswith("I;16") or not isinstance(image, ImageFile.ImageFile) or not image.tile:
-        return image.mode != "I"
-    arguments = image.tile[0][3]
-    return "32" not in str(arguments[0] if isinstance(arguments, tuple) else arguments)  # the rest is no depth
+def _depth(image: Image.Image) -> int:
+    """Bits of whole numbers of an image that is not decoded yet; Pillow opens some of 16 as 32, those of 12 as 16."""
+    stored_as = _raw_mode(image)
+    if stored_as == "I;12":
+        return 12
+    return 32 if image.mode == "I" and (stored_as is None or "32" in stored_as) else 16
 
 
-def _to_rgb(
-    image: Image.Image, transparent: int | tuple[int, ...] | bytes | None, sixteen_bits: bool = True
-) -> Image.Image:
+def _is_white_zero(image: Image.Image) -> bool:
+    return isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(PHOTOMETRIC) == 0
+
+
+def _to_rgb(image: Image.Image, stored: _Stored) -> Image.Image:
+    transparent = stored.transparent
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.int64)
-        grey = _from_whole(values, sixteen_bits)
+        grey = _from_whole(values, stored)
         if transparent is not None:
             grey[values == transparent] = 255
         return Image.fromarray(grey).convert("RGB")
@@ -98,11 +125,16 @@ def _to_rgb(
     return image.convert("RGB")
 
 
-def _from_whole(values: np.ndarray, sixteen_bits: bool) -> np.ndarray:
-    """uint8 of grey values of 16 bits; of more, of values in [0, 65535], or in [0, 255] where none exceeds 255."""
+def _from_whole(values: np.ndarray, stored: _Stored) -> np.ndarray:
+    """uint8 of grey values of 12 or 16 bits; of 32, of values in [0, 65535], or in [0, 255] where none exceeds 255.
+
+    The upper 8 bits, as Pillow takes them of colours: the same picture in grey and in colour is one image.
+    """
     if values.min() < 0 or values.max() > 65535:
         raise ValueError("its whole values are neither in [0, 255] nor in [0, 65535]")
-    return (values if not sixteen_bits and values.max() <= 255 else values // 257).astype(np.uint8)
+    is_small = stored.depth == 32 and values.max() <= 255
+    grey = (values if is_small else values >> (4 if stored.depth == 12 else 8)).astype(np.uint8)
+    return 255 - grey if stored.white_is_zero else grey
 
 
 def _from_float(values: np.ndarray) -> Image.Image:

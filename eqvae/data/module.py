@@ -11,10 +11,11 @@ from torch.utils.data import DataLoader
 
 from eqvae.data.encoded import EncodedSource
 from eqvae.data.images import RANDOM_CROPS, to_float
+from eqvae.data.overlap import are_same_images
 from eqvae.data.sources import ImageSource, describe_images
 from eqvae.latents.shards import CachePlan, shards_of_process
 from eqvae.randomness import keyed_uniform
-from eqvae.ranges import require_number
+from eqvae.ranges import require_counts
 from eqvae.selection import describe_selection
 from eqvae.stream import SequentialBatches, describe_batch, training_loader
 
@@ -62,6 +63,16 @@ class ImageBatches:
         return {"image": images, "label": torch.tensor(labels), "index": ids}
 
 
+def _require_held_out(train: ImageSource, validation: ImageSource) -> None:
+    if not len(validation):
+        raise ValueError("data.init_args.validation holds no images: give some, or null")
+    if are_same_images(train, validation):
+        raise ValueError(
+            "data.init_args.validation has the images of data.init_args.train: give others (of procedural ones another "
+            "seed), or null to measure on training images"
+        )
+
+
 class ImageDataModule(lightning.LightningDataModule):
     """Training, validation and prediction batches of images.
 
@@ -78,6 +89,9 @@ class ImageDataModule(lightning.LightningDataModule):
         num_workers: loader processes; 0 loads in the training process.
         seed: of order, flips and crops.
         crop: of training images, see `ImageBatches`; all others are cropped at the centre.
+
+    Raises:
+        ValueError: for a count below 1, or validation images that are none, or those of the training.
     """
 
     def __init__(
@@ -93,8 +107,15 @@ class ImageDataModule(lightning.LightningDataModule):
         crop: Crop = "center",
     ):
         super().__init__()
-        require_number("data.init_args.evaluation_batch_size", evaluation_batch_size, least=1)
-        self.sources = {"train": train, "validation": validation or train}
+        require_counts(
+            evaluation_batch_size=evaluation_batch_size,
+            num_validation_images=num_validation_images,
+            num_workers=num_workers,
+            seed=seed,
+        )
+        if validation is not None:
+            _require_held_out(train, validation)
+        self.sources = {"train": train, "validation": train if validation is None else validation}
         self.crop: Crop = crop
         self.global_batch_size, self.evaluation_batch_size = global_batch_size, evaluation_batch_size
         self.num_validation_images = num_validation_images

@@ -12,6 +12,7 @@ import pyarrow.parquet
 import torch
 
 from eqvae.data.encoded import EncodedSource, matching_files
+from eqvae.ranges import require_number
 from eqvae.selection import evenly_spaced
 
 LABEL_COLUMN = "label"  # of the hub's exports
@@ -44,11 +45,12 @@ class ParquetSource(EncodedSource):
         on_error: Literal["stop", "skip"] = "stop",
         max_skipped: int = 100,
     ):
+        require_number("max_images", 1 if max_images is None else max_images, least=1)
         self.paths, self.image_column = matching_files(files, "parquet"), image_column
         metadata = [_read_metadata(path) for path in self.paths]
         schemas = [each.schema.to_arrow_schema() for each in metadata]
-        if label_column is None and all(LABEL_COLUMN in schema.names for schema in schemas):
-            label_column = LABEL_COLUMN
+        if label_column is None:
+            label_column = _usual_label_column(self.paths, schemas)
         self._starts = np.cumsum([0, *(each.num_rows for each in metadata)]).tolist()
         self._rows = evenly_spaced(max_images, self._starts[-1])
         if not self._starts[-1]:
@@ -62,7 +64,7 @@ class ParquetSource(EncodedSource):
             self.labels = torch.from_numpy(labels)[self._rows]
         self.class_names: list[str] | None = ["all"]
         if labels is not None and label_column is not None:
-            self.class_names = _class_names(schemas[0].metadata, label_column)
+            self.class_names = _shared_class_names(self.paths, schemas, label_column)
         highest = 0 if labels is None else int(labels.max())  # of all rows: a part must not lose classes
         self.num_classes = highest + 1 if self.class_names is None else len(self.class_names)
         if highest >= self.num_classes:
@@ -78,7 +80,9 @@ class ParquetSource(EncodedSource):
             rows = self._rows[(self._rows >= start) & (self._rows < stop)] - start
             table = _read_column(path, self.image_column)
             kept.append(table if len(rows) == len(table) else table.take(pyarrow.array(rows.numpy())))
-        columns = [table[self.image_column] for table in kept]
+        columns = [_encoded(table[self.image_column]) for table in kept]
+        if len({column.type for column in columns}) > 1:
+            columns = [column.cast(pyarrow.large_binary()) for column in columns]
         return pyarrow.chunked_array([chunk for column in columns for chunk in column.chunks], columns[0].type)
 
     def _read_labels(self, column: str) -> np.ndarray | None:
@@ -95,12 +99,13 @@ class ParquetSource(EncodedSource):
         return labels if labels.min() >= 0 else None
 
     def _read(self, index: int) -> tuple[bytes, str, int]:
-        value, row = self._encoded[index], int(self._rows[index])
-        if pyarrow.types.is_struct(value.type):
-            value = value["bytes"] if value.is_valid else value
-        encoded = value.as_py() if value.is_valid else b""
+        row = int(self._rows[index])
         number = bisect_right(self._starts, row) - 1
-        return encoded, f"{self.paths[number]}: row {row - self._starts[number]}", int(self.labels[index])
+        return (
+            self._encoded[index].as_py() or b"",
+            f"{self.paths[number]}: row {row - self._starts[number]}",
+            int(self.labels[index]),
+        )
 
     def fingerprint(self) -> str:
         digest = hashlib.sha256(f"parquet/{self.image_size}/{self.image_column}/{len(self)}".encode())
@@ -129,6 +134,24 @@ def _require_columns(path: str, schema: pyarrow.Schema, image_column: str, label
         raise ValueError(f"parquet file {path}: column {image_column!r} holds {kind}, not encoded images")
 
 
+def _usual_label_column(paths: list[str], schemas: list[pyarrow.Schema]) -> str | None:
+    """The hub's column of classes where there is one; files of which only some have it would lose theirs."""
+    has = [LABEL_COLUMN in schema.names for schema in schemas]
+    if any(has) and not all(has):
+        raise ValueError(
+            f"parquet file {paths[has.index(True)]} has a column {LABEL_COLUMN!r}, {paths[has.index(False)]} has none: "
+            "give every file classes, or read them apart"
+        )
+    return LABEL_COLUMN if all(has) else None
+
+
+def _encoded(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
+    """The bytes alone of a column of images."""
+    if not pyarrow.types.is_struct(column.type):
+        return column
+    return column.flatten()[column.type.get_field_index("bytes")]
+
+
 def holds_images(kind: pyarrow.DataType) -> bool:
     """Whether a column's type is that of encoded images: bytes, or a struct that has them."""
     if pyarrow.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
@@ -147,7 +170,22 @@ def _not_readable(path: str, error: Exception) -> ValueError:
     return ValueError(f"{path} is not a readable parquet file ({str(error).splitlines()[0]})")
 
 
+def _shared_class_names(paths: list[str], schemas: list[pyarrow.Schema], label_column: str) -> list[str] | None:
+    """Names of the classes that the files have, those that name any; all of them the same ones."""
+    found = {path: _class_names(schema.metadata, label_column) for path, schema in zip(paths, schemas, strict=True)}
+    named = {path: names for path, names in found.items() if names is not None}
+    first = next(iter(named), None)
+    if first is None:
+        return None
+    if other := next((path for path, names in named.items() if names != named[first]), None):
+        raise ValueError(f"parquet files {first} and {other} name other classes in {label_column!r}: read them apart")
+    return named[first]
+
+
 def _class_names(metadata: dict | None, label_column: str) -> list[str] | None:
-    """Names that the hub's exporter leaves in the schema, if it did."""
-    features = json.loads((metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-    return features.get(label_column, {}).get("names")
+    """Names that the hub's exporter leaves in the schema; None where it, or somebody else, left nothing of the kind."""
+    try:
+        names = json.loads((metadata or {})[b"huggingface"])["info"]["features"][label_column]["names"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None

@@ -62,7 +62,8 @@ def find_files(pattern: str, kind: str, cache_folder: str | None = None, checksu
         kind: of the files, for messages: "tar".
         cache_folder: where fetched files are kept; null: `eqvae/shards` in the user's cache folder (XDG_CACHE_HOME).
             Files of `file://` addresses are read in place unless a folder is named.
-        checksums: file of lines as `sha256sum` writes them, which fetched files are compared with, by name.
+        checksums: file of lines as `sha256sum` writes them, which fetched files are compared with, by name; one that
+            has changed here since is read through again, with or without.
 
     Raises:
         ValueError: naming the file that is missing, cannot be fetched, or differs from its checksum.
@@ -75,22 +76,23 @@ def find_files(pattern: str, kind: str, cache_folder: str | None = None, checksu
         return [str(path) for path in fetch_shards(names, _cache_folder(cache_folder), checksums)]
     if cache_folder is not None or checksums is not None:
         raise ValueError(f"{pattern} lies here: cache_folder and checksums are for files that are fetched")
-    return [path for name in names for path in matching_files(_local_path(name), kind)]
+    return [path for name in names for path in matching_files(local_path(name), kind)]
 
 
 def fetch_shards(urls: list[str], folder: Path, checksums: str | None = None) -> list[Path]:
     """Files of these addresses below `folder`; what is there already is not asked for again.
 
     Raises:
-        ValueError: naming the address that cannot be fetched, or whose content differs from its checksum.
+        ValueError: naming the address that cannot be fetched, or whose content differs from its checksum or from what
+            was fetched.
     """
     expected = _read_checksums(checksums) if checksums else {}
-    if missing := [url for url in urls if expected and PurePosixPath(url).name not in expected]:
-        raise ValueError(f"checksums {checksums} have no line for {PurePosixPath(missing[0]).name}: add it")
+    if missing := [url for url in urls if expected and _name(url) not in expected]:
+        raise ValueError(f"checksums {checksums} have no line for {_name(missing[0])}: add it")
     if num_absent := sum(not _is_fetched(_place(url, folder)) for url in urls):
         rank_zero_info(f"fetching {num_absent} of {len(urls)} shards into {folder}")
     with ThreadPoolExecutor(FETCHED_AT_ONCE) as pool:
-        found = [pool.submit(_fetch, url, folder, expected.get(PurePosixPath(url).name)) for url in urls]
+        found = [pool.submit(_fetch, url, folder, expected.get(_name(url))) for url in urls]
         try:
             return [each.result() for each in found]
         except BaseException:
@@ -104,13 +106,17 @@ def _fetch(url: str, folder: Path, sha256: str | None) -> Path:
     with Lock(place.with_name(f"{place.name}.lock"), f"shard {url}", math.inf):
         if not _is_fetched(place):
             _download(url, place)
-        if not _is_fetched(place) or place.stat().st_mtime_ns > _record(place).stat().st_mtime_ns:  # changed since
-            write_atomically(_record(place), sha256_of_file(place).encode())
-        found = _record(place).read_text()
-        if sha256 is not None and found != sha256:
+            _write_record(place, sha256_of_file(place))
+        recorded, is_unchanged = _read_record(place)
+        found, expected = recorded if is_unchanged else sha256_of_file(place), sha256 or recorded
+        if found != expected:
             _record(place).unlink()
             place.unlink()
-            raise ValueError(f"shard {url} has sha256 {found}, expected {sha256}: it was removed here; fetch it again")
+            raise ValueError(
+                f"shard {url} has sha256 {found}, expected {expected}: it was removed here; fetch it again"
+            )
+        if not is_unchanged:
+            _write_record(place, found)
     return place
 
 
@@ -144,11 +150,31 @@ def _options(url: str) -> dict[str, Any]:
 
 def _place(url: str, folder: Path) -> Path:
     """Where a file of this address lies: under its own name, which fingerprints are made of."""
-    return folder / hashlib.sha256(url.encode()).hexdigest()[:16] / PurePosixPath(urlsplit(url).path).name
+    return folder / hashlib.sha256(url.encode()).hexdigest()[:16] / _name(url)
+
+
+def _name(url: str) -> str:
+    """Of the file, without the query of its address."""
+    return PurePosixPath(urlsplit(url).path).name
 
 
 def _record(place: Path) -> Path:
     return place.with_name(place.name + CHECKSUM_SUFFIX)
+
+
+def _write_record(place: Path, sha256: str) -> None:
+    """What a file held when it was read through, and what it then looked like from outside."""
+    about = place.stat()
+    write_atomically(_record(place), f"{sha256} {about.st_size} {about.st_mtime_ns}".encode())
+
+
+def _read_record(place: Path) -> tuple[str, bool]:
+    """The sha256 of a file that was fetched, and whether it still looks as it did then."""
+    sha256, *looked = _record(place).read_text().split()
+    about = place.stat()
+    if not looked:  # a record of before sizes and times stood there
+        return sha256, about.st_mtime_ns <= _record(place).stat().st_mtime_ns
+    return sha256, looked == [str(about.st_size), str(about.st_mtime_ns)]
 
 
 def _is_fetched(place: Path) -> bool:
@@ -161,7 +187,8 @@ def _cache_folder(named: str | None) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eqvae" / "shards"
 
 
-def _local_path(name: str) -> str:
+def local_path(name: str) -> str:
+    """The path that a `file://` address stands for; any other name as it is."""
     return fsspec.url_to_fs(name)[1] if name.startswith("file://") else name
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from eqvae.data.encoded import IMAGE_SUFFIXES, EncodedSource
+from eqvae.data.encoded import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES, EncodedSource, warn_of_other_formats
 from eqvae.data.remote import find_files
 from eqvae.files import CHUNK_BYTES
 
@@ -21,7 +21,8 @@ class TarSource(EncodedSource):
     """Images of uncompressed tar files: members that share all of their path up to its first dot are one sample.
 
     The headers are read once, at the start; an image is read at its place in the file, and nothing is ever unpacked.
-    Members that are no plain files (links, devices), or whose path is absolute or holds "..", are left out.
+    Members that are no plain files (links, devices), or whose path is absolute or holds "..", are left out, as are
+    samples without an image; those whose image is of a format that is not read are warned of.
 
     The class is the number in the sample's `.cls`, or `label` (else `cls`) of its `.json`; where there is neither,
     the folder in the tar's paths (sorted by name), and one class where there are no folders.
@@ -47,7 +48,9 @@ class TarSource(EncodedSource):
         checksums: str | None = None,
     ):
         self.paths = find_files(files, "tar", cache_folder, checksums)
-        samples = [(number, *sample) for number, path in enumerate(self.paths) for sample in _samples(path)]
+        other: list[str] = []
+        samples = [(number, *sample) for number, path in enumerate(self.paths) for sample in _samples(path, other)]
+        warn_of_other_formats(f"tar files {files}", other)
         if not samples:
             raise ValueError(f"tar file {self.paths[0]} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
         tars, self._names, offsets, sizes, labels = zip(*samples, strict=True)
@@ -72,21 +75,29 @@ class TarSource(EncodedSource):
         return digest.hexdigest()
 
 
-def _samples(path: str) -> Iterator[tuple[str, int, int, int | None]]:
-    """Name, offset, size and class (None: not told) of every image of a tar file."""
+def _samples(path: str, other_formats: list[str]) -> Iterator[tuple[str, int, int, int | None]]:
+    """Name, offset, size and class (None: not told) of every image of a tar file.
+
+    Args:
+        other_formats: takes the names of images that are not read, of samples without another.
+    """
     images: dict[str, tuple[str, int, int]] = {}
     labels: dict[str, int] = {}
+    others: dict[str, str] = {}
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
                 name = PurePosixPath(member.name)
-                if not member.isreg() or name.is_absolute() or ".." in name.parts or name.name.startswith("."):
+                if _is_left_out(member, name):
                     continue
                 if member.size > MAXIMUM_MEMBER_BYTES:
                     raise ValueError(f"{path}: {name} has {member.size} bytes, above {MAXIMUM_MEMBER_BYTES}: remove it")
                 stem, _, extension = name.name.partition(".")
                 key, extension = str(name.parent / stem), extension.lower()
-                if f".{extension.rpartition('.')[2]}" in IMAGE_SUFFIXES:
+                suffix = f".{extension.rpartition('.')[2]}"
+                if suffix in OTHER_IMAGE_SUFFIXES:
+                    others[key] = f"{path}: {name}"
+                elif suffix in IMAGE_SUFFIXES:
                     if key in images:
                         raise ValueError(f"{path}: {name} and {images[key][0]} are one sample: keep one image of it")
                     images[key] = (str(name), member.offset_data, member.size)
@@ -99,8 +110,13 @@ def _samples(path: str) -> Iterator[tuple[str, int, int, int | None]]:
             _require_end(path, tar.offset)
     except (tarfile.TarError, OSError, EOFError) as error:
         raise ValueError(f"{path} is not a readable, uncompressed tar file ({error}): pack it again") from None
+    other_formats += [name for key, name in others.items() if key not in images]
     for key, image in images.items():
         yield (*image, labels.get(key))
+
+
+def _is_left_out(member: tarfile.TarInfo, name: PurePosixPath) -> bool:
+    return not member.isreg() or name.is_absolute() or ".." in name.parts or name.name.startswith(".")
 
 
 def _require_end(path: str, offset: int) -> None:

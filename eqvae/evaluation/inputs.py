@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from eqvae.data import FolderSource, ImageSource, open_source, to_uint8
+from eqvae.data.images import PREPROCESSING_VERSION
 from eqvae.data.module import ImageBatches
 from eqvae.data.npz import IMAGES, npz_arrays
 from eqvae.data.opening import require_there
@@ -163,6 +164,7 @@ def reference_to_feature_set(
         "dataset": source.fingerprint(),
         "images": describe_selection(num_images, len(source)),
         "image_size": image_size,
+        "preprocessing_version": PREPROCESSING_VERSION,
         "uint8_rule": AS_STORED,
         "extractor": extractor,
         "extractor_weights": sha256_of_file(Path(extractor_weights)) if extractor_weights else "published",

@@ -280,6 +280,10 @@ class ShardWriter:
         wait()
         if self.rank == 0:
             self._write_manifest()
+        self.release()
+
+    def release(self) -> None:
+        """Let others write; of a cache that is not finished the shards stay, and whoever writes next goes on."""
         self._lock.release()
 
     def _write_manifest(self) -> None:

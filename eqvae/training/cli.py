@@ -304,7 +304,9 @@ class TrainCLI(LightningCLI):
         exported = RunFolder.of(self.trainer, self.model).exported
         if self.trainer.is_global_zero and exported is not None:
             assert checkpoint is not None, "without one no step is done"
-            self.model.load_state_dict(load_checkpoint(checkpoint)["state_dict"])
+            content = load_checkpoint(checkpoint)
+            self.model.require_images(content, self.datamodule)
+            self.model.load_state_dict(content["state_dict"])
             self.model.to(self.trainer.strategy.root_device)
             self.model.export(self.datamodule, exported, steps)
 

@@ -15,7 +15,7 @@ def _is_all(value: Any) -> bool:
 
 PARTIAL: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool], str], ...] = (
     (("fit",), "fast_dev_run", operator.not_, "it leaves what looks like a whole training: use trainer.max_steps"),
-    (("fit",), "limit_train_batches", _is_some, "nothing would be trained: leave it out"),
+    (("fit",), "limit_train_batches", _is_all, "a training reads all its images: leave it out, max_steps ends it"),
     (("fit",), "max_epochs", _is_some, "nothing would be trained: leave it out, trainer.max_steps ends a training"),
     (("fit",), "val_check_interval", _is_some, "use trainer.limit_val_batches 0 for a training without validation"),
     (("validate",), "limit_val_batches", _is_some, "nothing would be measured: leave it out"),

@@ -174,7 +174,7 @@ def test_an_npz_is_read_row_by_row(tmp_path):
         NpzSource(tmp_path / "broken.npz")
 
 
-def test_statistics_are_computed_once(tmp_path):
+def test_statistics_are_computed_once(tmp_path, monkeypatch):
     reference, cache = save_images(tmp_path / "real.npz", random_images(8)), tmp_path / "cache"
     first, about = reference_to_feature_set(reference, 16, "efficientnet_lite0", cache=cache)
     again, about_again = reference_to_feature_set(reference, 16, "efficientnet_lite0", cache=cache)
@@ -191,6 +191,8 @@ def test_statistics_are_computed_once(tmp_path):
         file.write_bytes(file.read_bytes()[:100])
     assert not reference_to_feature_set(reference, 16, "efficientnet_lite0", cache=cache)[1]["cached"]
     assert reference_to_feature_set(reference, 16, "efficientnet_lite0", cache=cache)[1]["cached"]
+    monkeypatch.setattr("eqvae.evaluation.inputs.PREPROCESSING_VERSION", 99)
+    assert not reference_to_feature_set(reference, 16, "efficientnet_lite0", cache=cache)[1]["cached"]
 
 
 def test_statistics_of_another_extractor_are_refused(tmp_path):

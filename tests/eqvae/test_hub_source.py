@@ -69,6 +69,25 @@ def test_saved_and_folder_sets_have_names_of_classes(tmp_path, hub):
     assert folder.fingerprint() != before
 
 
+def test_options_that_cannot_act_on_a_saved_folder_are_refused(tmp_path):
+    import datasets
+
+    made = datasets.Dataset.from_dict({"image": rows(4)}, datasets.Features({"image": datasets.Image()}))
+    made.save_to_disk(tmp_path / "saved")
+    datasets.Dataset.from_dict(made.to_dict(), made.features, split="test").save_to_disk(tmp_path / "test")
+    assert len(HubSource(str(tmp_path / "test"), 16, split="test")) == 4
+    cases = [
+        ("saved", {"name": "x"}, "is a saved folder, on which name cannot act: leave it out"),
+        ("saved", {"data_files": "x"}, "is a saved folder, on which data_files cannot act"),
+        ("saved", {"revision": "x"}, "is a saved folder, on which revision cannot act"),
+        ("saved", {"split": "validation"}, "is a saved folder of split train: give split train, not validation"),
+        ("test", {}, "is a saved folder of split test: give split test, not train"),
+    ]
+    for folder, options, message in cases:
+        with pytest.raises(ValueError, match=message):
+            HubSource(str(tmp_path / folder), 16, **options)
+
+
 def test_what_is_wrong_is_said_in_one_line(parquet, hub, tmp_path, monkeypatch):
     cases = [
         ({"image_column": "photo"}, r"no column 'photo', only image, caption, kind: .* image_column"),

@@ -101,6 +101,35 @@ def test_a_dark_map_of_16_bits_stays_dark_whatever_its_largest_value_is_called()
     assert np.asarray(open_image(b"P5 2 1 3200\n" + struct.pack(">2H", 10, 10))).max() <= 1
 
 
+def test_grey_of_16_bits_is_that_of_equal_colours():
+    values = range(0, 65536, 101)
+    grey = png(16, GREY, struct.pack(f">{len(values)}H", *values), len(values))
+    colour = png(16, RGB, struct.pack(f">{3 * len(values)}H", *np.repeat(values, 3)), len(values))
+    assert (np.asarray(open_image(grey)) == np.asarray(open_image(colour))).all()
+
+
+def tiff(depth: int, photometric: int, content: bytes, width: int) -> bytes:
+    """A grey TIFF of one row, byte for byte: Pillow writes no such depth and counts from black."""
+    entries = {256: width, 257: 1, 258: depth, 259: 1, 262: photometric, 273: 122, 277: 1, 278: 1, 279: len(content)}
+    tags = b"".join(
+        struct.pack("<HHII", tag, 4 if tag in (273, 279) else 3, 1, value) for tag, value in entries.items()
+    )
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + tags + bytes(4) + content
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        pytest.param(tiff(12, 1, bytes([0, 8, 0, 255, 244, 0]), 4), [0, 128, 255, 64], id="12 bits"),
+        pytest.param(tiff(16, 0, struct.pack("<3H", 0, 32768, 65535), 3), [255, 127, 0], id="16 bits, white is 0"),
+        pytest.param(tiff(16, 1, struct.pack("<3H", 0, 32768, 65535), 3), [0, 128, 255], id="16 bits"),
+        pytest.param(tiff(8, 0, bytes([0, 128, 255]), 3), [255, 127, 0], id="8 bits, white is 0"),
+    ],
+)
+def test_scans_of_other_depths_and_from_white(content, expected):
+    assert np.asarray(open_image(content))[0, :, 0].tolist() == expected
+
+
 @pytest.mark.parametrize("value", [-1, 70_000])
 def test_whole_numbers_without_a_known_white_are_refused(value):
     with pytest.raises(ValueError, match=r"its whole values are neither in \[0, 255\] nor in \[0, 65535\]"):

@@ -150,6 +150,27 @@ def test_checksums_are_compared_and_what_differs_goes(shards, tmp_path):
         find_files(pattern, "tar", str(cache), str(sums))
 
 
+def test_a_shard_that_changed_here_is_not_taken(shards, tmp_path):
+    """Neither accepted nor recorded anew, also without checksums; one that was only touched stays."""
+    pattern, cache = f"file://{shards}/a-{{000..001}}.tar", str(tmp_path / "cache")
+    first = Path(find_files(pattern, "tar", cache)[0])
+    os.utime(first, ns=(1, 1))
+    find_files(pattern, "tar", cache)
+    assert (first.stat().st_mtime_ns, first.exists()) == (1, True), "not fetched again"
+    first.write_bytes(b"x" + first.read_bytes()[1:])
+    os.utime(first, ns=(0, 0))  # older than its record
+    with pytest.raises(ValueError, match=r"a-000\.tar has sha256 \w{64}, expected \w{64}: it was removed here"):
+        find_files(pattern, "tar", cache)
+    assert content_of(TarSource(pattern, 16, cache_folder=cache)) == ALL[:4]
+
+
+def test_the_query_of_an_address_is_no_part_of_its_name(server, shards, tmp_path):
+    address, _ = server
+    (tmp_path / "SUMS").write_text(f"{hashlib.sha256((shards / 'a-000.tar').read_bytes()).hexdigest()}  a-000.tar\n")
+    pattern = f"{address}/a-{{000..000}}.tar?token=1"
+    assert len(find_files(pattern, "tar", str(tmp_path / "cache"), str(tmp_path / "SUMS"))) == 1
+
+
 def test_the_cache_folder_of_the_user_is_the_default(server, tmp_path, monkeypatch):
     address, _ = server
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "of-the-user"))

@@ -82,6 +82,16 @@ def test_odd_members_are_left_out(tmp_path):
     assert {entry.name for entry in set(tmp_path.iterdir()) - before} == {"odd.tar"}
 
 
+def test_formats_that_are_not_read_are_warned_of(tmp_path):
+    """As of a folder; a second format of an image that is read is none that is left out."""
+    members = [(f"{n}.{kind}", image(n)) for n, kind in enumerate(("png", "heic", "jp2"))]
+    path = pack(tmp_path / "a.tar", [*members, *((f"{n}.cls", b"0") for n in range(3)), ("0.heic", b"x")])
+    with pytest.warns(
+        UserWarning, match=r"2 images in formats that are not read are left out \(\S+: 1\.heic, .*2\.jp2\)"
+    ):
+        assert content_of(TarSource(path, 16)) == [(0, 0)]
+
+
 def test_what_is_wrong_with_a_tar_is_said_in_one_line(tmp_path):
     pack(tmp_path / "empty.tar", [("notes.txt", b"text")])
     pack(tmp_path / "twice.tar", [("1.png", image(1)), ("1.jpg", image(2))])

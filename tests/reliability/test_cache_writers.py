@@ -12,8 +12,9 @@ import torch
 
 import eqvae.files
 from eqvae.data import ImageDataModule, ShapesSource
-from eqvae.latents import LatentCache, create_cache_writer
+from eqvae.latents import LatentCache, ShardWriter, create_cache_writer
 from tests.eqvae.tiny import tiny_autoencoder
+from tests.tiny import PACKAGED, train
 
 NUM_IMAGES, SHARD_ROWS = 30, 3
 FORK = multiprocessing.get_context("fork")  # what a child needs is imported already
@@ -146,3 +147,21 @@ def test_a_dead_writers_folder_is_taken_over(tmp_path, data, whole):
     assert (tmp_path / ".writer.lock.owner").is_file()
     write(tmp_path, data)
     assert contents(tmp_path) == whole
+
+
+@pytest.mark.parametrize("config", ["eqvae/tiny-shapes", "dit/tiny-repa-features"])
+def test_a_process_that_failed_may_write_again(config, tmp_path, monkeypatch):
+    few = {f"data.init_args.{split}.init_args.num_images": count for split, count in (("train", 6), ("validation", 4))}
+    few |= {"trainer.default_root_dir": tmp_path} | (PACKAGED if "eqvae" in config else {})
+    words = ("predict", "--config", f"configs/{config}.yaml", few)
+
+    def fail(*_, **__):
+        raise ValueError("a damaged image")
+
+    for step in ("add", "finish"):
+        with monkeypatch.context() as patch:
+            patch.setattr(ShardWriter, step, fail)
+            with pytest.raises(ValueError, match="a damaged image"):
+                train(*words)
+    train(*words)
+    assert len(list(tmp_path.rglob("manifest.json"))) == (2 if "eqvae" in config else 1)

@@ -4,12 +4,15 @@ import shutil
 
 import pytest
 import torch
+from PIL import Image
 
 from eqvae.autoencoders import load_autoencoder
+from eqvae.hashes import read_json, write_json
 from eqvae.training.checkpoints import load_checkpoint
 from eqvae.training.settings import changes
+from tests.eqvae.test_images import encoded
 from tests.reliability.test_run_folder import Run
-from tests.tiny import STAGE_ONE, stage_one, train
+from tests.tiny import PACKAGED, STAGE_ONE, WITHOUT_VALIDATION, stage_one, train
 
 BACKBONE = "model.init_args.backbone.init_args"
 
@@ -99,6 +102,53 @@ def test_a_cache_of_another_autoencoder_is_refused(run, tmp_path):
     cli.trainer.predict(cli.model, cli.datamodule, return_predictions=False)
     with pytest.raises(ValueError, match=r"data\.init_args\.cache .* holds other latents than the run has learned"):
         resume(run, data__init_args__cache=tmp_path / "start" / "latents")
+
+
+def test_a_cache_of_other_images_is_refused_and_one_that_has_moved_is_not(run, tmp_path):
+    shutil.copytree(run.cache, tmp_path / "moved")
+    alone = {"data__init_args__validation_cache": "null"}
+    cli = stage_one(tmp_path / "start", PACKAGED | {"data.init_args.train.init_args.seed": 7})
+    cli.trainer.predict(cli.model, cli.datamodule, return_predictions=False)
+    spec = read_json(run.cache / "manifest.json")["latents"]
+    other = tmp_path / "start" / "latents" / "manifest.json"
+    write_json(other, read_json(other) | {"latents": spec})  # the very same latent space
+    with pytest.raises(ValueError, match=r"data\.init_args\.cache .* not the images .* so far \(fingerprint\): give"):
+        resume(run, data__init_args__cache=other.parent, **alone)
+    resume(run, data__init_args__cache=tmp_path / "moved", **alone)
+
+
+def test_a_folder_with_more_images_is_refused_and_one_that_has_moved_is_not(tmp_path):
+    for number in range(8):
+        path = tmp_path / "images" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(encoded(Image.new("RGB", (16, 16), (number,) * 3)))
+
+    def fit(folder, steps, *words):
+        train(
+            *("fit", "--config", "configs/eqvae/tiny-shapes.yaml", "--data.init_args.train=eqvae.data.FolderSource"),
+            f"--data.init_args.train.init_args.root={tmp_path / folder}",
+            *("--data.init_args.train.init_args.image_size=16", *words),
+            {name: value for name, value in WITHOUT_VALIDATION.items() if "train" not in name},
+            {"trainer.max_steps": steps, "trainer.default_root_dir": tmp_path / "run"},
+        )
+
+    fit("images", 1)
+    (tmp_path / "images").rename(tmp_path / "moved")
+    fit("moved", 2, "--resume")
+    (tmp_path / "moved" / "9.png").write_bytes((tmp_path / "moved" / "1.png").read_bytes())
+    for steps in (2, 3):  # also where nothing but the export is left to be made
+        with pytest.raises(
+            ValueError, match=r"data\.init_args\.train: these are not the images .* \(num_images\): give"
+        ):
+            fit("moved", steps, "--resume")
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    checkpoint = load_checkpoint(last)
+    for name in ("images", "sealed"):
+        del checkpoint[name]
+    for path in last.parent.iterdir():
+        path.unlink()
+    torch.save(checkpoint, last)  # as an earlier release would
+    fit("moved", 3, "--resume")
 
 
 def test_averages_are_not_lost_without_a_word(run):

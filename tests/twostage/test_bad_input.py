@@ -5,6 +5,7 @@ from importlib import import_module
 
 import numpy as np
 import pytest
+from lightning.pytorch.callbacks import Callback
 from PIL import Image
 
 from dit.backbones import SiT
@@ -176,7 +177,8 @@ def test_measurements_refuse_what_cannot_act(words, message, monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"trainer.limit_train_batches": 0}, "trainer.limit_train_batches 0: nothing would be trained"),
+        ({"trainer.limit_train_batches": 0}, "trainer.limit_train_batches 0: a training reads all its images"),
+        ({"trainer.limit_train_batches": 2, "trainer.max_epochs": -1}, "trainer.limit_train_batches 2: a training"),
         ({"trainer.max_epochs": 0}, "trainer.max_epochs 0: nothing would be trained"),
         ({"trainer.fast_dev_run": True}, "trainer.fast_dev_run True"),
         ({"trainer.val_check_interval": 0}, "trainer.val_check_interval 0"),
@@ -239,9 +241,11 @@ def test_more_readers_than_batches_are_not_started(monkeypatch):
 
 
 def test_a_training_that_ended_early_says_so(tmp_path, recwarn):
-    cli = stage_one(
-        tmp_path, {"trainer.max_steps": 4, "trainer.limit_train_batches": 2, "trainer.limit_val_batches": 0}
-    )
+    class Enough(Callback):
+        def on_train_batch_end(self, trainer, *_):
+            trainer.should_stop = trainer.global_step == 2
+
+    cli = stage_one(tmp_path, {"trainer.max_steps": 4, "trainer.limit_val_batches": 0}, callbacks=[Enough()])
     cli.train()
     assert any("ended at step 2 of 4, and so far is what it leaves" in str(each.message) for each in recwarn)
 

@@ -9,6 +9,7 @@ from eqvae.autoencoders import load_autoencoder
 from tests.eqvae.test_autoencoders_families import narrow_families  # noqa: F401
 from twostage import load_sweep, plan
 from twostage.parts import estimate, run_node
+from twostage.parts.contents import forget_listings, with_contents
 
 DEMO = Path(__file__).parents[2] / "configs/sweeps/tiny-shapes.yaml"
 
@@ -122,6 +123,23 @@ def test_a_data_set_counts_by_place_names_and_sizes(tmp_path, source):
     (tmp_path / "a" / "class" / f"2.{suffix}").unlink()
     (tmp_path / "a" / "class" / f"1.{suffix}").write_bytes(b"123")
     assert moved(before, of("a")) == added
+
+
+@pytest.mark.parametrize("key", ["path", "data_dir", "data_files", "files"])
+def test_files_of_hub_sources_and_addresses_count_by_names_and_sizes(tmp_path, key):
+    (tmp_path / "set").mkdir()
+    file = tmp_path / "set" / "1.tar"
+    where = {"data_files": [f"{tmp_path}/**/*.tar"], "files": f"file://{tmp_path}/set/{{1..2}}.tar"}
+
+    def content():
+        forget_listings()
+        return with_contents({"image_size": 16, key: where.get(key, str(file.parent))})
+
+    file.write_bytes(b"1")
+    before = content()
+    file.write_bytes(b"12")
+    assert content() != before
+    assert with_contents({"path": str(file.parent)}) == {"path": str(file.parent)}, "of something else"
 
 
 def test_what_a_trainer_writes_counts_by_its_name(tmp_path):

@@ -6,14 +6,17 @@ from pathlib import Path
 import pytest
 import torch
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from torchvision.io import write_png
 
+from dit.checkpoints import load_generator
 from eqvae.autoencoders import load_autoencoder
 from eqvae.hashes import write_json
+from eqvae.latents import open_cache
 from eqvae.training.checkpoints import load_checkpoint
 from tests.reliability.runs import same
 from tests.tiny import STAGE_ONE, STAGE_TWO, stage_one
 from twostage import load_sweep, plan
-from twostage.parts import diagnostics, evaluation, run_node, snapshot
+from twostage.parts import diagnostics, evaluation, reference, run_node, snapshot
 from twostage.parts.training import SaveAtSteps, checkpoint_at, read_cost
 
 ROOT = Path(__file__).parents[2]
@@ -74,6 +77,27 @@ def test_measurements_that_are_none_are_refused_by_name(tmp_path, content, messa
     if "resampled" not in content:
         with pytest.raises(ValueError, match=message):
             diagnostics.result(tmp_path)
+
+
+def test_labels_of_real_images_go_by_the_names_of_their_classes(tmp_path):
+    """Validation folders that lack a class count the others from 0, too."""
+    for split, names in {"train": "abc", "validation": "ac"}.items():
+        for name in names:
+            (tmp_path / split / name).mkdir(parents=True)
+            write_png(torch.zeros(3, 16, 16, dtype=torch.uint8), str(tmp_path / split / name / "1.png"))
+    sources = {
+        split: {"class_path": "eqvae.data.FolderSource", "init_args": {"root": str(tmp_path / split), "image_size": 16}}
+        for split in ("train", "validation")
+    }
+    settings = {"data": {"class_path": "eqvae.data.ImageDataModule", "init_args": sources}, "num_images": 2}
+    settings |= {"grid_images": 2, "extractor": "efficientnet_lite0", "extractor_weights": None}
+    (tmp_path / "node").mkdir()
+    reference.run(tmp_path / "node", settings, {}, lambda *report: None)
+    assert reference.labels(tmp_path / "node").tolist() == reference.labels(tmp_path / "node", ["a", "c"]).tolist()
+    assert reference.labels(tmp_path / "node", ["a", "b", "c"]).tolist() == [0, 2]
+    for known in (["a", "b"], ["a", "c", "c"]):
+        with pytest.raises(ValueError, match=r"evaluation\.labels data: the validation images have a class 'c'"):
+            reference.labels(tmp_path / "node", known)
 
 
 def test_a_diverged_measurement_is_kept(tmp_path):
@@ -167,3 +191,9 @@ def test_a_snapshot_is_exported_where_its_training_would_run(tmp_path, monkeypat
     snapshot.run(tmp_path, {"config": {}, "at_step": 5}, {"training": tmp_path}, lambda *_: None)
     assert exported == [(torch.device("meta"), 5)]
     assert cli.model.autoencoder.last_layer.device.type == "meta"
+
+
+def test_a_checkpoint_tells_the_names_of_the_classes_that_it_has_learned(done):
+    folder = done("ready/seed0/generators/sit")
+    names = open_cache(done("ready/seed0/latents") / "latents").manifest["dataset"]["class_names"]
+    assert load_generator(checkpoint_at(folder, 4)).class_names == names

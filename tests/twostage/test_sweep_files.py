@@ -124,6 +124,18 @@ def test_an_arm_that_would_not_be_measured_is_refused():
         load_sweep("calibration", limit)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("data.init_args.validation: null", r"validation null would measure samples against training images"),
+        ("data.init_args.validation.init_args.seed: 0", r"validation names the images of data\.init_args\.train"),
+    ],
+)
+def test_samples_are_measured_against_held_out_images(change, message):
+    with pytest.raises(ValueError, match=rf"autoencoders\.equivariant\.overrides: data\.init_args\.{message}"):
+        load_sweep(DEMO, [f"autoencoders.equivariant.overrides={{{change}}}"])
+
+
 def test_a_generator_may_have_any_name(tmp_path):
     """Also that of a part: nodes are known by their place, not by what they are called."""
     sit = "{label: S, config: configs/dit/tiny-sit.yaml}"

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from eqvae.data import ImageSource, open_source
-from eqvae.data.opening import PROCEDURAL, find_source, require_there, source_config
+from eqvae.data.opening import PROCEDURAL, require_there, source_config
+from eqvae.data.overlap import are_same_images
 
 HELD_OUT_COUNT = 2000  # of procedural images, which are drawn as they are needed
 FEWEST_IMAGES = 100  # to train on, and to measure against
@@ -43,7 +44,7 @@ def find_images(data: str, held_out: str | None, image_size: int) -> Images:
     shown = _open("--data", data, image_size)
     held_out = held_out_images(data, held_out)
     hidden = _open("--held-out", held_out, image_size)
-    if shown.fingerprint() == hidden.fingerprint() or _drawn_alike(data, held_out):
+    if are_same_images(shown, hidden):
         raise ValueError(f"--held-out {held_out} holds the images of --data: give others, that no generator is shown")
     train, others = source_config(data, image_size), source_config(held_out, image_size)
     return Images(train, others, len(shown), len(hidden), shown.num_classes, image_size)
@@ -63,13 +64,6 @@ def _other_seed(data: str) -> str:
         )
     seed = int(numbers[1]) if len(numbers) == 2 and numbers[1].isdigit() else 0
     return f"{kind}:{HELD_OUT_COUNT}:{seed + 1}"
-
-
-def _drawn_alike(data: str, held_out: str) -> bool:
-    """Whether both are procedural images of one kind and seed, of which the shorter begins the longer."""
-    settings = [find_source(where, 32) for where in (data, held_out)]
-    seeds = [(family, found.get("seed")) for family, found in settings]
-    return seeds[0] == seeds[1] and seeds[0][1] is not None
 
 
 def _open(option: str, where: str, image_size: int) -> ImageSource:

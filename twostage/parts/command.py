@@ -44,7 +44,9 @@ def fit(cli: TrainCLI, newest: Newest) -> None:
 
 
 class ImageData(Protocol):
-    """A data module that reads the images of a split in their order."""
+    """A data module that reads the images of a split in their order, and tells what caches record of them."""
+
+    def description(self, split: str) -> dict[str, Any]: ...
 
     def sequential_loader(self, split: str, limit: int | None = None) -> Iterable[dict[str, torch.Tensor]]: ...
 

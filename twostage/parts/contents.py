@@ -3,8 +3,8 @@
 - A file (weights, a checkpoint, statistics) counts by its sha256, wherever it lies.
 - The folder of an autoencoder counts by names and sha256 of its files, a latent cache by the sha256 of its manifest,
   which has that of every shard; wherever they lie.
-- A data set, which is too large to be read for that (a folder of images, parquet and tar files), counts by path, and by
-  name and size of each file.
+- A data set, which is too large to be read for that (a folder of images or one that `datasets` reads, parquet and tar
+  files, also as `file://`), counts by path, and by name and size of each file.
 
 What is not here (a hub id, or the address of shards) counts by its name alone.
 """
@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from eqvae.autoencoders.places import PACKAGED
-from eqvae.data.remote import expand_ranges
+from eqvae.data.remote import expand_ranges, local_path
 from eqvae.files import sha256_of_file
 from eqvae.latents.manifest import MANIFEST
 
-ROOT, DATA_FILES = "root", "files"  # keys of data sets
+PLACE, OF_IMAGES = "path", "image_size"  # a key that other classes have, too, and the one beside it of a data set
+DATA_FOLDERS, DATA_FILES = ("root", "data_dir", PLACE), ("files", "data_files")  # keys of data sets
 FOLDERS = ("autoencoder", "source", "cache", "validation_cache", "features")  # keys of folders and files that are read
 LABELS = "labels"  # of a folder or file, or of a rule
 NOT_READ = ("trainer",)  # what a trainer names, it writes
@@ -31,8 +32,9 @@ NOT_READ = ("trainer",)  # what a trainer names, it writes
 def with_contents(settings: Any, key: str = "") -> Any:
     """The same settings, with what they name by path in its place; all else as it is."""
     if isinstance(settings, dict):
+        keys = {name: "" if name == PLACE and OF_IMAGES not in settings else str(name) for name in settings}
         return {
-            name: value if name in NOT_READ else with_contents(value, str(name)) for name, value in settings.items()
+            name: value if name in NOT_READ else with_contents(value, keys[name]) for name, value in settings.items()
         }
     if isinstance(settings, list):
         return [with_contents(value, key) for value in settings]
@@ -42,8 +44,8 @@ def with_contents(settings: Any, key: str = "") -> Any:
 
 def _content(name: str, key: str) -> dict[str, Any] | None:
     """What a text names under this key; None where it is no path, or nothing is there."""
-    if key in (ROOT, DATA_FILES):
-        listed = _listed(name, key == ROOT)
+    if key in DATA_FILES or (key in DATA_FOLDERS and os.path.isdir(name)):
+        listed = _listed(name, key in DATA_FOLDERS)
         return None if listed is None else {"data": name, "listing": listed}
     named = key in FOLDERS or (key == LABELS and "/" in name)  # "balanced" is no path, whatever lies there
     if os.path.isfile(name) and (named or "/" in name or os.path.splitext(name)[1]):
@@ -78,7 +80,7 @@ def _listed(name: str, is_folder: bool) -> str | None:
     """sha256 over name and size of each file of a data set; None where there is none."""
     digest, count = hashlib.sha256(), 0
     try:
-        found = _walk(name, "", set()) if is_folder else ((path, path) for path in _files(name))
+        found = _walk(name, "", set()) if is_folder else ((path, path) for path in files_of(name))
         for shown, path in sorted(found):
             count += 1
             digest.update(f"{shown}/{os.path.getsize(path)}\n".encode(errors="surrogateescape"))
@@ -87,8 +89,10 @@ def _listed(name: str, is_folder: bool) -> str | None:
     return digest.hexdigest() if count else None
 
 
-def _files(pattern: str) -> list[str]:
-    return [path for name in expand_ranges(pattern) for path in glob(os.path.expanduser(name))]
+def files_of(pattern: str) -> list[str]:
+    """The files here that a path, a glob, a range or a `file://` address of a data set names."""
+    names = [os.path.expanduser(local_path(name)) for name in expand_ranges(pattern)]
+    return [path for name in names for path in ([name] if os.path.isfile(name) else glob(name, recursive=True))]
 
 
 def forget_listings() -> None:

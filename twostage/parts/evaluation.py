@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
-from dit.checkpoints import load_generator
+from dit.checkpoints import Generator, load_generator
 from dit.generation import NotFiniteError, generate_images
 from dit.labels import BALANCED, choose_labels, given_labels
 from dit.samplers.settings import SamplingSettings
@@ -72,7 +72,7 @@ def run(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progres
     generator = load_generator(checkpoint_at(inputs["generator"], settings["at_step"]))
     generator.backbone.to(device())
     real = reference.result(inputs["reference"])
-    labels = _labels(settings, generator.num_classes, inputs["reference"])
+    labels = _labels(settings, generator, inputs["reference"])
     batches = generate_images(generator, autoencoder, labels, sampling, BATCH_SIZE)
     extractor = create_extractor(settings["extractor"], settings["extractor_weights"], device())
     try:
@@ -99,11 +99,12 @@ def _quantities(settings: dict[str, Any]) -> list[str]:
     return [each.name for metric in settings["metrics"] for each in GENERATION_METRICS[metric].quantities(names)]
 
 
-def _labels(settings: dict[str, Any], num_classes: int, compared: Path) -> Tensor:
+def _labels(settings: dict[str, Any], generator: Generator, compared: Path) -> Tensor:
     """Classes of the samples [N]; `compared` is the folder of the real images."""
-    how, num_images = settings["labels"], settings["num_images"]
+    how, num_images, num_classes = settings["labels"], settings["num_images"], generator.num_classes
     if how == REAL_LABELS:
-        return given_labels(reference.labels(compared), num_images, num_classes, "of the real images")
+        real = reference.labels(compared, generator.class_names)
+        return given_labels(real, num_images, num_classes, "of the real images")
     return choose_labels(num_images, num_classes, how, settings["sampling"]["seed"])
 
 

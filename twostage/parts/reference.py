@@ -1,5 +1,6 @@
 """Features of held-out real images, which samples are compared with: reference.safetensors, and a grid of them."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from twostage.schema import Evaluation
 
 FEATURES, LABELS, GRID = "reference.safetensors", "labels.safetensors", "grid.png"
+CLASS_NAMES = "class_names"  # of the labels, in their file's metadata
 
 
 def image_settings(evaluation: "Evaluation") -> dict[str, Any]:
@@ -36,7 +38,8 @@ def image_settings(evaluation: "Evaluation") -> dict[str, Any]:
 
 def run(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progress: Progress) -> None:
     wanted = settings["num_images"]
-    loader = data_module(settings["data"]).sequential_loader("validation", wanted)
+    data = data_module(settings["data"])
+    loader = data.sequential_loader("validation", wanted)
     batches = [(to_uint8(batch["image"]), batch["label"]) for batch in loader]
     images, classes = (torch.cat(parts) for parts in zip(*batches, strict=True))
     if len(images) < wanted:
@@ -44,7 +47,8 @@ def run(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progres
     extractor = create_extractor(settings["extractor"], settings["extractor_weights"], device())
     features = images_to_feature_set(reporting(images.split(BATCH_SIZE), progress, wanted), extractor)
     write_feature_set(folder / FEATURES, as_reference(features), {})
-    write_safetensors(folder / LABELS, {"label": classes})
+    names = json.dumps(data.description("validation")["class_names"])
+    write_safetensors(folder / LABELS, {"label": classes}, {CLASS_NAMES: names})
     save_png(image_grid(images[evenly_spaced(settings["grid_images"], len(images))]), folder / GRID)
 
 
@@ -60,14 +64,25 @@ def result(folder: Path) -> FeatureSet:
     return found
 
 
-def labels(folder: Path) -> Tensor:
-    """Classes [N] of the images of a finished node.
+def labels(folder: Path, known: list[str] | None = None) -> Tensor:
+    """Classes [N] of the images of a finished node, as a generator counts them.
+
+    Args:
+        known: names of the generator's classes; None, or classes without names, leaves the numbers as they are.
 
     Raises:
-        ValueError: naming the file, if it is missing or damaged.
+        ValueError: naming the file, if it is missing or damaged, or a class that is none of the generator's.
     """
-    require_safetensors(folder / LABELS)
-    return load_file(folder / LABELS)["label"]
+    names = json.loads(require_safetensors(folder / LABELS).get(CLASS_NAMES, "null"))
+    found = load_file(folder / LABELS)["label"]
+    if names is None or known is None or names == known:
+        return found
+    if strange := [name for name in names if known.count(name) != 1]:
+        raise ValueError(
+            f"evaluation.labels data: the validation images have a class {strange[0]!r}, the generator has "
+            "learned none of that name, or two: give both sets the same classes, or other labels"
+        )
+    return torch.tensor([known.index(name) for name in names])[found]
 
 
 def estimate(node: Node, latents: tuple[int, ...] | None) -> Estimate:
