@@ -14,6 +14,7 @@ from eqvae.exports import AutoencoderExport
 from eqvae.latents.reader import read_manifest
 from eqvae.module import AutoencoderModule
 from eqvae.training.checkpoints import load_checkpoint
+from eqvae.training.gradients import Gradients
 from tests.tiny import PACKAGED, STAGE_ONE, WITHOUT_VALIDATION, train
 
 EMA = "[{class_path: eqvae.training.averaging.ExponentialMovingAverage, init_args: {decay: 0.9}}]"
@@ -133,9 +134,17 @@ def test_what_lies_in_the_place_of_the_export_is_found_before_training(tmp_path)
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-def test_weights_that_are_not_finite_at_the_last_step_save_and_export_nothing(tmp_path):
+def test_weights_that_are_not_finite_at_the_last_step_save_and_export_nothing(tmp_path, monkeypatch):
+    """Gradients that nobody looks at after they were clipped."""
+
+    def ruin(gradients, max_norm):
+        for parameter in gradients.parameters:
+            if parameter.grad is not None:
+                parameter.grad.fill_(torch.nan)
+
+    monkeypatch.setattr(Gradients, "clip", ruin)
     with pytest.raises(ValueError, match="not finite"):
-        stage_one("fit", tmp_path, trainer__max_steps=1, model__init_args__gradient_clip_norm=".nan")
+        stage_one("fit", tmp_path, trainer__max_steps=1, model__init_args__gradient_clip_norm="1.0")
     assert not (tmp_path / "checkpoints").exists() or not list((tmp_path / "checkpoints").iterdir())
     assert not (tmp_path / "autoencoder").exists()
 

@@ -151,7 +151,7 @@ def test_a_figure_is_drawn_again_in_a_folder_that_is_called_like_the_command(mon
     [
         (("--num-heads", 7), "num_heads"),
         (("--family", "DiT"), "family"),
-        (("--guidance-scale", 2, "--guidance-interval", 5, 10), "times of a flow lie in"),
+        (("--guidance-scale", 2, "--guidance-interval", 5, 10), r"times lie in \[0, 1\]"),
     ],
 )
 def test_options_that_cannot_act_are_refused(words, message, samples):
