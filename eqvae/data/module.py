@@ -63,13 +63,13 @@ class ImageBatches:
         return {"image": images, "label": torch.tensor(labels), "index": ids}
 
 
-def _require_held_out(train: ImageSource, validation: ImageSource) -> None:
+def _look_at_held_out(train: ImageSource, validation: ImageSource) -> None:
     if not len(validation):
         raise ValueError("data.init_args.validation holds no images: give some, or null")
     if are_same_images(train, validation):
-        raise ValueError(
-            "data.init_args.validation has the images of data.init_args.train: give others (of procedural ones another "
-            "seed), or null to measure on training images"
+        rank_zero_warn(
+            "data.init_args.validation has the images of data.init_args.train, so validation measures training images: "
+            "give others, of procedural ones another seed"
         )
 
 
@@ -91,7 +91,7 @@ class ImageDataModule(lightning.LightningDataModule):
         crop: of training images, see `ImageBatches`; all others are cropped at the centre.
 
     Raises:
-        ValueError: for a count below 1, or validation images that are none, or those of the training.
+        ValueError: for a count below 1, or validation images that are none.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class ImageDataModule(lightning.LightningDataModule):
             seed=seed,
         )
         if validation is not None:
-            _require_held_out(train, validation)
+            _look_at_held_out(train, validation)
         self.sources = {"train": train, "validation": train if validation is None else validation}
         self.crop: Crop = crop
         self.global_batch_size, self.evaluation_batch_size = global_batch_size, evaluation_batch_size
