@@ -15,7 +15,7 @@ def _is_all(value: Any) -> bool:
 
 PARTIAL: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool], str], ...] = (
     (("fit",), "fast_dev_run", operator.not_, "it leaves what looks like a whole training: use trainer.max_steps"),
-    (("fit",), "limit_train_batches", _is_all, "a training reads all its images: leave it out, max_steps ends it"),
+    (("fit",), "limit_train_batches", _is_some, "nothing would be trained: leave it out, max_steps ends a training"),
     (("fit",), "max_epochs", _is_some, "nothing would be trained: leave it out, trainer.max_steps ends a training"),
     (("fit",), "val_check_interval", _is_some, "use trainer.limit_val_batches 0 for a training without validation"),
     (("validate",), "limit_val_batches", _is_some, "nothing would be measured: leave it out"),
@@ -39,3 +39,9 @@ def require_whole_work(subcommand: str | None, settings: Mapping[str, Any]) -> N
         value = settings.get(key)
         if subcommand in subcommands and not is_harmless(value):
             raise ValueError(f"trainer.{key} {value}: {advice}")
+    limit, epochs = settings.get("limit_train_batches"), settings.get("max_epochs")
+    if subcommand == "fit" and not _is_all(limit) and epochs not in (None, 1):
+        raise ValueError(
+            f"trainer.limit_train_batches {limit} with trainer.max_epochs {epochs} would read the same batches again "
+            "and again: leave one of them out"
+        )

@@ -177,8 +177,11 @@ def test_measurements_refuse_what_cannot_act(words, message, monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"trainer.limit_train_batches": 0}, "trainer.limit_train_batches 0: a training reads all its images"),
-        ({"trainer.limit_train_batches": 2, "trainer.max_epochs": -1}, "trainer.limit_train_batches 2: a training"),
+        ({"trainer.limit_train_batches": 0}, "trainer.limit_train_batches 0: nothing would be trained"),
+        (
+            {"trainer.limit_train_batches": 2, "trainer.max_epochs": -1},
+            "limit_train_batches 2 with trainer.max_epochs -1",
+        ),
         ({"trainer.max_epochs": 0}, "trainer.max_epochs 0: nothing would be trained"),
         ({"trainer.fast_dev_run": True}, "trainer.fast_dev_run True"),
         ({"trainer.val_check_interval": 0}, "trainer.val_check_interval 0"),
