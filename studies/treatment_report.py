@@ -62,7 +62,9 @@ def failures(line: dict, start: dict, control: dict | None) -> list[str]:
 
 def to_markdown(starts: dict[str, dict], lines: list[dict]) -> str:
     """A row for each start and below it for each fine-tuning of it, in the order in which they were run."""
-    rows = [f"| {' | '.join(COLUMNS)} |", f"|{' --- |' * len(COLUMNS)}"]
+    codes = ["perplexity"] if any("perplexity" in line for line in lines) else []  # of codebooks alone
+    columns = [*COLUMNS[:-1], *codes, COLUMNS[-1]]
+    rows = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
     roots = [chain(line, lines)[-1]["start"] for line in lines]
     for root in dict.fromkeys(roots):
         start = starts[Path(root).name]
@@ -86,7 +88,8 @@ def _tuned_row(line: dict, start: dict, lines: list[dict]) -> str:
 
 def _row(name: str, line: dict, shown: list[str], against: str, verdict: str) -> str:
     cells = [name, f"{line['rotation']:.2f}", f"{line['scale']:.2f}", *shown, f"{line['psnr']:.2f}", against]
-    cells += [f"{line[RFD]:.0f}", f"{line['intrinsic_dimension']:.1f}", f"{line['high_frequency_share']:.2f}", verdict]
+    cells += [f"{line[RFD]:.0f}", f"{line['intrinsic_dimension']:.1f}", f"{line['high_frequency_share']:.2f}"]
+    cells += [f"{line['perplexity']:.0f}", verdict] if "perplexity" in line else [verdict]
     return f"| {' | '.join(cells)} |"
 
 
