@@ -198,11 +198,12 @@ def _generator(
     settings = {"config": generator.config(part, seed, steps[-1]), "at_steps": steps}
     training = GENERATOR.node(f"{where}/generators/{name}", settings, inputs)
     compared = {"autoencoder": inputs["autoencoder"], "generator": training, "reference": images}
-    # Asked for of one seed alone; of the first one always, so that it is not measured anew when others are added.
-    num_resamples = sweep.evaluation.num_resamples if seed == sweep.seeds[0] else 0
+    # Resamples are asked for of one seed alone. They count for nothing: it is not measured anew when others are added.
+    resampled = {"num_resamples": sweep.evaluation.num_resamples} if len(sweep.seeds) == 1 else {}
     evaluations = {}
-    measured = evaluation.settings(sweep.evaluation, part, seed, num_resamples)
+    measured = evaluation.settings(sweep.evaluation, part, seed, num_resamples=0)
     for step in steps:
         settings = measured | {"at_step": step}
-        evaluations[step] = EVALUATION.node(f"{where}/metrics/{name}/step{step}", settings, compared)
+        counted = EVALUATION.node(f"{where}/metrics/{name}/step{step}", settings, compared)
+        evaluations[step] = replace(counted, settings=settings | resampled)
     return TrainedGenerator(training, evaluations)

@@ -87,8 +87,8 @@ class Evaluation:
             features), "score" (Inception score), "kid", "precision_recall".
         metric: one of which lower is better, by its name in results; the speed-up is computed on it. Null takes the
             extractor's Fréchet distance.
-        num_resamples: Fréchet distances of resampled images at each point of the first seed, for the small print where
-            there is no other.
+        num_resamples: Fréchet distances of resampled images at each point, for the small print where there is only one
+            seed.
     """
 
     at_steps: list[int] = MISSING

@@ -133,7 +133,6 @@ def _sweep(folder: Path, field: Field, rung: Rung, num_workers: int, first_seed:
             "metrics": ["fd"],
             "sampling": SAMPLING,
             "grid_images": GRID_IMAGES,
-            "num_resamples": 0,  # which one seed alone would need
         },
         "executor": {"num_workers": num_workers},
         "root": str(folder.parent),
