@@ -34,6 +34,7 @@ def pooled(study: SweepResults, fresh: SweepResults) -> SweepResults:
     listed = ", ".join(map(str, fresh.seeds))
     return replace(
         study,
+        commands=[*study.commands, f"python verify.py {study.name} --seeds {' '.join(map(str, fresh.seeds))}"],
         seeds=seeds,
         curves=[*study.curves, *fresh.curves],
         autoencoders=[*study.autoencoders, *(each for each in fresh.autoencoders if each.seed is not None)],
