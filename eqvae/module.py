@@ -150,8 +150,6 @@ class AutoencoderModule(lightning.LightningModule):
             raise ValueError(f"kl_weight {kl_weight:g}: latents of {model_class} have no spread, so leave it out")
         self.kl_weight = kl_weight
         self.reconstruction = reconstruction or ReconstructionLoss()
-        if self.autoencoder.num_codes and self.reconstruction.reduction == "sum":
-            rank_zero_warn(DROWNED_CODEBOOK)
         self.adversarial = adversarial
         self.critic = adversarial.create_critic(seed) if adversarial else None
         origin = (source_file(autoencoder), adversarial and adversarial.critic_weights, optimizer_state)
@@ -191,7 +189,8 @@ class AutoencoderModule(lightning.LightningModule):
         return groups if self.critic is None else [*groups, list(self.critic.parameters())]
 
     def configure_callbacks(self) -> list[ReleasesCaches]:
-        return [ReleasesCaches()]
+        """None of a training, whose callbacks Lightning would put into another order for it."""
+        return [ReleasesCaches()] if self.trainer.state.fn == TrainerFn.PREDICTING else []
 
     def configure_optimizers(self) -> list[torch.optim.Adam]:
         parameters = [[value for value in group if value.requires_grad] for group in self._trained()]
@@ -208,6 +207,8 @@ class AutoencoderModule(lightning.LightningModule):
         trained = sum(each.numel() for each in self.autoencoder.parameters() if each.requires_grad)
         rank_zero_info(f"{type(self.autoencoder).__name__}: {trained / 1e6:.3f} M trained parameters")
         rank_zero_info(self.regularizers.describe())
+        if self.autoencoder.num_codes and self.reconstruction.reduction == "sum":
+            rank_zero_warn(DROWNED_CODEBOOK)
         if self.compiled:
             self._compile()
 

@@ -201,7 +201,7 @@ def test_the_records_hold_the_stop_and_are_read_again(ended, tmp_path):
     assert read_report(path) == results
     values = json.loads(path.read_text())
     jsonschema.validate(values, report_schema(), Draft202012Validator)
-    assert values["schema_version"] == "1.1"
+    assert values["schema_version"] == "1.2"
     assert values["stopped"][0]["defeats"][0]["rival"] == "winner"
 
 
