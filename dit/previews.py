@@ -92,20 +92,25 @@ class SamplePreviews(Callback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self._latest_step = trainer.global_step
-        self._require_possible(pl_module, trainer.datamodule.spec.shape)
+        num_places = math.prod(trainer.datamodule.spec.shape[-2:])
+        if not self.required:
+            self._take_fewer_steps(pl_module, num_places)
+        self._require_possible(pl_module, num_places)
         self._load_decoder(pl_module)
         self._can_decode = all(in_turns([self._autoencoder is not None]))
 
-    def _require_possible(self, pl_module: Any, shape: tuple[int, ...]) -> None:
+    def _take_fewer_steps(self, pl_module: Any, num_places: int) -> None:
+        """No more than there are tokens, where nobody asked for so many."""
+        if pl_module.objective.learns == "tokens":
+            steps = min(self.sampling.num_inference_steps, num_places)
+            self.sampling = dataclasses.replace(self.sampling, num_inference_steps=steps)
+
+    def _require_possible(self, pl_module: Any, num_places: int) -> None:
         """Refuse settings that the first preview would stop at, days into a training.
 
         Raises:
             ValueError: for a sampler or labels that do not fit the generator, or guidance of one that has none.
         """
-        num_places = math.prod(shape[-2:])
-        if not self.required and pl_module.objective.learns == "tokens":  # nobody asked for so many steps
-            steps = min(self.sampling.num_inference_steps, num_places)
-            self.sampling = dataclasses.replace(self.sampling, num_inference_steps=steps)
         self.sampling.spelled_out(pl_module.objective, num_places)
         require_guidable(pl_module.backbone, self.sampling.guidance_scale)
         choose_labels(self._count, pl_module.backbone.config["num_classes"], self.labels, self.sampling.seed)

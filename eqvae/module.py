@@ -173,11 +173,9 @@ class AutoencoderModule(lightning.LightningModule):
         self.guard = FiniteGuard(on_nonfinite)
         self.compiled = compile
         self.trainable = trainable
-        self._images: dict[str, Any] | None = None  # that are learned, described once: a million files take seconds
 
     def setup(self, stage: str) -> None:
         require_float32_weights(self.trainer.precision)
-        self._images = None
         if stage == "fit":
             self.exporting.require_place(self.trainer.default_root_dir)
         for split, source in getattr(data_module(self.trainer), "sources", {}).items():
@@ -352,7 +350,7 @@ class AutoencoderModule(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["start"] = self.exporting.start
-        checkpoint[IMAGES] = self._learned(data_module(self.trainer))
+        checkpoint[IMAGES] = _learned_images(data_module(self.trainer))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if not self.trainer.training:
@@ -363,13 +361,7 @@ class AutoencoderModule(lightning.LightningModule):
 
     def require_images(self, checkpoint: dict[str, Any], data: Any) -> None:
         """Refuse to go on from a checkpoint with other training images; errors as of `require_learned_images`."""
-        require_learned_images(checkpoint, self._learned(data), "data.init_args.train")
-
-    def _learned(self, data: Any) -> dict[str, Any] | None:
-        """What a data module says of its training images; None of one that does not tell."""
-        if self._images is None and hasattr(data, "description"):
-            self._images = data.description("train")
-        return self._images
+        require_learned_images(checkpoint, _learned_images(data), "data.init_args.train")
 
     def on_validation_start(self) -> None:
         if self.trainer.state.fn != TrainerFn.FITTING:
@@ -407,3 +399,8 @@ class AutoencoderModule(lightning.LightningModule):
     def on_predict_end(self) -> None:
         assert self.cache_run is not None, "begun before"
         self.cache_run.finish()
+
+
+def _learned_images(data: Any) -> dict[str, Any] | None:
+    """What a data module says of its training images; None of one that does not tell."""
+    return data.description("train") if hasattr(data, "description") else None

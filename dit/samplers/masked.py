@@ -191,5 +191,7 @@ def _time(step: int, num_steps: int) -> float:
     return step / (num_steps - 1) if num_steps > 1 else 1.0
 
 
-CONFIDENCE = Sampler("confidence", confidence, MaskedTokens, TokenSettings, True, require_steps)
-HALTON = Sampler("halton", halton, MaskedTokens, TokenSettings, True, require_steps)
+CONFIDENCE = Sampler(
+    "confidence", confidence, MaskedTokens, TokenSettings, draws_noise=True, require_steps=require_steps
+)
+HALTON = Sampler("halton", halton, MaskedTokens, TokenSettings, draws_noise=True, require_steps=require_steps)

@@ -135,5 +135,9 @@ def _drift(flow: Flow, model: Model, settings: StochasticSettings, x: Tensor, ti
     return flow.velocity(prediction, x, t) + w * flow.score(prediction, x, t), w
 
 
-EULER_MARUYAMA = Sampler("euler_maruyama", euler_maruyama, Flow, StochasticSettings, True, require_steps)
-STOCHASTIC_HEUN = Sampler("stochastic_heun", stochastic_heun, Flow, StochasticSettings, True, require_steps)
+EULER_MARUYAMA = Sampler(
+    "euler_maruyama", euler_maruyama, Flow, StochasticSettings, draws_noise=True, require_steps=require_steps
+)
+STOCHASTIC_HEUN = Sampler(
+    "stochastic_heun", stochastic_heun, Flow, StochasticSettings, draws_noise=True, require_steps=require_steps
+)

@@ -87,7 +87,8 @@ class SamplingSettings:
             ValueError: if the sampler does not serve the objective, does not take an option or so many steps, or if
                 guidance would not be what is asked for.
         """
-        sampler, settings = self.sampler_for(objective), self.sampler_for(objective).build_settings(self.options)
+        sampler = self.sampler_for(objective)
+        settings = sampler.build_settings(self.options)
         if self.guidance_scale != 1:
             self._require_meant_guidance(objective)
         if not isinstance(objective, type):

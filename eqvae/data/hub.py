@@ -123,10 +123,8 @@ class HubSource(EncodedSource):
 def _load(path: str, split: str, given: dict[str, Any]) -> Any:
     """The data set with its images encoded; one line of what the package says in pages."""
     datasets = import_extra("datasets", "hub", f"data set {path}")
-    options, is_saved = (
-        {name: value for name, value in given.items() if value is not None},
-        (Path(path) / SAVED).is_file(),
-    )
+    options = {name: value for name, value in given.items() if value is not None}
+    is_saved = (Path(path) / SAVED).is_file()
     if unused := [name for name in options if is_saved and name != "cache_dir"]:
         raise ValueError(f"data set {path} is a saved folder, on which {unused[0]} cannot act: leave it out")
     try:
