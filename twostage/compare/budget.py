@@ -26,9 +26,7 @@ GRID_IMAGES = 10  # that every measurement samples beside its own, for the repor
 
 SLOPE = 0.3  # assumed: the distance falls as steps to the power -0.3
 TRAINING_SD = 0.015  # relative, of a distance between trainings: this project's sweeps
-POINTS = (
-    1.08  # by which samples of single points widen it further, and a second interval that must agree (studies/looks.py)
-)
+POINTS = 1.08  # widens it: noise of single points, and a second interval that must agree (studies/looks.py)
 SAMPLING_SD, SAMPLING_IMAGES = 0.012, 1000  # relative, of a distance between sets of so many samples: assumed
 
 
