@@ -28,16 +28,18 @@ SETTINGS = {"data": "scenes:2000", "fine_tuning_steps": 50}
 TRUE_RATIO = {"equal": 1.0}  # what is known without any comparison
 
 
-def run_all(lines: Path, folder: Path, budget: str, count: int = COUNT) -> None:
+def run_all(
+    lines: Path, folder: Path, budget: str, count: int = COUNT, first: int = 0, pairs: Sequence[str] = tuple(PAIRS)
+) -> None:
     """Do what is not among the lines; a comparison that was stopped is gone on with."""
     done = {(line["pair"], line["number"]) for line in read_results(lines)}
-    for number in range(count):
-        for pair, autoencoders in PAIRS.items():
+    for number in range(first, first + count):
+        for pair in pairs:
             if (pair, number) in done:
                 continue
             started, output = time.monotonic(), folder / f"{pair}-{number}" / "comparison"
             compared = compare_autoencoders(
-                autoencoders, budget=budget, first_seed=SEEDS_APART * number, output=output, **SETTINGS
+                PAIRS[pair], budget=budget, first_seed=SEEDS_APART * number, output=output, **SETTINGS
             )
             line = {"pair": pair, "number": number, "budget": budget, "seconds": round(time.monotonic() - started, 1)}
             with lines.open("a") as file:
@@ -106,9 +108,14 @@ def main() -> None:
     parser.add_argument("lines", nargs="?", type=Path, default=LINES)
     parser.add_argument("--run", type=Path, metavar="FOLDER", help="do comparisons there, and add their lines")
     parser.add_argument("--budget", default="4m", help="of each (default %(default)s)")
+    parser.add_argument("--count", type=int, default=COUNT, help="comparisons of each pair (default %(default)s)")
+    parser.add_argument("--first", type=int, default=0, help="number of the first one; seeds follow it")
+    parser.add_argument("--pairs", nargs="+", choices=PAIRS, default=tuple(PAIRS), help="only these")
     arguments = parser.parse_args()
     if arguments.run:
-        run_all(arguments.lines, arguments.run, arguments.budget)
+        run_all(
+            arguments.lines, arguments.run, arguments.budget, arguments.count, arguments.first, arguments.pairs
+        )
     else:
         print(tables(read_results(arguments.lines)))
 

@@ -34,6 +34,8 @@ def test_what_is_among_the_lines_is_not_done_again(tmp_path, asked):
     run_all(lines, tmp_path / "runs", "4m", count=3)
     assert [call[2] for call in asked[4:]] == [2 * SEEDS_APART] * 2
     assert len(lines.read_text().splitlines()) == 6
+    run_all(lines, tmp_path / "runs", "4m", count=2, first=20, pairs=["equal"])
+    assert asked[6:] == [(PAIRS["equal"], "4m", number * SEEDS_APART) for number in (20, 21)]
 
 
 def test_a_line_is_what_the_comparison_says():
