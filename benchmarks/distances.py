@@ -38,7 +38,6 @@ def main() -> None:
     add("--num-features", type=int, default=1280, help="width; 1,280 of EfficientNet-Lite0, 2,048 of Inception-v3")
     add("--num-samples", type=int, default=10_000, help="of each set")
     add("--num-few", type=int, default=300, help="samples of the small sets")
-    add("--threads", type=int, default=1, help="that compute")
     add("--repeats", type=int, default=3, help="timed rounds")
     arguments = parser.parse_args()
     run_command(lambda: report(run(arguments)))
@@ -46,7 +45,6 @@ def main() -> None:
 
 def run(arguments: argparse.Namespace) -> dict:
     """Time all in turns; one JSON-ready dict."""
-    torch.set_num_threads(arguments.threads)
     warnings.simplefilter("ignore")  # few samples for so many features
     generator = torch.Generator().manual_seed(0)
     shape = (2, arguments.num_samples, arguments.num_features)

@@ -1,16 +1,15 @@
 """Listing a folder of images, as every run begins: seconds and memory of a source, no image being opened.
 
-Makes a temporary folder of class folders first, of small files; a second listing is timed, the names being in the
-system's memory after the first.
+Makes a temporary folder of class folders first, of small files; the first listing is not timed, the names being in the
+system's memory after it.
 """
 
 import argparse
 import tempfile
-import time
 from pathlib import Path
 
 import torch
-from measure import describe_device, peak_memory_gib, report, reset_peak_memory
+from measure import describe_device, report, time_in_turns
 from PIL import Image
 
 from eqvae.commands import run_command
@@ -26,6 +25,7 @@ def main() -> None:
     )
     parser.add_argument("--num-images", type=int, default=100_000, help="files in the folder")
     parser.add_argument("--num-classes", type=int, default=1000, help="folders that they lie in")
+    parser.add_argument("--repeats", type=int, default=5, help="timed rounds")
     arguments = parser.parse_args()
     run_command(lambda: report(run(arguments)))
 
@@ -34,19 +34,12 @@ def run(arguments: argparse.Namespace) -> dict:
     """Time the listing and the fingerprint; one JSON-ready dict."""
     with tempfile.TemporaryDirectory() as folder:
         _make_files(Path(folder), arguments)
-        FolderSource(folder, SIDE)
-        reset_peak_memory(CPU)
-        before, started = peak_memory_gib(CPU), time.perf_counter()
         source = FolderSource(folder, SIDE)
-        seconds, memory = time.perf_counter() - started, peak_memory_gib(CPU) - before
-        started = time.perf_counter()
-        source.fingerprint()
+        steps = {"listing": lambda: FolderSource(folder, SIDE), "fingerprint": source.fingerprint}
         return {
             "benchmark": "indexing",
             "num_images": len(source),
-            "seconds": seconds,
-            "fingerprint_seconds": time.perf_counter() - started,
-            "memory_mib": memory * 1024,
+            **time_in_turns(steps, CPU, arguments.repeats, warmup=1),
             **describe_device(CPU),
         }
 

@@ -1,14 +1,14 @@
 """All predictors of a latent space on procedural images: seconds of each, of encoding, and the peak of memory.
 
-Seconds of the processor stand beside those of the clock, which other work on the machine makes longer.
+A first round gives values and the peak, the others are timed.
 """
 
 import argparse
-import time
 import warnings
+from collections.abc import Callable
 
 import torch
-from measure import describe_device, peak_memory_gib, report, reset_peak_memory, synchronize
+from measure import describe_device, peak_memory_gib, report, reset_peak_memory, time_in_turns
 
 from eqvae.autoencoders import load_autoencoder
 from eqvae.commands import run_command
@@ -25,35 +25,38 @@ def main() -> None:
     add("--autoencoder", default="shapes-f4c8", help="folder, hub id or packaged name")
     add("--data", default="shapes:5000", help="images, as evaluate.py takes them")
     add("--image-size", type=int, default=32, help="side of the images")
-    add("--threads", type=int, default=2, help="that compute")
+    add("--repeats", type=int, default=3, help="timed rounds")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where")
     arguments = parser.parse_args()
     run_command(lambda: report(run(arguments)))
 
 
 def run(arguments: argparse.Namespace) -> dict:
-    """Time encoding, then each predictor; one JSON-ready dict."""
-    torch.set_num_threads(arguments.threads)
+    """Time encoding and each predictor in turns; one JSON-ready dict."""
     device = torch.device(arguments.device)
     autoencoder = load_autoencoder(arguments.autoencoder).freeze().to(device)
     source = open_source(arguments.data, arguments.image_size)
+
+    def encode():
+        return autoencoder_to_sample(autoencoder, source, device=arguments.device)
+
     reset_peak_memory(device)
-    sample, *encoding = _timed(lambda: autoencoder_to_sample(autoencoder, source, device=arguments.device), device)
-    timings, values = {"encoding": encoding}, {}
-    for name, predictor in PREDICTORS.items():
-        found, *timings[name] = _timed(lambda predictor=predictor: _values(predictor, sample), device)
-        values |= found
+    sample = encode()
+    predict: dict[str, Callable[[], dict]] = {
+        name: lambda predictor=predictor: _values(predictor, sample) for name, predictor in PREDICTORS.items()
+    }
+    values = [each() for each in predict.values()]
+    peak = peak_memory_gib(device)
+    timed = time_in_turns({"encoding": encode, **predict}, device, arguments.repeats, warmup=0)
     return {
         "benchmark": "predictors",
         "autoencoder": arguments.autoencoder,
         "data": arguments.data,
         "latents": list(sample.latents.shape),
-        "seconds": sum(clock for clock, _ in timings.values()),
-        "processor_seconds": sum(processor for _, processor in timings.values()),
-        "peak_memory_gib": peak_memory_gib(device),
-        "seconds_of_each": {name: clock for name, (clock, _) in timings.items()},
-        "processor_seconds_of_each": {name: processor for name, (_, processor) in timings.items()},
-        "values": values,
+        **timed,
+        "seconds_of_all": sum(each["seconds"] for each in timed.values()),
+        "peak_memory_gib": peak,
+        "values": {name: value for each in values for name, value in each.items()},
         **describe_device(device),
     }
 
@@ -66,15 +69,6 @@ def _values(predictor, sample) -> dict:
             return predictor(sample)
         except ValueError as error:
             return {predictor.name: str(error)}
-
-
-def _timed(function, device: torch.device) -> tuple:
-    """What the function returns, and its seconds by the clock and of the processor."""
-    synchronize(device)
-    clock, processor = time.perf_counter(), time.process_time()
-    result = function()
-    synchronize(device)
-    return result, time.perf_counter() - clock, time.process_time() - processor
 
 
 if __name__ == "__main__":

@@ -1,17 +1,14 @@
 """A training step with each regularizer of latents, against one with the ordinary loss, in turns in one process.
 
-Draws differ from step to step, so that means are compared, not medians. On a CPU seconds are those of the processor,
-which other work on the machine makes little longer.
+Draws differ from step to step, so that a round is several steps. On a CPU ratios are of seconds of the processor, which
+other work on the machine makes little longer.
 """
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable
 
 import torch
 from autoencoder_step import PRECISIONS, TrainerSteps
-from measure import describe_device, report, synchronize
+from measure import describe_device, report, time_in_turns
 
 from eqvae import regularizers
 from eqvae.commands import run_command
@@ -19,7 +16,6 @@ from eqvae.losses import ReconstructionLoss
 from eqvae.module import AutoencoderModule
 from eqvae.regularizers import LatentRegularizer, NoisyDecoding
 
-WARMUP = 2
 METHODS = [
     kind
     for kind in (getattr(regularizers, name) for name in regularizers.__all__)
@@ -37,8 +33,8 @@ def main() -> None:
     add("--batch-size", type=int, default=16, help="images per step")
     add("--perceptual", default="efficientnet_lite0", help="feature distance, as in a training config")
     add("--precision", choices=list(PRECISIONS), default="32", help="of the step")
-    add("--threads", type=int, default=1, help="that compute")
-    add("--steps", type=int, default=24, help="timed steps of each")
+    add("--steps", type=int, default=6, help="steps of each in a round")
+    add("--repeats", type=int, default=5, help="timed rounds")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where")
     arguments = parser.parse_args()
     run_command(lambda: report(run(arguments)))
@@ -46,49 +42,24 @@ def main() -> None:
 
 def run(arguments: argparse.Namespace) -> dict:
     """Time all steps in turns; one JSON-ready dict."""
-    torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
     shape = (arguments.batch_size, 3, arguments.image_size, arguments.image_size)
     images = torch.rand(shape, device=device) * 2 - 1
     variants = {"ordinary": step(arguments, images, [])}
     variants |= {kind.name: step(arguments, images, [kind()]) for kind in METHODS}
-    seconds = time_steps(variants, device, arguments.steps)
-    means = {name: statistics.mean(values) for name, values in seconds.items()}
-    errors = {name: standard_error(values) / means[name] for name, values in seconds.items()}
-    ratios = {name: mean / means["ordinary"] for name, mean in means.items()}
+    timed = time_in_turns(variants, device, arguments.repeats, warmup=1, inner=arguments.steps)
+    clock = "processor_seconds" if device.type == "cpu" else "seconds"
     return {
         "benchmark": "regularizers",
         **{
             name: getattr(arguments, name)
             for name in ("autoencoder", "image_size", "batch_size", "perceptual", "steps")
         },
-        "seconds": means["ordinary"],
-        "ratios": ratios,
-        "errors_of_ratios": {
-            name: ratios[name] * (errors[name] ** 2 + errors["ordinary"] ** 2) ** 0.5 for name in ratios
-        },
+        **timed,
+        "ratios": {name: timing[clock] / timed["ordinary"][clock] for name, timing in timed.items()},
         "extra_passes": {kind.name: list(kind().extra_passes()) for kind in METHODS},
         **describe_device(device),
     }
-
-
-def time_steps(variants: dict[str, Callable[[], None]], device: torch.device, steps: int) -> dict[str, list[float]]:
-    """Seconds of each step of each variant, taken in turns after two that are not timed."""
-    clock = time.process_time if device.type == "cpu" else time.perf_counter
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
-    for _ in range(WARMUP + steps):
-        for name, variant in variants.items():
-            synchronize(device)
-            started = clock()
-            variant()
-            synchronize(device)
-            seconds[name].append(clock() - started)
-    return {name: values[WARMUP:] for name, values in seconds.items()}
-
-
-def standard_error(values: list[float]) -> float:
-    """Of their mean; 0 for a single value."""
-    return statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
 
 
 def step(arguments: argparse.Namespace, images: torch.Tensor, asked: list[LatentRegularizer]) -> TrainerSteps:

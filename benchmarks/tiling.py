@@ -1,19 +1,13 @@
-"""Memory and time of encoding one large image whole and in tiles, and how far the latents differ.
-
-On a processor memory is the growth of the process's peak: tiles come first, since a peak never falls.
-"""
+"""Memory and time of encoding one large image whole and in tiles, in turns, and how far the latents differ."""
 
 import argparse
-import resource
-import time
+from collections.abc import Callable
 
 import torch
-from measure import describe_device, report, synchronize
+from measure import describe_device, report, time_in_turns
 
 from eqvae.autoencoders import Autoencoder, load_autoencoder
 from eqvae.commands import run_command
-
-MIB = 2**20
 
 
 def main() -> None:
@@ -27,13 +21,14 @@ def main() -> None:
     add("--groups", type=int, default=32, help="of the normalization layers")
     add("--image-size", type=int, default=512, help="side of the image")
     add("--tile-size", type=int, default=256, help="side of the tiles")
+    add("--repeats", type=int, default=5, help="timed rounds")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where")
     arguments = parser.parse_args()
     run_command(lambda: report(run(arguments)))
 
 
 def run(arguments: argparse.Namespace) -> dict:
-    """Encode in tiles, then whole; one JSON-ready dict."""
+    """Encode both ways in turns; one JSON-ready dict."""
     device = torch.device(arguments.device)
     levels = len(arguments.channels)
     autoencoder = load_autoencoder(
@@ -48,41 +43,30 @@ def run(arguments: argparse.Namespace) -> dict:
     autoencoder.to(device)
     side = arguments.image_size
     image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)).to(device) * 2 - 1
-    _encode(autoencoder, image[..., : arguments.tile_size // 2, : arguments.tile_size // 2], device)  # libraries start
-    autoencoder.encode_in_tiles(arguments.tile_size)
-    before = _peak(device)
-    tiled, in_tiles = _encode(autoencoder, image, device, before)
-    autoencoder.model.disable_tiling()
-    whole, at_once = _encode(autoencoder, image, device, before)
+    encode = {
+        "tiles": encoding(autoencoder, image, lambda: autoencoder.encode_in_tiles(arguments.tile_size)),
+        "whole": encoding(autoencoder, image, autoencoder.model.disable_tiling),
+    }
+    timed = time_in_turns(encode, device, arguments.repeats, warmup=1)
+    tiled, whole = (encode[name]() for name in ("tiles", "whole"))
     return {
         "benchmark": "tiling",
         **{name: getattr(arguments, name) for name in ("channels", "image_size", "tile_size")},
-        "tiles": in_tiles,
-        "whole": at_once,
+        **timed,
         "relative_difference": float((tiled - whole).norm() / whole.norm()),
         **describe_device(device),
     }
 
 
-@torch.inference_mode()
-def _encode(
-    autoencoder: Autoencoder, image: torch.Tensor, device: torch.device, before: int = 0
-) -> tuple[torch.Tensor, dict[str, float]]:
-    """Latents, and what they took: `seconds` and `peak_mib` beyond `before`, the bytes that were taken then."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    start = time.perf_counter()
-    latents = autoencoder.latent_moments(image)[0]
-    synchronize(device)
-    seconds = time.perf_counter() - start
-    return latents, {"seconds": seconds, "peak_mib": (_peak(device) - before) / MIB}
+def encoding(autoencoder: Autoencoder, image: torch.Tensor, choose: Callable[[], None]) -> Callable[[], torch.Tensor]:
+    """Latents of the image, after the way was chosen that they are made in."""
 
+    @torch.inference_mode()
+    def encode() -> torch.Tensor:
+        choose()
+        return autoencoder.latent_moments(image)[0]
 
-def _peak(device: torch.device) -> int:
-    """Bytes; of a process its highest so far."""
-    if device.type != "cuda":
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return torch.cuda.max_memory_allocated(device)
+    return encode
 
 
 if __name__ == "__main__":

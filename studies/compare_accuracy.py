@@ -113,9 +113,7 @@ def main() -> None:
     parser.add_argument("--pairs", nargs="+", choices=PAIRS, default=tuple(PAIRS), help="only these")
     arguments = parser.parse_args()
     if arguments.run:
-        run_all(
-            arguments.lines, arguments.run, arguments.budget, arguments.count, arguments.first, arguments.pairs
-        )
+        run_all(arguments.lines, arguments.run, arguments.budget, arguments.count, arguments.first, arguments.pairs)
     else:
         print(tables(read_results(arguments.lines)))
 
