@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -147,7 +148,7 @@ def reference_to_feature_set(
 
     Returns:
         The set, and what a result says of it: `statistics` ("stored" or "computed"), `cached`, `fingerprint`, and
-        `images`, which of them were read.
+        `images`, which of them were read. How many images stored statistics are of is not known.
 
     Raises:
         ValueError: naming a file that cannot be used with this extractor.
@@ -158,7 +159,8 @@ def reference_to_feature_set(
     if not has_images:
         if stored is None:
             raise ValueError(f"{where} holds no images ({IMAGES}) and no statistics for extractor {extractor}")
-        return FeatureSet(stored, spatial), {"statistics": "stored", "cached": False}
+        about = {"statistics": "stored", "cached": False, "fingerprint": sha256_of_file(Path(where))}
+        return FeatureSet(stored, spatial), about
     source = open_source(where, image_size)
     about = {
         "dataset": source.fingerprint(),
@@ -176,7 +178,7 @@ def reference_to_feature_set(
 
     feature_set, was_cached = cached_feature_set(cache or default_cache_folder(), about, compute)
     if stored is not None:
-        feature_set.pooled, feature_set.spatial = stored, spatial
+        feature_set = replace(feature_set, pooled=stored, spatial=spatial, num_images=None)
     return feature_set, {
         "statistics": "computed" if stored is None else "stored",
         "cached": was_cached,

@@ -84,7 +84,7 @@ def measure_generation(
         "uint8_rule": uint8_rule,
         "extractor": extractor,
         "generated": describe_given(generated),
-        "reference": {"images": describe_given(reference)} | about,
+        "reference": {"data": describe_given(reference)} | about,
         "versions": backend_versions(),
     }
 

@@ -1,6 +1,7 @@
 """Sets of images against each other: streamed statistics, cache, ADM files, Inception's path, the command line."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from eqvae.evaluation.distances import inception_score
 from eqvae.evaluation.feature_sets import RandomRows, RunningStatistics, images_to_feature_set
 from eqvae.evaluation.generation import feature_sets_to_generation_metrics
 from eqvae.evaluation.inputs import open_samples, reference_to_feature_set
+from eqvae.evaluation.measurements import read_measurements
 from eqvae.evaluation.measuring_samples import measure_generation
 from eqvae.evaluation.sample_folders import images_of_array, images_of_single_files, images_to_sha256
 from eqvae.evaluation.tables import (
@@ -115,6 +117,29 @@ def test_sorted_images_are_not_judged_by_their_first_classes(monkeypatch):
     assert metrics["recall"] > 0.8
     assert abs(metrics["kid"] - exact["kid"]) < 4 * metrics["kid_std"]
     assert metrics["fd_efficientnet_lite0"] == exact["fd_efficientnet_lite0"]
+
+
+def test_stored_statistics_are_not_said_to_be_of_the_images_beside_them(tmp_path, monkeypatch):
+    """ADM's files have the statistics of the whole set, and 10,000 of its images."""
+    for module in ("inputs", "measuring_samples"):
+        monkeypatch.setattr(f"eqvae.evaluation.{module}.create_extractor", lambda *given: PixelFeatures())
+    stored = statistics(12, 2) | {f"{key}_s": value for key, value in statistics(2, 5).items()}
+    both = save_images(tmp_path / "both.npz", random_images(6), **stored)
+    np.savez(tmp_path / "alone.npz", **stored)
+    for reference in (both, str(tmp_path / "alone.npz")):
+        settings = {"extractor": "inception_v3", "statistics_cache": tmp_path / "cache"}
+        result = measure_generation(random_images(8, seed=1), reference, metrics=["fd"], **settings)
+        assert result["num_reference"] is None
+        assert (result["reference"]["data"], result["reference"]["statistics"]) == (reference, "stored")
+        assert len(result["reference"]["fingerprint"]) == 64
+        save_result(tmp_path / "result.json", result)
+        (measured,) = read_measurements([tmp_path / "result.json"], samples=True)
+        assert measured.measured_on == f"{Path(reference).name}, 8 generated images, 16 pixels"
+    result = measure_generation(random_images(8, seed=1), "shapes:9:3", metrics=["fd"], statistics_cache=tmp_path)
+    assert (result["reference"]["data"], result["reference"]["images"]) == ("shapes:9:3", "all 9")
+    save_result(tmp_path / "result.json", result)
+    (measured,) = read_measurements([tmp_path / "result.json"], samples=True)
+    assert measured.measured_on == "shapes:9:3, 8 generated images, 9 real ones, 16 pixels"
 
 
 def sets(*images):
