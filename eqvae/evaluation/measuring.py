@@ -4,6 +4,7 @@ A report is a plain dict: quantities by name, a spread beside each mean (`NAME_s
 report must share to be compared with. `result_table` shows one, `comparison_table` two.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -52,7 +53,8 @@ def measure_reconstruction(
         data: what the report calls the images; None: their word.
 
     Raises:
-        ValueError: for images that cannot be had, or that a metric or the autoencoder cannot take.
+        ValueError: for images that cannot be had, or that a metric or the autoencoder cannot take, or an autoencoder
+            that gives values which are not finite.
     """
     source = _fitting_source(autoencoder, images, image_size)
     names = [extractor] if isinstance(extractor, str) else list(extractor)
@@ -63,6 +65,7 @@ def measure_reconstruction(
             latents, _ = autoencoder.latent_moments(batch)
             metrics.update(batch, autoencoder.decode(latents).float())
     report: dict[str, Any] = _with_spread(metrics.compute(), metrics.standard_deviations())
+    _require_finite(not math.isnan(report["psnr"]), "reconstructions")
     report |= {"extractor": ", ".join(names), "perceptual": perceptual, "num_images": int(report["num_images"])}
     report["images"] = describe_selection(num_images, len(source))
     return report | conditions(data or describe_given(images), _side(source))
@@ -94,6 +97,7 @@ def measure_latents(
     for batch in _batches(source, autoencoder, num_images, num_workers):
         with encoding("float32", batch.device):
             metrics.update(autoencoder, batch)
+    _require_finite(metrics.is_finite, "latents")
     report = _with_spread(metrics.compute(), metrics.standard_deviations())
     if names != []:
         device = str(autoencoder.last_layer.device)
@@ -109,6 +113,13 @@ def measure_latents(
         about |= {f"normalization_{name}": list(carried[name]) for name in ("shift", "scale")}
     report |= metrics.curves() | about | conditions(data or describe_given(images), _side(source))
     return report | {"directions": directions(report)}
+
+
+def _require_finite(is_finite: bool, what: str) -> None:
+    if not is_finite:
+        raise ValueError(
+            f"the autoencoder's {what} are not finite: its training has diverged, take an earlier checkpoint"
+        )
 
 
 def _side(source: ImageSource) -> int:
