@@ -12,7 +12,7 @@ from torch import Tensor
 from eqvae.data import FolderSource, ImageSource, open_source, to_uint8
 from eqvae.data.images import PREPROCESSING_VERSION
 from eqvae.data.module import ImageBatches
-from eqvae.data.npz import IMAGES, npz_arrays
+from eqvae.data.npz import IMAGES, NpzSource, npz_arrays
 from eqvae.data.opening import require_there
 from eqvae.errors import first_line
 from eqvae.evaluation.feature_sets import FeatureSet, Statistics, cached_feature_set, images_to_feature_set
@@ -59,7 +59,7 @@ def side_of(where: str) -> int:
     """Side of the images of an .npz, or of what `sample.py` wrote.
 
     Raises:
-        ValueError: for anything else, which needs an image size.
+        ValueError: for anything else, which needs an image size, or an .npz without images.
     """
     array = Path(where) / ARRAY if Path(where).is_dir() else Path(where)
     require_there(where)
@@ -69,8 +69,7 @@ def side_of(where: str) -> int:
             return min(image.size)
     if array.suffix != ".npz" or not array.is_file():
         raise ValueError(f"the size of the images in {where} is open: give --image-size")
-    shape, _, _ = npz_arrays(array).get(IMAGES, ((0, 0), None, None))
-    return shape[1]
+    return NpzSource(array).image_size
 
 
 def image_batches(source: ImageSource, num_images: int | None = None, num_workers: int = 0) -> Iterator[Tensor]:

@@ -220,6 +220,22 @@ def test_statistics_are_computed_once(tmp_path, monkeypatch):
     assert not reference_to_feature_set(reference, 16, "efficientnet_lite0", cache=cache)[1]["cached"]
 
 
+def test_a_cache_that_cannot_be_written_costs_no_measurement(tmp_path):
+    """A home that is read-only, or a full disk."""
+    (tmp_path / "file").touch()
+    samples, reference = random_images(8, seed=1), save_images(tmp_path / "real.npz", random_images(8))
+    with pytest.warns(UserWarning, match="not kept, .*cannot be written .*: name another folder with --statistics-"):
+        found = measure_generation(samples, reference, metrics=["fd"], statistics_cache=tmp_path / "file" / "cache")
+    kept = measure_generation(samples, reference, metrics=["fd"], statistics_cache=tmp_path / "cache")
+    assert found["fd_efficientnet_lite0"] == kept["fd_efficientnet_lite0"]
+
+
+def test_an_npz_without_images_is_refused(tmp_path):
+    np.savez(tmp_path / "labels.npz", arr_0=np.arange(5))
+    with pytest.raises(ValueError, match=r"labels\.npz holds no images: expected arr_0, uint8 \[N, H, H, 3\], has"):
+        measure_generation(str(tmp_path / "labels.npz"), "shapes:8:1")
+
+
 def test_statistics_of_another_extractor_are_refused(tmp_path):
     np.savez(tmp_path / "statistics.npz", **statistics(8, 0))
     with pytest.raises(ValueError, match=r"no statistics for extractor efficientnet_lite0"):
