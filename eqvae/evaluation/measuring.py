@@ -57,6 +57,8 @@ def measure_reconstruction(
             that gives values which are not finite.
     """
     source = _fitting_source(autoencoder, images, image_size)
+    if min(len(source), len(source) if num_images is None else num_images) < 2:
+        raise ValueError("one image: the Fréchet distance of reconstructions takes at least 2, give more")
     names = [extractor] if isinstance(extractor, str) else list(extractor)
     settings = (names, extractor_weights, perceptual, perceptual_weights_file)
     metrics = ReconstructionMetrics(*settings, uint8_rule=uint8_rule)

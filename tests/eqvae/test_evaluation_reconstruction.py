@@ -140,6 +140,13 @@ def test_what_is_not_finite_has_no_values(tmp_path):
     assert math.isnan(metrics.compute()["psnr"])
 
 
+def test_one_image_is_refused_before_it_is_measured():
+    autoencoder = load_autoencoder("shapes-f4c8").freeze()
+    for images, count in (("shapes:1:1", None), ("shapes:5:1", 1)):
+        with pytest.raises(ValueError, match="one image: the Fréchet distance of reconstructions takes at least 2"):
+            measure_reconstruction(autoencoder, images, num_images=count)
+
+
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     """An empty cache of downloads."""

@@ -29,6 +29,9 @@ def reconstruction_distance(sample: LatentSample) -> float:
     """The same of the sample's own latents, computed once: what the decoder alone costs."""
 
     def compute() -> float:
-        return distance_of_decoded(sample, sample.latents[decoded_rows(sample)])
+        rows = decoded_rows(sample)
+        if len(rows) < 2:
+            raise ValueError("the distance of reconstructions needs two different latents at least")
+        return distance_of_decoded(sample, sample.latents[rows])
 
     return sample.once("reconstruction distance", compute)

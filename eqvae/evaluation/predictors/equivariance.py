@@ -50,6 +50,9 @@ def compute(sample: LatentSample) -> dict[str, float]:
     for ending, weights in (("", even), ("_weighted", sensitivity)):
         for kind in ("scale", "rotation"):
             pairs = [pair for name, pair in errors.items() if name.startswith(kind)]
+            if not pairs:
+                size = " x ".join(map(str, sample.latents.shape[2:]))
+                raise ValueError(f"equivariance needs latents that can be halved, these have sides of {size}")
             ratios = [(error @ weights) / (norm @ weights).clamp_min(1e-12) for error, norm in pairs]
             values[kind + ending] = float(torch.cat(ratios).mean())
     return values
