@@ -1,6 +1,7 @@
 """Sets of images against each other: streamed statistics, cache, ADM files, Inception's path, the command line."""
 
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,23 @@ def test_inception_score_splits_images_in_the_order_given():
     assert inception_score(shuffled) == inception_score(logits, order="shuffled")
     with pytest.raises(ValueError, match="order 'sorted' of the Inception score is unknown: use given or shuffled"):
         inception_score(logits, order="sorted")
+
+
+def test_samples_sorted_by_class_are_warned_of(monkeypatch, tmp_path):
+    """As those of class folders, and of `sample.py --labels` with a cache of them."""
+    monkeypatch.setattr("eqvae.evaluation.measuring_samples.create_extractor", lambda *given: PixelFeatures())
+    images = torch.zeros(300, 3, 16, 16, dtype=torch.uint8)
+    images[:, 0, 0, :3] = 50 * torch.eye(3, dtype=torch.uint8).repeat_interleave(100, 0)  # the logits
+    images[:, 1] = random_images(300)[:, 1]
+    settings = {"metrics": ["score"], "statistics_cache": tmp_path}
+    with pytest.warns(UserWarning, match=r"sorted by class, so their Inception score is 1\.\d+ .*, 2\.8\d* shuffled"):
+        found = measure_generation(images, images, **settings)
+    assert found["score_order"] == "given"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        measure_generation(images[torch.randperm(300, generator=torch.Generator().manual_seed(0))], images, **settings)
+        measure_generation(images, images, score_order="shuffled", **settings)
+        measure_generation(images, images, metrics=["fd"])
 
 
 class PixelFeatures(torch.nn.Module):
