@@ -101,9 +101,9 @@ def load_result(file: str | Path) -> dict:
 
 def _require_finite(result: dict, where: str) -> None:
     for name, value in result.items():
-        if isinstance(value, dict):
-            _require_finite(value, where)
         for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, dict):
+                _require_finite(number, where)
             if isinstance(number, float) and not math.isfinite(number):
                 raise ValueError(f"{where}: {name} is {number}, not a finite number: measure again")
 
