@@ -46,6 +46,7 @@ class LatentSample:
         decode: normalized latents to images, not clamped; gradients pass.
         features: [N, D] of the images by a frozen network.
         extract: uint8 images to such features.
+        smallest_side: of latents that can be encoded and decoded.
     """
 
     latents: Tensor
@@ -59,6 +60,7 @@ class LatentSample:
     decode: Callable[[Tensor], Tensor] | None = None
     features: Tensor | None = None
     extract: Callable[[Tensor], Tensor] | None = None
+    smallest_side: int = 1
     _kept: dict = field(default_factory=dict, repr=False)
 
     def has(self, need: str) -> bool:

@@ -167,6 +167,7 @@ class _Parts:
             masks=whole.get("masks"),
             images=whole["images"],
             features=whole.get("features"),
+            smallest_side=getattr(autoencoder, "smallest_latent_side", 1),  # of anything that encodes and decodes
         )
 
 
