@@ -13,7 +13,7 @@ from eqvae.data.given import Images, describe_given, to_source
 from eqvae.evaluation.distances import SCORE_ORDERS, inception_score
 from eqvae.evaluation.feature_sets import FeatureSet, images_to_feature_set
 from eqvae.evaluation.features import create_extractor
-from eqvae.evaluation.generation import ScoreOrder, feature_sets_to_generation_metrics
+from eqvae.evaluation.generation import ScoreOrder, feature_sets_to_generation_metrics, require_metrics, require_parts
 from eqvae.evaluation.inputs import AS_STORED, image_batches, open_samples, reference_to_feature_set
 from eqvae.evaluation.metric import EXTRACTORS
 from eqvae.evaluation.tables import CENTER_CROP, backend_versions
@@ -54,6 +54,7 @@ def measure_generation(
         ValueError: for images that cannot be had or are too few, or a reference that does not fit the extractor.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    require_metrics(metrics or (), extractor)
     if isinstance(generated, str):
         source, uint8_rule = open_samples(generated, image_size)
     else:
@@ -74,6 +75,7 @@ def measure_generation(
         and os.path.realpath(generated) == os.path.realpath(reference)
     ):
         warnings.warn(f"samples and reference are both {generated}: it is measured against itself", stacklevel=2)
+    require_parts(metrics or (), real, describe_given(reference))
     network = create_extractor(extractor, extractor_weights, device)
     features = images_to_feature_set(image_batches(source, num_images, num_workers), network)
     measured = feature_sets_to_generation_metrics(real, features, extractor, metrics, score_order, device)

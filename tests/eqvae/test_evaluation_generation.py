@@ -160,6 +160,22 @@ def test_stored_statistics_are_not_said_to_be_of_the_images_beside_them(tmp_path
     assert measured.measured_on == "shapes:9:3, 8 generated images, 9 real ones, 16 pixels"
 
 
+def test_what_a_reference_cannot_give_is_refused_where_it_is_asked_for(tmp_path, monkeypatch):
+    """It was left out without a word, up to a result without a number; and another's metric, after all features."""
+    for module in ("inputs", "measuring_samples"):
+        monkeypatch.setattr(f"eqvae.evaluation.{module}.create_extractor", lambda *given: PixelFeatures())
+    reference, samples = tmp_path / "statistics.npz", random_images(8)
+    np.savez(reference, **statistics(12, 2))
+    settings = {"extractor": "inception_v3", "statistics_cache": tmp_path / "cache"}
+    for metric, lacks in (("kid", "no images"), ("sfd", "no statistics of spatial features")):
+        with pytest.raises(ValueError, match=rf"'{metric}' cannot be measured: .*statistics\.npz holds {lacks}"):
+            measure_generation(samples, str(reference), metrics=["fd", metric], **settings)
+    assert {"fid", "is"} < set(measure_generation(samples, str(reference), **settings))  # the usual ones, without kid
+    monkeypatch.setattr("eqvae.evaluation.measuring_samples.create_extractor", lambda *given: pytest.fail("too late"))
+    with pytest.raises(ValueError, match="'sfd' is not measured on dinov2_large"):
+        measure_generation(samples, samples, metrics=["sfd"], extractor="dinov2_large")
+
+
 def sets(*images):
     return [images_to_feature_set(images.split(50), PixelFeatures()) for images in images]
 
