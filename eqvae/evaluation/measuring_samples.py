@@ -17,6 +17,7 @@ from eqvae.evaluation.generation import ScoreOrder, feature_sets_to_generation_m
 from eqvae.evaluation.inputs import AS_STORED, image_batches, open_samples, reference_to_feature_set
 from eqvae.evaluation.metric import EXTRACTORS
 from eqvae.evaluation.tables import CENTER_CROP, backend_versions
+from eqvae.files import sha256_of_file
 from eqvae.selection import describe_selection
 
 SORTED = 1.2  # times as large a score of samples in another order: they lie class by class
@@ -81,6 +82,7 @@ def measure_generation(
     measured = feature_sets_to_generation_metrics(real, features, extractor, metrics, score_order, device)
     if score_order == "given" and EXTRACTORS[extractor].score in measured:
         _warn_of_sorted(features.logits)
+    of_file = {"extractor_weights": sha256_of_file(Path(extractor_weights))} if extractor_weights else {}
     return measured | {
         "num_reference": real.num_images,
         "num_generated": features.num_images,
@@ -92,6 +94,7 @@ def measure_generation(
         "crop": CENTER_CROP,
         "uint8_rule": uint8_rule,
         "extractor": extractor,
+        **of_file,
         "generated": describe_given(generated),
         "reference": {"data": describe_given(reference)} | about,
         "versions": backend_versions(),

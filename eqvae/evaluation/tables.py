@@ -12,7 +12,7 @@ from eqvae.evaluation.metrics import find_metric
 from eqvae.hashes import read_json, write_json
 
 CONDITIONS = ("num_images", "num_reference", "num_generated", "image_size", "crop", "uint8_rule", "extractor",
-              "features_reference", "features_generated", "score_order")  # fmt: skip
+              "extractor_weights", "features_reference", "features_generated", "score_order")  # fmt: skip
 REFERENCE = ("fingerprint", "statistics", "images")  # of a result's `reference`, where it is kept
 BACKEND = ("torch", "torch-fidelity", "torchmetrics", "lpips", "timm")
 NOT_SHOWN = ("directions", "autoencoder_fingerprint")  # of a saved result: a column of the table; for programs

@@ -176,6 +176,18 @@ def test_what_a_reference_cannot_give_is_refused_where_it_is_asked_for(tmp_path,
         measure_generation(samples, samples, metrics=["sfd"], extractor="dinov2_large")
 
 
+def test_results_on_features_of_other_weights_do_not_compare(tmp_path, monkeypatch):
+    for module in ("inputs", "measuring_samples"):
+        monkeypatch.setattr(f"eqvae.evaluation.{module}.create_extractor", lambda *given: PixelFeatures())
+    results = []
+    for content in ("one", "other"):
+        (tmp_path / content).write_text(content)
+        settings = {"extractor": "inception_v3", "extractor_weights": str(tmp_path / content)}
+        results.append(measure_generation(random_images(8), random_images(8, seed=1), metrics=["fd"], **settings))
+    with pytest.warns(UserWarning, match="do not compare: extractor_weights [0-9a-f]{64} and [0-9a-f]{64}$"):
+        warn_of_different_conditions(*results)
+
+
 def sets(*images):
     return [images_to_feature_set(images.split(50), PixelFeatures()) for images in images]
 
