@@ -32,7 +32,8 @@ def channel_errors(sample: LatentSample) -> dict[str, tuple[Tensor, Tensor]]:
     for part in known(sample.images).split(64):
         images = to_float(part)
         latents = encode(images)
-        transforms = measured_transforms(latents.shape[-2:], smallest_side=sample.smallest_side)
+        size = latents.shape[-2], latents.shape[-1]
+        transforms = measured_transforms(size, smallest_side=sample.smallest_side)
         for name, transform in transforms.items():
             expected, actual = encode(transform(images)).double(), transform(latents).double()
             if expected.shape != actual.shape:
