@@ -141,7 +141,7 @@ def reference_to_feature_set(
     images alone.
 
     Args:
-        where: what `open_source` takes, or an .npz with `mu`, `sigma`, `mu_s`, `sigma_s`, `arr_0`, or some of them.
+        where: what `open_samples` takes, or an .npz with `mu`, `sigma`, `mu_s`, `sigma_s`, `arr_0`, or some of them.
         num_images: take only so many, evenly spaced; None takes all.
         cache: folder of kept statistics; None: the user's cache folder.
 
@@ -160,7 +160,7 @@ def reference_to_feature_set(
             raise ValueError(f"{where} holds no images ({IMAGES}) and no statistics for extractor {extractor}")
         about = {"statistics": "stored", "cached": False, "fingerprint": sha256_of_file(Path(where))}
         return FeatureSet(stored, spatial), about
-    source = open_source(where, image_size)
+    source, _ = open_samples(where, image_size)
     about = {
         "dataset": source.fingerprint(),
         "images": describe_selection(num_images, len(source)),

@@ -413,6 +413,27 @@ def test_a_folder_of_samples_leaves_its_grid_out(tmp_path):
         open_samples(str(tmp_path), 16)
 
 
+@pytest.mark.parametrize("kept", ["png", "npz"])
+def test_samples_as_a_reference_are_read_as_samples(kept, tmp_path):
+    """Their grid was one of the real images, or the only one."""
+    from PIL import Image
+
+    images, folder = random_images(6), tmp_path / "samples"
+    folder.mkdir()
+    Image.new("RGB", (64, 64)).save(folder / "grid.png")
+    if kept == "npz":
+        save_images(folder / "samples.npz", images)
+    for index, image in enumerate(images.permute(0, 2, 3, 1).numpy() if kept == "png" else ()):
+        Image.fromarray(image).save(folder / f"{index:06d}.png")
+    images_of = images_of_array(folder) if kept == "npz" else images_of_single_files(folder)
+    made = {"num_images": 6, "images_sha256": images_to_sha256(images_of, [range(6)])}
+    write_json(folder / "samples.json", FINISHED | made)
+    found = measure_generation(random_images(6, seed=1), str(folder), metrics=["fd"], statistics_cache=tmp_path / "c")
+    assert found["num_reference"] == 6
+    expected = measure_generation(random_images(6, seed=1), images, metrics=["fd"])
+    assert found["fd_efficientnet_lite0"] == expected["fd_efficientnet_lite0"]
+
+
 @pytest.mark.parametrize("command", ["reconstruction", "latents"])
 def test_two_autoencoders_side_by_side(command, tmp_path, monkeypatch):
     twice = ["--autoencoder", "shapes-f4c8", "--autoencoder", "eqvae/autoencoders/pretrained/shapes-f4c8"]
