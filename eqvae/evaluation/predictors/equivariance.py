@@ -7,14 +7,19 @@ from eqvae.data.images import to_float
 from eqvae.equivariance import measured_transforms
 from eqvae.evaluation.predictors.base import LatentSample, Predictor, known
 from eqvae.randomness import keyed_normal
+from eqvae.selection import evenly_spaced
 
 NUM_SENSITIVITY_IMAGES = 32
 
 
 def channel_sensitivity(sample: LatentSample) -> Tensor:
-    """Mean squared derivative [C] of the decoded images by each channel, as shares; random projections estimate it."""
+    """Mean squared derivative [C] of the decoded images by each channel, as shares; random projections estimate it.
+
+    Of at most 32 images, evenly spaced: the first ones of class folders are of one class.
+    """
     with torch.enable_grad():
-        images = to_float(known(sample.images)[:NUM_SENSITIVITY_IMAGES])
+        images = known(sample.images)
+        images = to_float(images[evenly_spaced(NUM_SENSITIVITY_IMAGES, len(images)).to(images.device)])
         latents = known(sample.encode)(images).detach().requires_grad_()
         decoded = known(sample.decode)(latents)
         direction = keyed_normal(torch.arange(len(decoded)), decoded.shape[1:], seed=0, stream="sensitivity")

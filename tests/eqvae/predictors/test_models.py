@@ -153,6 +153,16 @@ def test_sensitivity_is_the_squared_derivative():
     torch.testing.assert_close(channel_sensitivity(sample).float(), columns / columns.sum(), rtol=0.06, atol=0)
 
 
+def test_sensitivity_is_not_that_of_the_first_class():
+    """Images of class folders are sorted: of 80 the first 40 use the first channel alone, the others the second."""
+    images = torch.full((80, 3, 16, 16), 128, dtype=torch.uint8)
+    images[:40, 0], images[40:, 1] = 255, 255
+    sample = model_sample(lambda given: given[:, :, ::4, ::4], lambda latents: latents.square(), images)
+    shares = channel_sensitivity(sample)
+    assert shares[:2].tolist() == pytest.approx([0.5, 0.5], abs=0.1)
+    assert shares[2] < 0.01
+
+
 def test_a_scaled_isometry_has_no_distortion():
     mixing = 7 * orthogonal(3)
     sample = model_sample(encode=lambda images: torch.einsum("ij,bjhw->bihw", mixing, images) + 3)
