@@ -16,7 +16,7 @@ from eqvae.data import ImageSource
 from eqvae.data.given import Images, describe_given, to_source
 from eqvae.data.module import ImageBatches
 from eqvae.evaluation.autoencoder import LatentMetrics
-from eqvae.evaluation.inputs import BATCH_SIZE
+from eqvae.evaluation.batches import images_at_once
 from eqvae.evaluation.predictors.measuring import autoencoder_to_sample, choose_predictors, describe_sample, predict
 from eqvae.evaluation.reconstruction import ReconstructionMetrics
 from eqvae.evaluation.tables import CENTER_CROP, backend_versions, directions
@@ -140,7 +140,9 @@ def _batches(
     source: ImageSource, autoencoder: Autoencoder, num_images: int | None, num_workers: int
 ) -> Iterator[Tensor]:
     """The images that are asked for: [B, 3, H, W] in [-1, 1], on the autoencoder's device."""
-    batches, device = SequentialBatches(ImageBatches(source), BATCH_SIZE, num_images), autoencoder.last_layer.device
+    at_once = images_at_once(*source[0][0].shape[-2:])
+    batches = SequentialBatches(ImageBatches(source), at_once, num_images)
+    device = autoencoder.last_layer.device
     return (batch["image"].to(device) for batch in batches.loader(num_workers))
 
 

@@ -10,8 +10,9 @@ from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
 from eqvae.autoencoders import load_autoencoder
 from eqvae.bases import load_config
+from eqvae.data import ShapesSource
 from eqvae.data.images import to_float
-from eqvae.evaluation import ReconstructionMetrics, images_to_psnr, images_to_ssim
+from eqvae.evaluation import ReconstructionMetrics, batches, images_to_psnr, images_to_ssim
 from eqvae.evaluation.autoencoder import AutoencoderEvaluation
 from eqvae.evaluation.measuring import measure_latents, measure_reconstruction
 from eqvae.losses.perceptual import BACKBONE_URLS
@@ -138,6 +139,25 @@ def test_what_is_not_finite_has_no_values(tmp_path):
     metrics = ReconstructionMetrics(extractor=None, perceptual="none")
     metrics.update(images, images.clone().index_fill_(0, torch.tensor([1]), math.inf))
     assert math.isnan(metrics.compute()["psnr"])
+
+
+@pytest.mark.filterwarnings("ignore:.*biased upward")
+def test_large_images_pass_an_autoencoder_in_smaller_batches(monkeypatch):
+    """A hundred of 512 x 512 pixels would take SD-VAE 27 GB for one tensor."""
+    sizes = [batches.images_at_once(side, side) for side in (32, 128, 256, 512, 2048)]
+    assert sizes == [100, 100, 25, 6, 1]
+    autoencoder, images, taken = load_autoencoder("shapes-f4c8").freeze(), ShapesSource(12, 32, 1), []
+    whole = [measure(autoencoder, images) for measure in (measure_reconstruction, measure_latents)]
+    encode = autoencoder.latent_moments
+    monkeypatch.setattr(autoencoder, "latent_moments", lambda batch: taken.append(len(batch)) or encode(batch))
+    monkeypatch.setattr(batches, "PIXELS_AT_ONCE", 5 * 32**2)
+    parts = [measure(autoencoder, images) for measure in (measure_reconstruction, measure_latents)]
+    assert set(taken) == {5, 2}
+    for name in ("psnr", "ssim", "rfd_efficientnet_lite0"):
+        assert parts[0][name] == pytest.approx(whole[0][name], rel=1e-4)
+    measured = ("rate/nats", "reconstruction/psnr", "interpolation/excess", "distortion/log_spread")
+    for name in (*measured, "effective_rank", "equivariance/latent/rotation 90", "equivariance/scale_weighted"):
+        assert parts[1][name] == pytest.approx(whole[1][name], rel=1e-4)
 
 
 def test_one_image_is_refused_before_it_is_measured():

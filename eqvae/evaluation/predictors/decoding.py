@@ -21,7 +21,7 @@ def distance_of_decoded(sample: LatentSample, latents: Tensor) -> float:
     """Fréchet distance of the decoded latents [n, C, h, w] from all images of the sample."""
     with torch.no_grad():
         decode, extract = known(sample.decode), known(sample.extract)
-        features = [extract(to_uint8(decode(part))) for part in latents.split(100)]
+        features = [extract(to_uint8(decode(part))) for part in sample.in_parts(latents, 100)]
     return frechet_distance(known(sample.features), torch.cat(features))
 
 

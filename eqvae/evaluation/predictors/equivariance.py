@@ -6,26 +6,7 @@ from torch import Tensor
 from eqvae.data.images import to_float
 from eqvae.equivariance import measured_transforms
 from eqvae.evaluation.predictors.base import LatentSample, Predictor, known
-from eqvae.randomness import keyed_normal
-from eqvae.selection import evenly_spaced
-
-NUM_SENSITIVITY_IMAGES = 32
-
-
-def channel_sensitivity(sample: LatentSample) -> Tensor:
-    """Mean squared derivative [C] of the decoded images by each channel, as shares; random projections estimate it.
-
-    Of at most 32 images, evenly spaced: the first ones of class folders are of one class.
-    """
-    with torch.enable_grad():
-        images = known(sample.images)
-        images = to_float(images[evenly_spaced(NUM_SENSITIVITY_IMAGES, len(images)).to(images.device)])
-        latents = known(sample.encode)(images).detach().requires_grad_()
-        decoded = known(sample.decode)(latents)
-        direction = keyed_normal(torch.arange(len(decoded)), decoded.shape[1:], seed=0, stream="sensitivity")
-        gradient = torch.autograd.grad(decoded, latents, direction.to(decoded))[0]
-    squares = gradient.double().square().mean((0, 2, 3)).cpu()
-    return squares / squares.sum().clamp_min(1e-300)
+from eqvae.evaluation.predictors.sensitivity import channel_sensitivity
 
 
 @torch.no_grad()
@@ -34,7 +15,7 @@ def channel_errors(sample: LatentSample) -> dict[str, tuple[Tensor, Tensor]]:
     errors: dict[str, list[Tensor]] = {}
     norms: dict[str, list[Tensor]] = {}
     encode = known(sample.encode)
-    for part in known(sample.images).split(64):
+    for part in sample.in_parts(known(sample.images), 64):
         images = to_float(part)
         latents = encode(images)
         size = latents.shape[-2], latents.shape[-1]

@@ -9,9 +9,10 @@ import torch
 from eqvae.data import to_uint8
 from eqvae.evaluation import frechet_distance
 from eqvae.evaluation.predictors import PREDICTORS, LatentSample
-from eqvae.evaluation.predictors.equivariance import channel_errors, channel_sensitivity
+from eqvae.evaluation.predictors.equivariance import channel_errors
 from eqvae.evaluation.predictors.interpolation import compute as interpolate
 from eqvae.evaluation.predictors.interpolation import nearest_others, slerp
+from eqvae.evaluation.predictors.sensitivity import channel_sensitivity
 from tests.eqvae.predictors.samples import normal, orthogonal, random_sample
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*biased upward")
