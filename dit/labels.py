@@ -1,6 +1,7 @@
 """Labels of the images that are sampled: image i has its label whatever the batch, and its noise whatever the label."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -63,6 +64,15 @@ def require_known(labels: Tensor, num_classes: int, where: str) -> None:
     """
     if len(labels) and (int(labels.min()) < 0 or int(labels.max()) >= num_classes):
         raise ValueError(f"labels {where}: this generator knows 0 to {num_classes - 1}")
+
+
+def score_order(given: Tensor) -> Literal["given", "shuffled"]:
+    """The order of samples with given labels [N] for the Inception score: "shuffled" where these are sorted.
+
+    As those of class folders are: a tenth of the samples then has a tenth of the classes, and the mean score of ten
+    such parts is a fraction of that of any other order.
+    """
+    return "shuffled" if bool((given.diff() >= 0).all()) else "given"
 
 
 def names_path(how: str) -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dit.checkpoints import Generator
 from dit.generation import SamplingSettings, generate_images, require_guidable
-from dit.labels import choose_labels
+from dit.labels import choose_labels, names_path, score_order
 from eqvae.autoencoders import load_autoencoder
 from eqvae.data.sources import ImageSource
 from eqvae.evaluation.feature_sets import as_reference, images_to_feature_set
@@ -113,7 +113,7 @@ class SamplePreviews(Callback):
         """
         self.sampling.spelled_out(pl_module.objective, num_places)
         require_guidable(pl_module.backbone, self.sampling.guidance_scale)
-        choose_labels(self._count, pl_module.backbone.config["num_classes"], self.labels, self.sampling.seed)
+        self._labels(pl_module.backbone.config["num_classes"])
 
     @property
     def _count(self) -> int:
@@ -141,7 +141,7 @@ class SamplePreviews(Callback):
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             images = self._sample(trainer, pl_module, self._averaged_backbone(trainer, pl_module), device)
             if images is not None and trainer.is_global_zero:
-                self._show(trainer, images, device)
+                self._show(trainer, pl_module, images, device)
 
     def _averaged_backbone(self, trainer: Any, pl_module: Any) -> nn.Module:
         """With averaged weights, with the raw ones where nothing averages; whole in every process."""
@@ -153,13 +153,14 @@ class SamplePreviews(Callback):
         whole.load_state_dict({name: full_tensor(value) for name, value in backbone.state_dict().items()})
         return whole.to(trainer.strategy.root_device)
 
-    def _show(self, trainer: Any, images: Tensor, device: torch.device) -> None:
+    def _show(self, trainer: Any, pl_module: Any, images: Tensor, device: torch.device) -> None:
         grid, step = image_grid(images[: self.num_images]), trainer.global_step
         save_png(grid, Path(trainer.default_root_dir) / "previews" / f"step={step:07d}.png")
         log_image(trainer.loggers, "preview/samples", grid, step)
         if self.reference is None:
             return
-        measured = self._measure(images[: self.num_reference_images], device)
+        labels = self._labels(pl_module.backbone.config["num_classes"])[: self.num_reference_images]
+        measured = self._measure(images[: self.num_reference_images], labels, device)
         for logger in trainer.loggers:
             logger.log_metrics({f"preview/{name}": value for name, value in measured.items()}, step)
 
@@ -174,7 +175,7 @@ class SamplePreviews(Callback):
         precision = "bfloat16" if str(trainer.precision).startswith("bf16") else "float32"
         objective, step = pl_module.objective, trainer.global_step
         generator = Generator(backbone, objective, spec, source, step, precision=precision)
-        labels = choose_labels(self._count, generator.num_classes, self.labels, self.sampling.seed)
+        labels = self._labels(generator.num_classes)
         was_training = backbone.training
         backbone.eval()
         try:
@@ -191,12 +192,16 @@ class SamplePreviews(Callback):
         finally:
             backbone.train(was_training)
 
-    def _measure(self, images: Tensor, device: torch.device) -> dict[str, float]:
-        """The metrics of generated images."""
+    def _labels(self, num_classes: int) -> Tensor:
+        return choose_labels(self._count, num_classes, self.labels, self.sampling.seed)
+
+    def _measure(self, images: Tensor, labels: Tensor, device: torch.device) -> dict[str, float]:
+        """The metrics of generated images of these labels."""
         extractor = create_extractor(self.extractor, self.extractor_weights, device)
         if self._real is None:
             assert self.reference is not None, "measured where there is one"
             batches = image_batches(self.reference, self.num_reference_images)
             self._real = as_reference(images_to_feature_set(batches, extractor))
         generated = images_to_feature_set(images, extractor)
-        return feature_sets_to_generation_metrics(self._real, generated, self.extractor, self.metrics, device=device)
+        order = score_order(labels) if names_path(self.labels) else "given"
+        return feature_sets_to_generation_metrics(self._real, generated, self.extractor, self.metrics, order, device)

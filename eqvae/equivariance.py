@@ -84,12 +84,16 @@ class SpatialTransform:
 
 
 def measured_transforms(
-    latent_size: tuple[int, int], scales: Sequence[float] = MEASURED_SCALES
+    latent_size: tuple[int, int], scales: Sequence[float] = MEASURED_SCALES, smallest_side: int = 1
 ) -> dict[str, SpatialTransform]:
-    """The paper's probes, one at a time: turns of 90, 180, 270 degrees and the scales that fit the latent grid."""
+    """The paper's probes, one at a time: turns of 90, 180, 270 degrees and the scales that fit the latent grid.
+
+    Args:
+        smallest_side: of latents, see `Autoencoder.smallest_latent_side`: scales that make smaller ones are left out.
+    """
     turns = {f"rotation {90 * k}": SpatialTransform(quarter_turns=k) for k in QUARTER_TURNS}
     side = math.gcd(*latent_size)  # what fits it fits both
-    fitting = [s for s in scales if (side * s).is_integer()]
+    fitting = [s for s in scales if (side * s).is_integer() and min(latent_size) * s >= smallest_side]
     return turns | {f"scale {s:.2f}": SpatialTransform((s, s)) for s in fitting}
 
 
@@ -111,7 +115,8 @@ def equivariance_errors(autoencoder: Autoencoder, images: Tensor) -> dict[str, d
     latents = autoencoder.posterior(images).mean
     errors: dict[str, dict[str, Tensor]] = {"latent": {}, "decoded": {}}
     scales = () if getattr(autoencoder, "one_size", False) else MEASURED_SCALES  # of anything that encodes and decodes
-    for name, transform in measured_transforms((latents.shape[-2], latents.shape[-1]), scales).items():
+    smallest = getattr(autoencoder, "smallest_latent_side", 1)
+    for name, transform in measured_transforms((latents.shape[-2], latents.shape[-1]), scales, smallest).items():
         transformed_image, transformed_latents = transform(images), transform(latents)
         expected = autoencoder.posterior(transformed_image).mean
         errors["latent"][name] = relative_square(transformed_latents, expected)

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+NEGLIGIBLE = 1e-20  # of a sum of squares of centred cosines: rounding
+
 
 def cknna(first: Tensor, second: Tensor, neighbours: int = 10) -> float:
     """Centred kernel alignment restricted to mutual nearest neighbours (Huh et al., appendix A); 1 for the same.
@@ -17,7 +19,7 @@ def cknna(first: Tensor, second: Tensor, neighbours: int = 10) -> float:
         neighbours: k.
 
     Raises:
-        ValueError: if the rows are not as many, or not more than k.
+        ValueError: if the rows are not as many, or not more than k, or all rows of one are the same.
     """
     if len(first) != len(second) or len(first) <= neighbours:
         raise ValueError(
@@ -25,7 +27,10 @@ def cknna(first: Tensor, second: Tensor, neighbours: int = 10) -> float:
         )
     (one, near_one), (other, near_other) = (_kernel(rows, neighbours) for rows in (first, second))
     mutual = (one * other)[near_one & near_other].sum()
-    return float(mutual / (one[near_one].square().sum() * other[near_other].square().sum()).sqrt())
+    own = one[near_one].square().sum(), other[near_other].square().sum()
+    if min(own) < NEGLIGIBLE:
+        raise ValueError("CKNNA of rows that are all the same: give images that differ")
+    return float(mutual / (own[0] * own[1]).sqrt())
 
 
 def _kernel(rows: Tensor, neighbours: int) -> tuple[Tensor, Tensor]:

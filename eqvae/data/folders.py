@@ -69,8 +69,10 @@ class FolderSource(EncodedSource):
 
     def fingerprint(self) -> str:
         digest = hashlib.sha256(f"folder/{self.image_size}".encode())
-        for path, label in self.files:
-            digest.update(os.fsencode(path.relative_to(self.root)) + f"/{label}/{_size(path)}\n".encode())
+        sizes = [_size(path) for path, _ in self.files]
+        for (path, label), size in zip(self.files, sizes, strict=True):
+            digest.update(os.fsencode(path.relative_to(self.root)) + f"/{label}/{size}\n".encode())
+        digest.update(self._content_of_equal_sizes(sizes).encode())
         return digest.hexdigest()
 
 

@@ -72,6 +72,7 @@ class TarSource(EncodedSource):
             digest.update(f"{Path(path).name}/{Path(path).stat().st_size}\n".encode())
         for name, place, label in zip(self._names, self._places.tolist(), self.labels.tolist(), strict=True):
             digest.update(f"{name}/{place}/{label}\n".encode(errors="surrogateescape"))
+        digest.update(self._content_of_equal_sizes(self._places[:, 2].tolist()).encode())
         return digest.hexdigest()
 
 

@@ -1,5 +1,6 @@
 """All measurements of an autoencoder in one pass over images."""
 
+import math
 from functools import cached_property
 from typing import Literal
 
@@ -68,14 +69,24 @@ class LatentMetrics:
         return self._chosen[purpose][self.num_images : self.num_images + count]
 
     def compute(self) -> dict[str, float]:
-        """The report; the intrinsic dimension is left out where fewer than three latents differ."""
+        """The report; the intrinsic dimension is left out where fewer than three latents differ.
+
+        Where latents are not finite, what is computed of them is NaN.
+        """
         report = {name: float(torch.cat(values).mean()) for name, values in self._errors.items()}
         latents = torch.cat(self._latents)
+        if not self.is_finite:
+            return report | {metric.name: math.nan for metric in LATENT_METRICS if metric.compute is not None}
         few = len(latents.flatten(1).unique(dim=0)) < MINIMUM_DIFFERENT
         for metric in LATENT_METRICS:
             if metric.compute is not None and not (few and "different_latents" in metric.needs):
                 report[metric.name] = metric.compute(latents)
         return report
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether all latents that came are; those of an autoencoder that diverged are not."""
+        return bool(self._statistics.sum_of_squares.isfinite().all())
 
     def selections(self) -> dict[str, str]:
         """Which of the images that came the parts of the report are of: `equivariance_images`, `latent_images`."""

@@ -7,6 +7,7 @@ nothing.
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -187,7 +188,7 @@ def _statistics(feature_set: FeatureSet) -> dict[str, Statistics]:
 def cached_feature_set(folder: Path, about: dict, compute: Callable[[], FeatureSet]) -> tuple[FeatureSet, bool]:
     """The set that `about` describes, from the folder where it was computed before; else computed and kept there.
 
-    A file that is damaged or describes something else is computed anew.
+    A file that is damaged or describes something else is computed anew. Where none can be written, a warning says so.
 
     Args:
         folder: of the cache; created when missing.
@@ -202,7 +203,14 @@ def cached_feature_set(folder: Path, about: dict, compute: Callable[[], FeatureS
     if found is not None:
         return found, True
     computed = as_reference(compute())
-    write_feature_set(path, computed, about)
+    try:
+        write_feature_set(path, computed, about)
+    except OSError as error:  # the numbers do not depend on it
+        warnings.warn(
+            f"reference statistics are not kept, {folder} cannot be written ({error.strerror}): name another folder "
+            "with --statistics-cache",
+            stacklevel=2,
+        )
     computed.logits = None
     return computed, False
 

@@ -129,6 +129,22 @@ def require_metrics(names: Collection[str], extractor: str) -> None:
             raise ValueError(f"metric {name!r} {problem}: use some of {', '.join(known)}")
 
 
+def require_parts(names: Collection[str], real: FeatureSet, where: str) -> None:
+    """Refuse metrics that need what a reference of stored statistics lacks.
+
+    Args:
+        where: the reference, in the error.
+
+    Raises:
+        ValueError: naming the first one.
+    """
+    for name in names:
+        missing = [need for need in GENERATION_METRICS[name].needs if getattr(real, need) is None]
+        if missing:
+            lacks = {"features": "no images", "spatial": "no statistics of spatial features (mu_s, sigma_s)"}
+            raise ValueError(f"metric {name!r} cannot be measured: {where} holds {lacks[missing[0]]}, leave it out")
+
+
 def feature_sets_to_generation_metrics(
     real: FeatureSet,
     generated: FeatureSet,

@@ -95,11 +95,11 @@ def autoencoder_panel(autoencoder: Autoencoder, images: Tensor, title: str | Non
         columns[f"T E(x)\n{name}"] = enlarged(colours(transformed), factor)
         columns[f"T x\n{name}"] = to_uint8(transform(images))
         columns[f"D(T E(x))\n{name}"] = to_uint8(autoencoder.transformed_decode(transformed).images)
-    return _draw_columns(columns, images.shape[-1], title)
+    return _draw_columns(columns, max(images.shape[-2:]), title)
 
 
 def _draw_columns(columns: dict[str, Tensor], side: int, title: str | None) -> Tensor:
-    """Images [N, 3, H, H] below their headings of two lines, N in a column; the title above all."""
+    """Images [N, 3, H, W] below their headings of two lines, N in a column of squares; the title above all."""
     factor = max(1, round(PANEL_TILE / side))
     tiles = torch.stack([framed(images.cpu(), side) for images in columns.values()], dim=1).flatten(0, 1)
     grid = make_grid(enlarged(tiles, factor), nrow=len(columns), padding=PANEL_GAP, pad_value=255)
@@ -116,9 +116,10 @@ def _draw_columns(columns: dict[str, Tensor], side: int, title: str | None) -> T
 
 
 def framed(image: Tensor, side: int) -> Tensor:
-    """Square uint8 images [..., 3, H, H] in the middle of white ones of this side."""
-    missing = side - image.shape[-1]
-    return F.pad(image, (missing // 2, missing - missing // 2) * 2, value=255)
+    """uint8 images [..., 3, H, W] in the middle of white squares of this side."""
+    above, left = ((side - length) // 2 for length in image.shape[-2:])
+    below, right = side - image.shape[-2] - above, side - image.shape[-1] - left
+    return F.pad(image, (left, right, above, below), value=255)
 
 
 def enlarged(images: Tensor, factor: int) -> Tensor:

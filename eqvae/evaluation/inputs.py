@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 from eqvae.data import FolderSource, ImageSource, open_source, to_uint8
 from eqvae.data.images import PREPROCESSING_VERSION
 from eqvae.data.module import ImageBatches
-from eqvae.data.npz import IMAGES, npz_arrays
+from eqvae.data.npz import IMAGES, NpzSource, npz_arrays
 from eqvae.data.opening import require_there
 from eqvae.errors import first_line
 from eqvae.evaluation.feature_sets import FeatureSet, Statistics, cached_feature_set, images_to_feature_set
@@ -58,7 +59,7 @@ def side_of(where: str) -> int:
     """Side of the images of an .npz, or of what `sample.py` wrote.
 
     Raises:
-        ValueError: for anything else, which needs an image size.
+        ValueError: for anything else, which needs an image size, or an .npz without images.
     """
     array = Path(where) / ARRAY if Path(where).is_dir() else Path(where)
     require_there(where)
@@ -68,8 +69,7 @@ def side_of(where: str) -> int:
             return min(image.size)
     if array.suffix != ".npz" or not array.is_file():
         raise ValueError(f"the size of the images in {where} is open: give --image-size")
-    shape, _, _ = npz_arrays(array).get(IMAGES, ((0, 0), None, None))
-    return shape[1]
+    return NpzSource(array).image_size
 
 
 def image_batches(source: ImageSource, num_images: int | None = None, num_workers: int = 0) -> Iterator[Tensor]:
@@ -141,13 +141,13 @@ def reference_to_feature_set(
     images alone.
 
     Args:
-        where: what `open_source` takes, or an .npz with `mu`, `sigma`, `mu_s`, `sigma_s`, `arr_0`, or some of them.
+        where: what `open_samples` takes, or an .npz with `mu`, `sigma`, `mu_s`, `sigma_s`, `arr_0`, or some of them.
         num_images: take only so many, evenly spaced; None takes all.
         cache: folder of kept statistics; None: the user's cache folder.
 
     Returns:
         The set, and what a result says of it: `statistics` ("stored" or "computed"), `cached`, `fingerprint`, and
-        `images`, which of them were read.
+        `images`, which of them were read. How many images stored statistics are of is not known.
 
     Raises:
         ValueError: naming a file that cannot be used with this extractor.
@@ -158,8 +158,9 @@ def reference_to_feature_set(
     if not has_images:
         if stored is None:
             raise ValueError(f"{where} holds no images ({IMAGES}) and no statistics for extractor {extractor}")
-        return FeatureSet(stored, spatial), {"statistics": "stored", "cached": False}
-    source = open_source(where, image_size)
+        about = {"statistics": "stored", "cached": False, "fingerprint": sha256_of_file(Path(where))}
+        return FeatureSet(stored, spatial), about
+    source, _ = open_samples(where, image_size)
     about = {
         "dataset": source.fingerprint(),
         "images": describe_selection(num_images, len(source)),
@@ -176,7 +177,7 @@ def reference_to_feature_set(
 
     feature_set, was_cached = cached_feature_set(cache or default_cache_folder(), about, compute)
     if stored is not None:
-        feature_set.pooled, feature_set.spatial = stored, spatial
+        feature_set = replace(feature_set, pooled=stored, spatial=spatial, num_images=None)
     return feature_set, {
         "statistics": "computed" if stored is None else "stored",
         "cached": was_cached,

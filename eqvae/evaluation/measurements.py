@@ -83,13 +83,14 @@ def _measurement(name: str, value: float, result: Mapping[str, Any], data: str, 
 def _images(result: Mapping[str, Any]) -> str:
     """Name of the images, without their place; "" where a result does not tell."""
     reference = result.get("reference")
-    place = reference.get("images") if isinstance(reference, dict) else result.get("data")
+    place = (reference if isinstance(reference, dict) else result).get("data")
     return last_name(place) if isinstance(place, str) else ""
 
 
 def _amount(result: Mapping[str, Any]) -> str:
     """How many images of which size, as far as a result tells."""
     words = {"num_images": "images", "num_generated": "generated images", "num_reference": "real ones"}
-    counts = [f"{int(result[name]):,} {word}" for name, word in words.items() if name in result]
+    known = {name: result[name] for name in words if result.get(name) is not None}  # stored statistics tell no number
+    counts = [f"{int(count):,} {words[name]}" for name, count in known.items()]
     side = [f"{result['image_size']} pixels"] if "image_size" in result else []
     return ", ".join([*counts, *side])

@@ -4,6 +4,7 @@ A report is a plain dict: quantities by name, a spread beside each mean (`NAME_s
 report must share to be compared with. `result_table` shows one, `comparison_table` two.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from eqvae.data import ImageSource
 from eqvae.data.given import Images, describe_given, to_source
 from eqvae.data.module import ImageBatches
 from eqvae.evaluation.autoencoder import LatentMetrics
-from eqvae.evaluation.inputs import BATCH_SIZE
+from eqvae.evaluation.batches import images_at_once
 from eqvae.evaluation.predictors.measuring import autoencoder_to_sample, choose_predictors, describe_sample, predict
 from eqvae.evaluation.reconstruction import ReconstructionMetrics
 from eqvae.evaluation.tables import CENTER_CROP, backend_versions, directions
@@ -52,9 +53,12 @@ def measure_reconstruction(
         data: what the report calls the images; None: their word.
 
     Raises:
-        ValueError: for images that cannot be had, or that a metric or the autoencoder cannot take.
+        ValueError: for images that cannot be had, or that a metric or the autoencoder cannot take, or an autoencoder
+            that gives values which are not finite.
     """
     source = _fitting_source(autoencoder, images, image_size)
+    if min(len(source), len(source) if num_images is None else num_images) < 2:
+        raise ValueError("one image: the Fréchet distance of reconstructions takes at least 2, give more")
     names = [extractor] if isinstance(extractor, str) else list(extractor)
     settings = (names, extractor_weights, perceptual, perceptual_weights_file)
     metrics = ReconstructionMetrics(*settings, uint8_rule=uint8_rule)
@@ -63,6 +67,7 @@ def measure_reconstruction(
             latents, _ = autoencoder.latent_moments(batch)
             metrics.update(batch, autoencoder.decode(latents).float())
     report: dict[str, Any] = _with_spread(metrics.compute(), metrics.standard_deviations())
+    _require_finite(not math.isnan(report["psnr"]), "reconstructions")
     report |= {"extractor": ", ".join(names), "perceptual": perceptual, "num_images": int(report["num_images"])}
     report["images"] = describe_selection(num_images, len(source))
     return report | conditions(data or describe_given(images), _side(source))
@@ -94,6 +99,7 @@ def measure_latents(
     for batch in _batches(source, autoencoder, num_images, num_workers):
         with encoding("float32", batch.device):
             metrics.update(autoencoder, batch)
+    _require_finite(metrics.is_finite, "latents")
     report = _with_spread(metrics.compute(), metrics.standard_deviations())
     if names != []:
         device = str(autoencoder.last_layer.device)
@@ -109,6 +115,13 @@ def measure_latents(
         about |= {f"normalization_{name}": list(carried[name]) for name in ("shift", "scale")}
     report |= metrics.curves() | about | conditions(data or describe_given(images), _side(source))
     return report | {"directions": directions(report)}
+
+
+def _require_finite(is_finite: bool, what: str) -> None:
+    if not is_finite:
+        raise ValueError(
+            f"the autoencoder's {what} are not finite: its training has diverged, take an earlier checkpoint"
+        )
 
 
 def _side(source: ImageSource) -> int:
@@ -127,7 +140,9 @@ def _batches(
     source: ImageSource, autoencoder: Autoencoder, num_images: int | None, num_workers: int
 ) -> Iterator[Tensor]:
     """The images that are asked for: [B, 3, H, W] in [-1, 1], on the autoencoder's device."""
-    batches, device = SequentialBatches(ImageBatches(source), BATCH_SIZE, num_images), autoencoder.last_layer.device
+    at_once = images_at_once(*source[0][0].shape[-2:])
+    batches = SequentialBatches(ImageBatches(source), at_once, num_images)
+    device = autoencoder.last_layer.device
     return (batch["image"].to(device) for batch in batches.loader(num_workers))
 
 

@@ -7,14 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from eqvae.data.given import Images, describe_given, to_source
+from eqvae.evaluation.distances import SCORE_ORDERS, inception_score
 from eqvae.evaluation.feature_sets import FeatureSet, images_to_feature_set
 from eqvae.evaluation.features import create_extractor
-from eqvae.evaluation.generation import ScoreOrder, feature_sets_to_generation_metrics
+from eqvae.evaluation.generation import ScoreOrder, feature_sets_to_generation_metrics, require_metrics, require_parts
 from eqvae.evaluation.inputs import AS_STORED, image_batches, open_samples, reference_to_feature_set
+from eqvae.evaluation.metric import EXTRACTORS
 from eqvae.evaluation.tables import CENTER_CROP, backend_versions
+from eqvae.files import sha256_of_file
 from eqvae.selection import describe_selection
+
+SORTED = 1.2  # times as large a score of samples in another order: they lie class by class
 
 
 def measure_generation(
@@ -49,6 +55,7 @@ def measure_generation(
         ValueError: for images that cannot be had or are too few, or a reference that does not fit the extractor.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    require_metrics(metrics or (), extractor)
     if isinstance(generated, str):
         source, uint8_rule = open_samples(generated, image_size)
     else:
@@ -69,9 +76,13 @@ def measure_generation(
         and os.path.realpath(generated) == os.path.realpath(reference)
     ):
         warnings.warn(f"samples and reference are both {generated}: it is measured against itself", stacklevel=2)
+    require_parts(metrics or (), real, describe_given(reference))
     network = create_extractor(extractor, extractor_weights, device)
     features = images_to_feature_set(image_batches(source, num_images, num_workers), network)
     measured = feature_sets_to_generation_metrics(real, features, extractor, metrics, score_order, device)
+    if score_order == "given" and EXTRACTORS[extractor].score in measured:
+        _warn_of_sorted(features.logits)
+    of_file = {"extractor_weights": sha256_of_file(Path(extractor_weights))} if extractor_weights else {}
     return measured | {
         "num_reference": real.num_images,
         "num_generated": features.num_images,
@@ -83,10 +94,23 @@ def measure_generation(
         "crop": CENTER_CROP,
         "uint8_rule": uint8_rule,
         "extractor": extractor,
+        **of_file,
         "generated": describe_given(generated),
-        "reference": {"images": describe_given(reference)} | about,
+        "reference": {"data": describe_given(reference)} | about,
         "versions": backend_versions(),
     }
+
+
+def _warn_of_sorted(logits: Tensor | None) -> None:
+    """Warn of samples that lie class by class, as in class folders: a tenth of them has a tenth of the classes."""
+    assert logits is not None, "computed of all images"
+    (given, spread), (shuffled, other) = (inception_score(logits, order=order) for order in SCORE_ORDERS)
+    if shuffled > SORTED * given and shuffled - given > spread + other:
+        warnings.warn(
+            f"the samples seem to be sorted by class, so their Inception score is {given:.3g} in the order given, "
+            f"{shuffled:.3g} shuffled: measure with --score-order shuffled",
+            stacklevel=3,
+        )
 
 
 def _measured(

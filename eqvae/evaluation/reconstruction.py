@@ -1,5 +1,6 @@
 """How well images are reconstructed: PSNR, SSIM, perceptual distance, and features of both sides."""
 
+import math
 from typing import Literal
 
 import torch
@@ -74,7 +75,7 @@ class ReconstructionMetrics:
 
     Both sides are rounded to uint8 first, as if written to files. Quantities: `psnr` (per image, then the mean),
     `ssim`, `perceptual_<name>`; the Fréchet distance between images and reconstructions as `rfid` or
-    `rfd_<extractor>`.
+    `rfd_<extractor>`. What is not finite becomes no image: its values, and the distance of all, are NaN.
 
     Args:
         extractor: features of the Fréchet distance, a name of `create_extractor`, or several of them, each with its own
@@ -109,26 +110,29 @@ class ReconstructionMetrics:
         self.perceptual, self.perceptual_weights_file = perceptual, perceptual_weights_file
         self.uint8_rule: Literal["round", "truncate"] = uint8_rule
         self._values: dict[str, list[Tensor]] = {}
+        self._all_finite = True
         self._features = {name: {"real": [], "generated": []} for name in self.extractors}
 
     @torch.no_grad()
     def update(self, images: Tensor, reconstructions: Tensor) -> None:
         """Add images and their reconstructions, both float [B, 3, H, W], nominally in [-1, 1]."""
+        finite = reconstructions.isfinite().flatten(1).all(1)
+        self._all_finite = self._all_finite and bool(finite.all())
         real, generated = to_uint8(images, self.uint8_rule), to_uint8(reconstructions, self.uint8_rule)
         for metric in IMAGE_METRICS:
             assert metric.compute is not None
-            self._add(metric.name, metric.compute(generated, real))
+            self._add(metric.name, metric.compute(generated, real), finite)
         distance = create_perceptual(self.perceptual, self.perceptual_weights_file)
         if distance is not None:
-            self._add(f"perceptual_{distance.name}", distance(to_float(generated), to_float(real)))
+            self._add(f"perceptual_{distance.name}", distance(to_float(generated), to_float(real)), finite)
         for name, kept in self._features.items():
             weights = self.extractor_weights if name in WITH_FILES else None
             extractor = create_extractor(name, weights, images.device)
             kept["real"].append(images_to_features(real, extractor))
             kept["generated"].append(images_to_features(generated, extractor))
 
-    def _add(self, name: str, values: Tensor) -> None:
-        self._values.setdefault(name, []).append(values.double().cpu())
+    def _add(self, name: str, values: Tensor, finite: Tensor) -> None:
+        self._values.setdefault(name, []).append(values.double().where(finite, math.nan).cpu())
 
     def features(self, extractor: str | None = None) -> dict[str, Tensor]:
         """Features [N, D] of the images ("real") and of their reconstructions ("generated"); None: the first ones."""
@@ -140,7 +144,8 @@ class ReconstructionMetrics:
         assert self._values, "nothing was accumulated"
         report: dict[str, float | str] = {name: float(torch.cat(parts).mean()) for name, parts in self._values.items()}
         for extractor in self.extractors:
-            report[f"r{EXTRACTORS[extractor].distance}"] = frechet_distance(**self.features(extractor))
+            distance = frechet_distance(**self.features(extractor)) if self._all_finite else math.nan
+            report[f"r{EXTRACTORS[extractor].distance}"] = distance
         num_images = sum(len(part) for part in self._values["psnr"])
         return report | {"num_images": float(num_images), "uint8_rule": self.uint8_rule}
 

@@ -12,7 +12,7 @@ from eqvae.evaluation.metrics import find_metric
 from eqvae.hashes import read_json, write_json
 
 CONDITIONS = ("num_images", "num_reference", "num_generated", "image_size", "crop", "uint8_rule", "extractor",
-              "features_reference", "features_generated", "score_order")  # fmt: skip
+              "extractor_weights", "features_reference", "features_generated", "score_order")  # fmt: skip
 REFERENCE = ("fingerprint", "statistics", "images")  # of a result's `reference`, where it is kept
 BACKEND = ("torch", "torch-fidelity", "torchmetrics", "lpips", "timm")
 NOT_SHOWN = ("directions", "autoencoder_fingerprint")  # of a saved result: a column of the table; for programs
@@ -101,9 +101,9 @@ def load_result(file: str | Path) -> dict:
 
 def _require_finite(result: dict, where: str) -> None:
     for name, value in result.items():
-        if isinstance(value, dict):
-            _require_finite(value, where)
         for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, dict):
+                _require_finite(number, where)
             if isinstance(number, float) and not math.isfinite(number):
                 raise ValueError(f"{where}: {name} is {number}, not a finite number: measure again")
 

@@ -15,6 +15,7 @@ from dit.backbones import DiT, SiT
 from dit.objectives import Diffusion, Flow
 from eqvae.data import ShapesSource
 from eqvae.data.module import ImageBatches
+from eqvae.evaluation.tables import save_result
 from eqvae.stream import SequentialBatches
 from tests.dit.tiny import randomize, tiny_generator
 from tests.eqvae.tiny import tiny_autoencoder
@@ -60,6 +61,16 @@ def test_cknna_of_the_same_the_turned_and_the_unrelated():
     assert 0 <= cknna(first, other) < 0.05  # k / N = 0.02
     mixed = first @ normal(32, 48, seed=3) + 5 * other
     assert cknna(first.double() @ rotation, 0.1 * mixed) == pytest.approx(cknna(first, mixed), rel=1e-6)
+
+
+def test_cknna_of_equal_rows_is_refused():
+    """It was 0 / 0, or rounding over rounding, and NaN went into the file of `evaluate.py alignment`."""
+    rows = torch.randn(1, 7, generator=torch.Generator().manual_seed(0)).repeat(30, 1)
+    for pair in ((rows, rows), (rows, torch.eye(30)), (torch.eye(30), rows)):
+        with pytest.raises(ValueError, match="CKNNA of rows that are all the same: give images that differ"):
+            cknna(*pair)
+    with pytest.raises(ValueError, match=r"a\.json is not written: cknna is nan"):
+        save_result("a.json", {"levels": [{"time": 0.5, "cknna": [1.0, float("nan")]}]})
 
 
 def test_cknna_falls_with_noise():

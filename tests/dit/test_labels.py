@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dit.generation import generate_images
-from dit.labels import choose_labels, require_choice
+from dit.labels import choose_labels, require_choice, score_order
 from dit.sample_files import SampleFolder
 from dit.samplers import SamplingSettings
 from eqvae.latents import open_cache
@@ -33,6 +33,11 @@ def test_numbers_of_images_of_each_class():
     assert all(abs(count - 1000) < 5 * 28 for count in counts(drawn))  # binomial, standard deviation 28
     assert torch.equal(drawn[:7], choose_labels(7, 5, "random", seed=3))
     assert not torch.equal(drawn, choose_labels(5000, 5, "random", seed=4))
+
+
+def test_samples_are_shuffled_for_their_score_where_given_labels_are_sorted():
+    assert score_order(torch.tensor([0, 0, 1, 3, 3])) == "shuffled"
+    assert score_order(torch.tensor([0, 1, 0, 1])) == "given"
 
 
 @pytest.mark.parametrize("name", ["given.txt", "given.npy", "given.npz", "adm.npz"])

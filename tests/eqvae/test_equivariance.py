@@ -9,9 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eqvae.autoencoders import load_autoencoder
 from eqvae.equivariance import SpatialTransform, equivariance_errors, measured_transforms
+from eqvae.evaluation.measuring import measure_latents
 from eqvae.regularizers import Draw, TransformDistribution, reconstruct
 from tests.eqvae.tiny import MixingAutoencoder, smooth_images, tiny_autoencoder
+from tests.tiny import TINY_AUTOENCODER
 
 SIDES, FACTORS = (4, 8, 16), (4, 8)
 ALL_SIDES = range(2, 129)
@@ -255,6 +258,18 @@ def test_impossible_latents_are_refused():
     wide = TransformDistribution(scale="anisotropic", probability=1.0).draw(0, 0, (8, 16)).transform.scale
     assert wide[0] in grid(8)
     assert wide[1] in grid(16)
+
+
+def test_scales_that_leave_nothing_to_reflect_are_left_out():
+    """A decoder that pads by reflection takes no latent of one row: one of four is halved and no more."""
+    autoencoder = load_autoencoder(TINY_AUTOENCODER, padding_mode="reflect").freeze()
+    side = 4 * autoencoder.downsampling_factor
+    for smallest, probes in ((1, {"scale 0.25", "scale 0.50", "scale 0.75"}), (2, {"scale 0.50", "scale 0.75"})):
+        assert {name for name in measured_transforms((4, 4), smallest_side=smallest) if "scale" in name} == probes
+    errors = equivariance_errors(autoencoder, torch.rand(2, 3, side, side) * 2 - 1)
+    assert {name for name in errors["decoded"] if "scale" in name} == {"scale 0.50", "scale 0.75"}
+    values = measure_latents(autoencoder, torch.rand(4, 3, side, side) * 2 - 1, predictors="equivariance")
+    assert values["equivariance/scale"] > 0
 
 
 def test_measured_transforms_fit_the_latent_grid():

@@ -1,6 +1,8 @@
 """Sets of images against each other: streamed statistics, cache, ADM files, Inception's path, the command line."""
 
 import sys
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from eqvae.evaluation.distances import inception_score
 from eqvae.evaluation.feature_sets import RandomRows, RunningStatistics, images_to_feature_set
 from eqvae.evaluation.generation import feature_sets_to_generation_metrics
 from eqvae.evaluation.inputs import open_samples, reference_to_feature_set
+from eqvae.evaluation.measurements import read_measurements
 from eqvae.evaluation.measuring_samples import measure_generation
 from eqvae.evaluation.sample_folders import images_of_array, images_of_single_files, images_to_sha256
 from eqvae.evaluation.tables import (
@@ -82,6 +85,23 @@ def test_inception_score_splits_images_in_the_order_given():
         inception_score(logits, order="sorted")
 
 
+def test_samples_sorted_by_class_are_warned_of(monkeypatch, tmp_path):
+    """As those of class folders, and of `sample.py --labels` with a cache of them."""
+    monkeypatch.setattr("eqvae.evaluation.measuring_samples.create_extractor", lambda *given: PixelFeatures())
+    images = torch.zeros(300, 3, 16, 16, dtype=torch.uint8)
+    images[:, 0, 0, :3] = 50 * torch.eye(3, dtype=torch.uint8).repeat_interleave(100, 0)  # the logits
+    images[:, 1] = random_images(300)[:, 1]
+    settings = {"metrics": ["score"], "statistics_cache": tmp_path}
+    with pytest.warns(UserWarning, match=r"sorted by class, so their Inception score is 1\.\d+ .*, 2\.8\d* shuffled"):
+        found = measure_generation(images, images, **settings)
+    assert found["score_order"] == "given"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        measure_generation(images[torch.randperm(300, generator=torch.Generator().manual_seed(0))], images, **settings)
+        measure_generation(images, images, score_order="shuffled", **settings)
+        measure_generation(images, images, metrics=["fd"])
+
+
 class PixelFeatures(torch.nn.Module):
     """Stands for an extractor: features are the pixels of an image [8, 8] of one row."""
 
@@ -115,6 +135,57 @@ def test_sorted_images_are_not_judged_by_their_first_classes(monkeypatch):
     assert metrics["recall"] > 0.8
     assert abs(metrics["kid"] - exact["kid"]) < 4 * metrics["kid_std"]
     assert metrics["fd_efficientnet_lite0"] == exact["fd_efficientnet_lite0"]
+
+
+def test_stored_statistics_are_not_said_to_be_of_the_images_beside_them(tmp_path, monkeypatch):
+    """ADM's files have the statistics of the whole set, and 10,000 of its images."""
+    for module in ("inputs", "measuring_samples"):
+        monkeypatch.setattr(f"eqvae.evaluation.{module}.create_extractor", lambda *given: PixelFeatures())
+    stored = statistics(12, 2) | {f"{key}_s": value for key, value in statistics(2, 5).items()}
+    both = save_images(tmp_path / "both.npz", random_images(6), **stored)
+    np.savez(tmp_path / "alone.npz", **stored)
+    for reference in (both, str(tmp_path / "alone.npz")):
+        settings = {"extractor": "inception_v3", "statistics_cache": tmp_path / "cache"}
+        result = measure_generation(random_images(8, seed=1), reference, metrics=["fd"], **settings)
+        assert result["num_reference"] is None
+        assert (result["reference"]["data"], result["reference"]["statistics"]) == (reference, "stored")
+        assert len(result["reference"]["fingerprint"]) == 64
+        save_result(tmp_path / "result.json", result)
+        (measured,) = read_measurements([tmp_path / "result.json"], samples=True)
+        assert measured.measured_on == f"{Path(reference).name}, 8 generated images, 16 pixels"
+    result = measure_generation(random_images(8, seed=1), "shapes:9:3", metrics=["fd"], statistics_cache=tmp_path)
+    assert (result["reference"]["data"], result["reference"]["images"]) == ("shapes:9:3", "all 9")
+    save_result(tmp_path / "result.json", result)
+    (measured,) = read_measurements([tmp_path / "result.json"], samples=True)
+    assert measured.measured_on == "shapes:9:3, 8 generated images, 9 real ones, 16 pixels"
+
+
+def test_what_a_reference_cannot_give_is_refused_where_it_is_asked_for(tmp_path, monkeypatch):
+    """It was left out without a word, up to a result without a number; and another's metric, after all features."""
+    for module in ("inputs", "measuring_samples"):
+        monkeypatch.setattr(f"eqvae.evaluation.{module}.create_extractor", lambda *given: PixelFeatures())
+    reference, samples = tmp_path / "statistics.npz", random_images(8)
+    np.savez(reference, **statistics(12, 2))
+    settings = {"extractor": "inception_v3", "statistics_cache": tmp_path / "cache"}
+    for metric, lacks in (("kid", "no images"), ("sfd", "no statistics of spatial features")):
+        with pytest.raises(ValueError, match=rf"'{metric}' cannot be measured: .*statistics\.npz holds {lacks}"):
+            measure_generation(samples, str(reference), metrics=["fd", metric], **settings)
+    assert {"fid", "is"} < set(measure_generation(samples, str(reference), **settings))  # the usual ones, without kid
+    monkeypatch.setattr("eqvae.evaluation.measuring_samples.create_extractor", lambda *given: pytest.fail("too late"))
+    with pytest.raises(ValueError, match="'sfd' is not measured on dinov2_large"):
+        measure_generation(samples, samples, metrics=["sfd"], extractor="dinov2_large")
+
+
+def test_results_on_features_of_other_weights_do_not_compare(tmp_path, monkeypatch):
+    for module in ("inputs", "measuring_samples"):
+        monkeypatch.setattr(f"eqvae.evaluation.{module}.create_extractor", lambda *given: PixelFeatures())
+    results = []
+    for content in ("one", "other"):
+        (tmp_path / content).write_text(content)
+        settings = {"extractor": "inception_v3", "extractor_weights": str(tmp_path / content)}
+        results.append(measure_generation(random_images(8), random_images(8, seed=1), metrics=["fd"], **settings))
+    with pytest.warns(UserWarning, match="do not compare: extractor_weights [0-9a-f]{64} and [0-9a-f]{64}$"):
+        warn_of_different_conditions(*results)
 
 
 def sets(*images):
@@ -193,6 +264,22 @@ def test_statistics_are_computed_once(tmp_path, monkeypatch):
     assert reference_to_feature_set(reference, 16, "efficientnet_lite0", cache=cache)[1]["cached"]
     monkeypatch.setattr("eqvae.evaluation.inputs.PREPROCESSING_VERSION", 99)
     assert not reference_to_feature_set(reference, 16, "efficientnet_lite0", cache=cache)[1]["cached"]
+
+
+def test_a_cache_that_cannot_be_written_costs_no_measurement(tmp_path):
+    """A home that is read-only, or a full disk."""
+    (tmp_path / "file").touch()
+    samples, reference = random_images(8, seed=1), save_images(tmp_path / "real.npz", random_images(8))
+    with pytest.warns(UserWarning, match="not kept, .*cannot be written .*: name another folder with --statistics-"):
+        found = measure_generation(samples, reference, metrics=["fd"], statistics_cache=tmp_path / "file" / "cache")
+    kept = measure_generation(samples, reference, metrics=["fd"], statistics_cache=tmp_path / "cache")
+    assert found["fd_efficientnet_lite0"] == kept["fd_efficientnet_lite0"]
+
+
+def test_an_npz_without_images_is_refused(tmp_path):
+    np.savez(tmp_path / "labels.npz", arr_0=np.arange(5))
+    with pytest.raises(ValueError, match=r"labels\.npz holds no images: expected arr_0, uint8 \[N, H, H, 3\], has"):
+        measure_generation(str(tmp_path / "labels.npz"), "shapes:8:1")
 
 
 def test_statistics_of_another_extractor_are_refused(tmp_path):
@@ -324,6 +411,27 @@ def test_a_folder_of_samples_leaves_its_grid_out(tmp_path):
     (tmp_path / "000001.png").unlink()
     with pytest.raises(ValueError, match=r"has 1 of 2 images: start sample\.py again"):
         open_samples(str(tmp_path), 16)
+
+
+@pytest.mark.parametrize("kept", ["png", "npz"])
+def test_samples_as_a_reference_are_read_as_samples(kept, tmp_path):
+    """Their grid was one of the real images, or the only one."""
+    from PIL import Image
+
+    images, folder = random_images(6), tmp_path / "samples"
+    folder.mkdir()
+    Image.new("RGB", (64, 64)).save(folder / "grid.png")
+    if kept == "npz":
+        save_images(folder / "samples.npz", images)
+    for index, image in enumerate(images.permute(0, 2, 3, 1).numpy() if kept == "png" else ()):
+        Image.fromarray(image).save(folder / f"{index:06d}.png")
+    images_of = images_of_array(folder) if kept == "npz" else images_of_single_files(folder)
+    made = {"num_images": 6, "images_sha256": images_to_sha256(images_of, [range(6)])}
+    write_json(folder / "samples.json", FINISHED | made)
+    found = measure_generation(random_images(6, seed=1), str(folder), metrics=["fd"], statistics_cache=tmp_path / "c")
+    assert found["num_reference"] == 6
+    expected = measure_generation(random_images(6, seed=1), images, metrics=["fd"])
+    assert found["fd_efficientnet_lite0"] == expected["fd_efficientnet_lite0"]
 
 
 @pytest.mark.parametrize("command", ["reconstruction", "latents"])

@@ -8,10 +8,13 @@ import torch
 from torch.nn import functional
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
+from eqvae.autoencoders import load_autoencoder
 from eqvae.bases import load_config
+from eqvae.data import ShapesSource
 from eqvae.data.images import to_float
-from eqvae.evaluation import ReconstructionMetrics, images_to_psnr, images_to_ssim
+from eqvae.evaluation import ReconstructionMetrics, batches, images_to_psnr, images_to_ssim
 from eqvae.evaluation.autoencoder import AutoencoderEvaluation
+from eqvae.evaluation.measuring import measure_latents, measure_reconstruction
 from eqvae.losses.perceptual import BACKBONE_URLS
 from tests.eqvae.tiny import MixingAutoencoder, smooth_images
 from tests.tiny import stage_one
@@ -109,6 +112,59 @@ def test_autoencoder_evaluation():
     evaluation.reset()
     evaluation.update(MixingAutoencoder(), torch.cat((smooth_images(32), -smooth_images(32).flip(-1))))
     assert evaluation.compute()["intrinsic_dimension"] > 0
+
+
+@pytest.mark.filterwarnings("ignore:.*biased upward")
+def test_what_is_not_finite_has_no_values(tmp_path):
+    """To uint8 it would be black: a diverged autoencoder had 5 dB."""
+    autoencoder = load_autoencoder("shapes-f4c8").freeze()
+    with torch.no_grad():
+        autoencoder.last_layer.fill_(math.nan)
+    images = to_float(random_images(4))
+    evaluation = AutoencoderEvaluation()
+    evaluation.update(autoencoder, images)
+    report = evaluation.compute()
+    for name in ("psnr", "ssim", "perceptual_efficientnet_lite0", "rfd_efficientnet_lite0"):
+        assert math.isnan(report[name])
+    assert math.isfinite(report["equivariance/latent/rotation 90"])
+    with pytest.raises(ValueError, match="reconstructions are not finite: its training has diverged"):
+        measure_reconstruction(autoencoder, images)
+    for parameter in autoencoder.parameters():
+        parameter.fill_(math.nan)
+    evaluation.reset()
+    evaluation.update(autoencoder, images)
+    assert math.isnan(evaluation.compute()["effective_rank"])
+    with pytest.raises(ValueError, match="latents are not finite: its training has diverged"):
+        measure_latents(autoencoder, images)
+    metrics = ReconstructionMetrics(extractor=None, perceptual="none")
+    metrics.update(images, images.clone().index_fill_(0, torch.tensor([1]), math.inf))
+    assert math.isnan(metrics.compute()["psnr"])
+
+
+@pytest.mark.filterwarnings("ignore:.*biased upward")
+def test_large_images_pass_an_autoencoder_in_smaller_batches(monkeypatch):
+    """A hundred of 512 x 512 pixels would take SD-VAE 27 GB for one tensor."""
+    sizes = [batches.images_at_once(side, side) for side in (32, 128, 256, 512, 2048)]
+    assert sizes == [100, 100, 25, 6, 1]
+    autoencoder, images, taken = load_autoencoder("shapes-f4c8").freeze(), ShapesSource(12, 32, 1), []
+    whole = [measure(autoencoder, images) for measure in (measure_reconstruction, measure_latents)]
+    encode = autoencoder.latent_moments
+    monkeypatch.setattr(autoencoder, "latent_moments", lambda batch: taken.append(len(batch)) or encode(batch))
+    monkeypatch.setattr(batches, "PIXELS_AT_ONCE", 5 * 32**2)
+    parts = [measure(autoencoder, images) for measure in (measure_reconstruction, measure_latents)]
+    assert set(taken) == {5, 2}
+    for name in ("psnr", "ssim", "rfd_efficientnet_lite0"):
+        assert parts[0][name] == pytest.approx(whole[0][name], rel=1e-4)
+    measured = ("rate/nats", "reconstruction/psnr", "interpolation/excess", "distortion/log_spread")
+    for name in (*measured, "effective_rank", "equivariance/latent/rotation 90", "equivariance/scale_weighted"):
+        assert parts[1][name] == pytest.approx(whole[1][name], rel=1e-4)
+
+
+def test_one_image_is_refused_before_it_is_measured():
+    autoencoder = load_autoencoder("shapes-f4c8").freeze()
+    for images, count in (("shapes:1:1", None), ("shapes:5:1", 1)):
+        with pytest.raises(ValueError, match="one image: the Fréchet distance of reconstructions takes at least 2"):
+            measure_reconstruction(autoencoder, images, num_images=count)
 
 
 @pytest.fixture

@@ -1,14 +1,18 @@
 """Shapes of image folders: every image is read or reported, and classes are numbered as a plain listing has them."""
 
 import os
+import shutil
 import unicodedata
 import warnings
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from eqvae.data import FolderSource
+from eqvae.data.overlap import are_same_images
+from eqvae.evaluation.inputs import reference_to_feature_set
 
 SIDE = 16
 
@@ -174,6 +178,27 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", refusing)
     with pytest.raises(ValueError, match=r"image folder .*b cannot be read \(Permission denied\)"):
         FolderSource(str(tmp_path), SIDE)
+
+
+@pytest.mark.filterwarnings("ignore:.*biased upward")
+@pytest.mark.parametrize("suffix", ["bmp", "ppm", "tiff"])
+def test_uncompressed_images_are_told_apart(suffix, tmp_path):
+    """All are of one size in bytes: held-out images passed for those of the training, and had their statistics."""
+    sources = []
+    for level, name in enumerate(("train", "validation")):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            Image.new("RGB", (SIDE, SIDE), (level, number, 0)).save(tmp_path / name / f"{number}.{suffix}")
+        sources.append(FolderSource(str(tmp_path / name), SIDE))
+    assert sources[0].fingerprint() != sources[1].fingerprint()
+    assert not are_same_images(*sources)
+    shutil.copytree(tmp_path / "train", tmp_path / "copy")
+    assert are_same_images(sources[0], FolderSource(str(tmp_path / "copy"), SIDE))
+    features = [
+        reference_to_feature_set(str(each.root), SIDE, "efficientnet_lite0", cache=tmp_path / "cache")[0].features
+        for each in sources
+    ]
+    assert not torch.equal(*features)
 
 
 def test_the_fingerprint_is_of_what_is_read(tmp_path):

@@ -11,6 +11,7 @@ from eqvae.evaluation.image_grids import (
     PANEL_TILE,
     LatentColours,
     autoencoder_panel,
+    framed,
     image_grid,
     save_png,
 )
@@ -60,6 +61,19 @@ def test_a_panel_has_a_row_per_image_below_its_headings(side):
         assert words.min() == 0, "a heading above each column"
         assert bool((words[..., [0, -1]] == 255).all()), "that fits above it"
     assert torch.equal(panel, autoencoder_panel(tiny_autoencoder(), images))
+
+
+def test_a_panel_of_images_that_are_no_squares():
+    """Turned, they are as high as they were wide: each stands in a square."""
+    images = smooth_images(32)
+    for given in (images[:, :, :16], images[..., :16]):
+        panel = autoencoder_panel(tiny_autoencoder(), given)
+        assert panel.shape == autoencoder_panel(tiny_autoencoder(), images).shape
+        factor = round(PANEL_TILE / 32)
+        tile = factor * 32 + PANEL_GAP
+        body = panel[:, -(len(images) * tile + PANEL_GAP) :]
+        first = body[:, PANEL_GAP:tile:factor, PANEL_GAP:tile:factor]
+        assert torch.equal(first, framed(to_uint8(given[0]), 32))
 
 
 def test_a_title_stands_above_the_same_panel():

@@ -59,6 +59,16 @@ def test_an_image_beside_the_class_folders_is_refused(tmp_path):
         TarSource(path, 16)
 
 
+def test_images_of_one_size_are_told_apart(tmp_path):
+    paths = []
+    for level, name in enumerate(("train", "validation"), start=7):
+        (tmp_path / name).mkdir()
+        paths.append(pack(tmp_path / name / "0.tar", [(f"{number}.png", image(level)) for number in range(3)]))
+    first, second = (TarSource(path, 16) for path in paths)
+    assert len({len(image(level)) for level in (7, 8)}) == 1
+    assert first.fingerprint() != second.fingerprint()
+
+
 def test_names_of_any_bytes_have_a_fingerprint(tmp_path):
     source = TarSource(pack(tmp_path / "a.tar", [(b"cat/\xff.png".decode(errors="surrogateescape"), image(1))]), 16)
     assert len(source.fingerprint()) == 64

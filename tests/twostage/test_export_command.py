@@ -165,7 +165,7 @@ def test_a_folder_of_before_exports_without_the_path_that_it_names(trained, tmp_
 
 
 def test_a_generator_becomes_a_pipeline_with_a_card(checkpoint, tmp_path, monkeypatch, hub):
-    write_json(tmp_path / "samples.json", {"fid": 12.5, "num_generated": 50, "reference": {"images": "/data/val"}})
+    write_json(tmp_path / "samples.json", {"fid": 12.5, "num_generated": 50, "reference": {"data": "/data/val"}})
     words = ("--checkpoint", checkpoint, "--output", tmp_path / "out", "--num-inference-steps", 10)
     run(monkeypatch, "generator", *words, "--metrics", tmp_path / "samples.json", "--push-to-hub", "me/dit")
     assert hub[0] == ("create_repo", "me/dit", {"private": None, "exist_ok": True})

@@ -35,6 +35,29 @@ def test_means_over_seeds_and_over_transforms():
     assert last.arms["control"].mean == pytest.approx(np.mean([list(each.values()) for each in errors]))
 
 
+def test_means_over_transforms_are_of_those_that_all_arms_have():
+    """Latents of 6 x 6 are not quartered, so a mean over all transforms would be one of other probes."""
+    results = changed(factors=(2.0, 1.3))
+    probes = list(results.autoencoders[0].equivariance["latent"])
+    turns = [name for name in probes if name.startswith("rotation")]
+    assert 0 < len(turns) < len(probes)
+
+    def cut(each):
+        few = {space: {name: errors[name] for name in turns} for space, errors in each.equivariance.items()}
+        return replace(each, equivariance=few) if each.arm == "equivariant" else each
+
+    cut_results = replace(results, autoencoders=[cut(each) for each in results.autoencoders])
+    summary = summarize(cut_results)
+    last = summary.equivariance["latent"][-1]
+    for arm in ("control", "equivariant"):
+        errors = [each.equivariance["latent"] for each in results.autoencoders if each.arm == arm]
+        mean = np.mean([[each[name] for name in turns] for each in errors])
+        assert last.arms[arm].mean == pytest.approx(mean)
+        (row,) = (row for row in summary.leaderboard if row.arm == arm)
+        assert row.columns["equivariance/latent"].value == pytest.approx(mean)
+    assert [row.transform for row in summary.equivariance["latent"]] == [*probes, "mean of transforms"]
+
+
 @pytest.mark.parametrize(
     ("factors", "expected", "forbidden"),
     [

@@ -74,6 +74,14 @@ def test_a_sweep_measures_the_same(trained, tmp_path, monkeypatch):
     assert {f"preview/{name}": value for name, value in evaluation.result(tmp_path / "balanced").items()} == during[6]
     balanced = [index % REAL().num_classes for index in range(COUNT)]
     assert taken == [balanced, balanced[:4], labels.tolist(), balanced[:4]]
+    orders, compute = [], evaluation.feature_sets_to_generation_metrics
+    monkeypatch.setattr(
+        evaluation, "feature_sets_to_generation_metrics", lambda *given: orders.append(given[4]) or compute(*given)
+    )
+    for kept in (labels, labels.sort().values):  # of class folders: a tenth of the images has a tenth of the classes
+        write_safetensors(tmp_path / "reference" / reference.LABELS, {"label": kept})
+        evaluation.run(tmp_path / "data", about | {"labels": "data", "metrics": ("score",)}, inputs, lambda *_: None)
+    assert orders == ["given", "shuffled"]
     about["sampling"]["guidance_scale"] = about["grid_guidance_scale"] = 1e30  # what a diverged generator makes, too
     (tmp_path / "infinite").mkdir()
     evaluation.run(

@@ -41,6 +41,17 @@ def test_what_the_paper_s_did_is_a_treatment():
     )
 
 
+def test_the_control_counts_in_the_seeds_that_an_arm_has():
+    """A race stops arms after fewer seeds, and seeds differ by more than a treatment costs."""
+    autoencoders = [measured("control", seed, 1.0, 0.8, 25.0 + seed, 90.0 + 9 * seed) for seed in range(4)]
+    autoencoders += [measured("eq", seed, 0.5, 0.4, 24.9 + seed, 90.0 + 9 * seed) for seed in (0, 1)]
+    for start in ([], [measured(START, None, 1.0, 0.8, 20.0, 100.0)]):
+        (found,) = treatments(start + autoencoders, ARMS, "control")
+        assert found.psnr == pytest.approx(-0.1)
+        assert found.reconstruction_distance == pytest.approx(0.945 if start else 1)
+        assert not found.failures
+
+
 @pytest.mark.parametrize(
     ("change", "failure"),
     [

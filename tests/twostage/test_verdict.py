@@ -88,6 +88,16 @@ def test_the_steps_to_a_level_are_those_of_a_monotone_cubic():
     assert not crossing(LearningCurve(STEPS, TREATED[0]), 1301).coarse
 
 
+def test_a_level_that_rounding_alone_tells_from_a_value_is_reached_there():
+    """Below it by the last bit, a value's logarithm may be equal, and there was no root to find."""
+    for values in np.exp(np.random.default_rng(0).normal(6, 0.3, (100, 4))):
+        falling = np.sort(values)[::-1]
+        control, other = (LearningCurve((1, 2, 3, 4), each) for each in (falling, np.nextafter(falling, 0)))
+        found = speed_up(control, other)
+        assert found.log_ratio == pytest.approx(0, abs=1e-9)
+        assert speed_up(other, control).log_ratio == -found.log_ratio
+
+
 def test_a_level_on_a_plateau_is_reached_where_the_plateau_begins():
     curve = LearningCurve((100, 200, 400, 800), (9, 5, 5, 5))
     assert crossing(curve, 5).steps == pytest.approx(200)

@@ -78,6 +78,8 @@ def crossing(curve: LearningCurve, level: float, in_logs: bool = True) -> Crossi
     x, ends = np.log(curve.steps), slice(after - 1, after + 1)
     if in_logs:
         spline = PchipInterpolator(x, np.log(best) - np.log(level))
+        if spline(x[after]) >= 0:  # below the level by rounding alone
+            return Crossing(curve.steps[after], coarse=coarse)
         reached = brentq(lambda place: float(spline(place)), *x[ends], xtol=EXACT)
         assert isinstance(reached, float)  # a pair only where more is asked for
     else:

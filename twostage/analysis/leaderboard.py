@@ -157,9 +157,8 @@ def _measured(results: SweepResults, generator: GeneratorEntry, num_steps: int |
     found = {results.metric: _at_step(results, generator, num_steps)}
     for name in ("psnr", f"r{results.metric}"):
         found[name] = _by_arm(results, lambda each, name=name: each.metrics.get(name))
-    found[EQUIVARIANCE] = _by_arm(
-        results, lambda each: _mean(filter(is_number, each.equivariance.get("latent", {}).values()))
-    )
+    probes = results.shared_probes("latent")
+    found[EQUIVARIANCE] = _by_arm(results, lambda each: each.mean_error("latent", probes))
     found[COST] = _costs(results, generator)
     return {
         name: values

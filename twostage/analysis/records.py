@@ -57,6 +57,12 @@ class AutoencoderMeasurement:
         object.__setattr__(self, "metrics", _finite(self.metrics))
         object.__setattr__(self, "equivariance", {space: _finite(each) for space, each in self.equivariance.items()})
 
+    def mean_error(self, space: str, probes: list[str]) -> float | None:
+        """Mean equivariance error of some probes; None where one is missing, or there is none."""
+        errors = [self.equivariance.get(space, {}).get(probe) for probe in probes]
+        known = [error for error in errors if error is not None]
+        return sum(known) / len(known) if known and len(known) == len(errors) else None
+
 
 @dataclass(frozen=True)
 class Point:
@@ -269,6 +275,11 @@ class SweepResults:
         """Arms that have a measured autoencoder, the common start first."""
         present = {each.arm for each in self.autoencoders}
         return [arm for arm in (Arm(START, "Common start"), *self.arms) if arm.name in present]
+
+    def shared_probes(self, space: str) -> list[str]:
+        """Equivariance probes that all measured autoencoders have: latents of other sizes take other scales."""
+        measured = [each.equivariance[space] for each in self.autoencoders if each.equivariance.get(space)]
+        return [probe for probe in measured[0] if all(probe in errors for errors in measured)] if measured else []
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:

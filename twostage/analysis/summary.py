@@ -187,10 +187,13 @@ def _spreads(measured: Mapping[int | None, Mapping[str, float | None]]) -> dict[
 
 
 def _equivariance(results: SweepResults, space: str) -> list[ErrorRow]:
+    """Errors by transform, then their mean over those that all autoencoders have."""
     rows: dict[str, dict[str, dict[int | None, float]]] = {}
+    shared = results.shared_probes(space)
     for each in results.autoencoders:
         errors = {name: value for name, value in each.equivariance.get(space, {}).items() if is_number(value)}
-        means = {MEAN_OF_TRANSFORMS: sum(errors.values()) / len(errors)} if errors else {}
+        mean = each.mean_error(space, shared)
+        means = {} if mean is None else {MEAN_OF_TRANSFORMS: mean}
         for transform, error in (errors | means).items():
             rows.setdefault(transform, {}).setdefault(each.arm, {})[each.seed] = error
     order = sorted(rows, key=MEAN_OF_TRANSFORMS.__eq__)

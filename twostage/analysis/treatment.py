@@ -20,7 +20,7 @@ KINDS = ("rotation", "scale")
 
 @dataclass(frozen=True)
 class Treatment:
-    """What an arm's fine-tuning did, means over seeds.
+    """What an arm's fine-tuning did, means over its seeds, and beside it over the same seeds of the control.
 
     Args:
         arm, label: which.
@@ -55,9 +55,10 @@ def treatments(measured: Sequence[AutoencoderMeasurement], arms: Iterable[Arm], 
 
 def _check(arm: Arm, measured: Sequence[AutoencoderMeasurement], control: str) -> Treatment:
     own, reference = _of(measured, arm.name), START if _of(measured, START) else control
-    before = _of(measured, reference)
+    beside = _in_seeds(_of(measured, control), own)
+    before = _of(measured, START) or beside
     ratios = {kind: _ratio(_error(own, kind), _error(before, kind)) for kind in KINDS}
-    psnr = _difference(_metric(own, "psnr"), _metric(_of(measured, control), "psnr"))
+    psnr = _difference(_metric(own, "psnr"), _metric(beside, "psnr"))
     distance = _ratio(_distance(own), _distance(before))
     failures = [
         f"{kind} error {ratio:.2f} of the {reference}'s, more than {LARGEST_RATIO}"
@@ -93,6 +94,14 @@ def treatment_line(treatment: Treatment) -> str:
 
 def _of(measured: Sequence[AutoencoderMeasurement], arm: str) -> list[AutoencoderMeasurement]:
     return [each for each in measured if each.arm == arm]
+
+
+def _in_seeds(
+    measured: Sequence[AutoencoderMeasurement], others: Sequence[AutoencoderMeasurement]
+) -> list[AutoencoderMeasurement]:
+    """Those of the others' seeds, which an arm that a race stopped has fewer of; all where none is shared."""
+    seeds = {each.seed for each in others}
+    return [each for each in measured if each.seed in seeds] or list(measured)
 
 
 def _error(measured: Sequence[AutoencoderMeasurement], kind: str) -> float | None:

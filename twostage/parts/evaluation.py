@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dit.checkpoints import Generator, load_generator
 from dit.generation import NotFiniteError, generate_images
-from dit.labels import BALANCED, choose_labels, given_labels
+from dit.labels import BALANCED, choose_labels, given_labels, names_path, score_order
 from dit.samplers.settings import SamplingSettings
 from eqvae.autoencoders import load_autoencoder
 from eqvae.evaluation import create_extractor
@@ -81,8 +81,10 @@ def run(folder: Path, settings: dict[str, Any], inputs: dict[str, Path], progres
         print(f"{error}: its metrics are no numbers")
         write_json(folder / METRICS, dict.fromkeys(_quantities(settings), math.nan))
     else:
+        how = settings["labels"]
+        order = score_order(labels) if how == REAL_LABELS or names_path(how) else "given"
         metrics = feature_sets_to_generation_metrics(
-            real, generated, settings["extractor"], settings["metrics"], device=device()
+            real, generated, settings["extractor"], settings["metrics"], order, device()
         )
         assert generated.features is not None, "known of images"
         resampled = resampled_distances(real.pooled, generated.features, settings["num_resamples"], sampling.seed)

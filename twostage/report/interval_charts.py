@@ -193,7 +193,7 @@ def _error_plot(results: SweepResults, name: str, title: str, rows: list[ErrorRo
     across = Scale(0, 1.04 * max(spread.high for row in rows for spread in row.arms.values()) or 1)
     height = ERROR_ROW * len(rows) + 6
     means = "; ".join(f"{labels[arm]} {format_number(spread.mean)}" for arm, spread in rows[-1].arms.items())
-    about = f"{title}, mean of transforms: {means}."
+    about = f"{title}, {rows[-1].transform}: {means}."
     canvas = Canvas(height, about)
     group = canvas.group("axis-lines")
     for tick in across.ticks(5):

@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from eqvae.evaluation.batches import images_at_once
 from eqvae.evaluation.metric import Direction, Metric
 from eqvae.selection import evenly_spaced
 
@@ -46,6 +47,7 @@ class LatentSample:
         decode: normalized latents to images, not clamped; gradients pass.
         features: [N, D] of the images by a frozen network.
         extract: uint8 images to such features.
+        smallest_side: of latents that can be encoded and decoded.
     """
 
     latents: Tensor
@@ -59,6 +61,7 @@ class LatentSample:
     decode: Callable[[Tensor], Tensor] | None = None
     features: Tensor | None = None
     extract: Callable[[Tensor], Tensor] | None = None
+    smallest_side: int = 1
     _kept: dict = field(default_factory=dict, repr=False)
 
     def has(self, need: str) -> bool:
@@ -70,6 +73,10 @@ class LatentSample:
             "model": None not in (self.images, self.encode, self.decode),
             "features": None not in (self.features, self.extract, self.decode),
         }[need]
+
+    def in_parts(self, tensor: Tensor, most: int) -> tuple[Tensor, ...]:
+        """Images or latents [n, ...] in parts that pass the autoencoder together, of at most so many."""
+        return tensor.split(images_at_once(self.image_size, self.image_size, most))
 
     def few(self, count: int) -> Tensor:
         """At most so many of the latents, evenly spaced."""

@@ -21,7 +21,7 @@ def distance_of_decoded(sample: LatentSample, latents: Tensor) -> float:
     """Fréchet distance of the decoded latents [n, C, h, w] from all images of the sample."""
     with torch.no_grad():
         decode, extract = known(sample.decode), known(sample.extract)
-        features = [extract(to_uint8(decode(part))) for part in latents.split(100)]
+        features = [extract(to_uint8(decode(part))) for part in sample.in_parts(latents, 100)]
     return frechet_distance(known(sample.features), torch.cat(features))
 
 
@@ -29,6 +29,9 @@ def reconstruction_distance(sample: LatentSample) -> float:
     """The same of the sample's own latents, computed once: what the decoder alone costs."""
 
     def compute() -> float:
-        return distance_of_decoded(sample, sample.latents[decoded_rows(sample)])
+        rows = decoded_rows(sample)
+        if len(rows) < 2:
+            raise ValueError("the distance of reconstructions needs two different latents at least")
+        return distance_of_decoded(sample, sample.latents[rows])
 
     return sample.once("reconstruction distance", compute)

@@ -21,7 +21,7 @@ def small_changes(images: Tensor) -> list[Tensor]:
 def stretches(sample: LatentSample) -> Tensor:
     """Latent over image distance of each small change of each image, [M, changes]; NaN where nothing changed."""
     found, encode = [], known(sample.encode)
-    for part in known(sample.images).split(64):
+    for part in sample.in_parts(known(sample.images), 64):
         images = to_float(part)
         latents = encode(images)
         ratios = []

@@ -6,21 +6,7 @@ from torch import Tensor
 from eqvae.data.images import to_float
 from eqvae.equivariance import measured_transforms
 from eqvae.evaluation.predictors.base import LatentSample, Predictor, known
-from eqvae.randomness import keyed_normal
-
-NUM_SENSITIVITY_IMAGES = 32
-
-
-def channel_sensitivity(sample: LatentSample) -> Tensor:
-    """Mean squared derivative [C] of the decoded images by each channel, as shares; random projections estimate it."""
-    with torch.enable_grad():
-        images = to_float(known(sample.images)[:NUM_SENSITIVITY_IMAGES])
-        latents = known(sample.encode)(images).detach().requires_grad_()
-        decoded = known(sample.decode)(latents)
-        direction = keyed_normal(torch.arange(len(decoded)), decoded.shape[1:], seed=0, stream="sensitivity")
-        gradient = torch.autograd.grad(decoded, latents, direction.to(decoded))[0]
-    squares = gradient.double().square().mean((0, 2, 3)).cpu()
-    return squares / squares.sum().clamp_min(1e-300)
+from eqvae.evaluation.predictors.sensitivity import channel_sensitivity
 
 
 @torch.no_grad()
@@ -29,10 +15,12 @@ def channel_errors(sample: LatentSample) -> dict[str, tuple[Tensor, Tensor]]:
     errors: dict[str, list[Tensor]] = {}
     norms: dict[str, list[Tensor]] = {}
     encode = known(sample.encode)
-    for part in known(sample.images).split(64):
+    for part in sample.in_parts(known(sample.images), 64):
         images = to_float(part)
         latents = encode(images)
-        for name, transform in measured_transforms((latents.shape[-2], latents.shape[-1])).items():
+        size = latents.shape[-2], latents.shape[-1]
+        transforms = measured_transforms(size, smallest_side=sample.smallest_side)
+        for name, transform in transforms.items():
             expected, actual = encode(transform(images)).double(), transform(latents).double()
             if expected.shape != actual.shape:
                 raise ValueError("equivariance needs smaller latents of smaller images, this autoencoder resizes them")
@@ -50,6 +38,9 @@ def compute(sample: LatentSample) -> dict[str, float]:
     for ending, weights in (("", even), ("_weighted", sensitivity)):
         for kind in ("scale", "rotation"):
             pairs = [pair for name, pair in errors.items() if name.startswith(kind)]
+            if not pairs:
+                size = " x ".join(map(str, sample.latents.shape[2:]))
+                raise ValueError(f"equivariance needs latents that can be halved, these have sides of {size}")
             ratios = [(error @ weights) / (norm @ weights).clamp_min(1e-12) for error, norm in pairs]
             values[kind + ending] = float(torch.cat(ratios).mean())
     return values

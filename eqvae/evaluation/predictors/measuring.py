@@ -12,6 +12,7 @@ from eqvae.autoencoders import Autoencoder
 from eqvae.data import ImageSource, to_uint8
 from eqvae.data.module import ImageBatches
 from eqvae.data.sources import MaskedSource
+from eqvae.evaluation.batches import images_at_once
 from eqvae.evaluation.features import create_extractor, images_to_features
 from eqvae.evaluation.predictors import PREDICTORS, LatentSample
 from eqvae.selection import describe_selection, evenly_spaced
@@ -19,7 +20,6 @@ from eqvae.stream import SequentialBatches
 
 MAX_IMAGES = 5000  # whose latents are measured
 MAX_KEPT_IMAGES = 256  # that are encoded again, transformed
-BATCH_SIZE = 100
 DEAD = 1e-6  # a channel's std, as a share of the largest, below which it varies by rounding alone
 
 
@@ -92,7 +92,8 @@ def autoencoder_to_sample(
     extractor = create_extractor(device=device) if _need_features(names) else None
     kept = torch.isin(torch.arange(len(batches)), evenly_spaced(MAX_KEPT_IMAGES, len(batches)))
     parts = _Parts()
-    for batch in SequentialBatches(batches, BATCH_SIZE).loader(num_workers):
+    at_once = images_at_once(*source[0][0].shape[-2:])
+    for batch in SequentialBatches(batches, at_once).loader(num_workers):
         images = batch["image"].to(device)
         mean, std = autoencoder.latent_moments(images)
         images = to_uint8(images)
@@ -167,6 +168,7 @@ class _Parts:
             masks=whole.get("masks"),
             images=whole["images"],
             features=whole.get("features"),
+            smallest_side=getattr(autoencoder, "smallest_latent_side", 1),  # of anything that encodes and decodes
         )
 
 

@@ -12,7 +12,7 @@ def compute(sample: LatentSample) -> dict[str, float]:
     """Fréchet distance of at most 2,000 reconstructions from all images, PSNR in dB of the few images that are kept."""
     images, encode, decode = known(sample.images), known(sample.encode), known(sample.decode)
     with torch.no_grad():
-        decoded = [to_uint8(decode(encode(to_float(part)))) for part in images.split(64)]
+        decoded = [to_uint8(decode(encode(to_float(part)))) for part in sample.in_parts(images, 64)]
     psnr = images_to_psnr(torch.cat(decoded), images).mean()
     return {"fd_efficientnet_lite0": reconstruction_distance(sample), "psnr": float(psnr)}
 

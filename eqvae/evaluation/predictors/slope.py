@@ -24,8 +24,14 @@ def spectral_slope(power: Tensor) -> float:
     return float(centred @ level / centred.square().sum())
 
 
+def _common_band(power: Tensor) -> Tensor:
+    """The lowest frequencies of [h, w], up to eight half cycles on the shorter side and as fine ones on the longer."""
+    height, width = (min(n, COMMON_SIDE * n // min(power.shape)) for n in power.shape)
+    return power[:height, :width]
+
+
 def compute(sample: LatentSample) -> dict[str, float]:
-    """`common_band` fits the lowest eight half cycles per image alone, which every grid of 8 x 8 has.
+    """`common_band` fits the lowest eight half cycles per (shorter) side alone, which every grid of 8 x 8 has.
 
     `of_samples` adds the posterior's noise, which is white and flattens the slope.
     """
@@ -34,7 +40,7 @@ def compute(sample: LatentSample) -> dict[str, float]:
         raise ValueError("slope needs latents that vary over an image")
     return {
         "slope": spectral_slope(means),
-        "common_band": spectral_slope(means[:COMMON_SIDE, :COMMON_SIDE]),
+        "common_band": spectral_slope(_common_band(means)),
         "of_samples": spectral_slope(samples),
     }
 

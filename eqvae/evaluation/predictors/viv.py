@@ -23,6 +23,8 @@ def compute(sample: LatentSample) -> dict[str, float]:
     `of_white` divides by what white noise of the same classes and shape is measured to have: with few images for many
     dimensions the estimate itself lies far below pi/2. `pooled_of_white` takes one covariance for all classes.
     """
+    if len(sample.different()) < 2:
+        raise ValueError("viv needs two different latents at least")
     shape, spectra = sample.latents.shape[1:], class_spectra(sample)
     images = sum(count for count, _ in spectra)
     raw = sum(count * spectrum_to_variance(spectrum) for count, spectrum in spectra) / images

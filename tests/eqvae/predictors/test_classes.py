@@ -10,6 +10,7 @@ from eqvae.evaluation.predictors import PREDICTORS, LatentSample
 from eqvae.evaluation.predictors.fisher import error_rate, information, information_rate
 from eqvae.evaluation.predictors.kronecker import kronecker_spectrum, variance_within, white_spectrum
 from eqvae.evaluation.predictors.lnc import chance, consistency, foreground_means
+from eqvae.evaluation.predictors.measuring import predict
 from eqvae.evaluation.predictors.probe import FOLDS, PENALTIES, folds, probe_accuracy, ridge
 from eqvae.evaluation.predictors.viv import spectrum_to_variance
 from tests.eqvae.predictors.samples import normal
@@ -85,6 +86,14 @@ def test_viv_of_constant_classes_is_zero():
     values = PREDICTORS["viv"](labelled(normal(3, 4, 8, 8).repeat(20, 1, 1, 1), 3))
     assert values["viv/raw"] == values["viv/of_white"] == values["viv/pooled_of_white"] == 0
     assert values["viv/within_share"] == pytest.approx(0, abs=1e-6)
+
+
+def test_viv_of_one_latent_is_refused():
+    """An encoder that does not look at its image: all latents are one, and there is no variance to take a share of."""
+    sample = labelled(normal(1, 4, 8, 8).repeat(21, 1, 1, 1), 3)
+    with pytest.raises(ValueError, match="viv needs two different latents at least"):
+        PREDICTORS["viv"](sample)
+    assert predict(sample).left_out["viv"] == "needs two different latents at least"
 
 
 def test_within_share_is_that_of_an_analysis_of_variance():

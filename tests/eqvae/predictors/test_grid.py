@@ -188,6 +188,19 @@ def test_posterior_noise_is_added_not_drawn():
     assert values["high_frequency/half"] < values["high_frequency/half_of_samples"]
 
 
+@pytest.mark.parametrize("shape", [(16, 16), (8, 32), (32, 16)])
+def test_slope_of_grids_that_are_no_squares(shape):
+    """Frequencies are those of pixels; those of the common band were taken for a square's, -2.28 for 8 x 32."""
+    height, width = (torch.arange(n, dtype=torch.float64) / n for n in shape)
+    radius = torch.hypot(height[:, None], width)
+    radius[0, 0] = 1
+    noise = normal(400, 1, *shape).double() / radius
+    latents = cosine_basis(shape[0]).T @ noise @ cosine_basis(shape[1])
+    values = PREDICTORS["slope"](LatentSample(latents.float(), 64))
+    assert values["slope/slope"] == pytest.approx(-2, abs=0.07)
+    assert values["slope/common_band"] == pytest.approx(-2, abs=0.07)
+
+
 def test_slope_is_the_exponent_of_power():
     for side in (16, 32):
         index = torch.arange(side, dtype=torch.float64)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from eqvae.autoencoders import load_autoencoder
 from eqvae.data import FolderSource, ShapesSource, to_uint8
 from eqvae.data.images import to_float
 from eqvae.equivariance import equivariance_errors
@@ -69,6 +70,11 @@ def test_an_autoencoder_of_one_size_is_left_out_of_equivariance_with_the_reason(
     with stand_ins():
         sample = autoencoder_to_sample(tiny("AutoencoderRAE").freeze(), ShapesSource(12, 32), names=["equivariance"])
         assert "this autoencoder resizes them" in predict(sample).left_out["equivariance"]
+
+
+def test_latents_of_odd_sides_are_left_out_of_equivariance_with_the_reason():
+    sample = autoencoder_to_sample(load_autoencoder("shapes-f4c8").freeze(), ShapesSource(12, 36, 1), names=[])
+    assert predict(sample).left_out["equivariance"] == "needs latents that can be halved, these have sides of 9 x 9"
 
 
 def test_features_are_computed_for_those_that_need_them_alone():

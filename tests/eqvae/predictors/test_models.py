@@ -9,9 +9,10 @@ import torch
 from eqvae.data import to_uint8
 from eqvae.evaluation import frechet_distance
 from eqvae.evaluation.predictors import PREDICTORS, LatentSample
-from eqvae.evaluation.predictors.equivariance import channel_errors, channel_sensitivity
+from eqvae.evaluation.predictors.equivariance import channel_errors
 from eqvae.evaluation.predictors.interpolation import compute as interpolate
 from eqvae.evaluation.predictors.interpolation import nearest_others, slerp
+from eqvae.evaluation.predictors.sensitivity import channel_sensitivity
 from tests.eqvae.predictors.samples import normal, orthogonal, random_sample
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*biased upward")
@@ -151,6 +152,16 @@ def test_sensitivity_is_the_squared_derivative():
     columns = matrix.square().sum(0)
     # Random projections of 24 x 256 pixels: a relative error of sqrt(2 / 6144).
     torch.testing.assert_close(channel_sensitivity(sample).float(), columns / columns.sum(), rtol=0.06, atol=0)
+
+
+def test_sensitivity_is_not_that_of_the_first_class():
+    """Images of class folders are sorted: of 80 the first 40 use the first channel alone, the others the second."""
+    images = torch.full((80, 3, 16, 16), 128, dtype=torch.uint8)
+    images[:40, 0], images[40:, 1] = 255, 255
+    sample = model_sample(lambda given: given[:, :, ::4, ::4], lambda latents: latents.square(), images)
+    shares = channel_sensitivity(sample)
+    assert shares[:2].tolist() == pytest.approx([0.5, 0.5], abs=0.1)
+    assert shares[2] < 0.01
 
 
 def test_a_scaled_isometry_has_no_distortion():

@@ -13,12 +13,11 @@ from dit.backbones import DiT
 from dit.sampling import open_generator
 from eqvae.data import open_source
 from eqvae.data.module import ImageBatches
+from eqvae.evaluation.batches import images_at_once
 from eqvae.evaluation.measuring import conditions
 from eqvae.precision import encoding
 from eqvae.selection import describe_selection
 from eqvae.stream import SequentialBatches
-
-BATCH_SIZE = 100
 
 
 def measure_blocks(arguments: argparse.Namespace) -> dict:
@@ -36,10 +35,11 @@ def measure_blocks(arguments: argparse.Namespace) -> dict:
     projector = _projector_towards(encoder, arguments)
     image_size = generator.spec.shape[-1] * generator.spec.downsampling_factor
     source = open_source(arguments.data, image_size)
-    batches = SequentialBatches(ImageBatches(source), BATCH_SIZE, arguments.num_images).loader(arguments.num_workers)
+    batches = SequentialBatches(ImageBatches(source), images_at_once(image_size, image_size), arguments.num_images)
     settings = (arguments.times, arguments.neighbours, arguments.seed)
     with encoding("float32", torch.device(arguments.device)):
-        measured = measure_alignment(generator, autoencoder, encoder, batches, projector, *settings)
+        loader = batches.loader(arguments.num_workers)
+        measured = measure_alignment(generator, autoencoder, encoder, loader, projector, *settings)
     assert isinstance(generator.backbone, DiT), "others are refused there"
     report = measured | {
         "checkpoint": arguments.checkpoint,
