@@ -218,11 +218,11 @@ def _copy_weights(path: Path, model: ModelMixin, weights: Mapping[str, Tensor], 
 def _mismatch(path: Path, missing: list[str], unexpected: list[str]) -> str:
     prefixes = ", ".join(prefix + "*" for prefix in PREFIXES)
     return (
-        f"file {path} holds no autoencoder that is known here: missing keys {_first_five(missing)}, unexpected keys "
-        f"{_first_five(unexpected)}; tried the layouts of diffusers and of LDM/taming under {prefixes}"
+        f"file {path} holds no autoencoder that is known here: missing keys {first_five(missing)}, unexpected keys "
+        f"{first_five(unexpected)}; tried the layouts of diffusers and of LDM/taming under {prefixes}"
     )
 
 
-def _first_five(keys: list[str]) -> str:
+def first_five(keys: list[str]) -> str:
     more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
     return (", ".join(keys[:5]) or "none") + more
