@@ -116,10 +116,10 @@ class Autoencoder(nn.Module, ABC):
     @torch.no_grad()
     def write_constants(self, normalization: Normalization) -> dict[str, Any]:
         """Make a normalization the one that the model carries: its buffers are set, entries for its config returned."""
-        has_lists = (
-            LISTS[0] in self.constant_weights or defaults_of(type(self.model).__name__).get(LISTS[0]) is not None
-        )
+        defaults = defaults_of(type(self.model).__name__)
+        has_lists = LISTS[0] in self.constant_weights or defaults.get(LISTS[0]) is not None
         entries = to_lists(normalization, self.latent_channels) if has_lists else to_constants(normalization)
+        entries = {name: defaults.get(name) if value is None else value for name, value in entries.items()}
         for name in self.constant_weights:
             getattr(self.model, name).copy_(torch.tensor(entries[name]))
         return {name: value for name, value in entries.items() if name in self.model.config}
