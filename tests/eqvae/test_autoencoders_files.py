@@ -240,6 +240,24 @@ def test_folder_with_missing_weights_is_refused(autoencoder, tmp_path):
     assert_one_line_naming(error, tmp_path / "folder")
 
 
+@pytest.mark.parametrize("options", [{"safe_serialization": False}, {"variant": "fp16"}])
+@pytest.mark.parametrize("shards", [{}, {"max_shard_size": "20KB"}])
+def test_folder_of_pickles_or_of_a_variant_alone(autoencoder, options, shards, tmp_path):
+    """As older and half-precision downloads are; the same weights come from the hub, too."""
+    autoencoder.model.save_pretrained(tmp_path / "folder", **options, **shards)
+    assert (len(list((tmp_path / "folder").iterdir())) > 2) == bool(shards)
+    assert load_autoencoder(tmp_path / "folder").fingerprint() == autoencoder.fingerprint()
+
+
+def test_folder_with_a_weight_of_another_shape_names_it(autoencoder, tmp_path):
+    autoencoder.model.save_pretrained(tmp_path / "folder")
+    path = tmp_path / "folder" / "diffusion_pytorch_model.safetensors"
+    save_file(load_file(path) | {"quant_conv.bias": torch.zeros(4000)}, path)
+    with pytest.raises(ValueError, match=r"size mismatch for quant_conv\.bias") as error:
+        load_autoencoder(tmp_path / "folder")
+    assert_one_line_naming(error, tmp_path / "folder")
+
+
 def test_pipeline_folder_names_the_autoencoder_inside(autoencoder, tmp_path):
     autoencoder.save_pretrained(tmp_path / "pipeline" / "vae")
     with pytest.raises(ValueError, match="give its vae folder"):
