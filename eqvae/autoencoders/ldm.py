@@ -15,6 +15,7 @@ from diffusers import AutoencoderKL, ModelMixin, VQModel
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from eqvae.autoencoders.constants import LISTS
 from eqvae.autoencoders.families import create_model, expand_family, published_constants
 from eqvae.autoencoders.normalization import Normalization
 from eqvae.hashes import KEY, require_safetensors, write_safetensors
@@ -30,6 +31,7 @@ ANCHORS = ("encoder.conv_in.weight", "encoder.conv_out.weight", "decoder.conv_in
 FIRST_BLOCK = "encoder.down.0.block.0.conv1.weight"
 NOT_WEIGHTS = re.compile(r"loss\.|model_ema\.")  # critic and perceptual network, averages kept beside the weights
 CONFIG, NORMALIZATION = "eqvae.config", "eqvae.normalization"  # in the metadata of a safetensors file
+CONSTANTS = {"scaling_factor", "shift_factor", *LISTS}
 RESPELLINGS = (
     (r"\.down_blocks\.", ".down."),
     (r"\.mid_block\.resnets\.0\.", ".mid.block_1."),
@@ -62,7 +64,8 @@ def load_single_file(path: Path, config: Mapping) -> tuple[ModelMixin, Normaliza
 
     Args:
         path: of a file in any layout, the autoencoder alone or among the weights of other models.
-        config: diffusers config entries, or a `family`, for what shapes do not tell.
+        config: diffusers config entries, or a `family`, for what shapes do not tell. Constants of a normalization that
+            are given themselves come before the one that the file keeps.
 
     Raises:
         ValueError: one line with the file; the first five missing and unexpected keys and the layouts tried, the
@@ -72,6 +75,8 @@ def load_single_file(path: Path, config: Mapping) -> tuple[ModelMixin, Normaliza
     if FIRST_BLOCK not in weights:
         raise ValueError(_mismatch(path, [FIRST_BLOCK], list(spellings.values())))
     stored, normalization = _read_metadata(path)
+    if CONSTANTS & config.keys():
+        stored, normalization = {key: stored[key] for key in stored.keys() - CONSTANTS}, None
     model = _empty_model(path, weights, stored | expand_family(config))
     _copy_weights(path, model, weights, spellings)
     return model.eval(), normalization

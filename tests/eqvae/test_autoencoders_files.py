@@ -85,6 +85,18 @@ def test_ldm_export_keeps_what_shapes_do_not_tell(autoencoder, tmp_path):
     assert {key: loaded.model.config[key] for key in public} == public
 
 
+def test_constants_that_are_given_come_before_those_of_a_file(autoencoder, tmp_path):
+    """Also before lists that its config has; a family says nothing of what was estimated."""
+    lists = {"latents_mean": [1.0] * 4, "latents_std": [2.0] * 4}
+    autoencoder.model.register_to_config(**lists)
+    autoencoder.save_ldm(tmp_path / "ldm.safetensors")
+    given = load_autoencoder(tmp_path / "ldm.safetensors", config={"scaling_factor": 0.3})
+    assert given.normalization == Normalization((0.0,), (0.3,))
+    shifted = load_autoencoder(tmp_path / "ldm.safetensors", config={"scaling_factor": 0.3, **lists})
+    assert shifted.normalization == Normalization((1.0,) * 4, (0.15,) * 4)
+    assert load_autoencoder(tmp_path / "ldm.safetensors", config=GROUPS).normalization == autoencoder.normalization
+
+
 def test_half_precision_files_become_float32(autoencoder, tmp_path):
     state = {key: value.half() for key, value in autoencoder.model.state_dict().items()}
     save_file(state, tmp_path / "half.safetensors")
