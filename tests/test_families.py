@@ -99,6 +99,15 @@ def test_an_unknown_normalization_is_estimated_or_refused(tmp_path):
     assert spec.difference(tiny("AutoencoderKLKVAE")) is None, "the same autoencoder, loaded anew, knows none"
 
 
+def test_what_an_export_estimates_is_never_that_of_the_start(tmp_path):
+    autoencoder, data = tiny("AutoencoderKLKVAE"), ImageDataModule(SHAPES, global_batch_size=4)
+    export = AutoencoderExport(None, 4, autoencoder)
+    for steps in (1, 2):
+        export.write(autoencoder, data, tmp_path / "folder", steps, {})
+    origin = json.loads((tmp_path / "folder" / "normalization.json").read_text())["origin"]
+    assert (origin["num_steps"], origin["start"]["normalization"]) == (2, None)
+
+
 def test_a_single_file_of_a_class_has_the_constants_of_its_family_or_none(tmp_path):
     path = tmp_path / "vae.safetensors"
     config = {"_class_name": "AutoencoderKLWan", **MODEL_CLASSES["AutoencoderKLWan"].tiny}
