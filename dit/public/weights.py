@@ -1,5 +1,6 @@
 """State dicts of public checkpoints, and networks that take exactly them."""
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -8,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 WRAPPERS = ("ema", "model")  # where training scripts put the state dict, the averaged one first
+AROUND = re.compile(r"^(module\.|_orig_mod\.)+")  # what training on several devices, or compiled, puts before names
 
 
-def public_weights(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The state dict of a public checkpoint, the averaged one where there are two."""
-    return next((checkpoint[name] for name in WRAPPERS if isinstance(checkpoint.get(name), Mapping)), checkpoint)
+def public_weights(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """The state dict of a public checkpoint, the averaged one where there are two, without `AROUND` its names."""
+    weights = next((checkpoint[name] for name in WRAPPERS if isinstance(checkpoint.get(name), Mapping)), checkpoint)
+    return {AROUND.sub("", str(name)): value for name, value in weights.items()}
 
 
 Network = TypeVar("Network", bound=nn.Module)

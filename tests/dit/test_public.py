@@ -46,6 +46,43 @@ def test_averaged_weights_come_first(tmp_path):
     assert torch.equal(loaded["blocks.0.attn.qkv.weight"], averaged["blocks.0.attn.qkv.weight"])
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module."])
+@pytest.mark.parametrize("family", ["DiT", "SiT"])
+def test_names_of_several_devices_or_of_a_compiled_network(tmp_path, prefix, family):
+    weights = tiny_generator({"DiT": DiT, "SiT": SiT}[family]).backbone.state_dict()
+    torch.save({"ema": {prefix + name: value for name, value in weights.items()}}, tmp_path / "public.pt")
+    found = load_generator(tmp_path / "public.pt", family, num_heads=2).backbone.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in weights.items())
+
+
+ARGUMENTS = [
+    ({}, Flow()),
+    ({"path_type": "Linear", "prediction": "velocity", "loss_weight": None}, Flow()),
+    ({"path_type": "GVP", "prediction": "noise", "loss_weight": "velocity"}, Flow("gvp", "noise", "velocity")),
+    ({"path_type": "VP", "prediction": "score"}, Flow("vp", "score")),
+    ({"path_type": "linear", "prediction": "v", "weighting": "lognormal"}, Flow()),
+    ({"path_type": "cosine", "prediction": "v"}, Flow("gvp")),
+]
+
+
+@pytest.mark.parametrize(("arguments", "expected"), ARGUMENTS)
+def test_arguments_of_a_training_tell_its_path_and_what_it_predicts(tmp_path, arguments, expected):
+    weights = tiny_generator(SiT).backbone.state_dict()
+    torch.save({"ema": weights, "args": argparse.Namespace(**arguments)}, tmp_path / "public.pt")
+    assert load_generator(tmp_path / "public.pt", "SiT", num_heads=2).objective.config == expected.config
+    torch.save({"ema": weights, "args": argparse.Namespace(path_type="spiral")}, tmp_path / "public.pt")
+    with pytest.raises(ValueError, match=r"public\.pt: flow path 'spiral' is unknown"):
+        load_generator(tmp_path / "public.pt", "SiT", num_heads=2)
+
+
+def test_the_family_of_repa_s_files_may_be_told(tmp_path):
+    weights = tiny_generator(SiT).backbone.state_dict() | {"projectors.0.0.weight": torch.ones(3, 16)}
+    torch.save(weights, tmp_path / "repa.pt")
+    told, untold = (load_generator(tmp_path / "repa.pt", family, 2).backbone.state_dict() for family in ("SiT", None))
+    assert all(torch.equal(told[name], value) for name, value in untold.items())
+    assert torch.equal(told["final_layer.linear.weight"], -weights["final_layer.linear.weight"])
+
+
 @pytest.mark.parametrize(
     ("size", "expected"),
     [({"input_size": 64}, {"depth": 28, "num_heads": 16, "num_classes": 1000}), ({"learn_sigma": False}, {})],
