@@ -149,6 +149,15 @@ def test_checkpoint_with_objects_of_a_training_framework(autoencoder, tmp_path, 
     assert load_autoencoder(tmp_path / "last.ckpt", config=GROUPS).fingerprint() == autoencoder.fingerprint()
 
 
+@pytest.mark.parametrize("name", ["state_dict", "ema", "model"])
+def test_checkpoint_with_the_weights_in_a_container(autoencoder, name, tmp_path):
+    """As training scripts write them; the averaged ones where there are two, and those alone that are tensors."""
+    other = {key: value + 1 for key, value in autoencoder.model.state_dict().items()}
+    beside = {"ema": {"decay": 0.9}, "model": other} if name != "model" else {"ema": {"decay": 0.9}}
+    torch.save(beside | {name: autoencoder.model.state_dict(), "epoch": 3}, tmp_path / "weights.ckpt")
+    assert load_autoencoder(tmp_path / "weights.ckpt", config=GROUPS).fingerprint() == autoencoder.fingerprint()
+
+
 def test_files_run_no_code(tmp_path):
     class Payload:
         def __reduce__(self):
