@@ -5,6 +5,7 @@ The pipeline's transformer is DiT's but for the frequencies of its time embeddin
 """
 
 import copy
+import dataclasses
 import os
 import shutil
 import tempfile
@@ -61,6 +62,7 @@ def export_diffusers(
     if folder.exists():
         raise ValueError(f"{folder} exists: give a new folder for the pipeline")
     backbone, objective = _require_exportable(generator)
+    generator = dataclasses.replace(generator, spec=generator.spec.completed(autoencoder))
     require_autoencoder(generator, autoencoder)
     source = copy.deepcopy(backbone).cpu().float()
     time = pipeline_time(source, objective, num_inference_steps)

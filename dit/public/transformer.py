@@ -24,7 +24,7 @@ from eqvae.latents import LatentSpec, OpenLatents
 
 PUBLISHED_HEADS = {size["hidden_size"]: size["num_heads"] for size in (SIZES | LARGE_SIZES).values()}
 PUBLISHED_SCALE = 0.18215  # of the autoencoder of Stable Diffusion, on whose latents all of them were trained
-PUBLISHED_FACTOR = 8
+PUBLISHED_FACTOR, PUBLISHED_CHANNELS = 8, 4
 CLASS_DROPOUT = 0.1
 PATHS: dict[Any, Any] = {None: "linear", "Linear": "linear", "GVP": "gvp", "VP": "vp", "cosine": "gvp"}
 """Of SiT and of REPA, whose cosines are SiT's GVP once its time is turned; by ours."""
@@ -97,12 +97,13 @@ def public_objective(backbone: DiT, arguments: Any = None, path: str | Path = ""
 def public_latents(backbone: DiT) -> LatentSpec:
     """The latents that public models make, whose autoencoder no file names.
 
-    They are those of Stable Diffusion for DiT, SiT and REPA. LightningDiT was trained on several autoencoders, with the
-    mean and deviation of each channel, which are left open.
+    Of 4 channels they are those of Stable Diffusion, on which DiT, SiT and REPA were trained. Others are left open to
+    the autoencoder that is given, and so are LightningDiT's, which was trained on several, with the mean and deviation
+    of each channel.
     """
     side = backbone.config["input_size"]
     shape = (backbone.config["in_channels"], side, side)
-    if backbone.config["swiglu"]:
+    if backbone.config["swiglu"] or shape[0] != PUBLISHED_CHANNELS:
         return OpenLatents(shape)
     return LatentSpec(shape, PUBLISHED_FACTOR, None, Normalization((0.0,), (PUBLISHED_SCALE,)))
 
