@@ -140,6 +140,7 @@ def test_an_export_for_some_steps_alone_is_refused(tmp_path):
     autoencoder = tiny_autoencoder()
     export_diffusers(tiny_generator(DiT, autoencoder), autoencoder, tmp_path / "folder", num_inference_steps=10)
     refused(tmp_path / "folder", "was exported for 10 steps, and knows no other times")
+    refused(tmp_path / "folder" / "transformer", "was exported for 10 steps, and knows no other times")
 
 
 def refused(folder: Path, message: str) -> None:
@@ -147,3 +148,15 @@ def refused(folder: Path, message: str) -> None:
         load_generator(folder)
     assert str(folder) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@torch.no_grad()
+def test_an_export_knows_the_labels_of_its_training_alone(tmp_path):
+    """The pipeline's table has 1000 rows, those of other labels zero: none is drawn from them."""
+    autoencoder = tiny_autoencoder()
+    generator = tiny_generator(DiT, autoencoder, frequency_divisor=127)
+    export_diffusers(generator, autoencoder, tmp_path / "folder", num_inference_steps=50)
+    found = load_generator(tmp_path / "folder")
+    assert found.num_classes == generator.num_classes == 5
+    x, t, y = torch.randn(2, 4, 4, 4), torch.tensor([3, 900]), torch.tensor([4, 5])
+    torch.testing.assert_close(found.backbone(x, t, y), generator.backbone(x, t, y), rtol=1e-5, atol=1e-5)
