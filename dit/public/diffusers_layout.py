@@ -205,6 +205,7 @@ def _to_diffusion(schedule: Mapping[str, Any], learn_sigma: bool, folder: Path) 
     first, last = float(objective.betas[0]), float(objective.betas[-1])
     for name, value, fits in (
         ("trained_betas", "given", schedule.get("trained_betas") is None),
+        ("rescale_betas_zero_snr", True, not schedule.get("rescale_betas_zero_snr")),
         ("beta_schedule", schedule.get("beta_schedule"), schedule.get("beta_schedule", "linear") == "linear"),
         ("prediction_type", schedule.get("prediction_type"), schedule.get("prediction_type", "epsilon") == "epsilon"),
         ("beta_start", schedule.get("beta_start"), abs(schedule.get("beta_start", first) - first) < BETAS_TOLERANCE),

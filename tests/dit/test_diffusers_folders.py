@@ -129,6 +129,7 @@ def test_what_is_not_dits_is_refused_in_one_line(tmp_path):
         ({"beta_schedule": "scaled_linear"}, "beta_schedule of its scheduler is scaled_linear"),
         ({"beta_end": 0.012}, "beta_end of its scheduler is 0.012"),
         ({"trained_betas": [0.1] * 1000}, "trained_betas of its scheduler is given"),
+        ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr of its scheduler is True"),
     ],
 )
 def test_other_schedules_are_refused(tmp_path, entries, message):
