@@ -86,7 +86,8 @@ def public_objective(backbone: DiT, arguments: Any = None, path: str | Path = ""
         return Diffusion(learn_sigma=backbone.config["learn_sigma"])
     if backbone.config["swiglu"]:
         return Flow(timesteps="logit_normal", cosine_weight=1.0)
-    route, predicted = (getattr(arguments, name, None) for name in ("path_type", "prediction"))
+    route: Any = getattr(arguments, "path_type", None)
+    predicted: Any = getattr(arguments, "prediction", None)
     weighting = getattr(arguments, "loss_weight", None)
     try:
         return Flow(PATHS.get(route, route), PREDICTIONS.get(predicted, predicted), weighting)
