@@ -159,11 +159,12 @@ def _load_folder(folder: Path) -> Autoencoder:
 
 
 def _weight_files(folder: Path) -> dict[str, Any]:
-    """Which files diffusers reads: safetensors before pickles, and a variant such as fp16 where nothing else lies."""
+    """Which files diffusers reads: a variant such as fp16 where nothing else lies, and safetensors before pickles."""
     found = [match for path in folder.iterdir() if (match := WEIGHT_FILE.fullmatch(path.name))]
-    use_safetensors = any(match["format"] == "safetensors" for match in found) or not found
-    variants = {match["variant"] for match in found if (match["format"] == "safetensors") == use_safetensors}
-    return {"use_safetensors": use_safetensors, "variant": None if None in variants else min(variants, default=None)}
+    if not found:
+        return {"use_safetensors": True}
+    best = min(found, key=lambda match: (match["variant"] or "", match["format"] != "safetensors"))
+    return {"use_safetensors": best["format"] == "safetensors", "variant": best["variant"]}
 
 
 def _wrap_export(model: ModelMixin, folder: Path, where: str) -> Autoencoder:

@@ -270,6 +270,13 @@ def test_folder_of_pickles_or_of_a_variant_alone(autoencoder, options, shards, t
     assert load_autoencoder(tmp_path / "folder").fingerprint() == autoencoder.fingerprint()
 
 
+def test_a_variant_never_comes_before_the_weights_themselves(autoencoder, tmp_path):
+    autoencoder.model.save_pretrained(tmp_path / "folder", safe_serialization=False)
+    half = {name: value.half() for name, value in autoencoder.model.state_dict().items()}
+    save_file(half, tmp_path / "folder" / "diffusion_pytorch_model.fp16.safetensors")
+    assert load_autoencoder(tmp_path / "folder").fingerprint() == autoencoder.fingerprint()
+
+
 def test_folder_with_a_weight_of_another_shape_names_it(autoencoder, tmp_path):
     autoencoder.model.save_pretrained(tmp_path / "folder")
     path = tmp_path / "folder" / "diffusion_pytorch_model.safetensors"
