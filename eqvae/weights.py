@@ -18,6 +18,8 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 from eqvae.network import is_reachable
 
 CONNECTION_SECONDS = 5.0
+AROUND = re.compile(r"^(module\.|_orig_mod\.)+")
+"""What training on several devices, or compiled, puts before the names of weights."""
 CONTAINERS = ("state_dict", "ema", "model")
 """Where training scripts put a state dict; the averaged one comes before the raw one beside it."""
 
@@ -79,7 +81,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
 
 def _tensors_of(weights: object) -> dict[str, Tensor]:
     named = weights.items() if isinstance(weights, dict) else ()
-    return {name: value for name, value in named if isinstance(value, Tensor)}
+    return {AROUND.sub("", str(name)): value for name, value in named if isinstance(value, Tensor)}
 
 
 def read_optimizer_states(path: str | Path) -> list[dict]:

@@ -1,6 +1,5 @@
 """State dicts of public checkpoints, and networks that take exactly them."""
 
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -8,8 +7,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from eqvae.weights import AROUND
+
 WRAPPERS = ("ema", "model")  # where training scripts put the state dict, the averaged one first
-AROUND = re.compile(r"^(module\.|_orig_mod\.)+")  # what training on several devices, or compiled, puts before names
 
 
 def public_weights(checkpoint: Mapping[str, Any]) -> dict[str, Any]:

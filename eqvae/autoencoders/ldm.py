@@ -71,7 +71,7 @@ def load_single_file(path: Path, config: Mapping) -> tuple[ModelMixin, Normaliza
         ValueError: one line with the file; the first five missing and unexpected keys and the layouts tried, the
             families that it may be of, or what config and shapes disagree on.
     """
-    weights, spellings = _respell(select_autoencoder(path, read_tensors(path)))
+    weights, spellings = _respell(path, select_autoencoder(path, read_tensors(path)))
     if FIRST_BLOCK not in weights:
         raise ValueError(_mismatch(path, [FIRST_BLOCK], list(spellings.values())))
     stored, normalization = _read_metadata(path)
@@ -155,11 +155,30 @@ def select_autoencoder(path: Path, weights: dict[str, Tensor]) -> dict[str, Tens
     raise ValueError(_mismatch(path, [anchor for anchor in ANCHORS if anchor not in weights], list(weights)))
 
 
-def _respell(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Weights by LDM name, and for each LDM name that of the file."""
+def _respell(path: Path, weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Weights by LDM name, and for each LDM name that of the file.
+
+    Raises:
+        ValueError: naming the file, and a weight that it has under two names with other values.
+    """
     levels = [int(level) for key in weights for level in re.findall(r"^\w+\.(?:down|up)_blocks\.(\d+)\.", key)]
-    spellings = {ldm_name(key, 1 + max(levels, default=0)): key for key in weights}
+    spellings: dict[str, str] = {}
+    for key in weights:
+        other = spellings.setdefault(ldm_name(key, 1 + max(levels, default=0)), key)
+        if other != key and not torch.equal(weights[other], weights[key]):
+            raise ValueError(f"file {path} has one weight under two names, {other} and {key}: take one of them out")
     return {spelled: weights[key] for spelled, key in spellings.items()}, spellings
+
+
+def require_floats(what: str, value: Tensor) -> None:
+    """Refuse whole numbers that stand for others: what they are scaled by is not known here.
+
+    Raises:
+        ValueError: naming the weight as `what`.
+    """
+    if value.ndim and not value.is_floating_point():
+        kind = str(value.dtype).removeprefix("torch.")
+        raise ValueError(f"{what} is quantized ({kind}): give weights of float32, bfloat16 or float16")
 
 
 def _read_metadata(path: Path) -> tuple[dict, Normalization | None]:
@@ -213,6 +232,7 @@ def _copy_weights(path: Path, model: ModelMixin, weights: Mapping[str, Tensor], 
     state = {}
     for spelled, name in expected.items():
         value, shape = weights[spelled], model.get_parameter(name).shape
+        require_floats(f"file {path}: {spellings[spelled]}", value)
         if value.shape not in (shape, (*shape, 1, 1)):
             key, got, wanted = spellings[spelled], list(value.shape), list(shape)
             raise ValueError(f"file {path}: {key} has shape {got} instead of {wanted}: is its architecture another?")

@@ -78,6 +78,7 @@ def _of_shape(name: str, value: Tensor, shape: torch.Size) -> Tensor:
     """Matrices may be kernels of 1 x 1; copied, since files are mapped into memory."""
     if value.numel() != shape.numel():
         raise ValueError(f"{name} has shape {list(value.shape)} instead of {list(shape)}")
+    ldm.require_floats(name, value)
     return value.to(torch.float32, copy=True).reshape(shape)
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from eqvae.autoencoders import Normalization, VQAutoencoder, load_autoencoder
 from eqvae.autoencoders.ldm import ATTENTION_WEIGHT
+from eqvae.autoencoders.registry import MODEL_CLASSES
 from eqvae.weights import read_tensors
 from tests.eqvae.test_autoencoders_vq import tiny_vq
 from tests.eqvae.tiny import smooth_images
@@ -156,6 +157,36 @@ def test_checkpoint_with_the_weights_in_a_container(autoencoder, name, tmp_path)
     beside = {"ema": {"decay": 0.9}, "model": other} if name != "model" else {"ema": {"decay": 0.9}}
     torch.save(beside | {name: autoencoder.model.state_dict(), "epoch": 3}, tmp_path / "weights.ckpt")
     assert load_autoencoder(tmp_path / "weights.ckpt", config=GROUPS).fingerprint() == autoencoder.fingerprint()
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod."])
+def test_names_of_several_devices_or_of_a_compiled_network(autoencoder, prefix, tmp_path):
+    state = autoencoder.model.state_dict()
+    torch.save({prefix + name: value for name, value in state.items()}, tmp_path / "weights.pt")
+    assert load_autoencoder(tmp_path / "weights.pt", config=GROUPS).fingerprint() == autoencoder.fingerprint()
+
+
+def test_quantized_weights_are_refused(autoencoder, tmp_path):
+    """Their whole numbers would be taken as the weights."""
+    state = {name: (100 * value).to(torch.int8) for name, value in autoencoder.model.state_dict().items()}
+    save_file(state, tmp_path / "weights.safetensors")
+    with pytest.raises(ValueError, match=r"weights\.safetensors: .* is quantized \(int8\): give weights of float32"):
+        load_autoencoder(tmp_path / "weights.safetensors", config=GROUPS)
+    tiny = {"_class_name": "AutoencoderTiny"} | MODEL_CLASSES["AutoencoderTiny"].tiny
+    state = {name: value.to(torch.int8) for name, value in load_autoencoder(tiny).model.state_dict().items()}
+    save_file(state, tmp_path / "tiny.safetensors")
+    with pytest.raises(ValueError, match=r"tiny\.safetensors is no AutoencoderTiny .* is quantized \(int8\)"):
+        load_autoencoder(tmp_path / "tiny.safetensors", config=tiny)
+
+
+def test_a_weight_under_two_names_is_one_where_both_have_its_values(autoencoder, tmp_path):
+    state, path = autoencoder.model.state_dict(), tmp_path / "weights.pt"
+    new, old = (f"encoder.mid_block.attentions.0.{name}.weight" for name in ("to_q", "query"))
+    torch.save(state | {old: state[new]}, path)
+    assert load_autoencoder(path, config=GROUPS).fingerprint() == autoencoder.fingerprint()
+    torch.save(state | {old: state[new] + 1}, path)
+    with pytest.raises(ValueError, match=r"one weight under two names, .*to_q\.weight and .*query\.weight"):
+        load_autoencoder(path, config=GROUPS)
 
 
 def test_files_run_no_code(tmp_path):
