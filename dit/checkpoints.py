@@ -140,7 +140,8 @@ def load_generator(
     if "generator" not in checkpoint:
         _require_untold(path, ema_decay=ema_decay)
         backbone = read_public_backbone(checkpoint, path, family, num_heads)
-        return Generator(backbone, public_objective(backbone), public_latents(backbone), None, None)
+        objective = public_objective(backbone, checkpoint.get("args"), path)
+        return Generator(backbone, objective, public_latents(backbone), None, None)
     try:
         state = averaged_weights(checkpoint, ema_decay)
     except ValueError as error:

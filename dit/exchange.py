@@ -5,6 +5,7 @@ The pipeline's transformer is DiT's but for the frequencies of its time embeddin
 """
 
 import copy
+import dataclasses
 import os
 import shutil
 import tempfile
@@ -20,7 +21,7 @@ from dit.checkpoints import Generator
 from dit.generation import require_autoencoder
 from dit.objectives import Diffusion
 from dit.pipeline_time import pipeline_time
-from dit.public.diffusers_layout import EXACT, EXACT_STEPS, MLP_RATIO, to_diffusers_weights
+from dit.public.diffusers_layout import EXACT, EXACT_STEPS, LABELS, MLP_RATIO, to_diffusers_weights
 from eqvae.autoencoders import Autoencoder, Normalization
 from eqvae.autoencoders.exporting import forget_places
 from eqvae.cards import CARD, NO_DETAILS, CardDetails
@@ -28,7 +29,7 @@ from eqvae.files import TEMPORARY_PREFIX, write_atomically
 from eqvae.hashes import write_json
 
 NULL_LABEL = 1000  # fixed in DiTPipeline
-TIME_LAYER, LABELS = "t_embedder.mlp.0", "y_embedder.embedding_table.weight"
+TIME_LAYER = "t_embedder.mlp.0"
 OPTIONS = ("rms_norm", "swiglu", "rotary", "qk_norm")  # of the backbone, which diffusers' has not
 
 
@@ -61,6 +62,7 @@ def export_diffusers(
     if folder.exists():
         raise ValueError(f"{folder} exists: give a new folder for the pipeline")
     backbone, objective = _require_exportable(generator)
+    generator = dataclasses.replace(generator, spec=generator.spec.completed(autoencoder))
     require_autoencoder(generator, autoencoder)
     source = copy.deepcopy(backbone).cpu().float()
     time = pipeline_time(source, objective, num_inference_steps)

@@ -58,7 +58,7 @@ class AutoencoderExport:
         if keeps_normalization and not self.keeps_normalization:
             rank_zero_info("latent normalization: the start's is unknown, it will be estimated")
         self.start = {"source": start.source, "fingerprint": start.fingerprint()}
-        self.start_constants: dict[str, list[float]] | None = None  # before the first export takes its place
+        self.start_constants = _constants(start)  # now: an export takes their place
 
     def path(self, root: str | Path) -> Path:
         """Where `fit` in a run folder leaves the autoencoder."""
@@ -85,9 +85,6 @@ class AutoencoderExport:
         Raises:
             ValueError: as of `save_pretrained`.
         """
-        if self.start_constants is None and autoencoder.has_normalization:
-            of_start = autoencoder.normalization
-            self.start_constants = {"shift": list(of_start.shift), "scale": list(of_start.scale)}
         if not self.keeps_normalization:
             autoencoder.normalization = estimate_normalization(autoencoder, data, self.num_normalization_images)
         autoencoder.save_pretrained(folder, self._origin(num_steps, recipe, describe_data(data)))
@@ -160,3 +157,11 @@ class AutoencoderExport:
                 f"model.init_args.autoencoder {recorded['source']} -> {self.start['source']}: a run cannot change what "
                 "it started from; give another trainer.default_root_dir to start anew"
             )
+
+
+def _constants(autoencoder: Autoencoder) -> dict[str, list[float]] | None:
+    """The numbers of its normalization; None where that is unknown."""
+    if not autoencoder.has_normalization:
+        return None
+    normalization = autoencoder.normalization
+    return {"shift": list(normalization.shift), "scale": list(normalization.scale)}

@@ -18,6 +18,10 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 from eqvae.network import is_reachable
 
 CONNECTION_SECONDS = 5.0
+AROUND = re.compile(r"^(module\.|_orig_mod\.)+")
+"""What training on several devices, or compiled, puts before the names of weights."""
+CONTAINERS = ("state_dict", "ema", "model")
+"""Where training scripts put a state dict; the averaged one comes before the raw one beside it."""
 
 
 def load_weights(url: str, local_file: str | None, option: str) -> dict[str, Tensor]:
@@ -56,7 +60,7 @@ def is_at_hand(url: str, local_file: str | None) -> bool:
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file or of a torch checkpoint, on the CPU; of its `state_dict` where it has one.
+    """The tensors of a safetensors file or of a torch checkpoint, on the CPU; of a state dict in it (`CONTAINERS`).
 
     What kind of file it is, its first bytes tell. Training frameworks pickle objects of their own beside the weights
     (a callback's class, a scheduler): these become placeholders, so the weights load although nothing else does.
@@ -65,12 +69,19 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         ValueError: one line naming the file, if it is something else, damaged, or holds no state dict.
     """
     content = _read(Path(path))
-    weights = content.get("state_dict", content) if isinstance(content, dict) else None
-    named = weights.items() if isinstance(weights, dict) else ()
-    tensors = {name: value for name, value in named if isinstance(value, Tensor)}
+    content = content if isinstance(content, dict) else {}
+    inner = (_tensors_of(content.get(name)) for name in CONTAINERS)
+    tensors = next((found for found in inner if found), {}) or _tensors_of(content)
     if not tensors:
-        raise ValueError(f"file {path} holds no state dict: a mapping of names to tensors, or one under 'state_dict'")
+        raise ValueError(
+            f"file {path} holds no state dict: a mapping of names to tensors, or one under {' or '.join(CONTAINERS)}"
+        )
     return tensors
+
+
+def _tensors_of(weights: object) -> dict[str, Tensor]:
+    named = weights.items() if isinstance(weights, dict) else ()
+    return {AROUND.sub("", str(name)): value for name, value in named if isinstance(value, Tensor)}
 
 
 def read_optimizer_states(path: str | Path) -> list[dict]:

@@ -2,10 +2,10 @@
 
 import json
 import threading
-from pathlib import Path
 
 import pytest
 import torch
+from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
 from safetensors.torch import save_file
 
 from eqvae.autoencoders import Normalization, load_autoencoder
@@ -99,6 +99,15 @@ def test_an_unknown_normalization_is_estimated_or_refused(tmp_path):
     assert spec.difference(tiny("AutoencoderKLKVAE")) is None, "the same autoencoder, loaded anew, knows none"
 
 
+def test_what_an_export_estimates_is_never_that_of_the_start(tmp_path):
+    autoencoder, data = tiny("AutoencoderKLKVAE"), ImageDataModule(SHAPES, global_batch_size=4)
+    export = AutoencoderExport(None, 4, autoencoder)
+    for steps in (1, 2):
+        export.write(autoencoder, data, tmp_path / "folder", steps, {})
+    origin = json.loads((tmp_path / "folder" / "normalization.json").read_text())["origin"]
+    assert (origin["num_steps"], origin["start"]["normalization"]) == (2, None)
+
+
 def test_a_single_file_of_a_class_has_the_constants_of_its_family_or_none(tmp_path):
     path = tmp_path / "vae.safetensors"
     config = {"_class_name": "AutoencoderKLWan", **MODEL_CLASSES["AutoencoderKLWan"].tiny}
@@ -134,15 +143,51 @@ def test_other_layouts_are_those_that_diffusers_converts(tmp_path, monkeypatch):
         load_autoencoder(path, config={"_class_name": "AutoencoderTiny", **MODEL_CLASSES["AutoencoderTiny"].tiny})
     given = {}
 
-    def from_single_file(weights, config, **options):
-        given.update(json.loads((Path(config) / "config.json").read_text()), keys=list(weights))
-        return converted
+    def convert(checkpoint, config):
+        given.update(config, keys=list(checkpoint))
+        return converted.state_dict()
 
-    monkeypatch.setattr(type(converted), "from_single_file", from_single_file)
-    loaded = load_autoencoder(path, config={"_class_name": "AutoencoderDC", "latent_channels": 4})
-    assert loaded.model is converted
-    assert (given["_class_name"], given["latent_channels"], given["scaling_factor"]) == ("AutoencoderDC", 4, 1.0)
+    monkeypatch.setitem(SINGLE_FILE_LOADABLE_CLASSES, "AutoencoderDC", {"checkpoint_mapping_fn": convert})
+    loaded = load_autoencoder(path, config={"_class_name": "AutoencoderDC", **MODEL_CLASSES["AutoencoderDC"].tiny})
+    assert loaded.fingerprint() == tiny("AutoencoderDC").fingerprint()
+    assert (given["latent_channels"], given["scaling_factor"]) == (4, 1.0)
     assert given["keys"] == ["decoder.project_in.weight"]
+
+
+@pytest.mark.parametrize("name", ["AutoencoderKLWan", "AutoencoderDC", "AutoencoderTiny"])
+def test_a_file_that_lacks_a_weight_or_has_more_is_none_of_the_config(name, tmp_path):
+    """diffusers' converters would leave what is missing random, and what is more unread."""
+    state, path = tiny(name).model.state_dict(), tmp_path / "vae.safetensors"
+    last = [key for key in state if key.startswith("decoder.")][-1]
+    for content, words in (
+        ({key: value for key, value in state.items() if key != last}, f"missing keys {last}, unexpected keys none"),
+        (state | {"decoder.more.weight": torch.ones(1)}, "missing keys none, unexpected keys decoder.more.weight"),
+    ):
+        save_file({key: value.contiguous() for key, value in content.items()}, path)
+        with pytest.raises(ValueError, match=f"is no {name} of this config: {words}"):
+            load_autoencoder(path, config={"_class_name": name, **MODEL_CLASSES[name].tiny})
+    save_file({key: value.contiguous() for key, value in state.items()} | {"unet.weight": torch.ones(1)}, path)
+    load_autoencoder(path, config={"_class_name": name, **MODEL_CLASSES[name].tiny})
+
+
+def test_a_converted_file_that_lacks_a_weight_is_refused_and_keeps_its_constants(tmp_path, monkeypatch):
+    name, path = "AutoencoderKLLTXVideo", tmp_path / "ltx.safetensors"
+    autoencoder = tiny(name)
+    autoencoder.write_constants(normalizing(4))
+    state = {key: value.contiguous() for key, value in autoencoder.model.state_dict().items()}
+    save_file({f"published.{key}": value for key, value in state.items()}, path)
+
+    def convert(checkpoint, **options):
+        return {key.removeprefix("published."): value for key, value in checkpoint.items()}
+
+    monkeypatch.setitem(SINGLE_FILE_LOADABLE_CLASSES, name, {"checkpoint_mapping_fn": convert})
+    config = {"_class_name": name, **MODEL_CLASSES[name].tiny}
+    loaded = load_autoencoder(path, config=config)
+    assert loaded.fingerprint() == autoencoder.fingerprint()
+    torch.testing.assert_close(torch.tensor(loaded.normalization.scale), torch.tensor(normalizing(4).scale))
+    save_file({f"published.{key}": value for key, value in state.items() if "conv_out" not in key}, path)
+    with pytest.raises(ValueError, match=r"missing keys encoder\.conv_out"):
+        load_autoencoder(path, config=config)
 
 
 def test_of_several_latent_frames_the_first_counts(tmp_path):

@@ -10,7 +10,7 @@ from dit.alignment.objective import create_layers
 from dit.backbones.layers import linear
 from dit.checkpoints import read_checkpoint
 from dit.public.repa import PROJECTOR_PREFIX
-from dit.public.weights import public_weights
+from dit.public.weights import first_keys, public_weights
 from eqvae.training.averaging import averaged_weights
 
 PREFIX = "projector."
@@ -60,9 +60,14 @@ def load_projector(
     depth = about.get("depth", depth)
     if not weights or depth is None:
         return None
-    first, second, third = (weights[f"{number}.weight"] for number in (0, 2, 4))
-    network = create_layers((first.shape[1], len(first), len(second), len(third)))
-    network.load_state_dict({key: value.float() for key, value in weights.items()})
+    try:
+        first, second, third = (weights[f"{number}.weight"] for number in (0, 2, 4))
+        network = create_layers((first.shape[1], len(first), len(second), len(third)))
+        network.load_state_dict({key: value.float() for key, value in weights.items()})
+    except (KeyError, IndexError, RuntimeError):
+        raise ValueError(
+            f"checkpoint {path}: its projector is no three layers of REPA's: {first_keys(weights)}"
+        ) from None
     return TrainedProjector(network.eval().requires_grad_(False), depth, about.get("encoder"))
 
 

@@ -6,7 +6,7 @@ from timm.layers import SwiGLU
 from torch import Tensor, nn
 
 from dit.backbones.embeddings import LabelEmbedder
-from dit.backbones.interface import Auto, settled
+from dit.backbones.interface import Auto
 from dit.backbones.layers import linear
 from dit.backbones.maskgit import TokenTransformer
 from dit.backbones.transformer import modulate
@@ -101,31 +101,19 @@ class HaltonMaskGIT(TokenTransformer):
         class_dropout_prob: float = 0.1,
         num_classes: int | Auto = 1000,
     ):
-        input_size, num_codes, num_classes = settled(
-            input_size=input_size, num_codes=num_codes, num_classes=num_classes
-        )
-        super().__init__(
-            input_size=input_size,
-            num_codes=num_codes,
-            hidden_size=hidden_size,
-            depth=depth,
-            num_heads=num_heads,
-            mlp_ratio=mlp_ratio,
-            num_registers=num_registers,
-            dropout=dropout,
-            class_dropout_prob=class_dropout_prob,
-            num_classes=num_classes,
-        )
+        config = {"hidden_size": hidden_size, "depth": depth, "num_heads": num_heads, "mlp_ratio": mlp_ratio}
+        config |= {"num_registers": num_registers, "dropout": dropout, "class_dropout_prob": class_dropout_prob}
+        super().__init__(input_size, num_codes, num_classes, **config)
         if not 1 <= num_heads <= hidden_size:
             raise ValueError(f"num_heads must lie between 1 and hidden_size {hidden_size}, got {num_heads}")
-        self.embedding = nn.Embedding(num_codes + 1, hidden_size)
-        self.y_embedder = LabelEmbedder(num_classes, hidden_size, class_dropout_prob)
+        self.embedding = nn.Embedding(self.num_codes + 1, hidden_size)
+        self.y_embedder = LabelEmbedder(self.num_classes, hidden_size, class_dropout_prob)
         self.positions = nn.Parameter(torch.zeros(self.num_tokens, hidden_size))
         self.registers = nn.Parameter(torch.zeros(num_registers, hidden_size))
         self.blocks = nn.ModuleList(ModulatedBlock(hidden_size, num_heads, mlp_ratio, dropout) for _ in range(depth))
         self.norm_final = BiasedRMSNorm(hidden_size, eps=NORM_EPS)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 2 * hidden_size))
-        self.bias = nn.Parameter(torch.zeros(num_codes + 1))
+        self.bias = nn.Parameter(torch.zeros(self.num_codes + 1))
         self._initialize()
 
     def _initialize(self) -> None:

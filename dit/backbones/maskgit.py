@@ -27,15 +27,18 @@ class TokenTransformer(nn.Module):
         ValueError: if a number of codes or a probability is none.
     """
 
-    def __init__(self, **config: Any):
+    def __init__(self, input_size: int | Auto, num_codes: int | Auto, num_classes: int | Auto, **config: Any):
         super().__init__()
-        if config["num_codes"] < 1:
-            raise ValueError(f"num_codes must be at least 1, got {config['num_codes']}: give the codebook's size")
+        side, self.num_codes, self.num_classes = settled(
+            input_size=input_size, num_codes=num_codes, num_classes=num_classes
+        )
+        if self.num_codes < 1:
+            raise ValueError(f"num_codes must be at least 1, got {self.num_codes}: give the codebook's size")
         for name in ("dropout", "class_dropout_prob"):
             if not 0 <= config[name] < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {config[name]}")
-        self.config = config
-        self.num_codes, self.num_tokens = config["num_codes"], config["input_size"] ** 2
+        self.num_tokens = side**2
+        self.config = {"input_size": side, "num_codes": self.num_codes, "num_classes": self.num_classes} | config
 
     def example(self) -> Tensor:
         """One sample of zeros: tokens [1, h, w]."""
@@ -98,23 +101,12 @@ class MaskGIT(TokenTransformer):
         class_dropout_prob: float = 0.1,
         num_classes: int | Auto = 1000,
     ):
-        input_size, num_codes, num_classes = settled(
-            input_size=input_size, num_codes=num_codes, num_classes=num_classes
-        )
-        super().__init__(
-            input_size=input_size,
-            num_codes=num_codes,
-            hidden_size=hidden_size,
-            depth=depth,
-            num_heads=num_heads,
-            mlp_ratio=mlp_ratio,
-            dropout=dropout,
-            class_dropout_prob=class_dropout_prob,
-            num_classes=num_classes,
-        )
+        config = {"hidden_size": hidden_size, "depth": depth, "num_heads": num_heads, "mlp_ratio": mlp_ratio}
+        config |= {"dropout": dropout, "class_dropout_prob": class_dropout_prob}
+        super().__init__(input_size, num_codes, num_classes, **config)
         if hidden_size % num_heads:
             raise ValueError(f"hidden_size {hidden_size} must be divisible by num_heads {num_heads}")
-        rows = num_codes + 1 + num_classes + (class_dropout_prob > 0)
+        rows = self.num_codes + 1 + self.num_classes + (class_dropout_prob > 0)
         self.embedding = nn.Embedding(rows, hidden_size)
         self.positions = nn.Parameter(torch.zeros(1, self.num_tokens + 1, hidden_size))
         self.input_layer = nn.Sequential(
@@ -171,4 +163,4 @@ class MaskGIT(TokenTransformer):
         probability = self.config["class_dropout_prob"]
         if drop is None and self.training and probability > 0:
             drop = torch.rand(len(y), device=y.device) < probability
-        return y if drop is None or probability == 0 else torch.where(drop, self.config["num_classes"], y)
+        return y if drop is None or probability == 0 else torch.where(drop, self.num_classes, y)

@@ -36,6 +36,7 @@ EMBEDDING_LAYERS = {  # which every block of theirs carries
     "timestep_embedder.linear_2": "t_embedder.mlp.2",
     "class_embedder.embedding_table": "y_embedder.embedding_table",
 }
+LABELS = "y_embedder.embedding_table.weight"
 POSITIONS = "pos_embed.pos_embed"  # a table that older folders have among the weights, and newer ones compute
 BLOCK, EMBEDDING = "transformer_blocks.{}.", "transformer_blocks.{}.norm1.emb."
 KINDS = ("weight", "bias")
@@ -133,8 +134,9 @@ def read_diffusers_folder(folder: str | Path) -> tuple[DiT, Diffusion]:
         ValueError: naming the folder, and what in it is not DiT's or cannot be read.
     """
     folder = Path(folder)
-    if (folder / EXACT).is_file():
-        steps = read_json(folder / EXACT)[EXACT_STEPS]
+    exact = next((each / EXACT for each in (folder, folder.parent) if (each / EXACT).is_file()), None)
+    if exact is not None:
+        steps = read_json(exact)[EXACT_STEPS]
         raise ValueError(
             f"checkpoint {folder} was exported for {steps} steps, and knows no other times: give the checkpoint that "
             "it was exported from"
@@ -171,6 +173,8 @@ def _open(place: Path, folder: Path) -> DiTTransformer2DModel:
 
 def _to_dit(model: DiTTransformer2DModel, folder: Path) -> DiT:
     known, state = model.config, model.state_dict()
+    weights = from_diffusers_weights(state, known["num_layers"], folder)
+    weights[LABELS] = _known_labels(weights[LABELS])
     width = known["num_attention_heads"] * known["attention_head_dim"]
     sizes = {
         "input_size": known["sample_size"],
@@ -181,13 +185,18 @@ def _to_dit(model: DiTTransformer2DModel, folder: Path) -> DiT:
         "num_heads": known["num_attention_heads"],
         "mlp_ratio": MLP_RATIO,
         "class_dropout_prob": CLASS_DROPOUT,
-        "num_classes": known["num_embeds_ada_norm"],
+        "num_classes": len(weights[LABELS]) - 1,
         "learn_sigma": model.out_channels == 2 * known["in_channels"],
         "frequency_divisor": PIPELINE_DIVISOR,
         "mlp_norm_eps": known["norm_eps"],
     }
-    weights = from_diffusers_weights(state, known["num_layers"], folder)
     return with_weights(DiT, sizes, weights | {"pos_embed": model.get_buffer(POSITIONS)}, folder)
+
+
+def _known_labels(table: Tensor) -> Tensor:
+    """Rows of labels [K + 1, D], the null row last, without the zeros of those that an export has never known."""
+    known = table[:-1].any(1).nonzero()
+    return torch.cat((table[: int(known.max()) + 1 if len(known) else 1], table[-1:]))
 
 
 def _to_diffusion(schedule: Mapping[str, Any], learn_sigma: bool, folder: Path) -> Diffusion:
@@ -196,6 +205,7 @@ def _to_diffusion(schedule: Mapping[str, Any], learn_sigma: bool, folder: Path) 
     first, last = float(objective.betas[0]), float(objective.betas[-1])
     for name, value, fits in (
         ("trained_betas", "given", schedule.get("trained_betas") is None),
+        ("rescale_betas_zero_snr", True, not schedule.get("rescale_betas_zero_snr")),
         ("beta_schedule", schedule.get("beta_schedule"), schedule.get("beta_schedule", "linear") == "linear"),
         ("prediction_type", schedule.get("prediction_type"), schedule.get("prediction_type", "epsilon") == "epsilon"),
         ("beta_start", schedule.get("beta_start"), abs(schedule.get("beta_start", first) - first) < BETAS_TOLERANCE),

@@ -17,7 +17,6 @@ from dit.backbones.transformer import grid_rotation, mlp_width
 SPLIT, RENAMED = ".mlp.w12.", (".mlp.w3.", ".mlp.fc2.")
 GATES, VALUES = ".mlp.fc1_g.", ".mlp.fc1_x."
 ROTATION = "feat_rope."  # `freqs_cos` and `freqs_sin` [T, D / heads], of rows and then of columns
-PARALLEL = "module."  # what training on several devices puts before every name
 ROTATION_TOLERANCE = 1e-5  # of sines and cosines, absolute: rounded in another order
 PUBLISHED_RATIO = 4.0
 
@@ -29,7 +28,7 @@ def is_lightningdit(weights: Mapping[str, object]) -> bool:
 
 def from_lightningdit_weights(weights: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Weights of `dit.backbones.SiT`, and sines and cosines of the rotation by name where there are any."""
-    weights = {str(name).removeprefix(PARALLEL): value for name, value in weights.items()}
+    weights = dict(weights)
     rotation = {name.removeprefix(ROTATION): weights.pop(name) for name in list(weights) if name.startswith(ROTATION)}
     ours: dict[str, Tensor] = {}
     for name, value in weights.items():

@@ -24,8 +24,11 @@ from eqvae.latents import LatentSpec, OpenLatents
 
 PUBLISHED_HEADS = {size["hidden_size"]: size["num_heads"] for size in (SIZES | LARGE_SIZES).values()}
 PUBLISHED_SCALE = 0.18215  # of the autoencoder of Stable Diffusion, on whose latents all of them were trained
-PUBLISHED_FACTOR = 8
+PUBLISHED_FACTOR, PUBLISHED_CHANNELS = 8, 4
 CLASS_DROPOUT = 0.1
+PATHS: dict[Any, Any] = {None: "linear", "Linear": "linear", "GVP": "gvp", "VP": "vp", "cosine": "gvp"}
+"""Of SiT and of REPA, whose cosines are SiT's GVP once its time is turned; by ours."""
+PREDICTIONS: dict[Any, Any] = {None: "velocity", "v": "velocity"}
 
 
 def read_public_backbone(
@@ -33,9 +36,9 @@ def read_public_backbone(
 ) -> DiT:
     """The backbone of a public checkpoint, in evaluation mode.
 
-    Sizes come from the shapes. The label table is taken to end with a null row, as published ones do. Without a family,
-    a file with projectors is one of REPA: a SiT whose time and velocity are turned into ours here, projectors left out.
-    A file of LightningDiT is a SiT, too, with or without the family.
+    Sizes come from the shapes. The label table is taken to end with a null row, as published ones do. A file with
+    projectors is one of REPA: a SiT whose time and velocity are turned into ours here, projectors left out. A file of
+    LightningDiT is a SiT, too. Of both the family may be left out.
 
     Args:
         checkpoint: state dict, directly or under "ema" or "model".
@@ -49,7 +52,7 @@ def read_public_backbone(
     weights = public_weights(checkpoint)
     if family != "DiT" and is_lightningdit(weights):
         return _read_lightningdit(weights, path, num_heads)
-    if family is None and any(str(name).startswith(PROJECTORS) for name in weights):
+    if family in (None, "SiT") and any(name.startswith(PROJECTORS) for name in weights):
         try:
             weights, family = from_public_weights(weights)[0], "SiT"
         except ValueError as error:
@@ -68,23 +71,40 @@ def _read_lightningdit(weights: Mapping[str, Any], path: str | Path, num_heads: 
     return backbone
 
 
-def public_objective(backbone: DiT) -> Objective:
-    """What a public model was trained with."""
+def public_objective(backbone: DiT, arguments: Any = None, path: str | Path = "") -> Objective:
+    """What a public model was trained with.
+
+    Args:
+        arguments: of SiT's or REPA's training script, a namespace that their checkpoints hold under "args"; without one
+            the path is linear and velocities are predicted.
+        path: for messages.
+
+    Raises:
+        ValueError: naming the file, for a path or prediction that is unknown.
+    """
     if not isinstance(backbone, SiT):
         return Diffusion(learn_sigma=backbone.config["learn_sigma"])
-    lightning = backbone.config["swiglu"]
-    return Flow(timesteps="logit_normal", cosine_weight=1.0) if lightning else Flow()
+    if backbone.config["swiglu"]:
+        return Flow(timesteps="logit_normal", cosine_weight=1.0)
+    route: Any = getattr(arguments, "path_type", None)
+    predicted: Any = getattr(arguments, "prediction", None)
+    weighting = getattr(arguments, "loss_weight", None)
+    try:
+        return Flow(PATHS.get(route, route), PREDICTIONS.get(predicted, predicted), weighting)
+    except ValueError as error:
+        raise ValueError(f"checkpoint {path}: {error}") from None
 
 
 def public_latents(backbone: DiT) -> LatentSpec:
     """The latents that public models make, whose autoencoder no file names.
 
-    They are those of Stable Diffusion for DiT, SiT and REPA. LightningDiT was trained on several autoencoders, with the
-    mean and deviation of each channel, which are left open.
+    Of 4 channels they are those of Stable Diffusion, on which DiT, SiT and REPA were trained. Others are left open to
+    the autoencoder that is given, and so are LightningDiT's, which was trained on several, with the mean and deviation
+    of each channel.
     """
     side = backbone.config["input_size"]
     shape = (backbone.config["in_channels"], side, side)
-    if backbone.config["swiglu"]:
+    if backbone.config["swiglu"] or shape[0] != PUBLISHED_CHANNELS:
         return OpenLatents(shape)
     return LatentSpec(shape, PUBLISHED_FACTOR, None, Normalization((0.0,), (PUBLISHED_SCALE,)))
 

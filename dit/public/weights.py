@@ -7,12 +7,15 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from eqvae.weights import AROUND
+
 WRAPPERS = ("ema", "model")  # where training scripts put the state dict, the averaged one first
 
 
-def public_weights(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The state dict of a public checkpoint, the averaged one where there are two."""
-    return next((checkpoint[name] for name in WRAPPERS if isinstance(checkpoint.get(name), Mapping)), checkpoint)
+def public_weights(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """The state dict of a public checkpoint, the averaged one where there are two, without `AROUND` its names."""
+    weights = next((checkpoint[name] for name in WRAPPERS if isinstance(checkpoint.get(name), Mapping)), checkpoint)
+    return {AROUND.sub("", str(name)): value for name, value in weights.items()}
 
 
 Network = TypeVar("Network", bound=nn.Module)

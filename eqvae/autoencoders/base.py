@@ -1,6 +1,7 @@
 """The one interface of autoencoders: a diffusers model, its latent normalization, export and identity."""
 
 import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from eqvae.autoencoders.latent_losses import CodebookLoss, LatentLoss, no_terms
 from eqvae.autoencoders.ldm import save_ldm
 from eqvae.autoencoders.normalization import Normalization
 from eqvae.autoencoders.padding import padding_mode, set_padding_mode
-from eqvae.autoencoders.registry import MODEL_CLASSES, ModelClass, defaults_of
+from eqvae.autoencoders.registry import MODEL_CLASSES, ModelClass, defaults_of, unseen_entries
 from eqvae.autoencoders.tiling import encode_in_tiles
 from eqvae.cards import NO_DETAILS, CardDetails
 
@@ -115,10 +116,10 @@ class Autoencoder(nn.Module, ABC):
     @torch.no_grad()
     def write_constants(self, normalization: Normalization) -> dict[str, Any]:
         """Make a normalization the one that the model carries: its buffers are set, entries for its config returned."""
-        has_lists = (
-            LISTS[0] in self.constant_weights or defaults_of(type(self.model).__name__).get(LISTS[0]) is not None
-        )
+        defaults = defaults_of(type(self.model).__name__)
+        has_lists = LISTS[0] in self.constant_weights or defaults.get(LISTS[0]) is not None
         entries = to_lists(normalization, self.latent_channels) if has_lists else to_constants(normalization)
+        entries = {name: defaults.get(name) if value is None else value for name, value in entries.items()}
         for name in self.constant_weights:
             getattr(self.model, name).copy_(torch.tensor(entries[name]))
         return {name: value for name, value in entries.items() if name in self.model.config}
@@ -268,14 +269,22 @@ class Autoencoder(nn.Module, ABC):
         """Rows of the smallest latent that encodes and decodes: a single one has nothing to reflect."""
         return 2 if self.padding_mode == "reflect" else 1
 
+    @property
+    def unseen_entries(self) -> dict[str, Any]:
+        """Entries of the config that weights do not show, where they differ from the defaults of the class."""
+        return unseen_entries(type(self.model).__name__, self.model.config)
+
     def fingerprint(self) -> str:
         """sha256 over names, shapes and float32 values of all weights; the normalization is compared on its own.
 
-        A padding other than by zeros counts, too, since it changes the latents.
+        A padding other than by zeros counts, too, and so does what else of the config changes latents or images and no
+        weight: groups of the norms, activations, heads of attention, where they are not the class's defaults.
         """
         digest = hashlib.sha256()
         if self.padding_mode != "zeros":
             digest.update(f"padding_mode {self.padding_mode}".encode())
+        for entry, value in self.unseen_entries.items():
+            digest.update(f"{entry} {json.dumps(value)}".encode())
         left_out = self.constant_weights
         weights = {name: value for name, value in self.model.state_dict().items() if name not in left_out}
         for name, value in sorted(weights.items()):

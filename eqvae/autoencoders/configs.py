@@ -11,6 +11,7 @@ from safetensors import safe_open
 from eqvae.autoencoders.registry import defaults_of, import_class
 from eqvae.errors import first_line
 from eqvae.records import FLAG, LIST, NUMBER, RECORD, Check, one_of, or_none, require_entries
+from eqvae.weights import read_tensors
 
 DOWN_BLOCKS = ("DownEncoderBlock2D", "AttnDownEncoderBlock2D")
 UP_BLOCKS = ("UpDecoderBlock2D", "AttnUpDecoderBlock2D")
@@ -124,16 +125,21 @@ def require_weights_for(config: Mapping[str, Any], folder: Path, where: str) -> 
     Raises:
         ValueError: with both numbers, or naming weights that cannot be read.
     """
-    held = 0
-    for path in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(path, "pt") as file:
-                held += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
-        except Exception as error:  # a damaged header can raise anything
-            raise ValueError(f"{where}: {path.name}: {first_line(error)}") from None
+    held = sum(_held(path, where) for path in sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin")))
     least = _least_weights(config) if config.get("_class_name") in OWN_LEVELS else _count_weights(config)
     if least > held:
         raise ValueError(f"{where}: its config describes {least:,} weights and more, its files hold {held:,}")
+
+
+def _held(path: Path, where: str) -> int:
+    """Numbers in a file of weights."""
+    try:
+        if path.suffix == ".bin":
+            return sum(value.numel() for value in read_tensors(path).values())
+        with safe_open(path, "pt") as file:
+            return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    except Exception as error:  # a damaged header can raise anything
+        raise ValueError(f"{where}: {path.name}: {first_line(error)}") from None
 
 
 def _count_weights(config: Mapping[str, Any]) -> int:

@@ -15,6 +15,7 @@ from diffusers import AutoencoderKL, ModelMixin, VQModel
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from eqvae.autoencoders.constants import LISTS
 from eqvae.autoencoders.families import create_model, expand_family, published_constants
 from eqvae.autoencoders.normalization import Normalization
 from eqvae.hashes import KEY, require_safetensors, write_safetensors
@@ -30,6 +31,7 @@ ANCHORS = ("encoder.conv_in.weight", "encoder.conv_out.weight", "decoder.conv_in
 FIRST_BLOCK = "encoder.down.0.block.0.conv1.weight"
 NOT_WEIGHTS = re.compile(r"loss\.|model_ema\.")  # critic and perceptual network, averages kept beside the weights
 CONFIG, NORMALIZATION = "eqvae.config", "eqvae.normalization"  # in the metadata of a safetensors file
+CONSTANTS = {"scaling_factor", "shift_factor", *LISTS}
 RESPELLINGS = (
     (r"\.down_blocks\.", ".down."),
     (r"\.mid_block\.resnets\.0\.", ".mid.block_1."),
@@ -62,16 +64,19 @@ def load_single_file(path: Path, config: Mapping) -> tuple[ModelMixin, Normaliza
 
     Args:
         path: of a file in any layout, the autoencoder alone or among the weights of other models.
-        config: diffusers config entries, or a `family`, for what shapes do not tell.
+        config: diffusers config entries, or a `family`, for what shapes do not tell. Constants of a normalization that
+            are given themselves come before the one that the file keeps.
 
     Raises:
         ValueError: one line with the file; the first five missing and unexpected keys and the layouts tried, the
             families that it may be of, or what config and shapes disagree on.
     """
-    weights, spellings = _respell(select_autoencoder(path, read_tensors(path)))
+    weights, spellings = _respell(path, select_autoencoder(path, read_tensors(path)))
     if FIRST_BLOCK not in weights:
         raise ValueError(_mismatch(path, [FIRST_BLOCK], list(spellings.values())))
     stored, normalization = _read_metadata(path)
+    if CONSTANTS & config.keys():
+        stored, normalization = {key: stored[key] for key in stored.keys() - CONSTANTS}, None
     model = _empty_model(path, weights, stored | expand_family(config))
     _copy_weights(path, model, weights, spellings)
     return model.eval(), normalization
@@ -150,11 +155,30 @@ def select_autoencoder(path: Path, weights: dict[str, Tensor]) -> dict[str, Tens
     raise ValueError(_mismatch(path, [anchor for anchor in ANCHORS if anchor not in weights], list(weights)))
 
 
-def _respell(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Weights by LDM name, and for each LDM name that of the file."""
+def _respell(path: Path, weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Weights by LDM name, and for each LDM name that of the file.
+
+    Raises:
+        ValueError: naming the file, and a weight that it has under two names with other values.
+    """
     levels = [int(level) for key in weights for level in re.findall(r"^\w+\.(?:down|up)_blocks\.(\d+)\.", key)]
-    spellings = {ldm_name(key, 1 + max(levels, default=0)): key for key in weights}
+    spellings: dict[str, str] = {}
+    for key in weights:
+        other = spellings.setdefault(ldm_name(key, 1 + max(levels, default=0)), key)
+        if other != key and not torch.equal(weights[other], weights[key]):
+            raise ValueError(f"file {path} has one weight under two names, {other} and {key}: take one of them out")
     return {spelled: weights[key] for spelled, key in spellings.items()}, spellings
+
+
+def require_floats(what: str, value: Tensor) -> None:
+    """Refuse whole numbers that stand for others: what they are scaled by is not known here.
+
+    Raises:
+        ValueError: naming the weight as `what`.
+    """
+    if value.ndim and not value.is_floating_point():
+        kind = str(value.dtype).removeprefix("torch.")
+        raise ValueError(f"{what} is quantized ({kind}): give weights of float32, bfloat16 or float16")
 
 
 def _read_metadata(path: Path) -> tuple[dict, Normalization | None]:
@@ -208,6 +232,7 @@ def _copy_weights(path: Path, model: ModelMixin, weights: Mapping[str, Tensor], 
     state = {}
     for spelled, name in expected.items():
         value, shape = weights[spelled], model.get_parameter(name).shape
+        require_floats(f"file {path}: {spellings[spelled]}", value)
         if value.shape not in (shape, (*shape, 1, 1)):
             key, got, wanted = spellings[spelled], list(value.shape), list(shape)
             raise ValueError(f"file {path}: {key} has shape {got} instead of {wanted}: is its architecture another?")
@@ -218,11 +243,11 @@ def _copy_weights(path: Path, model: ModelMixin, weights: Mapping[str, Tensor], 
 def _mismatch(path: Path, missing: list[str], unexpected: list[str]) -> str:
     prefixes = ", ".join(prefix + "*" for prefix in PREFIXES)
     return (
-        f"file {path} holds no autoencoder that is known here: missing keys {_first_five(missing)}, unexpected keys "
-        f"{_first_five(unexpected)}; tried the layouts of diffusers and of LDM/taming under {prefixes}"
+        f"file {path} holds no autoencoder that is known here: missing keys {first_five(missing)}, unexpected keys "
+        f"{first_five(unexpected)}; tried the layouts of diffusers and of LDM/taming under {prefixes}"
     )
 
 
-def _first_five(keys: list[str]) -> str:
+def first_five(keys: list[str]) -> str:
     more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
     return (", ".join(keys[:5]) or "none") + more

@@ -1,6 +1,7 @@
 """The one way to an autoencoder, wherever it lies."""
 
 import os
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -37,6 +38,9 @@ INTERFACES: dict[str, type[Autoencoder]] = {
     "frame-points": PointFrameAutoencoder,
 }
 """How a class of diffusers is used, by what its entry in `eqvae.autoencoders.registry` says."""
+WEIGHT_FILE = re.compile(
+    r"diffusion_pytorch_model(?:\.(?P<variant>\w+))??(?:-\d+-of-\d+)?\.(?P<format>safetensors|bin)"
+)
 SOURCE_KEYS = {"source", "config", "family", "padding_mode"}
 
 
@@ -48,7 +52,8 @@ def load_autoencoder(
     Args:
         source: one of
 
-            - a diffusers folder (`config.json`, safetensors weights, `normalization.json` where it was exported here),
+            - a diffusers folder (`config.json`, weights as safetensors or else `.bin`, where there is nothing else of a
+              variant such as fp16, `normalization.json` where it was exported here),
             - a single file, `.safetensors`, `.ckpt` or `.pt`, in the key layout of diffusers, of latent-diffusion or of
               taming-transformers, the autoencoder alone or inside a whole generator,
             - a packaged name such as "shapes-f4c8",
@@ -149,8 +154,17 @@ def _load_folder(folder: Path) -> Autoencoder:
         hint = f"give its {inner} folder" if inner else "is it a diffusers autoencoder folder?"
         raise ValueError(f"autoencoder folder {folder} has no config.json: {hint}")
     verify_files(folder)
-    model = _from_pretrained(folder, f"autoencoder folder {folder} cannot be read", use_safetensors=True)
+    model = _from_pretrained(folder, f"autoencoder folder {folder} cannot be read", **_weight_files(folder))
     return _wrap_export(model, folder, f"autoencoder folder {folder}")
+
+
+def _weight_files(folder: Path) -> dict[str, Any]:
+    """Which files diffusers reads: a variant such as fp16 where nothing else lies, and safetensors before pickles."""
+    found = [match for path in folder.iterdir() if (match := WEIGHT_FILE.fullmatch(path.name))]
+    if not found:
+        return {"use_safetensors": True}
+    best = min(found, key=lambda match: (match["variant"] or "", match["format"] != "safetensors"))
+    return {"use_safetensors": best["format"] == "safetensors", "variant": best["variant"]}
 
 
 def _wrap_export(model: ModelMixin, folder: Path, where: str) -> Autoencoder:
@@ -212,5 +226,7 @@ def _from_pretrained(name: str | Path, problem: str, subfolder: str | None = Non
             if info[kind]:
                 raise ValueError(f"{kind.replace('_', ' ')} {', '.join(sorted(info[kind])[:5])}")
     except (OSError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{problem}: {str(error).strip().splitlines()[0]}") from None
+        lines = [line.strip() for line in str(error).strip().splitlines()]
+        reason = " ".join(lines[: 2 if lines[0].endswith(":") else 1])
+        raise ValueError(f"{problem}: {reason}") from None
     return model.float()

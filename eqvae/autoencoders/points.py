@@ -73,6 +73,12 @@ class FeatureAutoencoder(PointAutoencoder):
     def published_normalization(self) -> Normalization:
         return Normalization(method="inside the autoencoder")
 
+    @property
+    def unseen_entries(self) -> dict[str, Any]:
+        """Its factor, too: it is no normalization, but part of the encoder."""
+        factor = self.model.config["scaling_factor"]
+        return super().unseen_entries | ({"scaling_factor": factor} if factor != 1 else {})
+
     def write_constants(self, normalization: Normalization) -> dict:
         """None: its config's factor takes part in encoding, and means another latent."""
         return {}

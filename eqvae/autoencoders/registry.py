@@ -7,6 +7,7 @@ Class names, defaults and signatures are those of the installed diffusers. An en
 
 import importlib.util
 import inspect
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -253,3 +254,29 @@ def defaults_of(name: str) -> dict[str, Any]:
     """What the constructor of a class takes, with its defaults; those without one are None."""
     parameters = list(inspect.signature(import_class(name).__init__).parameters.values())[1:]
     return {each.name: None if each.default is each.empty else each.default for each in parameters}
+
+
+UNSEEN = (
+    *("act_fn", "decoder_act_fns", "decoder_conv_act_fn", "upsample_fn"),
+    *("norm_num_groups", "norm_eps", "resnet_norm_eps", "spatial_group_norm"),
+    *("attention_head_dim", "decoder_num_attention_heads", "encoder_input_size"),
+    *("downsample_match_channel", "upsample_match_channel", "encoder_out_shortcut", "decoder_in_shortcut"),
+    *("upsample_residual", "encoder_causal", "decoder_causal", "patch_type"),
+    *("encoder_spatial_padding_mode", "decoder_spatial_padding_mode"),
+)
+"""Entries of configs that change latents or images, and neither name nor shape of a weight."""
+NARROW_GROUPS = 8  # of the packaged autoencoders, whose widths 32 groups do not divide
+
+
+def unseen_entries(name: str, config: Config) -> dict[str, Any]:
+    """Those of a config of a class that differ from its defaults, sorted; lists as JSON has them.
+
+    The default number of groups is 32 where that divides all widths, as published ones, else 8.
+    """
+    defaults = defaults_of(name)
+    widths = [width for key, value in config.items() if key.endswith("block_out_channels") for width in value or ()]
+    groups = defaults.get("norm_num_groups")
+    if groups and any(width % groups for width in widths):
+        defaults["norm_num_groups"] = NARROW_GROUPS
+    known = {entry: json.dumps(config[entry]) for entry in sorted(UNSEEN) if entry in config and entry in defaults}
+    return {entry: json.loads(value) for entry, value in known.items() if value != json.dumps(defaults[entry])}

@@ -25,7 +25,7 @@ class LatentSpec:
     Args:
         shape: (C, h, w) of one latent.
         downsampling_factor: image side over latent side.
-        autoencoder_fingerprint: sha256 of the autoencoder's weights; None where it is unknown.
+        autoencoder_fingerprint: of the autoencoder (`Autoencoder.fingerprint`); None where it is unknown.
         normalization: from raw to normalized latents.
     """
 
@@ -102,7 +102,8 @@ class LatentSpec:
         """In what an autoencoder is not the one that made these latents; None where it is."""
         fingerprint = autoencoder.fingerprint()
         if fingerprint != self.autoencoder_fingerprint:
-            return f"its weights are {fingerprint[:12]}, not {str(self.autoencoder_fingerprint)[:12]}"
+            own, other = fingerprint[:12], str(self.autoencoder_fingerprint)[:12]
+            return f"its weights are {own}, not {other}, or its config is another"
         if not autoencoder.has_normalization:  # it carries none: the one of its latents was estimated
             return None
         return "its latent normalization is another" if autoencoder.normalization != self.normalization else None

@@ -209,6 +209,12 @@ def test_the_command_measures_an_aligned_run(cache, tmp_path, monkeypatch, capsy
         load_projector(tmp_path / "run.ckpt", 1)
 
 
+def test_a_projector_of_other_layers_is_refused(tmp_path):
+    torch.save({"projectors.0.0.weight": torch.ones(3, 16)}, tmp_path / "repa.pt")
+    with pytest.raises(ValueError, match=r"repa\.pt: its projector is no three layers of REPA's: 0\.weight"):
+        load_projector(tmp_path / "repa.pt", 1)
+
+
 def test_the_command_measures_a_public_checkpoint(tmp_path, monkeypatch, autoencoder):
     model = randomize(SiT(input_size=4, hidden_size=16, depth=2, num_heads=2, num_classes=3, learn_sigma=False))
     projector = Alignment(Encoder("efficientnet_lite0"), 1, 0.5, 8).create_projector(model, 0)

@@ -129,6 +129,7 @@ def test_what_is_not_dits_is_refused_in_one_line(tmp_path):
         ({"beta_schedule": "scaled_linear"}, "beta_schedule of its scheduler is scaled_linear"),
         ({"beta_end": 0.012}, "beta_end of its scheduler is 0.012"),
         ({"trained_betas": [0.1] * 1000}, "trained_betas of its scheduler is given"),
+        ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr of its scheduler is True"),
     ],
 )
 def test_other_schedules_are_refused(tmp_path, entries, message):
@@ -140,6 +141,7 @@ def test_an_export_for_some_steps_alone_is_refused(tmp_path):
     autoencoder = tiny_autoencoder()
     export_diffusers(tiny_generator(DiT, autoencoder), autoencoder, tmp_path / "folder", num_inference_steps=10)
     refused(tmp_path / "folder", "was exported for 10 steps, and knows no other times")
+    refused(tmp_path / "folder" / "transformer", "was exported for 10 steps, and knows no other times")
 
 
 def refused(folder: Path, message: str) -> None:
@@ -147,3 +149,15 @@ def refused(folder: Path, message: str) -> None:
         load_generator(folder)
     assert str(folder) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@torch.no_grad()
+def test_an_export_knows_the_labels_of_its_training_alone(tmp_path):
+    """The pipeline's table has 1000 rows, those of other labels zero: none is drawn from them."""
+    autoencoder = tiny_autoencoder()
+    generator = tiny_generator(DiT, autoencoder, frequency_divisor=127)
+    export_diffusers(generator, autoencoder, tmp_path / "folder", num_inference_steps=50)
+    found = load_generator(tmp_path / "folder")
+    assert found.num_classes == generator.num_classes == 5
+    x, t, y = torch.randn(2, 4, 4, 4), torch.tensor([3, 900]), torch.tensor([4, 5])
+    torch.testing.assert_close(found.backbone(x, t, y), generator.backbone(x, t, y), rtol=1e-5, atol=1e-5)

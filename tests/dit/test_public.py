@@ -1,6 +1,7 @@
 """Checkpoints in the layout of the public DiT and SiT load and sample; others are refused in one line."""
 
 import argparse
+import json
 import re
 import sys
 
@@ -10,9 +11,12 @@ import torch
 
 from dit.backbones import DiT, HaltonMaskGIT, MaskGIT, SiT, create_token_backbone
 from dit.checkpoints import load_generator
+from dit.exchange import export_diffusers
 from dit.generation import SamplingSettings, generate_latents
 from dit.objectives import Diffusion, Flow
 from dit.public.maskgit import RENAMED, public_maskgit_family, read_public_maskgit
+from dit.sampling import open_generator
+from eqvae.autoencoders import load_autoencoder
 from tests.dit.tiny import randomize, tiny_generator
 from tests.eqvae.tiny import tiny_autoencoder
 from twostage.cli import sample
@@ -44,6 +48,58 @@ def test_averaged_weights_come_first(tmp_path):
     torch.save({"model": raw, "ema": averaged}, tmp_path / "public.pt")
     loaded = load_generator(tmp_path / "public.pt", "DiT").backbone.state_dict()
     assert torch.equal(loaded["blocks.0.attn.qkv.weight"], averaged["blocks.0.attn.qkv.weight"])
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module."])
+@pytest.mark.parametrize("family", ["DiT", "SiT"])
+def test_names_of_several_devices_or_of_a_compiled_network(tmp_path, prefix, family):
+    weights = tiny_generator({"DiT": DiT, "SiT": SiT}[family]).backbone.state_dict()
+    torch.save({"ema": {prefix + name: value for name, value in weights.items()}}, tmp_path / "public.pt")
+    found = load_generator(tmp_path / "public.pt", family, num_heads=2).backbone.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in weights.items())
+
+
+ARGUMENTS = [
+    ({}, Flow()),
+    ({"path_type": "Linear", "prediction": "velocity", "loss_weight": None}, Flow()),
+    ({"path_type": "GVP", "prediction": "noise", "loss_weight": "velocity"}, Flow("gvp", "noise", "velocity")),
+    ({"path_type": "VP", "prediction": "score"}, Flow("vp", "score")),
+    ({"path_type": "linear", "prediction": "v", "weighting": "lognormal"}, Flow()),
+    ({"path_type": "cosine", "prediction": "v"}, Flow("gvp")),
+]
+
+
+@pytest.mark.parametrize(("arguments", "expected"), ARGUMENTS)
+def test_arguments_of_a_training_tell_its_path_and_what_it_predicts(tmp_path, arguments, expected):
+    weights = tiny_generator(SiT).backbone.state_dict()
+    torch.save({"ema": weights, "args": argparse.Namespace(**arguments)}, tmp_path / "public.pt")
+    assert load_generator(tmp_path / "public.pt", "SiT", num_heads=2).objective.config == expected.config
+    torch.save({"ema": weights, "args": argparse.Namespace(path_type="spiral")}, tmp_path / "public.pt")
+    with pytest.raises(ValueError, match=r"public\.pt: flow path 'spiral' is unknown"):
+        load_generator(tmp_path / "public.pt", "SiT", num_heads=2)
+
+
+def test_the_family_of_repa_s_files_may_be_told(tmp_path):
+    weights = tiny_generator(SiT).backbone.state_dict() | {"projectors.0.0.weight": torch.ones(3, 16)}
+    torch.save(weights, tmp_path / "repa.pt")
+    told, untold = (load_generator(tmp_path / "repa.pt", family, 2).backbone.state_dict() for family in ("SiT", None))
+    assert all(torch.equal(told[name], value) for name, value in untold.items())
+    assert torch.equal(told["final_layer.linear.weight"], -weights["final_layer.linear.weight"])
+
+
+def test_latents_of_other_channels_are_those_of_the_given_autoencoder(tmp_path):
+    """Stable Diffusion's have 4 channels: its scale and its 1/8 of the image say nothing of SD3's or kl-f16's."""
+    model = randomize(DiT(input_size=4, in_channels=3, hidden_size=16, depth=1, num_heads=2, num_classes=3))
+    torch.save(model.state_dict(), tmp_path / "public.pt")
+    config = {"block_out_channels": [8] * 2, "norm_num_groups": 4, "latent_channels": 3, "scaling_factor": 1.5}
+    config |= {"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2}
+    autoencoder = load_autoencoder(config)
+    autoencoder.save_pretrained(tmp_path / "vae")
+    opened = open_generator(tmp_path / "public.pt", tmp_path / "vae", family="DiT", num_heads=2)
+    assert (opened.generator.spec.downsampling_factor, opened.generator.spec.normalization.scale) == (2, (1.5,))
+    generator = load_generator(tmp_path / "public.pt", "DiT", num_heads=2)
+    export_diffusers(generator, autoencoder, tmp_path / "pipeline", num_inference_steps=10)
+    assert json.loads((tmp_path / "pipeline" / "vae" / "config.json").read_text())["scaling_factor"] == 1.5
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from diffusers import AutoencoderKL, VQModel
 
 from eqvae.autoencoders import Normalization, load_autoencoder
 from eqvae.autoencoders.constants import from_constants, to_constants
+from eqvae.autoencoders.registry import MODEL_CLASSES
 from tests.eqvae.test_autoencoders_vq import tiny_vq
 from tests.eqvae.tiny import tiny_autoencoder
 
@@ -115,3 +116,11 @@ def test_a_codebook_has_the_scalar_alone(tmp_path):
     assert config["scaling_factor"] == to_constants(autoencoder.normalization)["scaling_factor"] != 1.0
     assert not {"shift_factor", "latents_mean"} & set(config)
     assert VQModel.from_pretrained(tmp_path / "folder")
+
+
+def test_a_shift_of_none_is_the_zero_that_the_class_has(tmp_path):
+    """Pipelines add the `shift_factor` of such a config as it is."""
+    autoencoder = load_autoencoder({"_class_name": "AutoencoderTiny", **MODEL_CLASSES["AutoencoderTiny"].tiny})
+    autoencoder.save_pretrained(tmp_path / "folder")
+    config = json.loads((tmp_path / "folder" / "config.json").read_text())
+    assert (config["shift_factor"], config["scaling_factor"]) == (0.0, 1.0)

@@ -1,5 +1,6 @@
 """Autoencoders: folders that diffusers reads, normalization, fingerprints, errors, the packaged one."""
 
+import hashlib
 import json
 import math
 
@@ -9,6 +10,8 @@ import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
 from eqvae.autoencoders import LatentStatistics, Normalization, load_autoencoder
+from eqvae.autoencoders.places import PACKAGED
+from eqvae.autoencoders.registry import MODEL_CLASSES
 from eqvae.data import ShapesSource, to_float
 from eqvae.hashes import write_json
 from eqvae.latents import LatentSpec
@@ -77,6 +80,40 @@ def test_fingerprint_follows_the_weights_alone():
     with torch.no_grad():
         autoencoder.last_layer.view(-1)[0] += 1e-3
     assert autoencoder.fingerprint() != before
+
+
+WIDE = {"block_out_channels": [32], "norm_num_groups": 32}
+CONVOLUTIONS = {"down_block_types": ["DownEncoderBlock2D"], "up_block_types": ["UpDecoderBlock2D"]}
+
+
+@pytest.mark.parametrize(
+    ("config", "other"),
+    [
+        (CONVOLUTIONS | WIDE, {"norm_num_groups": 8}),
+        (CONVOLUTIONS | WIDE, {"act_fn": "relu"}),
+        (CONVOLUTIONS | {"block_out_channels": [16], "norm_num_groups": 8}, {"norm_num_groups": 4}),
+        ({"_class_name": "AutoencoderTiny"} | MODEL_CLASSES["AutoencoderTiny"].tiny, {"act_fn": "gelu"}),
+        ({"_class_name": "AutoencoderKLMochi"} | MODEL_CLASSES["AutoencoderKLMochi"].tiny, {"act_fn": "relu"}),
+    ],
+)
+def test_fingerprint_sees_what_no_weight_shows(config, other):
+    """Of entries that differ alone: the weights are the same, latents or images are not."""
+    one, two = load_autoencoder(config), load_autoencoder(config | other)
+    weights = one.model.state_dict(), two.model.state_dict()
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    assert one.fingerprint() != two.fingerprint()
+
+
+def test_fingerprints_that_are_recorded_stay():
+    """Those of default entries are of the weights alone, and so are the packaged ones', of 8 groups."""
+    packaged, wide = load_autoencoder("scenes-f4c8"), load_autoencoder(CONVOLUTIONS | WIDE)
+    recorded = json.loads((PACKAGED / "scenes-f4c8-eq" / "normalization.json").read_text())
+    assert packaged.fingerprint() == recorded["origin"]["start"]["fingerprint"]
+    digest = hashlib.sha256()
+    for name, value in sorted(wide.model.state_dict().items()):
+        digest.update(f"{name}{tuple(value.shape)}".encode() + value.numpy().tobytes())
+    assert wide.fingerprint() == digest.hexdigest()
 
 
 def test_normalization_round_trip(tmp_path):

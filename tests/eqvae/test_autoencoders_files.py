@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from eqvae.autoencoders import Normalization, VQAutoencoder, load_autoencoder
 from eqvae.autoencoders.ldm import ATTENTION_WEIGHT
+from eqvae.autoencoders.registry import MODEL_CLASSES
 from eqvae.weights import read_tensors
 from tests.eqvae.test_autoencoders_vq import tiny_vq
 from tests.eqvae.tiny import smooth_images
@@ -85,6 +86,18 @@ def test_ldm_export_keeps_what_shapes_do_not_tell(autoencoder, tmp_path):
     assert {key: loaded.model.config[key] for key in public} == public
 
 
+def test_constants_that_are_given_come_before_those_of_a_file(autoencoder, tmp_path):
+    """Also before lists that its config has; a family says nothing of what was estimated."""
+    lists = {"latents_mean": [1.0] * 4, "latents_std": [2.0] * 4}
+    autoencoder.model.register_to_config(**lists)
+    autoencoder.save_ldm(tmp_path / "ldm.safetensors")
+    given = load_autoencoder(tmp_path / "ldm.safetensors", config={"scaling_factor": 0.3})
+    assert given.normalization == Normalization((0.0,), (0.3,))
+    shifted = load_autoencoder(tmp_path / "ldm.safetensors", config={"scaling_factor": 0.3, **lists})
+    assert shifted.normalization == Normalization((1.0,) * 4, (0.15,) * 4)
+    assert load_autoencoder(tmp_path / "ldm.safetensors", config=GROUPS).normalization == autoencoder.normalization
+
+
 def test_half_precision_files_become_float32(autoencoder, tmp_path):
     state = {key: value.half() for key, value in autoencoder.model.state_dict().items()}
     save_file(state, tmp_path / "half.safetensors")
@@ -135,6 +148,45 @@ def test_checkpoint_with_objects_of_a_training_framework(autoencoder, tmp_path, 
     with pytest.raises(Exception, match=r"foreign\.Callback"):
         torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert load_autoencoder(tmp_path / "last.ckpt", config=GROUPS).fingerprint() == autoencoder.fingerprint()
+
+
+@pytest.mark.parametrize("name", ["state_dict", "ema", "model"])
+def test_checkpoint_with_the_weights_in_a_container(autoencoder, name, tmp_path):
+    """As training scripts write them; the averaged ones where there are two, and those alone that are tensors."""
+    other = {key: value + 1 for key, value in autoencoder.model.state_dict().items()}
+    beside = {"ema": {"decay": 0.9}, "model": other} if name != "model" else {"ema": {"decay": 0.9}}
+    torch.save(beside | {name: autoencoder.model.state_dict(), "epoch": 3}, tmp_path / "weights.ckpt")
+    assert load_autoencoder(tmp_path / "weights.ckpt", config=GROUPS).fingerprint() == autoencoder.fingerprint()
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod."])
+def test_names_of_several_devices_or_of_a_compiled_network(autoencoder, prefix, tmp_path):
+    state = autoencoder.model.state_dict()
+    torch.save({prefix + name: value for name, value in state.items()}, tmp_path / "weights.pt")
+    assert load_autoencoder(tmp_path / "weights.pt", config=GROUPS).fingerprint() == autoencoder.fingerprint()
+
+
+def test_quantized_weights_are_refused(autoencoder, tmp_path):
+    """Their whole numbers would be taken as the weights."""
+    state = {name: (100 * value).to(torch.int8) for name, value in autoencoder.model.state_dict().items()}
+    save_file(state, tmp_path / "weights.safetensors")
+    with pytest.raises(ValueError, match=r"weights\.safetensors: .* is quantized \(int8\): give weights of float32"):
+        load_autoencoder(tmp_path / "weights.safetensors", config=GROUPS)
+    tiny = {"_class_name": "AutoencoderTiny"} | MODEL_CLASSES["AutoencoderTiny"].tiny
+    state = {name: value.to(torch.int8) for name, value in load_autoencoder(tiny).model.state_dict().items()}
+    save_file(state, tmp_path / "tiny.safetensors")
+    with pytest.raises(ValueError, match=r"tiny\.safetensors is no AutoencoderTiny .* is quantized \(int8\)"):
+        load_autoencoder(tmp_path / "tiny.safetensors", config=tiny)
+
+
+def test_a_weight_under_two_names_is_one_where_both_have_its_values(autoencoder, tmp_path):
+    state, path = autoencoder.model.state_dict(), tmp_path / "weights.pt"
+    new, old = (f"encoder.mid_block.attentions.0.{name}.weight" for name in ("to_q", "query"))
+    torch.save(state | {old: state[new]}, path)
+    assert load_autoencoder(path, config=GROUPS).fingerprint() == autoencoder.fingerprint()
+    torch.save(state | {old: state[new] + 1}, path)
+    with pytest.raises(ValueError, match=r"one weight under two names, .*to_q\.weight and .*query\.weight"):
+        load_autoencoder(path, config=GROUPS)
 
 
 def test_files_run_no_code(tmp_path):
@@ -236,6 +288,31 @@ def test_folder_with_missing_weights_is_refused(autoencoder, tmp_path):
     path = tmp_path / "folder" / "diffusion_pytorch_model.safetensors"
     save_file({key: value for key, value in load_file(path).items() if "conv_out.bias" not in key}, path)
     with pytest.raises(ValueError, match=r"missing keys decoder\.conv_out\.bias, encoder\.conv_out\.bias") as error:
+        load_autoencoder(tmp_path / "folder")
+    assert_one_line_naming(error, tmp_path / "folder")
+
+
+@pytest.mark.parametrize("options", [{"safe_serialization": False}, {"variant": "fp16"}])
+@pytest.mark.parametrize("shards", [{}, {"max_shard_size": "20KB"}])
+def test_folder_of_pickles_or_of_a_variant_alone(autoencoder, options, shards, tmp_path):
+    """As older and half-precision downloads are; the same weights come from the hub, too."""
+    autoencoder.model.save_pretrained(tmp_path / "folder", **options, **shards)
+    assert (len(list((tmp_path / "folder").iterdir())) > 2) == bool(shards)
+    assert load_autoencoder(tmp_path / "folder").fingerprint() == autoencoder.fingerprint()
+
+
+def test_a_variant_never_comes_before_the_weights_themselves(autoencoder, tmp_path):
+    autoencoder.model.save_pretrained(tmp_path / "folder", safe_serialization=False)
+    half = {name: value.half() for name, value in autoencoder.model.state_dict().items()}
+    save_file(half, tmp_path / "folder" / "diffusion_pytorch_model.fp16.safetensors")
+    assert load_autoencoder(tmp_path / "folder").fingerprint() == autoencoder.fingerprint()
+
+
+def test_folder_with_a_weight_of_another_shape_names_it(autoencoder, tmp_path):
+    autoencoder.model.save_pretrained(tmp_path / "folder")
+    path = tmp_path / "folder" / "diffusion_pytorch_model.safetensors"
+    save_file(load_file(path) | {"quant_conv.bias": torch.zeros(4000)}, path)
+    with pytest.raises(ValueError, match=r"size mismatch for quant_conv\.bias") as error:
         load_autoencoder(tmp_path / "folder")
     assert_one_line_naming(error, tmp_path / "folder")
 

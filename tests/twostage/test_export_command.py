@@ -187,6 +187,23 @@ def test_a_generator_becomes_a_pipeline_with_a_card(checkpoint, tmp_path, monkey
     assert DiTPipeline.from_pretrained(tmp_path / "out")
 
 
+def test_a_base_without_constants_is_not_called_an_earlier_version(trained, tmp_path, monkeypatch):
+    unknown = ORIGIN | {"start": ORIGIN["start"] | {"normalization": None}}
+    load_autoencoder(trained).save_pretrained(tmp_path / "again", unknown)
+    words = ("--autoencoder", tmp_path / "again", "--output", tmp_path / "o", "--constants", "base")
+    with pytest.raises(ValueError, match=r"--constants base: what .*again was trained from has none that are known"):
+        run(monkeypatch, "autoencoder", *words)
+
+
+def test_a_pipeline_is_exported_again(trained, tmp_path, monkeypatch):
+    """A folder of diffusers tells what it is."""
+    generator = tiny_generator(DiT, load_autoencoder(trained), frequency_divisor=127)
+    path = save_generator(generator, str(trained), tmp_path / "own.ckpt")
+    run(monkeypatch, "generator", "--checkpoint", path, "--output", tmp_path / "first")
+    run(monkeypatch, "generator", "--checkpoint", tmp_path / "first", "--output", tmp_path / "second")
+    assert DiTPipeline.from_pretrained(tmp_path / "second")
+
+
 def test_a_generator_that_no_pipeline_runs_is_refused(trained, tmp_path, monkeypatch):
     path = save_generator(tiny_generator(SiT, load_autoencoder(trained)), str(trained), tmp_path / "sit.ckpt")
     with pytest.raises(ValueError, match="DiTPipeline runs DiT alone"):

@@ -6,6 +6,7 @@ from typing import Any
 
 from dit.checkpoints import load_generator
 from dit.exchange import export_diffusers
+from dit.public.diffusers_layout import is_folder_of_diffusers
 from eqvae.autoencoders import Autoencoder, Normalization, load_autoencoder
 from eqvae.autoencoders.cards import hub_repository, public_origin
 from eqvae.autoencoders.places import public_source
@@ -60,17 +61,22 @@ def _base_normalization(autoencoder: Autoencoder, source: str) -> Normalization:
     """Of what the autoencoder was trained from; its own where it was not trained here."""
     if autoencoder.origin is None:
         return autoencoder.normalization
-    recorded = autoencoder.origin["start"].get("normalization")
-    if recorded is None:
+    start = autoencoder.origin["start"]
+    if start.get("normalization") is not None:
+        return Normalization.from_dict(start["normalization"])
+    if "normalization" in start:
         raise ValueError(
-            f"--constants base: {source} was exported by an earlier version, whose record does not tell them: train it "
-            "again, or leave the option out"
+            f"--constants base: what {source} was trained from has none that are known: leave the option out"
         )
-    return Normalization.from_dict(recorded)
+    raise ValueError(
+        f"--constants base: {source} was exported by an earlier version, whose record does not tell them: train it "
+        "again, or leave the option out"
+    )
 
 
 def _export_generator(arguments: argparse.Namespace) -> None:
-    generator = load_generator(arguments.checkpoint, "DiT", ema_decay=arguments.ema_decay)
+    family = None if is_folder_of_diffusers(arguments.checkpoint) else "DiT"  # a folder tells it
+    generator = load_generator(arguments.checkpoint, family, ema_decay=arguments.ema_decay)
     source = arguments.autoencoder or generator.autoencoder_source
     if source is None:
         raise ValueError(f"checkpoint {arguments.checkpoint} names no autoencoder: give --autoencoder")
