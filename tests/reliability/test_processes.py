@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from eqvae.losses.adversarial import MAXIMUM_WEIGHT
 from eqvae.training.checkpoints import load_checkpoint
 from eqvae.training.signals import AGREEMENT_STEPS
 from tests.tiny import stage_one, stage_two, train
+from twostage.parts.training import SaveAtSteps, checkpoint_at
 
 STEPS, GLOBAL_BATCH = 8, 4
 
@@ -73,7 +75,7 @@ class InFloat64(Callback):
         module.float()
 
 
-def fit(stage: int, folder, cache, num_processes: int, callbacks=(), overrides=None) -> dict:
+def fit(stage: int, folder, cache, num_processes: int, callbacks=(), overrides=None, resume=None) -> dict:
     path = folder / "result.pt"
     folder.mkdir(exist_ok=True)
     settings = options(num_processes) | (overrides or {})
@@ -82,7 +84,7 @@ def fit(stage: int, folder, cache, num_processes: int, callbacks=(), overrides=N
         run = stage_one(folder, settings, callbacks=extra)
     else:
         run = stage_two(folder, cache, settings, callbacks=extra)
-    run.trainer.fit(run.model, run.datamodule)
+    run.trainer.fit(run.model, run.datamodule, ckpt_path=resume)
     return torch.load(path, weights_only=True)
 
 
@@ -146,6 +148,22 @@ def test_a_signal_to_one_process_stops_all_at_one_step(cache, tmp_path):
         fit(2, tmp_path, cache, 2, [SignalOneProcess()], {"trainer.max_steps": 2 * AGREEMENT_STEPS})
     # They compare after the first step, and then after as many as take a few seconds, ten at most.
     assert 3 < load_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["global_step"] <= 1 + AGREEMENT_STEPS
+
+
+class LateProcess(Callback):
+    """The last process looks at the run's folder when the first has long written there."""
+
+    def on_train_start(self, trainer, module):
+        if trainer.global_rank == trainer.world_size - 1:
+            time.sleep(1)
+
+
+def test_a_checkpoint_that_a_resumed_part_lacks_is_saved_by_all_processes(cache, tmp_path):
+    """One that found it saved already would train on, while the others wait for it in the saving."""
+    fit(2, tmp_path, cache, 1, [SaveAtSteps(tmp_path, [2])], {"trainer.max_steps": 2})
+    middle = checkpoint_at(tmp_path, 2).rename(tmp_path / "middle.ckpt")
+    fit(2, tmp_path, cache, 2, [LateProcess(), SaveAtSteps(tmp_path, [2, 4])], {"trainer.max_steps": 4}, middle)
+    assert all(checkpoint_at(tmp_path, step).is_file() for step in (2, 4))
 
 
 @pytest.mark.reliability(8, counts="stops in 2 processes")
