@@ -150,8 +150,8 @@ def _do_locked(task: Task, work: Work, progress: Progress) -> Outcome:
         try:
             work(task.kind, task.folder, task.settings, task.inputs, progress)
         except (Exception, SystemExit) as error:  # a parser exits; whatever it is, the other nodes go on
-            if isinstance(error, SystemExit) and isinstance(error.code, int) and error.code > EXITS_OF_SIGNALS:
-                raise  # a training that a signal ended has kept a checkpoint; it is no failure
+            if isinstance(error, SystemExit) and isinstance(error.code, int) and error.code & 255 > EXITS_OF_SIGNALS:
+                raise  # a signal ended it, or submitit (by -1) which queues it again: it goes on, and is no failure
             traceback.print_exc()
             reason = " ".join(str(error).split()) or type(error).__name__
             write_json(task.folder / FAILED, {"name": task.name, "kind": task.kind, "error": reason})
