@@ -427,8 +427,13 @@ def test_the_other_processes_of_a_job_end_with_a_first_one_that_never_begins(tmp
     second = multiprocessing.get_context("fork").Process(target=job)
     second.start()
     monkeypatch.setenv("SLURM_PROCID", "0")
+
+    def begin():
+        with pytest.raises(RuntimeError, match="by another job"):
+            job()
+
     with Lock(tmp_path / ("part" + LOCK), "part"):
-        first = threading.Thread(target=lambda: pytest.raises(RuntimeError, job))
+        first = threading.Thread(target=begin)
         first.start()
         time.sleep(0.5)
         write_json(job.task.folder / FAILED, {"name": "part", "kind": "autoencoder", "error": "by another job"})

@@ -21,7 +21,7 @@ DEFAULTS = {"timeout_min": 24 * 60}
 class SubmititExecutor:
     """Hands tasks to submitit. On SLURM all at once, the scheduler keeping their order; locally as inputs finish.
 
-    A job whose time is up is queued again by submitit and goes on from its newest checkpoint. Jobs outlive this
+    A job whose time is up is queued again by submitit and goes on; a training saves its step before. Jobs outlive this
     process; started again, a sweep finds what they finished, and the lock of a node keeps two jobs off it.
 
     Args:
