@@ -1,5 +1,6 @@
 """Two processes do what one does with the same global batch: losses, weights, signals, and caches byte for byte."""
 
+import json
 import os
 import signal
 import time
@@ -11,6 +12,7 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from dit.generation import SamplingSettings, generate_images
 from dit.previews import SamplePreviews
+from eqvae.autoencoders.registry import MODEL_CLASSES
 from eqvae.caching import LatentCaching
 from eqvae.latents import CachePlan, FeatureRows, LatentRows
 from eqvae.losses.adversarial import MAXIMUM_WEIGHT
@@ -111,6 +113,15 @@ def test_two_processes_equal_one_with_a_critic(cache, tmp_path, times, reached):
     assert 0 < max(one["adaptive_weights"]) < MAXIMUM_WEIGHT
     # A ratio of two norms of sums in float64 (1e-16), of gradients that hardly cancel; 1e-15 was seen, 1e-9 is far off.
     assert two["adaptive_weights"] == pytest.approx(one["adaptive_weights"], rel=1e-9)
+
+
+def test_two_processes_equal_one_where_images_do_not_reach_all_weights(cache, tmp_path):
+    """This decoder also encodes a masked image, where it is given one; DDP refused to wait for that part."""
+    name = "AsymmetricAutoencoderKL"
+    config = {"_class_name": name, **MODEL_CLASSES[name].tiny}
+    settings = {"model.init_args.autoencoder": json.dumps(config), "model.init_args.learning_rate": 1e-4}
+    one, two = (fit(1, tmp_path / str(count), cache, count, [InFloat64()], settings) for count in (1, 2))
+    assert_equal_runs(one, two, learning_rate=1e-4)
 
 
 def assert_equal_runs(one: dict, two: dict, learning_rate: float) -> float:
