@@ -177,6 +177,20 @@ def test_a_checkpoint_that_a_resumed_part_lacks_is_saved_by_all_processes(cache,
     assert all(checkpoint_at(tmp_path, step).is_file() for step in (2, 4))
 
 
+def test_processes_that_go_on_from_different_steps_are_refused(cache, tmp_path):
+    """As on machines whose folders are not shared: the second one finds no checkpoint."""
+    fit(2, tmp_path, cache, 1, overrides={"trainer.max_steps": 2, "trainer.enable_checkpointing": True})
+    run = stage_two(tmp_path, cache, options(2))
+    begin = run.trainer._run
+
+    def begin_where_folders_differ(model, ckpt_path=None, **rest):
+        return begin(model, ckpt_path=None if run.trainer.local_rank else ckpt_path, **rest)
+
+    run.trainer._run = begin_where_folders_differ
+    with pytest.raises(ProcessRaisedException, match="the processes go on from steps 0, 2: .* all machines share"):
+        run.trainer.fit(run.model, run.datamodule, ckpt_path=tmp_path / "checkpoints" / "last.ckpt")
+
+
 @pytest.mark.reliability(8, counts="stops in 2 processes")
 def test_all_processes_stop_before_the_same_update(cache, tmp_path):
     with pytest.raises(ProcessRaisedException, match="not finite at step 3"):
