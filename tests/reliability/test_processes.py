@@ -8,6 +8,7 @@ import time
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
+from safetensors.torch import load_file
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from dit.generation import SamplingSettings, generate_images
@@ -187,7 +188,7 @@ def test_processes_that_go_on_from_different_steps_are_refused(cache, tmp_path):
         return begin(model, ckpt_path=None if run.trainer.local_rank else ckpt_path, **rest)
 
     run.trainer._run = begin_where_folders_differ
-    with pytest.raises(ProcessRaisedException, match="the processes go on from steps 0, 2: .* all machines share"):
+    with pytest.raises(ProcessRaisedException, match=r"the processes go on from steps 0, 2: .* all machines share"):
         run.trainer.fit(run.model, run.datamodule, ckpt_path=tmp_path / "checkpoints" / "last.ckpt")
 
 
@@ -197,6 +198,21 @@ def test_all_processes_stop_before_the_same_update(cache, tmp_path):
         fit(2, tmp_path, cache, 2, [PoisonOneProcess()])
     saved = sorted(path.name for path in (tmp_path / "nonfinite").iterdir())
     assert saved == [f"step=0000003-rank={rank}.safetensors" for rank in range(2)]
+
+
+def test_the_first_process_names_the_samples_of_another(cache, tmp_path, monkeypatch):
+    def noted(text):
+        (tmp_path / f"said by {os.getpid()}").write_text(text)
+
+    monkeypatch.setattr("eqvae.training.nonfinite.rank_zero_warn", noted)
+    fit(2, tmp_path, cache, 2, [PoisonOneProcess()], {"model.init_args.on_nonfinite": "skip"})
+    saved = load_file(tmp_path / "nonfinite" / "step=0000003-rank=1.safetensors")
+    (bad,) = saved["index"][~saved["latents"].isfinite().flatten(1).all(1)].tolist()
+    said = [path.read_text() for path in tmp_path.glob("said by *")]
+    assert len(said) == 2
+    for text in said:
+        assert text.startswith(f"loss is not finite at step 3 (samples {bad}; batch saved as")
+        assert "rank=1.safetensors" in text
 
 
 def test_processes_share_the_sampling_of_previews(cache, tmp_path, monkeypatch):
