@@ -67,6 +67,15 @@ def test_a_killed_worker_fails_its_task_alone_and_is_replaced(executor, tmp_path
     assert "CUDA_VISIBLE_DEVICES" not in os.environ or os.environ["CUDA_VISIBLE_DEVICES"] not in devices.values()
 
 
+def test_an_idle_worker_that_died_is_replaced_before_it_is_given_work(executor, tmp_path):
+    """Its end of the pipe is closed: sending it a task ended the whole sweep."""
+    for worker in executor.workers:
+        worker.process.kill()
+        worker.process.join()
+    executor.submit(task(tmp_path, "next"))
+    assert [event.state for event in events(executor, 2) if isinstance(event, Outcome)] == ["done"]
+
+
 def test_closing_ends_workers_at_work(executor, tmp_path):
     executor.submit(task(tmp_path, "waiting"))
     assert isinstance(events(executor, 1)[0], Advance)

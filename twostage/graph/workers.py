@@ -109,6 +109,8 @@ class LocalExecutor:
 
     def submit(self, task: Task) -> None:
         worker = next(worker for worker in self.workers if worker.task is None)
+        if not worker.process.is_alive():  # out of memory, say: an idle one keeps what it has freed
+            worker = self._restarted(worker)
         worker.task = task
         worker.pipe.send(task)
 
@@ -149,10 +151,15 @@ class LocalExecutor:
         theirs.close()
         return _Worker(number, process, ours)
 
-    def _replace(self, worker: "_Worker") -> Iterator[Outcome]:
+    def _restarted(self, worker: "_Worker") -> "_Worker":
+        """A new worker in the place of one that died."""
         worker.process.join()
         worker.pipe.close()
-        self.workers[self.workers.index(worker)] = self._start(worker.number)
+        self.workers[self.workers.index(worker)] = new = self._start(worker.number)
+        return new
+
+    def _replace(self, worker: "_Worker") -> Iterator[Outcome]:
+        self._restarted(worker)
         if worker.task is not None:
             reason = f"its process ended with exit code {worker.process.exitcode} (killed, or out of memory?)"
             yield Outcome(worker.task.address, "failed", reason)
