@@ -19,9 +19,21 @@ def work(kind, folder, settings, inputs, progress):
     progress(1, 1, 8)
     if kind == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "saving":
+        signal.signal(signal.SIGTERM, lambda *_: save_and_exit(folder, progress))
+        progress(1, 1, 8)
+        kind = "waiting"
     end = time.monotonic() + SECONDS
     while kind == "waiting" and not (folder.parent / "go").exists() and time.monotonic() < end:
         time.sleep(0.01)
+
+
+def save_and_exit(folder, progress):
+    """As a training does between two steps."""
+    progress(1, 1, 8)
+    time.sleep(0.2)
+    (folder / "saved.txt").touch()
+    raise SystemExit(143)
 
 
 @pytest.fixture
@@ -83,3 +95,11 @@ def test_closing_ends_workers_at_work(executor, tmp_path):
     executor.close()
     assert not any(process.is_alive() for process in processes)
     assert not (tmp_path / "waiting" / "done.json").exists()
+
+
+def test_closing_leaves_a_training_the_time_to_save_its_step(executor, tmp_path):
+    executor.submit(task(tmp_path, "saving"))
+    assert isinstance(events(executor, 2)[1], Advance)
+    executor.close()
+    assert (tmp_path / "saving" / "saved.txt").exists()
+    assert not (tmp_path / "saving" / "failed.json").exists()

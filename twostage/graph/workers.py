@@ -31,6 +31,7 @@ from twostage.graph.node import Work
 from twostage.graph.store import Outcome, Task, do_task
 
 REPORT_SECONDS = 0.5  # workers report at most this often
+SAVE_SECONDS = 20.0  # that a training has for its step and a checkpoint, when the sweep is told to end
 EXIT_SECONDS = 10.0  # that an idle worker has for ending by itself
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -128,11 +129,15 @@ class LocalExecutor:
             yield event
 
     def close(self) -> None:
-        """End the workers, those at work by force: what they had saved stays, and a lock falls with its process."""
+        """End the workers. A training saves its step; whoever takes long is killed, and its lock falls with it."""
+        busy, end = [worker for worker in self.workers if worker.task is not None], time.monotonic() + SAVE_SECONDS
+        for worker in busy:
+            worker.process.terminate()
+        for worker in busy:  # with its pipe open: to whom it reports would be gone, and its task have failed
+            worker.process.join(max(0.0, end - time.monotonic()))
+            worker.process.kill()
         for worker in self.workers:
             worker.pipe.close()
-            if worker.task is not None:
-                worker.process.kill()
         for worker in self.workers:
             worker.process.join(EXIT_SECONDS)
             worker.process.kill()
