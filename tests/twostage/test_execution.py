@@ -1,5 +1,6 @@
 """Sweeps of synthetic nodes: killed and continued, edited, failing, side by side, on submitit's local executor."""
 
+import errno
 import io
 import json
 import multiprocessing
@@ -455,3 +456,28 @@ def test_a_job_that_is_queued_again_has_not_failed(tmp_path):
     assert not (job.task.folder / FAILED).exists()
     job.work = lambda *_: None
     assert job() == "done"
+
+
+@pytest.mark.parametrize("fails", ["done.json", "failed.json"])
+def test_a_full_disk_is_the_reason_of_a_failure_to_record(tmp_path, monkeypatch, fails):
+    """It may be full for the record of it, too; then the worker ended, as if killed."""
+
+    def write(path, content):
+        if fails == "failed.json" or path.name == fails:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write_json(path, content)
+
+    monkeypatch.setattr("twostage.graph.store.write_json", write)
+    outcome = do_task(Task("part", "autoencoder", "part", tmp_path / "part", {}, {}), lambda *_: None, lambda *_: None)
+    assert (outcome.state, outcome.error.partition(":")[0]) == ("failed", "[Errno 28] No space left on device")
+    assert (tmp_path / "part" / FAILED).exists() == (fails == "done.json")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device stands for a full disk here")
+def test_a_log_on_a_full_disk_is_the_reason_of_a_failure(tmp_path):
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "log.txt").symlink_to("/dev/full")
+    task = Task("part", "autoencoder", "part", tmp_path / "part", {}, {})
+    outcome = do_task(task, lambda *_: print("a line of the work"), lambda *_: None)
+    assert (outcome.state, outcome.error) == ("failed", "[Errno 28] No space left on device")
+    print("standard output is what it was")
