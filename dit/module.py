@@ -137,6 +137,7 @@ class GeneratorModule(lightning.LightningModule):
 
     def on_train_start(self) -> None:
         self.gradients = Gradients(self.parameters())
+        self.guard.begin(self)
 
     def on_fit_start(self) -> None:
         if self.compiled:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from eqvae.autoencoders import Autoencoder, Term
 from eqvae.losses import AdversarialLoss, ReconstructionLoss
@@ -22,7 +22,8 @@ class AutoencoderObjective:
     Args:
         reconstruction: pixel and perceptual loss.
         latent_loss: of posterior and codes: the terms of divergence or codebook.
-        regularizers: those whose terms `autoencoder_loss` is given; each of their parameters gets a gradient.
+        regularizers: those whose terms `autoencoder_loss` is given; each of their parameters gets a gradient, and so
+            does each of the autoencoder's that trains.
         adversarial, critic: the critic's losses and its network; null trains without.
     """
 
@@ -32,10 +33,11 @@ class AutoencoderObjective:
         latent_loss: Callable[..., Iterable[Term]],
         regularizers: Regularizers,
         adversarial: AdversarialLoss | None = None,
-        critic: torch.nn.Module | None = None,
+        critic: nn.Module | None = None,
     ):
         self.reconstruction, self.latent_loss, self.regularizers = reconstruction, latent_loss, regularizers
         self.adversarial, self.critic = adversarial, critic
+        self._unreached: list[nn.Parameter] | None = None  # of the autoencoder, found in the first step
 
     def distance(self, images: Tensor, target: Tensor) -> Tensor:
         """Pixel and perceptual distance of images [B, 3, H, W] in [-1, 1] to a target, a scalar in float32."""
@@ -73,7 +75,9 @@ class AutoencoderObjective:
                 terms[f"{term.name}_weight"] = weight = weight * norm_ratio(*norms, LARGEST_PULL)
             if weight is not None:
                 surrogate = surrogate + weight * term.value
-        return surrogate + _zero_of(self.regularizers), terms
+        if self._unreached is None:
+            self._unreached = unreached(surrogate, autoencoder.parameters())
+        return surrogate + _zero_of([*self.regularizers.parameters(), *self._unreached]), terms
 
     def _pull_of_critic(self, decoded: Tensor) -> tuple[Tensor, Tensor]:
         """Gradient of the generator's loss at decoded images, and the loss; the critic's own gradients stay as is."""
@@ -90,11 +94,23 @@ class AutoencoderObjective:
         assert self.adversarial is not None
         assert self.critic is not None
         if shown is None:
-            return _zero_of(self.critic)
+            return _zero_of(self.critic.parameters())
         real, fake = shown
         return self.adversarial.critic_loss(self.critic(at_least_float32(real)), self.critic(at_least_float32(fake)))
 
 
-def _zero_of(network: torch.nn.Module) -> Tensor:
-    """A zero that reaches all parameters, since DDP waits for each in every step."""
-    return sum((parameter.sum() for parameter in network.parameters()), start=torch.zeros(())) * 0.0
+def _zero_of(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """A zero that reaches all of them, since DDP waits for each in every step."""
+    return sum((parameter.sum() for parameter in parameters), start=torch.zeros(())) * 0.0
+
+
+def unreached(loss: Tensor, parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+    """Those that train and get no gradient of a loss, as the temporal layers of a video's network for one frame."""
+    waiting, seen, reached = [loss.grad_fn], set(), set()
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            reached.add(id(getattr(node, "variable", None)))
+            waiting += [following for following, _ in node.next_functions]
+    return [parameter for parameter in parameters if parameter.requires_grad and id(parameter) not in reached]

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from lightning import Trainer
 from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from tests.tiny import stage_one
+from tests.tiny import STAGE_ONE, stage_one, train
 
 SLURM = dict.fromkeys(("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"), "0")
 SLURM |= {"SLURM_JOB_ID": "17", "SLURM_JOB_NAME": "eqvae", "SLURM_NTASKS": "1", "SLURM_NTASKS_PER_NODE": "1"}
@@ -49,6 +51,20 @@ def test_processes_of_slurm_and_of_torchrun_within_slurm_are_told_apart(launched
     found = stage_one(tmp_path).trainer._accelerator_connector.cluster_environment
     assert type(found) is environment
     assert getattr(found, "auto_requeue", False) is False
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_what_stops_the_first_process_stops_the_others(rank, tmp_path, monkeypatch):
+    """Under srun they would wait for it half an hour, with their devices."""
+    monkeypatch.setattr(Trainer, "fit", lambda *_, **__: pytest.fail("it waits for the first process"))
+    monkeypatch.setattr(rank_zero_only, "rank", 0)  # Lightning sets it to this process's, for all that comes after
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    for name, value in (TORCHRUN | {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2"}).items():
+        monkeypatch.setenv(name, value)
+    settings = STAGE_ONE | {"trainer.default_root_dir": tmp_path, "trainer.devices": 2, "trainer.accelerator": "cpu"}
+    with pytest.raises(ValueError, match=r"holds a run .*: continue it with --resume"):
+        train("fit", "--config", "configs/eqvae/tiny-shapes.yaml", settings)
 
 
 def test_a_job_needs_a_config(tmp_path):

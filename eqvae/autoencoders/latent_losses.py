@@ -9,6 +9,7 @@ from torch import Tensor
 
 from eqvae.autoencoders.encodings import Codes, Posterior
 from eqvae.precision import at_least_float32
+from eqvae.processes import mean_over_processes
 
 
 class Term(NamedTuple):
@@ -69,17 +70,25 @@ class CodebookLoss:
 
 
 def codebook_terms(loss: CodebookLoss, num_codes: int, posterior: Posterior, codes: Codes | None) -> list[Term]:
-    """The codebook loss, and how much of the codebook the batch uses."""
+    """The codebook loss, and how much of the codebook the batches of all devices use."""
     assert codes is not None, "a codebook decodes codes"
-    usage = codebook_usage(codes.indices, num_codes)
+    usage = _usage(mean_over_processes(_shares(codes.indices, num_codes)))
     return [Term("codebook", loss(codes), loss.weight), *(Term(name, value) for name, value in usage.items())]
 
 
 def codebook_usage(indices: Tensor, num_codes: int) -> dict[str, Tensor]:
     """How a batch of indices [B, h, w] uses the codebook: `perplexity` in [1, num_codes], `used_codes` in [0, 1]."""
+    return _usage(_shares(indices, num_codes))
+
+
+def _shares(indices: Tensor, num_codes: int) -> Tensor:
+    """[num_codes], in sum 1."""
     # Not torch.bincount, which waits for a CUDA device to tell it the largest index.
     counts = torch.zeros(num_codes, device=indices.device).index_add_(
         0, indices.flatten(), torch.ones(1, device=indices.device).expand(indices.numel())
     )
-    share = counts / indices.numel()
+    return counts / indices.numel()
+
+
+def _usage(share: Tensor) -> dict[str, Tensor]:
     return {"perplexity": torch.special.entr(share).sum().exp(), "used_codes": (share > 0).float().mean()}

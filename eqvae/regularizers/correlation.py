@@ -7,6 +7,7 @@ from torch import Tensor
 
 from eqvae.autoencoders import Autoencoder, Term
 from eqvae.precision import at_least_float32
+from eqvae.processes import mean_over_processes
 from eqvae.regularizers.base import Action, LatentRegularizer, Pass, StepKey
 from eqvae.regularizers.measuring import channel_statistics, require_trained_encoder
 
@@ -40,7 +41,9 @@ class CorrelationBelow(Action):
         latents = at_least_float32(step.result.posterior.mean)
         mean, std = channel_statistics(latents)
         correlation = local_correlation((latents - mean) / std)
-        missing = (self.threshold - correlation).relu()
+        # What the whole batch lacks: the mean over devices of each one's own lack would be more.
+        is_below = mean_over_processes(correlation.detach()) < self.threshold
+        missing = (self.threshold - correlation) * is_below
         return [Term(NAME, missing, self.weight, adaptive=True), Term("local_correlation", correlation.detach())]
 
 

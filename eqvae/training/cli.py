@@ -257,10 +257,11 @@ class TrainCLI(LightningCLI):
             if getattr(self.trainer, theirs) not in (usual, 0):
                 raise ValueError(f"trainer.{theirs}: this module has model.init_args.{ours} in its place")
         folder = RunFolder.of(self.trainer, self.model)
+        self._require_startable(ckpt_path if self.overwrite else None)
         if not self.trainer.is_global_zero:
+            folder.require_startable(ckpt_path, self.resume, self.overwrite)  # or it waits for a first one that ended
             self.train(folder.newest() if self.resume else ckpt_path, **options)
             return
-        self._require_startable(ckpt_path if self.overwrite else None)
         with folder.lock:
             checkpoint = folder.first_checkpoint(ckpt_path, self.resume, self.overwrite)
             if self.overwrite and folder.exported is not None:

@@ -2,15 +2,15 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from eqvae.files import write_atomically
-from eqvae.processes import true_in_all_processes
+from eqvae.processes import in_turns, true_in_all_processes
 
 OnNonFinite = Literal["stop", "skip"]
 MAXIMUM_IDS = 16
@@ -19,7 +19,8 @@ MAXIMUM_IDS = 16
 class FiniteGuard:
     """Decides before every optimizer step whether its losses and gradients are fit for an update.
 
-    All processes decide alike, since one that alone stopped or skipped would leave the others waiting. The step's
+    All processes decide alike, since one that alone stopped or skipped would leave the others waiting, and name the
+    samples of all. What batch normalization measured of a skipped step is forgotten, too. The step's
     batches are written to `nonfinite/step=NNNNNNN-rank=R.safetensors` in the trainer's root folder. With loss scaling
     (precision 16-mixed) gradients are left to the scaler, which leaves updates out and halves its scale until they are
     finite; at a scale of 1 they would not be finite without it either, and are judged here.
@@ -33,6 +34,14 @@ class FiniteGuard:
             raise ValueError(f"on_nonfinite {on_nonfinite!r} is unknown: use stop or skip")
         self.on_nonfinite, self.num_skipped = on_nonfinite, 0
         self._watched: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
+        self._measured: list[Tensor] = []
+        self._kept: list[Tensor] = []
+
+    def begin(self, network: nn.Module) -> None:
+        """Find the statistics that forward passes of a network change, before its first step."""
+        layers = [layer for layer in network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+        self._measured = [buffer for layer in layers for buffer in layer.buffers()]
+        self._kept = [buffer.clone() for buffer in self._measured]
 
     def watch(self, batch: dict[str, Tensor], terms: dict[str, Tensor]) -> None:
         """Remember a batch of the coming step and its losses, scalars or per sample [B]."""
@@ -51,28 +60,41 @@ class FiniteGuard:
             totals += norms
         finite = torch.stack([total.float() for total in totals]).isfinite().all()
         if true_in_all_processes(finite):  # the one wait for the device in a step
+            if self._kept and self.on_nonfinite == "skip":
+                torch._foreach_copy_(self._kept, self._measured)
             return True
         message = self._report(module, watched)
         if self.on_nonfinite == "stop":
             raise ValueError(f"{message}: lower the learning rate, use bf16, or set on_nonfinite to skip")
+        if self._kept:
+            torch._foreach_copy_(self._measured, self._kept)
         self.num_skipped += 1
         rank_zero_warn(f"{message}: update skipped, {self.num_skipped} so far")
         return False
 
     def _report(self, module: Any, watched: list[tuple[dict[str, Tensor], dict[str, Tensor]]]) -> str:
-        """Write the batches and say what is wrong with them."""
+        """Say what is wrong with the batches of all processes, and write those of this one."""
+        step, folder = module.global_step, Path(module.trainer.default_root_dir) / "nonfinite"
+        path = folder / f"step={step:07d}-rank={module.global_rank}.safetensors"
         names = sorted({name for _, terms in watched for name, value in terms.items() if not value.isfinite().all()})
-        what = f"{', '.join(names)} is not finite" if names else "a gradient is not finite"
         ids = torch.cat([batch["index"].cpu() for batch, _ in watched])
         bad = torch.cat([_bad_samples(batch, terms).cpu() for batch, terms in watched])
-        listed = (ids[bad] if bad.any() else ids).tolist()
-        more = " ..." if len(listed) > MAXIMUM_IDS else ""
-        step = module.global_step
-        name = f"step={step:07d}-rank={module.global_rank}.safetensors"
-        path = Path(module.trainer.default_root_dir) / "nonfinite" / name
+        found = in_turns([_Found(names, (ids[bad] if bad.any() else ids).tolist(), path)])
         write_atomically(path, save(_one_batch([batch for batch, _ in watched])))
-        samples = ", ".join(map(str, listed[:MAXIMUM_IDS]))
-        return f"{what} at step {step} (samples {samples}{more}; batch saved as {path})"
+        found = [each for each in found if each.names] or found  # a gradient is that of all
+        names = sorted({name for each in found for name in each.names})
+        what = f"{', '.join(names)} is not finite" if names else "a gradient is not finite"
+        listed = [sample for each in found for sample in each.samples]
+        samples = ", ".join(map(str, listed[:MAXIMUM_IDS])) + (" ..." if len(listed) > MAXIMUM_IDS else "")
+        return f"{what} at step {step} (samples {samples}; batch saved as {found[0].path})"
+
+
+class _Found(NamedTuple):
+    """What one process has to say of a step: losses that are not finite, samples to look at, and where they are."""
+
+    names: list[str]
+    samples: list[int]
+    path: Path
 
 
 def loss_scaler(trainer: Any) -> torch.amp.GradScaler | None:

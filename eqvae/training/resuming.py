@@ -5,6 +5,7 @@ from typing import Any
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
+from eqvae.processes import in_turns
 from eqvae.stream import batches_per_step
 from eqvae.training.averaging import ExponentialMovingAverage
 from eqvae.training.settings import SETTINGS
@@ -51,12 +52,27 @@ class ResumeExactly(Callback):
         ]
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        _require_one_step(trainer)
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint):
                 callback._last_global_step_saved = trainer.global_step  # else it saves again, within the next step
         for optimizer, settings in zip(trainer.optimizers, self._optimizers, strict=True):
             for group, own in zip(optimizer.param_groups, settings, strict=True):
                 group.update(own)
+
+
+def _require_one_step(trainer: Any) -> None:
+    """Refuse processes that go on from different checkpoints: their gradients would be averaged all the same.
+
+    Raises:
+        ValueError: with their steps.
+    """
+    steps = sorted(set(in_turns([trainer.global_step])))
+    if len(steps) > 1:
+        raise ValueError(
+            f"the processes go on from steps {', '.join(map(str, steps))}: not all of them find the checkpoints of "
+            f"{trainer.default_root_dir}: give a trainer.default_root_dir that all machines share"
+        )
 
 
 def _progress(num_batches: int, stepped: int) -> dict[str, Any]:

@@ -62,6 +62,22 @@ class RunFolder:
             overwrite: remove an earlier run.
 
         Raises:
+            ValueError: as of `require_startable`; by `resume`, if nothing there is intact.
+        """
+        self.require_startable(path, resume, overwrite)
+        if self.checkpoints.is_dir():
+            remove_leftovers(self.checkpoints)
+        if resume:
+            path = self.newest()
+        elif overwrite:
+            self._clear(keep=path)
+        write_json(self.root / BEGUN, {"begun": datetime.now().isoformat(" ", "seconds"), "checkpoint": path})
+        return path
+
+    def require_startable(self, path: str | None, resume: bool, overwrite: bool) -> None:
+        """Refuse to begin, changing nothing; arguments as of `first_checkpoint`.
+
+        Raises:
             ValueError: if the folder is used and none of these says what to do about it, or they contradict.
         """
         if resume and (path or overwrite):
@@ -69,21 +85,15 @@ class RunFolder:
             raise ValueError(
                 f"--resume finds the newest checkpoint by itself, {other} says otherwise: give one of them"
             )
-        if self.checkpoints.is_dir():
-            remove_leftovers(self.checkpoints)
-        if resume:
-            path = self.newest()
-        elif overwrite:
-            self._clear(keep=path)
-        elif path:
+        if resume or overwrite:
+            return
+        if path:
             self._require_newest(Path(path))
         elif result := self._result():
             raise ValueError(
                 f"run folder {self.root} holds a run ({result}): continue it with --resume, begin anew with "
                 "--overwrite, or give another trainer.default_root_dir"
             )
-        write_json(self.root / BEGUN, {"begun": datetime.now().isoformat(" ", "seconds"), "checkpoint": path})
-        return path
 
     def newest(self) -> str | None:
         """The newest intact checkpoint, None where the run has none yet; damaged ones are named.

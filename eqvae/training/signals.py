@@ -14,13 +14,16 @@ from eqvae.commands import AT_ONCE, exit_at_once, install_handlers
 from eqvae.stream import batches_per_step
 from eqvae.training.last_checkpoint import save_last
 
-SIGNALS = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)  # a later one takes precedence
-STOPPING = (signal.SIGTERM, signal.SIGINT)
+REQUEUE = signal.SIGUSR2  # by which submitit, whose handler it is, queues a job again
+SIGNALS = (signal.SIGUSR1, REQUEUE, signal.SIGTERM, signal.SIGINT)  # a later one takes precedence
 AGREEMENT_STEPS, AGREEMENT_SECONDS = 10, 5.0
 
 
 class SaveOnSignal(Callback):
     """SIGTERM and SIGINT save `last.ckpt` and end the process with 143 or 130; SIGUSR1 saves it and goes on.
+
+    SIGUSR2 saves it, too, where something handles that signal already, and then has it handled: so submitit's jobs
+    leave nothing behind when their time is up.
 
     While training, the handler only sets a flag: a checkpoint written inside a step would lose that step. The flag is
     looked at after every step and, in a validation, after every batch: what is saved there is the state before the
@@ -36,6 +39,7 @@ class SaveOnSignal(Callback):
 
     def __init__(self):
         self._received = 0  # 1 + place in SIGNALS
+        self._requeue: Any = None
         self._calls, self._interval, self._agreed = 0, 1, 0.0
 
     @property
@@ -47,7 +51,9 @@ class SaveOnSignal(Callback):
         """Install the handlers, over Lightning's; Lightning restores the original ones when it tears down."""
         self._received = 0
         self._calls, self._interval, self._agreed = 0, 1, time.monotonic()
-        install_handlers(dict.fromkeys(SIGNALS, self._receive))
+        self._requeue = signal.getsignal(REQUEUE)
+        handled = [number for number in SIGNALS if number != REQUEUE or callable(self._requeue)]
+        install_handlers(dict.fromkeys(handled, self._receive))
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         precedence = 1 + SIGNALS.index(number)
@@ -68,9 +74,9 @@ class SaveOnSignal(Callback):
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """From now on end at once: the last step is saved, and what follows can be made from it."""
-        install_handlers(AT_ONCE)
+        install_handlers(AT_ONCE | ({REQUEUE: self._requeue} if callable(self._requeue) else {}))
         if self.stop_requested:
-            raise SystemExit(128 + SIGNALS[self._received - 1])
+            self._stop(SIGNALS[self._received - 1])
 
     def on_predict_start(self, trainer: Any, pl_module: Any) -> None:
         install_handlers({signal.SIGTERM: exit_at_once})
@@ -88,7 +94,14 @@ class SaveOnSignal(Callback):
         self._received = 0
         number = SIGNALS[received - 1]
         rank_zero_info(f"{signal.Signals(number).name} at step {trainer.global_step}: {save_last(trainer)} is saved")
-        if number in STOPPING:
+        if number != signal.SIGUSR1:
+            self._stop(number)
+
+    def _stop(self, number: int) -> None:
+        """End this process; what queues a job again does so by itself, in its first process."""
+        if number == REQUEUE and callable(self._requeue):
+            self._requeue(number, None)
+        else:
             raise SystemExit(128 + number)
 
     def _agree(self, trainer: Any) -> int:

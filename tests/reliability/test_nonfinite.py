@@ -5,7 +5,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from safetensors.torch import load_file
 
-from tests.reliability.runs import create_run
+from tests.reliability.runs import create_run, last_checkpoint
 from tests.tiny import FLOAT16, stage_two
 
 STEP, MAX_STEPS = 3, 8
@@ -68,6 +68,20 @@ def test_skips_the_update_and_counts(stage, what, cache, tmp_path):
     assert run.model.guard.num_skipped == 1
     assert equal(poison.before, poison.after)
     assert all(value.isfinite().all() for value in run.model.state_dict().values())
+
+
+def test_a_skipped_step_leaves_what_batch_normalization_measured(cache, tmp_path):
+    """The critic's running mean was not a number from then on, and no checkpoint could be written."""
+    poison = Poison("loss")
+    run = create_run(1, tmp_path, cache, callbacks=[poison])
+    run.model.guard.on_nonfinite = "skip"
+    run.trainer.fit(run.model, run.datamodule)
+    assert run.model.guard.num_skipped == 1
+    critic = last_checkpoint(tmp_path)["state_dict"]
+    measured = {name: value for name, value in critic.items() if "running" in name or "tracked" in name}
+    assert all(value.isfinite().all() for value in measured.values())
+    # Two batches a step, each of images, and of reconstructions for either network; in all steps but one.
+    assert {int(value) for name, value in measured.items() if "tracked" in name} == {6 * (MAX_STEPS - 1)}
 
 
 class BrokenGradient(Callback):

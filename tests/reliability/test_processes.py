@@ -1,21 +1,26 @@
 """Two processes do what one does with the same global batch: losses, weights, signals, and caches byte for byte."""
 
+import json
 import os
 import signal
+import time
 
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
+from safetensors.torch import load_file
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from dit.generation import SamplingSettings, generate_images
 from dit.previews import SamplePreviews
+from eqvae.autoencoders.registry import MODEL_CLASSES
 from eqvae.caching import LatentCaching
 from eqvae.latents import CachePlan, FeatureRows, LatentRows
 from eqvae.losses.adversarial import MAXIMUM_WEIGHT
 from eqvae.training.checkpoints import load_checkpoint
 from eqvae.training.signals import AGREEMENT_STEPS
 from tests.tiny import stage_one, stage_two, train
+from twostage.parts.training import SaveAtSteps, checkpoint_at
 
 STEPS, GLOBAL_BATCH = 8, 4
 
@@ -73,7 +78,7 @@ class InFloat64(Callback):
         module.float()
 
 
-def fit(stage: int, folder, cache, num_processes: int, callbacks=(), overrides=None) -> dict:
+def fit(stage: int, folder, cache, num_processes: int, callbacks=(), overrides=None, resume=None) -> dict:
     path = folder / "result.pt"
     folder.mkdir(exist_ok=True)
     settings = options(num_processes) | (overrides or {})
@@ -82,7 +87,7 @@ def fit(stage: int, folder, cache, num_processes: int, callbacks=(), overrides=N
         run = stage_one(folder, settings, callbacks=extra)
     else:
         run = stage_two(folder, cache, settings, callbacks=extra)
-    run.trainer.fit(run.model, run.datamodule)
+    run.trainer.fit(run.model, run.datamodule, ckpt_path=resume)
     return torch.load(path, weights_only=True)
 
 
@@ -109,6 +114,15 @@ def test_two_processes_equal_one_with_a_critic(cache, tmp_path, times, reached):
     assert 0 < max(one["adaptive_weights"]) < MAXIMUM_WEIGHT
     # A ratio of two norms of sums in float64 (1e-16), of gradients that hardly cancel; 1e-15 was seen, 1e-9 is far off.
     assert two["adaptive_weights"] == pytest.approx(one["adaptive_weights"], rel=1e-9)
+
+
+def test_two_processes_equal_one_where_images_do_not_reach_all_weights(cache, tmp_path):
+    """This decoder also encodes a masked image, where it is given one; DDP refused to wait for that part."""
+    name = "AsymmetricAutoencoderKL"
+    config = {"_class_name": name, **MODEL_CLASSES[name].tiny}
+    settings = {"model.init_args.autoencoder": json.dumps(config), "model.init_args.learning_rate": 1e-4}
+    one, two = (fit(1, tmp_path / str(count), cache, count, [InFloat64()], settings) for count in (1, 2))
+    assert_equal_runs(one, two, learning_rate=1e-4)
 
 
 def assert_equal_runs(one: dict, two: dict, learning_rate: float) -> float:
@@ -148,12 +162,57 @@ def test_a_signal_to_one_process_stops_all_at_one_step(cache, tmp_path):
     assert 3 < load_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["global_step"] <= 1 + AGREEMENT_STEPS
 
 
+class LateProcess(Callback):
+    """The last process looks at the run's folder when the first has long written there."""
+
+    def on_train_start(self, trainer, module):
+        if trainer.global_rank == trainer.world_size - 1:
+            time.sleep(1)
+
+
+def test_a_checkpoint_that_a_resumed_part_lacks_is_saved_by_all_processes(cache, tmp_path):
+    """One that found it saved already would train on, while the others wait for it in the saving."""
+    fit(2, tmp_path, cache, 1, [SaveAtSteps(tmp_path, [2])], {"trainer.max_steps": 2})
+    middle = checkpoint_at(tmp_path, 2).rename(tmp_path / "middle.ckpt")
+    fit(2, tmp_path, cache, 2, [LateProcess(), SaveAtSteps(tmp_path, [2, 4])], {"trainer.max_steps": 4}, middle)
+    assert all(checkpoint_at(tmp_path, step).is_file() for step in (2, 4))
+
+
+def test_processes_that_go_on_from_different_steps_are_refused(cache, tmp_path):
+    """As on machines whose folders are not shared: the second one finds no checkpoint."""
+    fit(2, tmp_path, cache, 1, overrides={"trainer.max_steps": 2, "trainer.enable_checkpointing": True})
+    run = stage_two(tmp_path, cache, options(2))
+    begin = run.trainer._run
+
+    def begin_where_folders_differ(model, ckpt_path=None, **rest):
+        return begin(model, ckpt_path=None if run.trainer.local_rank else ckpt_path, **rest)
+
+    run.trainer._run = begin_where_folders_differ
+    with pytest.raises(ProcessRaisedException, match=r"the processes go on from steps 0, 2: .* all machines share"):
+        run.trainer.fit(run.model, run.datamodule, ckpt_path=tmp_path / "checkpoints" / "last.ckpt")
+
+
 @pytest.mark.reliability(8, counts="stops in 2 processes")
 def test_all_processes_stop_before_the_same_update(cache, tmp_path):
     with pytest.raises(ProcessRaisedException, match="not finite at step 3"):
         fit(2, tmp_path, cache, 2, [PoisonOneProcess()])
     saved = sorted(path.name for path in (tmp_path / "nonfinite").iterdir())
     assert saved == [f"step=0000003-rank={rank}.safetensors" for rank in range(2)]
+
+
+def test_the_first_process_names_the_samples_of_another(cache, tmp_path, monkeypatch):
+    def noted(text):
+        (tmp_path / f"said by {os.getpid()}").write_text(text)
+
+    monkeypatch.setattr("eqvae.training.nonfinite.rank_zero_warn", noted)
+    fit(2, tmp_path, cache, 2, [PoisonOneProcess()], {"model.init_args.on_nonfinite": "skip"})
+    saved = load_file(tmp_path / "nonfinite" / "step=0000003-rank=1.safetensors")
+    (bad,) = saved["index"][~saved["latents"].isfinite().flatten(1).all(1)].tolist()
+    said = [path.read_text() for path in tmp_path.glob("said by *")]
+    assert len(said) == 2
+    for text in said:
+        assert text.startswith(f"loss is not finite at step 3 (samples {bad}; batch saved as")
+        assert "rank=1.safetensors" in text
 
 
 def test_processes_share_the_sampling_of_previews(cache, tmp_path, monkeypatch):

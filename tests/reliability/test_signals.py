@@ -105,6 +105,28 @@ def test_signal_saves_at_a_step_boundary_and_resumes_exactly(
     require_same_training(last_checkpoint(tmp_path), undisturbed(stage), f"signal inside {place} of step {step}")
 
 
+def test_what_queues_a_job_again_is_told_once_the_step_is_saved(undisturbed, cache, tmp_path):
+    """Submitit's own handler, which ends the process, has to find the newest step on disk."""
+    last, found = tmp_path / "checkpoints" / "last.ckpt", []
+
+    def queue_again(number, frame):
+        found.append(load_checkpoint(last)["global_step"])
+        raise SystemExit(-1)
+
+    before = signal.signal(signal.SIGUSR2, queue_again)
+    try:
+        run = create_run(2, tmp_path, cache, callbacks=[SignalInside(signal.SIGUSR2, "forward", 4)])
+        with pytest.raises(SystemExit):
+            run.trainer.fit(run.model, run.datamodule)
+        assert signal.getsignal(signal.SIGUSR2) is queue_again
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert found == [5]
+    run = create_run(2, tmp_path, cache)
+    run.trainer.fit(run.model, run.datamodule, ckpt_path=str(last))
+    require_same_training(last_checkpoint(tmp_path), undisturbed(2), "queued again after step 5")
+
+
 class SlowValidation(Callback):
     """Takes its time, and is told to end in its second batch."""
 

@@ -1,5 +1,6 @@
 """Sweeps of synthetic nodes: killed and continued, edited, failing, side by side, on submitit's local executor."""
 
+import errno
 import io
 import json
 import multiprocessing
@@ -410,3 +411,73 @@ def test_slurm_jobs_wait_for_the_jobs_of_their_inputs(tmp_path):
     assert parameters["tasks_per_node"] == 8
     assert parameters["slurm_additional_parameters"]["dependency"] == "afterok:10:11"
     assert "tasks_per_node" not in executor._parameters(tasks["control/seed0/latents"])
+
+
+def job_of(folder, work):
+    """A job for a node in this folder; the real class, which needs no submitit."""
+    from twostage.graph.cluster import NodeJob
+
+    return NodeJob(Task("part", "autoencoder", "part", folder / "part", {}, {}), work)
+
+
+def test_the_other_processes_of_a_job_end_with_a_first_one_that_never_begins(tmp_path, monkeypatch):
+    """It waits for the lock of another job, which leaves a failure; they waited for its word until the time was up."""
+    job = job_of(tmp_path, lambda *_: None)
+    monkeypatch.setattr("twostage.graph.cluster.CHECK_SECONDS", 0.05)
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    second = multiprocessing.get_context("fork").Process(target=job)
+    second.start()
+    monkeypatch.setenv("SLURM_PROCID", "0")
+
+    def begin():
+        with pytest.raises(RuntimeError, match="by another job"):
+            job()
+
+    with Lock(tmp_path / ("part" + LOCK), "part"):
+        first = threading.Thread(target=begin)
+        first.start()
+        time.sleep(0.5)
+        write_json(job.task.folder / FAILED, {"name": "part", "kind": "autoencoder", "error": "by another job"})
+    first.join()
+    second.join(10)
+    assert second.exitcode == 0
+    second.kill()
+
+
+def test_a_job_that_is_queued_again_has_not_failed(tmp_path):
+    """Submitit has asked SLURM for another run of it, and leaves by -1."""
+
+    def work(*_):
+        raise SystemExit(-1)
+
+    job = job_of(tmp_path, work)
+    with pytest.raises(SystemExit):
+        job()
+    assert not (job.task.folder / FAILED).exists()
+    job.work = lambda *_: None
+    assert job() == "done"
+
+
+@pytest.mark.parametrize("fails", ["done.json", "failed.json"])
+def test_a_full_disk_is_the_reason_of_a_failure_to_record(tmp_path, monkeypatch, fails):
+    """It may be full for the record of it, too; then the worker ended, as if killed."""
+
+    def write(path, content):
+        if fails == "failed.json" or path.name == fails:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write_json(path, content)
+
+    monkeypatch.setattr("twostage.graph.store.write_json", write)
+    outcome = do_task(Task("part", "autoencoder", "part", tmp_path / "part", {}, {}), lambda *_: None, lambda *_: None)
+    assert (outcome.state, outcome.error.partition(":")[0]) == ("failed", "[Errno 28] No space left on device")
+    assert (tmp_path / "part" / FAILED).exists() == (fails == "done.json")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device stands for a full disk here")
+def test_a_log_on_a_full_disk_is_the_reason_of_a_failure(tmp_path):
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "log.txt").symlink_to("/dev/full")
+    task = Task("part", "autoencoder", "part", tmp_path / "part", {}, {})
+    outcome = do_task(task, lambda *_: print("a line of the work"), lambda *_: None)
+    assert (outcome.state, outcome.error) == ("failed", "[Errno 28] No space left on device")
+    print("standard output is what it was")

@@ -1,5 +1,6 @@
 """What real nodes leave: snapshots, copies of ready autoencoders, costs, hyper-parameters in TensorBoard."""
 
+import copy
 import math
 from pathlib import Path
 
@@ -14,9 +15,11 @@ from eqvae.hashes import write_json
 from eqvae.latents import open_cache
 from eqvae.training.checkpoints import load_checkpoint
 from tests.reliability.runs import same
+from tests.test_clusters import SLURM
 from tests.tiny import STAGE_ONE, STAGE_TWO, stage_one
 from twostage import load_sweep, plan
 from twostage.parts import diagnostics, evaluation, reference, run_node, snapshot
+from twostage.parts.command import train_cli
 from twostage.parts.training import SaveAtSteps, checkpoint_at, read_cost
 
 ROOT = Path(__file__).parents[2]
@@ -191,6 +194,18 @@ def test_a_snapshot_is_exported_where_its_training_would_run(tmp_path, monkeypat
     snapshot.run(tmp_path, {"config": {}, "at_step": 5}, {"training": tmp_path}, lambda *_: None)
     assert exported == [(torch.device("meta"), 5)]
     assert cli.model.autoencoder.last_layer.device.type == "meta"
+
+
+@pytest.mark.parametrize(("tasks", "devices"), [(None, 1), (1, 1), (2, 2)])
+def test_a_part_computes_on_as_many_devices_as_there_are_processes_for(nodes, tmp_path, monkeypatch, tasks, devices):
+    """Lightning would start others by the command of the sweep, and refuses more of them than a job has tasks."""
+    if tasks is not None:
+        for name, value in (SLURM | {"SLURM_NTASKS": str(tasks), "SLURM_NTASKS_PER_NODE": str(tasks)}).items():
+            monkeypatch.setenv(name, value)
+    config = copy.deepcopy(next(node.settings["config"] for node in nodes.values() if node.kind == "snapshot"))
+    config["model"]["init_args"]["autoencoder"] = "shapes-f4c8"
+    config |= {"trainer": config["trainer"] | {"devices": 2, "accelerator": "cpu", "strategy": "ddp"}}
+    assert train_cli(tmp_path, config, []).trainer.world_size == devices
 
 
 def test_a_checkpoint_tells_the_names_of_the_classes_that_it_has_learned(done):

@@ -19,9 +19,21 @@ def work(kind, folder, settings, inputs, progress):
     progress(1, 1, 8)
     if kind == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "saving":
+        signal.signal(signal.SIGTERM, lambda *_: save_and_exit(folder, progress))
+        progress(1, 1, 8)
+        kind = "waiting"
     end = time.monotonic() + SECONDS
     while kind == "waiting" and not (folder.parent / "go").exists() and time.monotonic() < end:
         time.sleep(0.01)
+
+
+def save_and_exit(folder, progress):
+    """As a training does between two steps."""
+    progress(1, 1, 8)
+    time.sleep(0.2)
+    (folder / "saved.txt").touch()
+    raise SystemExit(143)
 
 
 @pytest.fixture
@@ -67,6 +79,15 @@ def test_a_killed_worker_fails_its_task_alone_and_is_replaced(executor, tmp_path
     assert "CUDA_VISIBLE_DEVICES" not in os.environ or os.environ["CUDA_VISIBLE_DEVICES"] not in devices.values()
 
 
+def test_an_idle_worker_that_died_is_replaced_before_it_is_given_work(executor, tmp_path):
+    """Its end of the pipe is closed: sending it a task ended the whole sweep."""
+    for worker in executor.workers:
+        worker.process.kill()
+        worker.process.join()
+    executor.submit(task(tmp_path, "next"))
+    assert [event.state for event in events(executor, 2) if isinstance(event, Outcome)] == ["done"]
+
+
 def test_closing_ends_workers_at_work(executor, tmp_path):
     executor.submit(task(tmp_path, "waiting"))
     assert isinstance(events(executor, 1)[0], Advance)
@@ -74,3 +95,11 @@ def test_closing_ends_workers_at_work(executor, tmp_path):
     executor.close()
     assert not any(process.is_alive() for process in processes)
     assert not (tmp_path / "waiting" / "done.json").exists()
+
+
+def test_closing_leaves_a_training_the_time_to_save_its_step(executor, tmp_path):
+    executor.submit(task(tmp_path, "saving"))
+    assert isinstance(events(executor, 2)[1], Advance)
+    executor.close()
+    assert (tmp_path / "saving" / "saved.txt").exists()
+    assert not (tmp_path / "saving" / "failed.json").exists()

@@ -13,7 +13,7 @@ from twostage.graph.node import Work
 from twostage.graph.store import DONE, FAILED, Outcome, Task, do_task
 
 JOBS = "jobs"
-STARTED = "started.txt"
+STARTED, ENDED = "started.txt", " ended"
 CHECK_SECONDS = 1.0
 DEFAULTS = {"timeout_min": 24 * 60}
 
@@ -21,7 +21,7 @@ DEFAULTS = {"timeout_min": 24 * 60}
 class SubmititExecutor:
     """Hands tasks to submitit. On SLURM all at once, the scheduler keeping their order; locally as inputs finish.
 
-    A job whose time is up is queued again by submitit and goes on from its newest checkpoint. Jobs outlive this
+    A job whose time is up is queued again by submitit and goes on; a training saves its step before. Jobs outlive this
     process; started again, a sweep finds what they finished, and the lock of a node keeps two jobs off it.
 
     Args:
@@ -106,7 +106,11 @@ class NodeJob:
         """
         if int(os.environ.get("SLURM_PROCID", "0")) > 0:
             return self._join()
-        outcome = do_task(self.task, self._announced, lambda *_: None, wait=True)
+        try:
+            outcome = do_task(self.task, self._announced, lambda *_: None, wait=True)
+        finally:
+            if not (self.task.folder / DONE).is_file():  # then all that lies there is recorded
+                self._tell(_attempt() + ENDED)
         if outcome.state == "failed":
             raise RuntimeError(outcome.error)
         return outcome.state
@@ -118,14 +122,19 @@ class NodeJob:
         return submitit.helpers.DelayedSubmission(NodeJob(self.task, self.work))
 
     def _announced(self, kind: str, folder: Path, *arguments: Any) -> None:
-        write_atomically(folder / STARTED, _attempt().encode())
+        self._tell(_attempt())
         self.work(kind, folder, *arguments)
 
+    def _tell(self, word: str) -> None:
+        """What this process is at, to those that wait in `_join`."""
+        write_atomically(self.task.folder / STARTED, word.encode())
+
     def _join(self) -> str:
-        """Wait until the first process has the lock and begins, or finds the node done."""
-        started = self.task.folder / STARTED
-        while not (self.task.folder / DONE).is_file():
-            if started.is_file() and started.read_text() == _attempt():
+        """Wait until the first process has the lock and begins, finds the node done, or ends without beginning."""
+        started, told = self.task.folder / STARTED, ""
+        while not (self.task.folder / DONE).is_file() and told != _attempt() + ENDED:
+            told = started.read_text() if started.is_file() else ""
+            if told == _attempt():
                 self.work(self.task.kind, self.task.folder, self.task.settings, self.task.inputs, lambda *_: None)
                 break
             time.sleep(CHECK_SECONDS)

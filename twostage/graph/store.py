@@ -6,7 +6,7 @@ import os
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -149,15 +149,22 @@ def _do_locked(task: Task, work: Work, progress: Progress) -> Outcome:
     with logged(task.log):
         try:
             work(task.kind, task.folder, task.settings, task.inputs, progress)
+            _record(task, time.perf_counter() - started)
         except (Exception, SystemExit) as error:  # a parser exits; whatever it is, the other nodes go on
-            if isinstance(error, SystemExit) and isinstance(error.code, int) and error.code > EXITS_OF_SIGNALS:
-                raise  # a training that a signal ended has kept a checkpoint; it is no failure
-            traceback.print_exc()
+            if isinstance(error, SystemExit) and isinstance(error.code, int) and error.code & 255 > EXITS_OF_SIGNALS:
+                raise  # a signal ended it, or submitit (by -1) which queues it again: it goes on, and is no failure
             reason = " ".join(str(error).split()) or type(error).__name__
-            write_json(task.folder / FAILED, {"name": task.name, "kind": task.kind, "error": reason})
+            with suppress(OSError):  # what fails may be the disk: the reason is told all the same
+                traceback.print_exc()
+                write_json(task.folder / FAILED, {"name": task.name, "kind": task.kind, "error": reason})
             return Outcome(task.address, "failed", reason)
+    return Outcome(task.address, "done")
+
+
+def _record(task: Task, seconds: float) -> None:
+    """Write what is known of a node that is done; with this file it is."""
     record = {
-        "seconds": time.perf_counter() - started,
+        "seconds": seconds,
         "kind": task.kind,
         "inputs": {role: folder.name for role, folder in task.inputs.items()},
         "libraries": dict(task.libraries),
@@ -165,7 +172,6 @@ def _do_locked(task: Task, work: Work, progress: Progress) -> Outcome:
         "settings": json.loads(json.dumps(task.settings, default=str)),
     }
     write_json(task.folder / DONE, record)
-    return Outcome(task.address, "done")
 
 
 def _hashes(folder: Path) -> dict[str, dict[str, Any]]:
@@ -195,13 +201,16 @@ def last_lines(task: Task) -> list[str]:
 @contextmanager
 def logged(path: Path) -> Iterator[None]:
     """Send what this process prints, libraries included, into a file."""
+    log = open(path, "a", buffering=1)  # noqa: SIM115  (closed below, where a full disk is no news)
     saved = os.dup(1), os.dup(2)
-    with open(path, "a", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-        try:
+    try:
+        with redirect_stdout(log), redirect_stderr(log):
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
             yield
-        finally:
-            for number, original in enumerate(saved, start=1):
-                os.dup2(original, number)
-                os.close(original)
+    finally:
+        for number, original in enumerate(saved, start=1):
+            os.dup2(original, number)
+            os.close(original)
+        with suppress(OSError):
+            log.close()

@@ -31,6 +31,7 @@ from twostage.graph.node import Work
 from twostage.graph.store import Outcome, Task, do_task
 
 REPORT_SECONDS = 0.5  # workers report at most this often
+SAVE_SECONDS = 20.0  # that a training has for its step and a checkpoint, when the sweep is told to end
 EXIT_SECONDS = 10.0  # that an idle worker has for ending by itself
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -109,6 +110,8 @@ class LocalExecutor:
 
     def submit(self, task: Task) -> None:
         worker = next(worker for worker in self.workers if worker.task is None)
+        if not worker.process.is_alive():  # out of memory, say: an idle one keeps what it has freed
+            worker = self._restarted(worker)
         worker.task = task
         worker.pipe.send(task)
 
@@ -126,11 +129,15 @@ class LocalExecutor:
             yield event
 
     def close(self) -> None:
-        """End the workers, those at work by force: what they had saved stays, and a lock falls with its process."""
+        """End the workers. A training saves its step; whoever takes long is killed, and its lock falls with it."""
+        busy, end = [worker for worker in self.workers if worker.task is not None], time.monotonic() + SAVE_SECONDS
+        for worker in busy:
+            worker.process.terminate()
+        for worker in busy:  # with its pipe open: to whom it reports would be gone, and its task have failed
+            worker.process.join(max(0.0, end - time.monotonic()))
+            worker.process.kill()
         for worker in self.workers:
             worker.pipe.close()
-            if worker.task is not None:
-                worker.process.kill()
         for worker in self.workers:
             worker.process.join(EXIT_SECONDS)
             worker.process.kill()
@@ -149,10 +156,15 @@ class LocalExecutor:
         theirs.close()
         return _Worker(number, process, ours)
 
-    def _replace(self, worker: "_Worker") -> Iterator[Outcome]:
+    def _restarted(self, worker: "_Worker") -> "_Worker":
+        """A new worker in the place of one that died."""
         worker.process.join()
         worker.pipe.close()
-        self.workers[self.workers.index(worker)] = self._start(worker.number)
+        self.workers[self.workers.index(worker)] = new = self._start(worker.number)
+        return new
+
+    def _replace(self, worker: "_Worker") -> Iterator[Outcome]:
+        self._restarted(worker)
         if worker.task is not None:
             reason = f"its process ended with exit code {worker.process.exitcode} (killed, or out of memory?)"
             yield Outcome(worker.task.address, "failed", reason)

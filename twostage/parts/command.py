@@ -1,5 +1,6 @@
 """Parts that run `train.py`: its command line on a node's config, and what a part needs beside it."""
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +21,13 @@ SINGLE_DEVICE = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
 
 
 def train_cli(folder: Path, config: dict[str, Any], callbacks: list[Callback]) -> TrainCLI:
-    """The command line of `train.py` on a node's config, which is kept beside its results."""
+    """The command line of `train.py` on a node's config, which is kept beside its results.
+
+    It computes on several devices where the job has a process for each. Elsewhere on one, which makes the same weights:
+    Lightning would start the others by the command of this process, which is that of the whole sweep.
+    """
+    if int(os.environ.get("SLURM_NTASKS", "1")) == 1:
+        config = config | {"trainer": config["trainer"] | SINGLE_DEVICE}
     path = folder / "config.yaml"
     write_atomically(path, yaml.safe_dump(config, sort_keys=False).encode())
     defaults = {"callbacks": callbacks, "enable_progress_bar": False, "enable_model_summary": False}

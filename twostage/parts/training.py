@@ -56,8 +56,10 @@ class SaveAtSteps(Callback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """The step that a resumed training goes on from is saved now, if at all: a batch later it is half the next."""
-        if trainer.global_step in self.steps and not _is_intact(checkpoint_at(self.folder, trainer.global_step)):
-            trainer.save_checkpoint(checkpoint_at(self.folder, trainer.global_step))
+        path = checkpoint_at(self.folder, trainer.global_step)
+        lacks = trainer.global_step in self.steps and not _is_intact(path)
+        if trainer.strategy.broadcast(lacks):  # one process may have written it before another looks
+            trainer.save_checkpoint(path)
         self.steps = {step for step in self.steps if step > trainer.global_step}
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
