@@ -1,6 +1,7 @@
 """Pixels plus perception as a Laplace or Gaussian likelihood (latent-diffusion's autoencoder loss)."""
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 from torch import Tensor
@@ -48,9 +49,14 @@ class ReconstructionLoss:
         pixels = difference.abs() if self.pixel == "l1" else difference.square()
         total, terms = pixels, {"pixel": pixels.detach().mean()}
         if self.distance is not None:
-            distance = self.distance(images, target)
+            distance = self._perceptual(self.distance, images, target)
             total = pixels + self.perceptual_weight * distance[:, None, None, None]
             terms["perceptual"] = distance.detach().mean()
         nll = total * math.exp(-self.log_variance) + self.log_variance
         terms["nll"] = nll.mean() if self.reduction == "mean" else nll.sum() / len(images)
         return terms
+
+    @staticmethod
+    def _perceptual(distance: Callable[..., Tensor], images: Tensor, target: Tensor) -> Tensor:
+        """[B], with gradient to the target, too, where it has one: that of pixels reaches it, as well."""
+        return distance(images, target, both=True) if target.requires_grad else distance(images, target)
