@@ -8,6 +8,7 @@ from torch import Tensor
 
 from eqvae.autoencoders import Autoencoder, Term
 from eqvae.equivariance import SpatialTransform
+from eqvae.precision import at_least_float32
 from eqvae.regularizers.base import Action, LatentRegularizer, Pass, Passes, Size, StepKey
 from eqvae.regularizers.equivariance import TransformDistribution, choose_transforms, draw_of
 from eqvae.regularizers.measuring import require_trained_encoder
@@ -27,7 +28,8 @@ def explicit_error(
     """
     with torch.set_grad_enabled(torch.is_grad_enabled() and not stop_gradient):
         expected = autoencoder.posterior(transform(images)).mean
-    return (transform(latents) - expected).float().square().sum() / len(images)
+    difference = transform(at_least_float32(latents)) - at_least_float32(expected)
+    return difference.square().sum() / len(images)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import lightning
 import pytest
 import torch
+import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 from torch._dynamo.testing import CompileCounter, CompileCounterWithBackend
 
@@ -162,6 +163,14 @@ def test_explicit_loss_is_the_squared_latent_error():
     equivariant = MixingAutoencoder()
     mean = equivariant.encode(images()).mean
     assert explicit_error(equivariant, mean, images(), transform).item() < 1e-6
+
+
+def test_explicit_loss_of_16_bits_is_transformed_in_float32():
+    latents, image = images(2, 16)[:, :, ::2, ::2].bfloat16(), images(2, 16)
+    halved = SpatialTransform((0.5, 0.5))
+    encoder = SimpleNamespace(posterior=lambda shrunk: SimpleNamespace(mean=F.avg_pool2d(shrunk, 2).bfloat16()))
+    expected = (halved(latents.float()) - F.avg_pool2d(halved(image), 2).bfloat16().float()).square().sum() / 2
+    assert explicit_error(encoder, latents, image, halved).item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("config", [TINY_AUTOENCODER, TINY_VQ], ids=["kl", "vq"])
