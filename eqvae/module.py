@@ -1,5 +1,6 @@
 """Stage 1: fine-tune an autoencoder, with or without equivariance regularization."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -31,6 +32,7 @@ from eqvae.regularizers import (
     TransformDistribution,
     reconstruct,
 )
+from eqvae.regularizers.base import Size
 from eqvae.starting import TrainingStart, require_large_images, require_large_validation_images
 from eqvae.stream import SequentialBatches
 from eqvae.training.compiling import allow_two_passes_back, compile_network
@@ -233,19 +235,20 @@ class AutoencoderModule(lightning.LightningModule):
         amounts = (self.trainer.world_size, len(images), self.accumulate_batches)
         self.learning_rate = self.training_start.settle_learning_rate(*amounts)
         size, factor = (images.shape[-2], images.shape[-1]), self.autoencoder.posterior_factor
-        require_large_images(size, factor, self.regularizers.smallest_side, self._smallest_sides())
+        for smallest_latent, sides in self._smallest_sides():
+            require_large_images(size, factor, smallest_latent, sides)
         data = data_module(self.trainer)
         if data is not None and self.trainer.limit_val_batches:
             self.evaluation.require_images(data.count("validation"), "data.init_args.validation")
             require_large_validation_images(data.image_size("validation"), self.evaluation.smallest_sides)
 
-    def _smallest_sides(self) -> dict[str, int]:
-        """Shortest side in pixels of images that each network takes."""
-        sides = {"reconstruction.perceptual": self.reconstruction.smallest_side}
+    def _smallest_sides(self) -> Iterator[tuple[Callable[[Size], int], dict[str, int]]]:
+        """Which latents reach networks at their smallest, and the shortest side in pixels that each network takes."""
+        yield self.regularizers.smallest_compared, {"reconstruction.perceptual": self.reconstruction.smallest_side}
         if self.critic is not None:
-            sides["the critic of adversarial"] = self.critic.smallest_side
+            yield self.regularizers.smallest_shown, {"the critic of adversarial": self.critic.smallest_side}
         padding = self.autoencoder.posterior_factor * self.autoencoder.smallest_latent_side
-        return sides | {"its padding_mode": padding}
+        yield self.regularizers.smallest_side, {"its padding_mode": padding}
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         images = batch["image"]

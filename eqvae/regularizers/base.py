@@ -149,8 +149,16 @@ class LatentRegularizer(nn.Module, ABC):
         """What a step does: a function of the key."""
 
     def smallest_side(self, latent_size: Size) -> int:
-        """Shorter side of the smallest latents that a step can draw of latents [h, w]."""
+        """Shorter side of the smallest latents that a step can encode to or decode, of latents [h, w]."""
         return min(latent_size)
+
+    def smallest_compared(self, latent_size: Size) -> int:
+        """The same of those whose reconstruction the loss compares with its target."""
+        return self.smallest_side(latent_size)
+
+    def smallest_shown(self, latent_size: Size) -> int:
+        """The same of those whose reconstruction the critic sees, which second passes are not."""
+        return self.smallest_compared(latent_size)
 
     def describe(self) -> str:
         """Its name, then after a colon the settings that a model card tells."""
@@ -237,6 +245,12 @@ class Regularizers(nn.ModuleList):
 
     def smallest_side(self, latent_size: Size) -> int:
         return min([min(latent_size), *(regularizer.smallest_side(latent_size) for regularizer in self)])
+
+    def smallest_compared(self, latent_size: Size) -> int:
+        return min([min(latent_size), *(regularizer.smallest_compared(latent_size) for regularizer in self)])
+
+    def smallest_shown(self, latent_size: Size) -> int:
+        return min([min(latent_size), *(regularizer.smallest_shown(latent_size) for regularizer in self)])
 
     def describe(self) -> str:
         """One line for the start of a run: what acts, and what it costs."""

@@ -1,6 +1,6 @@
 """The explicit latent loss: the ablation of EQ-VAE that collapses."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -89,6 +89,10 @@ class ExplicitEquivariance(LatentRegularizer):
 
     def smallest_side(self, latent_size: Size) -> int:
         return self.transforms.smallest_side(latent_size)
+
+    def smallest_compared(self, latent_size: Size) -> int:
+        """Of the steps that shrink the input: what an equivariance step transforms is encoded alone."""
+        return replace(self.transforms, scale="none").smallest_side(latent_size)
 
     def extra_passes(self) -> Passes:
         return Passes(encoder=self.transforms.probability)

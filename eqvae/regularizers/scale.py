@@ -79,5 +79,8 @@ class ScaleEquivariance(LatentRegularizer):
     def smallest_side(self, latent_size: Size) -> int:
         return max(min(latent_size) // max(self.factors), 1)
 
+    def smallest_shown(self, latent_size: Size) -> int:
+        return min(latent_size)
+
     def extra_passes(self) -> Passes:
         return Passes(decoder=1.0 if self.target == "image" else 2.0)
