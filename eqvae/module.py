@@ -181,7 +181,8 @@ class AutoencoderModule(lightning.LightningModule):
         if stage == "fit":
             self.exporting.require_place(self.trainer.default_root_dir)
         for split, source in getattr(data_module(self.trainer), "sources", {}).items():
-            self.autoencoder.require_image_size(source[0][0].shape[-1], f"data.init_args.{split}: image_size")
+            for side in source[0][0].shape[-2:]:
+                self.autoencoder.require_image_size(side, f"data.init_args.{split}: image_size")
 
     def _trained(self) -> list[list[torch.nn.Parameter]]:
         """Parameters of each optimizer: the autoencoder's with the regularizers', and the critic's."""

@@ -2,11 +2,15 @@
 
 import warnings
 
+import lightning
 import lpips
 import pytest
 import torch
 
 from eqvae.autoencoders import load_autoencoder
+from eqvae.autoencoders.registry import MODEL_CLASSES
+from eqvae.data import ImageDataModule
+from eqvae.data.given import GivenSource
 from eqvae.losses import AdversarialLoss, PatchCritic, ReconstructionLoss
 from eqvae.losses.perceptual import SMALLEST_SIDES, EfficientNetDistance
 from eqvae.module import AutoencoderModule
@@ -142,6 +146,23 @@ def test_enough_is_enough_where_more_than_a_quarter_is_left_out():
     with pytest.raises(ValueError, match="use images of at least 96 pixels"):
         require_large_images((48, 48), 2, smallest, {"it": 12})
     require_large_images((96, 96), 2, smallest, {"it": 12})
+
+
+@pytest.mark.parametrize(("height", "width", "wrong"), [(34, 32, 34), (32, 34, 34), (32, 36, None)])
+def test_both_sides_must_fit_the_latents_that_are_exported(height, width, wrong, tmp_path):
+    """FLUX.2 packs 2 x 2 latents: images that it trains on could not be encoded to raw latents when all is done."""
+    config = {"_class_name": "AutoencoderKLFlux2", **MODEL_CLASSES["AutoencoderKLFlux2"].tiny}
+    data = ImageDataModule(GivenSource(torch.rand(4, 3, height, width) * 2 - 1), global_batch_size=2)
+    module = AutoencoderModule(config, None, PIXELS)
+    options = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    limits = {"max_steps": 1, "limit_val_batches": 0, "use_distributed_sampler": False}
+    trainer = lightning.Trainer(accelerator="cpu", logger=False, default_root_dir=tmp_path, **limits, **options)
+    if wrong is None:
+        trainer.fit(module, data)
+        assert load_autoencoder(tmp_path / "autoencoder").has_normalization
+        return
+    with pytest.raises(ValueError, match=f"image_size {wrong} is no multiple of 4"):
+        trainer.fit(module, data)
 
 
 def test_lpips_counts_where_it_is_weighed(monkeypatch):
