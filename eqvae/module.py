@@ -134,6 +134,8 @@ class AutoencoderModule(lightning.LightningModule):
         super().__init__()
         if learning_rate != "restored":
             require_number("model.init_args.learning_rate", learning_rate, least=0)
+        require_number("model.init_args.kl_weight", kl_weight, least=0)
+        require_number("model.init_args.accumulate_batches", accumulate_batches, least=1)
         self.automatic_optimization = False
         self.autoencoder = load_autoencoder(autoencoder, seed).train()
         if normalization not in ("estimated", "start"):

@@ -7,6 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from eqvae.losses.perceptual import SMALLEST_SIDES, create_perceptual
+from eqvae.ranges import require_choice, require_number
 
 
 class ReconstructionLoss:
@@ -22,6 +23,9 @@ class ReconstructionLoss:
         perceptual_weights_file: local backbone weights for LPIPS where they cannot be downloaded.
         log_variance: l, a constant (0): the public code declares it a parameter that no optimizer receives.
         reduction: "sum" over pixels (latent-diffusion), or "mean" over everything (VQ-GAN).
+
+    Raises:
+        ValueError: for a word that is none of these, or a number out of its range.
     """
 
     def __init__(
@@ -33,6 +37,10 @@ class ReconstructionLoss:
         log_variance: float = 0.0,
         reduction: Literal["sum", "mean"] = "sum",
     ):
+        require_choice("reconstruction.pixel", pixel, ("l1", "mse"))
+        require_choice("reconstruction.reduction", reduction, ("sum", "mean"))
+        require_number("reconstruction.perceptual_weight", perceptual_weight, least=0)
+        require_number("reconstruction.log_variance", log_variance)
         self.pixel, self.perceptual = pixel, perceptual
         self.perceptual_weight = perceptual_weight
         self.distance = create_perceptual(perceptual, perceptual_weights_file) if perceptual_weight else None

@@ -8,9 +8,16 @@ from typing import Literal
 from torch import Tensor
 
 from eqvae.equivariance import QUARTER_TURNS, Factor, SpatialTransform
+from eqvae.ranges import require_choice
 from eqvae.regularizers.base import Action, LatentRegularizer, Size, StepKey
 
 NAME = "equivariance"
+CHOICES = {
+    "scale": ("none", "isotropic", "anisotropic"),
+    "rotation": ("none", "quarter"),
+    "interpolation": ("bilinear", "bicubic"),
+    "critic": ("same", "fresh"),
+}
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,9 @@ class TransformDistribution:
             does in its second pass. It costs a decoder pass each step, and an encoder pass where either draw shrinks
             the input, both without gradients.
         same_on_all_devices: false lets every device draw its own transforms; the result then depends on their number.
+
+    Raises:
+        ValueError: for a word that is none of these, or a probability outside [0, 1].
     """
 
     scale: Literal["none", "isotropic", "anisotropic"] = "isotropic"
@@ -68,6 +78,8 @@ class TransformDistribution:
     same_on_all_devices: bool = True
 
     def __post_init__(self):
+        for name, choices in CHOICES.items():
+            require_choice(f"transforms: {name}", getattr(self, name), choices)
         for name in ("probability", "low_resolution_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")

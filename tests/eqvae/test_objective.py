@@ -23,7 +23,9 @@ from eqvae.regularizers import (
     PRESETS,
     Draw,
     ExplicitEquivariance,
+    LatentNoise,
     LocalCorrelation,
+    ScaleEquivariance,
     TransformDistribution,
     reconstruct,
 )
@@ -313,11 +315,39 @@ def test_float16_is_refused():
     [
         (TINY_AUTOENCODER, {"codebook": CodebookLoss()}, "no codebook"),
         (TINY_AUTOENCODER, {"trainable": "encoder"}, "all or decoder"),
+        (TINY_AUTOENCODER, {"kl_weight": -1e-6}, "kl_weight must be at least 0"),
+        (TINY_AUTOENCODER, {"accumulate_batches": 0}, "accumulate_batches must be at least 1"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(config, options, expected):
     with pytest.raises(ValueError, match=expected):
         AutoencoderModule(config, None, PIXELS, **options)
+
+
+@pytest.mark.parametrize(
+    ("create", "options"),
+    [
+        (TransformDistribution, {"scale": "iso"}),
+        (TransformDistribution, {"rotation": "quarters"}),
+        (TransformDistribution, {"interpolation": "nearest"}),
+        (TransformDistribution, {"critic": "Fresh"}),
+        (ReconstructionLoss, {"pixel": "L1"}),
+        (ReconstructionLoss, {"reduction": "average"}),
+        (AdversarialLoss, {"kind": "Hinge"}),
+        (LatentNoise, {"mix": "additive"}),
+        (ScaleEquivariance, {"target": "images"}),
+    ],
+)
+def test_a_word_that_is_none_of_the_choices_does_not_stand_for_one(create, options):
+    ((name, value),) = options.items()
+    with pytest.raises(ValueError, match=rf"{name} '{value}' is unknown: use one of \w+, "):
+        create(**options)
+
+
+@pytest.mark.parametrize("name", ["weight", "start_step", "ramp_steps"])
+def test_numbers_that_would_turn_the_critics_part_around_are_refused(name):
+    with pytest.raises(ValueError, match=rf"^adversarial\.{name} must be at least 0 and finite, got -1$"):
+        AdversarialLoss(**{name: -1})
 
 
 def test_compiled_networks_learn_the_same(monkeypatch):
