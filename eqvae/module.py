@@ -64,7 +64,7 @@ class AutoencoderModule(lightning.LightningModule):
         reconstruction: pixel and perceptual loss.
         adversarial: the critic and its weight; null trains without a critic.
         kl_weight: weight of the divergence from a standard normal, summed over the latent, mean over the batch; above
-            the default it is refused where latents have no spread.
+            the default it is refused where latents have no spread, or do not train.
         codebook: what moves features and codebook of a VQ autoencoder; null takes VQ-GAN's.
         regularizers: what else is asked of latents, see `eqvae.regularizers`; they act in their order.
         trainable: "all", or "decoder", which leaves latents bit for bit as they are (sd-vae-ft-ema, -mse).
@@ -152,6 +152,10 @@ class AutoencoderModule(lightning.LightningModule):
         if kl_weight > USUAL_KL_WEIGHT and (self.autoencoder.num_codes or not self.autoencoder.draws):
             model_class = type(self.autoencoder.model).__name__
             raise ValueError(f"kl_weight {kl_weight:g}: latents of {model_class} have no spread, so leave it out")
+        if kl_weight > USUAL_KL_WEIGHT and trainable == "decoder":
+            raise ValueError(
+                f"kl_weight {kl_weight:g} pulls at the encoder alone: set trainable to all, or leave it out"
+            )
         self.kl_weight = kl_weight
         self.reconstruction = reconstruction or ReconstructionLoss()
         self.adversarial = adversarial

@@ -35,6 +35,12 @@ def test_of_16_bits_it_is_computed_in_float32():
     assert (moments.grad > 0).all()
 
 
+def test_a_strong_one_is_refused_where_the_encoder_is_frozen():
+    options = {"trainable": "decoder", "kl_weight": 1e-3}
+    with pytest.raises(ValueError, match=r"^kl_weight 0\.001 pulls at the encoder alone: set trainable to all"):
+        AutoencoderModule(CONFIGS["kl"], None, PIXELS, **options)
+
+
 def test_a_strong_one_takes_the_images_out_of_latents():
     def spread(weight: float) -> float:
         """Of posterior means over their deviations, between images."""
