@@ -213,7 +213,7 @@ class AutoencoderModule(lightning.LightningModule):
         self.trainer.accumulate_grad_batches = self.accumulate_batches  # Lightning counts steps for loggers by it
         trained = sum(each.numel() for each in self.autoencoder.parameters() if each.requires_grad)
         rank_zero_info(f"{type(self.autoencoder).__name__}: {trained / 1e6:.3f} M trained parameters")
-        rank_zero_info(self.regularizers.describe())
+        rank_zero_info(self.regularizers.describe(self.critic is not None))
         if self.autoencoder.num_codes and self.reconstruction.reduction == "sum":
             rank_zero_warn(DROWNED_CODEBOOK)
         if self.compiled:

@@ -168,6 +168,10 @@ class LatentRegularizer(nn.Module, ABC):
         """What it costs."""
         return Passes()
 
+    def critic_passes(self) -> Passes:
+        """What a pass of the critic's own costs beside that, without gradients."""
+        return Passes()
+
 
 class Actions(Action):
     """Several actions as one, in their order.
@@ -252,14 +256,18 @@ class Regularizers(nn.ModuleList):
     def smallest_shown(self, latent_size: Size) -> int:
         return min([min(latent_size), *(regularizer.smallest_shown(latent_size) for regularizer in self)])
 
-    def describe(self) -> str:
+    def describe(self, with_critic: bool = False) -> str:
         """One line for the start of a run: what acts, and what it costs."""
-        names, passes = ", ".join(regularizer.name for regularizer in self), self.extra_passes()
+        names, passes = ", ".join(regularizer.name for regularizer in self), self.extra_passes(with_critic)
         cost = f"{passes.encoder:g} encoder and {passes.decoder:g} decoder passes a step"
         return f"regularizers: {names}; {cost} beside those of the ordinary loss" if names else "regularizers: none"
 
-    def extra_passes(self) -> Passes:
-        return Passes(*map(sum, zip(Passes(), *(regularizer.extra_passes() for regularizer in self), strict=True)))
+    def extra_passes(self, with_critic: bool = False) -> Passes:
+        """What a step costs, of a training with a critic that of its own pass included."""
+        passes = [regularizer.extra_passes() for regularizer in self]
+        if with_critic:
+            passes += [regularizer.critic_passes() for regularizer in self]
+        return Passes(*map(sum, zip(Passes(), *passes, strict=True)))
 
 
 def reconstruct(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from eqvae.equivariance import QUARTER_TURNS, Factor, SpatialTransform
 from eqvae.ranges import require_choice
-from eqvae.regularizers.base import Action, LatentRegularizer, Size, StepKey
+from eqvae.regularizers.base import Action, LatentRegularizer, Passes, Size, StepKey
 
 NAME = "equivariance"
 CHOICES = {
@@ -103,6 +103,13 @@ class TransformDistribution:
             return Draw("low_resolution", SpatialTransform(_isotropic_scale(rng, latent_size), 0, self.interpolation))
         return Draw("plain", SpatialTransform())
 
+    def critic_passes(self) -> Passes:
+        """Of a step: the decoder's, and the encoder's where one of the two draws shrinks the input."""
+        if self.critic == "same":
+            return Passes()
+        shrinks = (1 - self.probability) * self.low_resolution_probability
+        return Passes(encoder=1 - (1 - shrinks) ** 2, decoder=1.0)
+
     def smallest_side(self, latent_size: Size) -> int:
         """Shorter side of the smallest latent that a step can draw; the image's is f times it.
 
@@ -158,6 +165,9 @@ class Equivariance(LatentRegularizer):
 
     def smallest_side(self, latent_size: Size) -> int:
         return self.transforms.smallest_side(latent_size)
+
+    def critic_passes(self) -> Passes:
+        return self.transforms.critic_passes()
 
 
 def draw_of(transforms: TransformDistribution, key: StepKey) -> Draw:

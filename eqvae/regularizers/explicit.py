@@ -96,3 +96,6 @@ class ExplicitEquivariance(LatentRegularizer):
 
     def extra_passes(self) -> Passes:
         return Passes(encoder=self.transforms.probability)
+
+    def critic_passes(self) -> Passes:
+        return self.transforms.critic_passes()

@@ -22,6 +22,7 @@ from eqvae.module import AutoencoderModule
 from eqvae.regularizers import (
     PRESETS,
     Draw,
+    Equivariance,
     ExplicitEquivariance,
     LatentNoise,
     LocalCorrelation,
@@ -254,7 +255,7 @@ def test_the_critics_pass_is_a_step_of_its_own(monkeypatch):
     monkeypatch.setattr("eqvae.module.load_autoencoder", lambda source, seed: Equivariant())
     module = ModuleAtStep({}, "released", PIXELS, CRITIC)
     batch = {"image": images(1, 8), "key": torch.arange(1)}
-    counts, steps = Counter(), 600
+    counts, steps, again = Counter(), 600, 0
     for step in range(steps):
         monkeypatch.setattr(ModuleAtStep, "global_step", step)
         action = module._draw(batch)
@@ -266,12 +267,31 @@ def test_the_critics_pass_is_a_step_of_its_own(monkeypatch):
         kind = what_is_shown(real, batch["image"])
         (draw,) = action.actions
         counts[draw.kind, kind] += 1
-        encodes_again = "low_resolution" in (draw.kind, kind)
+        again += (encodes_again := "low_resolution" in (draw.kind, kind))
         assert module.autoencoder.num_encoded - encoded == encodes_again, (draw.kind, kind)
     shares = {"equivariance": 0.5, "low_resolution": 0.125, "plain": 0.375}
     for first, second in itertools.product(shares, repeat=2):
         expected = steps * shares[first] * shares[second]
         assert abs(counts[first, second] - expected) < 5 * math.sqrt(expected), (first, second, counts)
+    passes = module.regularizers.extra_passes(with_critic=True)
+    assert passes == (pytest.approx(1 - 0.875**2), 1)
+    assert again / steps == pytest.approx(passes.encoder, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("create", "critic", "told"),
+    [
+        (Equivariance, CRITIC, "0.234375 encoder and 1 decoder"),
+        (Equivariance, None, "0 encoder and 0 decoder"),
+        (ExplicitEquivariance, CRITIC, "0.734375 encoder and 1 decoder"),
+        (ExplicitEquivariance, None, "0.5 encoder and 0 decoder"),
+    ],
+)
+def test_a_run_says_what_the_critics_own_pass_costs(create, critic, told, monkeypatch):
+    said = []
+    monkeypatch.setattr("eqvae.module.rank_zero_info", said.append)
+    fit(AutoencoderModule(TINY_AUTOENCODER, None, PIXELS, critic, regularizers=[create("released")]), steps=1)
+    assert any(f"; {told} passes a step" in line for line in said)
 
 
 def test_the_critics_pass_draws_its_own_posterior_samples():
