@@ -231,6 +231,7 @@ class AutoencoderModule(lightning.LightningModule):
 
     def on_train_start(self) -> None:
         self._gradients = [Gradients(group) for group in self._trained()]
+        self.guard.begin(self)
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         if not self._begun:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from eqvae.files import write_atomically
 from eqvae.processes import true_in_all_processes
@@ -33,6 +33,18 @@ class FiniteGuard:
             raise ValueError(f"on_nonfinite {on_nonfinite!r} is unknown: use stop or skip")
         self.on_nonfinite, self.num_skipped = on_nonfinite, 0
         self._watched: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
+        self._statistics: list[Tensor] = []
+        self._accepted: list[Tensor] = []
+
+    def begin(self, module: nn.Module) -> None:
+        """Know what the module's networks gather of what they see, batch norms above all, before the first step.
+
+        A step that is skipped has gathered already, and leaves it as it was: statistics that are not finite would stay
+        so, and no checkpoint be written any more.
+        """
+        if self.on_nonfinite == "skip":
+            self._statistics = list(module.buffers())
+            self._accepted = [each.clone() for each in self._statistics]
 
     def watch(self, batch: dict[str, Tensor], terms: dict[str, Tensor]) -> None:
         """Remember a batch of the coming step and its losses, scalars or per sample [B]."""
@@ -51,11 +63,13 @@ class FiniteGuard:
             totals += norms
         finite = torch.stack([total.float() for total in totals]).isfinite().all()
         if true_in_all_processes(finite):  # the one wait for the device in a step
+            _copy(self._statistics, self._accepted)
             return True
         message = self._report(module, watched)
         if self.on_nonfinite == "stop":
             raise ValueError(f"{message}: lower the learning rate, use bf16, or set on_nonfinite to skip")
         self.num_skipped += 1
+        _copy(self._accepted, self._statistics)
         rank_zero_warn(f"{message}: update skipped, {self.num_skipped} so far")
         return False
 
@@ -73,6 +87,12 @@ class FiniteGuard:
         write_atomically(path, save(_one_batch([batch for batch, _ in watched])))
         samples = ", ".join(map(str, listed[:MAXIMUM_IDS]))
         return f"{what} at step {step} (samples {samples}{more}; batch saved as {path})"
+
+
+@torch.no_grad()
+def _copy(sources: list[Tensor], targets: list[Tensor]) -> None:
+    if targets:
+        torch._foreach_copy_(targets, sources)
 
 
 def loss_scaler(trainer: Any) -> torch.amp.GradScaler | None:

@@ -5,8 +5,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from safetensors.torch import load_file
 
-from tests.reliability.runs import create_run
-from tests.tiny import FLOAT16, stage_two
+from tests.reliability.runs import create_run, run_settings
+from tests.tiny import FLOAT16, stage_one, stage_two
 
 STEP, MAX_STEPS = 3, 8
 
@@ -68,6 +68,21 @@ def test_skips_the_update_and_counts(stage, what, cache, tmp_path):
     assert run.model.guard.num_skipped == 1
     assert equal(poison.before, poison.after)
     assert all(value.isfinite().all() for value in run.model.state_dict().values())
+
+
+@pytest.mark.parametrize("moment", [0, STEP])
+def test_a_skipped_step_leaves_the_critics_statistics(moment, tmp_path, monkeypatch):
+    """Its batch norm has seen the broken batch: what it then had of it, no checkpoint could be written with."""
+    monkeypatch.setattr("tests.reliability.test_nonfinite.STEP", moment)
+    critic = {"model.init_args.adversarial": "{num_layers: 1, base_channels: 8}", "model.init_args.transforms": "null"}
+    settings = run_settings(1, tmp_path) | critic | {"model.init_args.on_nonfinite": "skip"}
+    run = stage_one(tmp_path, settings, callbacks=[Poison("loss")])
+    run.trainer.fit(run.model, run.datamodule)
+    assert run.model.guard.num_skipped == 1
+    norm = run.model.critic.main[3]
+    assert norm.num_batches_tracked > 0
+    assert norm.running_mean.isfinite().all()
+    assert norm.running_var.isfinite().all()
 
 
 class BrokenGradient(Callback):
