@@ -84,12 +84,18 @@ class SpatialTransform:
 
 
 def measured_transforms(
-    latent_size: tuple[int, int], scales: Sequence[float] = MEASURED_SCALES
+    latent_size: tuple[int, int], scales: Sequence[float] = MEASURED_SCALES, smallest_side: int = 1
 ) -> dict[str, SpatialTransform]:
-    """The paper's probes, one at a time: turns of 90, 180, 270 degrees and the scales that fit the latent grid."""
+    """The paper's probes, one at a time: turns of 90, 180, 270 degrees and the scales that fit the latent grid.
+
+    Args:
+        latent_size: (height, width) of the untransformed latent.
+        scales: to choose from.
+        smallest_side: rows that a scaled latent must have left.
+    """
     turns = {f"rotation {90 * k}": SpatialTransform(quarter_turns=k) for k in QUARTER_TURNS}
     side = math.gcd(*latent_size)  # what fits it fits both
-    fitting = [s for s in scales if (side * s).is_integer()]
+    fitting = [s for s in scales if (side * s).is_integer() and min(latent_size) * s >= smallest_side]
     return turns | {f"scale {s:.2f}": SpatialTransform((s, s)) for s in fitting}
 
 
@@ -102,7 +108,8 @@ def equivariance_errors(autoencoder: Autoencoder, images: Tensor) -> dict[str, d
     ``(T E(x) - E(T x))^2 / E(T x)^2``, the decoded one ``(D(T E(x)) - T x)^2 / (T x)^2``, which training drives down.
 
     Args:
-        autoencoder: of one that makes images of one side (`one_size`), turns alone are measured.
+        autoencoder: of one that makes images of one side (`one_size`), turns alone are measured; of one that pads by
+            reflection no scale that leaves a single row, which has nothing to reflect.
         images: [B, 3, H, W] in [-1, 1].
 
     Returns:
@@ -111,7 +118,8 @@ def equivariance_errors(autoencoder: Autoencoder, images: Tensor) -> dict[str, d
     latents = autoencoder.posterior(images).mean
     errors: dict[str, dict[str, Tensor]] = {"latent": {}, "decoded": {}}
     scales = () if getattr(autoencoder, "one_size", False) else MEASURED_SCALES  # of anything that encodes and decodes
-    for name, transform in measured_transforms((latents.shape[-2], latents.shape[-1]), scales).items():
+    smallest = getattr(autoencoder, "smallest_latent_side", 1)
+    for name, transform in measured_transforms((latents.shape[-2], latents.shape[-1]), scales, smallest).items():
         transformed_image, transformed_latents = transform(images), transform(latents)
         expected = autoencoder.posterior(transformed_image).mean
         errors["latent"][name] = relative_square(transformed_latents, expected)

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eqvae.autoencoders.padding import set_padding_mode
 from eqvae.equivariance import SpatialTransform, equivariance_errors, measured_transforms
 from eqvae.regularizers import Draw, TransformDistribution, reconstruct
 from tests.eqvae.tiny import MixingAutoencoder, smooth_images, tiny_autoencoder
@@ -261,6 +262,16 @@ def test_measured_transforms_fit_the_latent_grid():
     turns = {"rotation 90", "rotation 180", "rotation 270"}
     assert set(measured_transforms((8, 8))) == turns | {"scale 0.25", "scale 0.50", "scale 0.75"}
     assert set(measured_transforms((6, 6))) == set(measured_transforms((6, 8))) == turns | {"scale 0.50"}
+
+
+def test_no_probe_leaves_a_row_that_has_nothing_to_reflect():
+    """Latents of 4 x 4: a quarter of them is a single row, and a validation ended in it."""
+    autoencoder = tiny_autoencoder(4)
+    assert len(equivariance_errors(autoencoder, smooth_images(16))["latent"]) == 6
+    set_padding_mode(autoencoder.model, "reflect")
+    errors = equivariance_errors(autoencoder, smooth_images(16))["decoded"]
+    assert {name for name in errors if name.startswith("scale")} == {"scale 0.50", "scale 0.75"}
+    assert len(equivariance_errors(autoencoder, smooth_images(32))["latent"]) == 6
 
 
 def test_equivariant_autoencoder_has_no_error():
