@@ -98,7 +98,7 @@ def _settings(
     if images is None and held_out is None:
         return settings | (dict.fromkeys(_side_keys(config), image_size) if image_size else {})
     side = image_size or _own_side(config)
-    sources = dict(zip(SPLITS, (images, held_out), strict=True))
+    sources = {"train": images, "validation": held_out}
     settings |= {f"data.init_args.{name}": source_config(where, side) for name, where in given(sources).items()}
     return settings | ({"data.init_args.validation": None} if held_out is None else {})
 

@@ -216,6 +216,9 @@ class AutoencoderModule(lightning.LightningModule):
         rank_zero_info(self.regularizers.describe(self.critic is not None))
         if self.autoencoder.num_codes and self.reconstruction.reduction == "sum":
             rank_zero_warn(DROWNED_CODEBOOK)
+        if self.adversarial is not None and 0 < self.trainer.max_steps <= self.adversarial.start_step:
+            start, steps = self.adversarial.start_step, self.trainer.max_steps
+            rank_zero_warn(f"adversarial.start_step {start}: in {steps} steps the critic takes no part: set it lower")
         if self.compiled:
             self._compile()
 

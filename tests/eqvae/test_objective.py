@@ -315,6 +315,20 @@ def test_the_critics_part_grows_over_its_ramp():
     assert AdversarialLoss().factor(0) == 1.0
 
 
+@pytest.mark.parametrize(("start_step", "takes_part"), [(0, True), (1, True), (2, False)])
+def test_a_critic_that_never_takes_part_is_told(start_step, takes_part, monkeypatch):
+    said = []
+    monkeypatch.setattr("eqvae.module.rank_zero_warn", said.append)
+    critic = AdversarialLoss(num_layers=1, base_channels=8, start_step=start_step)
+    module = AutoencoderModule(TINY_AUTOENCODER, None, PIXELS, critic)
+    before = deepcopy(module.critic.state_dict())
+    fit(module, steps=2)
+    assert said == (
+        [] if takes_part else ["adversarial.start_step 2: in 2 steps the critic takes no part: set it lower"]
+    )
+    assert takes_part != all(torch.equal(value, before[name]) for name, value in module.critic.state_dict().items())
+
+
 @needs_bfloat16
 def test_bf16_trains_with_losses_in_float32():
     module = AutoencoderModule(TINY_AUTOENCODER, "released", PIXELS, CRITIC)
