@@ -157,7 +157,9 @@ class Equivariance(LatentRegularizer):
 
     def describe(self) -> str:
         settings = ("scale", "rotation", "interpolation", "probability", "low_resolution_probability")
-        told = (f"{name.replace('_', ' ')} {getattr(self.transforms, name)}" for name in settings)
+        told = [f"{name.replace('_', ' ')} {getattr(self.transforms, name)}" for name in settings]
+        told += ["flips in half of them"] if self.transforms.flip else []
+        told += ["a pass of the critic's own"] if self.fresh_for_critic else []
         return f"{self.name}: {', '.join(told)}"
 
     def draw(self, key: StepKey) -> Draw:
