@@ -14,7 +14,7 @@ from eqvae.packaged import find_config
 from eqvae.training.from_python import begin_flags, given, run_training
 
 RECIPES = ("eqvae",)
-SIDE = "data.init_args.train.init_args.image_size"
+SPLITS = ("train", "validation")
 
 
 def fine_tune(
@@ -96,11 +96,24 @@ def _settings(
     """Dotted keys of a config of stage 1 for what is given by name."""
     settings = given({"trainer.default_root_dir": root, "model.init_args.autoencoder": autoencoder})
     if images is None and held_out is None:
-        return settings | given({SIDE: image_size, SIDE.replace("train", "validation"): image_size})
+        return settings | (dict.fromkeys(_side_keys(config), image_size) if image_size else {})
     side = image_size or _own_side(config)
     sources = {"train": images, "validation": held_out}
     settings |= {f"data.init_args.{name}": source_config(where, side) for name, where in given(sources).items()}
     return settings | ({"data.init_args.validation": None} if held_out is None else {})
+
+
+def _side_keys(config: str | Path) -> list[str]:
+    """Dotted keys of the sides of a config's images: of the source that each split reads, behind those that wrap it.
+
+    That of the training images is always there.
+    """
+    settings, keys = load_config(find_config(config, RECIPES)), []
+    for key in (f"data.init_args.{split}" for split in SPLITS):
+        while OmegaConf.select(settings, f"{key}.init_args.source"):
+            key += ".init_args.source"
+        keys += [f"{key}.init_args.image_size"] if OmegaConf.select(settings, key) or not keys else []
+    return keys
 
 
 def _own_side(config: str | Path) -> int:
@@ -109,7 +122,8 @@ def _own_side(config: str | Path) -> int:
     Raises:
         ValueError: if it states none.
     """
-    side = OmegaConf.select(load_config(find_config(config, RECIPES)), SIDE)
+    settings = load_config(find_config(config, RECIPES))
+    side = next((OmegaConf.select(settings, key) for key in _side_keys(config)), None)
     if side is None:
         raise ValueError(f"config {config} states no size of images: give image_size")
     return int(side)

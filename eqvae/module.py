@@ -1,5 +1,6 @@
 """Stage 1: fine-tune an autoencoder, with or without equivariance regularization."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -31,6 +32,7 @@ from eqvae.regularizers import (
     TransformDistribution,
     reconstruct,
 )
+from eqvae.regularizers.base import Size
 from eqvae.starting import TrainingStart, require_large_images, require_large_validation_images
 from eqvae.stream import SequentialBatches
 from eqvae.training.compiling import allow_two_passes_back, compile_network
@@ -62,7 +64,7 @@ class AutoencoderModule(lightning.LightningModule):
         reconstruction: pixel and perceptual loss.
         adversarial: the critic and its weight; null trains without a critic.
         kl_weight: weight of the divergence from a standard normal, summed over the latent, mean over the batch; above
-            the default it is refused where latents have no spread.
+            the default it is refused where latents have no spread, or do not train.
         codebook: what moves features and codebook of a VQ autoencoder; null takes VQ-GAN's.
         regularizers: what else is asked of latents, see `eqvae.regularizers`; they act in their order.
         trainable: "all", or "decoder", which leaves latents bit for bit as they are (sd-vae-ft-ema, -mse).
@@ -132,6 +134,8 @@ class AutoencoderModule(lightning.LightningModule):
         super().__init__()
         if learning_rate != "restored":
             require_number("model.init_args.learning_rate", learning_rate, least=0)
+        require_number("model.init_args.kl_weight", kl_weight, least=0)
+        require_number("model.init_args.accumulate_batches", accumulate_batches, least=1)
         self.automatic_optimization = False
         self.autoencoder = load_autoencoder(autoencoder, seed).train()
         if normalization not in ("estimated", "start"):
@@ -148,6 +152,10 @@ class AutoencoderModule(lightning.LightningModule):
         if kl_weight > USUAL_KL_WEIGHT and (self.autoencoder.num_codes or not self.autoencoder.draws):
             model_class = type(self.autoencoder.model).__name__
             raise ValueError(f"kl_weight {kl_weight:g}: latents of {model_class} have no spread, so leave it out")
+        if kl_weight > USUAL_KL_WEIGHT and trainable == "decoder":
+            raise ValueError(
+                f"kl_weight {kl_weight:g} pulls at the encoder alone: set trainable to all, or leave it out"
+            )
         self.kl_weight = kl_weight
         self.reconstruction = reconstruction or ReconstructionLoss()
         self.adversarial = adversarial
@@ -179,7 +187,8 @@ class AutoencoderModule(lightning.LightningModule):
         if stage == "fit":
             self.exporting.require_place(self.trainer.default_root_dir)
         for split, source in getattr(data_module(self.trainer), "sources", {}).items():
-            self.autoencoder.require_image_size(source[0][0].shape[-1], f"data.init_args.{split}: image_size")
+            for side in source[0][0].shape[-2:]:
+                self.autoencoder.require_image_size(side, f"data.init_args.{split}: image_size")
 
     def _trained(self) -> list[list[torch.nn.Parameter]]:
         """Parameters of each optimizer: the autoencoder's with the regularizers', and the critic's."""
@@ -204,9 +213,12 @@ class AutoencoderModule(lightning.LightningModule):
         self.trainer.accumulate_grad_batches = self.accumulate_batches  # Lightning counts steps for loggers by it
         trained = sum(each.numel() for each in self.autoencoder.parameters() if each.requires_grad)
         rank_zero_info(f"{type(self.autoencoder).__name__}: {trained / 1e6:.3f} M trained parameters")
-        rank_zero_info(self.regularizers.describe())
+        rank_zero_info(self.regularizers.describe(self.critic is not None))
         if self.autoencoder.num_codes and self.reconstruction.reduction == "sum":
             rank_zero_warn(DROWNED_CODEBOOK)
+        if self.adversarial is not None and 0 < self.trainer.max_steps <= self.adversarial.start_step:
+            start, steps = self.adversarial.start_step, self.trainer.max_steps
+            rank_zero_warn(f"adversarial.start_step {start}: in {steps} steps the critic takes no part: set it lower")
         if self.compiled:
             self._compile()
 
@@ -234,19 +246,20 @@ class AutoencoderModule(lightning.LightningModule):
         amounts = (self.trainer.world_size, len(images), self.accumulate_batches)
         self.learning_rate = self.training_start.settle_learning_rate(*amounts)
         size, factor = (images.shape[-2], images.shape[-1]), self.autoencoder.posterior_factor
-        require_large_images(size, factor, self.regularizers.smallest_side, self._smallest_sides())
+        for smallest_latent, sides in self._smallest_sides():
+            require_large_images(size, factor, smallest_latent, sides)
         data = data_module(self.trainer)
         if data is not None and self.trainer.limit_val_batches:
             self.evaluation.require_images(data.count("validation"), "data.init_args.validation")
             require_large_validation_images(data.image_size("validation"), self.evaluation.smallest_sides)
 
-    def _smallest_sides(self) -> dict[str, int]:
-        """Shortest side in pixels of images that each network takes."""
-        sides = {"reconstruction.perceptual": self.reconstruction.smallest_side}
+    def _smallest_sides(self) -> Iterator[tuple[Callable[[Size], int], dict[str, int]]]:
+        """Which latents reach networks at their smallest, and the shortest side in pixels that each network takes."""
+        yield self.regularizers.smallest_compared, {"reconstruction.perceptual": self.reconstruction.smallest_side}
         if self.critic is not None:
-            sides["the critic of adversarial"] = self.critic.smallest_side
+            yield self.regularizers.smallest_shown, {"the critic of adversarial": self.critic.smallest_side}
         padding = self.autoencoder.posterior_factor * self.autoencoder.smallest_latent_side
-        return sides | {"its padding_mode": padding}
+        yield self.regularizers.smallest_side, {"its padding_mode": padding}
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         images = batch["image"]

@@ -1,6 +1,7 @@
-"""Numbers of settings: finite, and in their range. NaN is in none, which comparisons alone let through."""
+"""Values of settings: words among those that there are, numbers finite and in their range, which NaN never is."""
 
 import math
+from collections.abc import Iterable
 
 LARGEST_SEED = (1 << 63) - 1  # that the order of samples takes
 
@@ -24,6 +25,16 @@ def require_number(
     ends = {"at least": least, "above": above, "at most": most}
     limits = [f"{words} {end:g}" for words, end in ends.items() if math.isfinite(end)]
     raise ValueError(f"{name} must be {' and '.join([*limits, 'finite'])}, got {value}")
+
+
+def require_choice(name: str, value: str, choices: Iterable[str]) -> None:
+    """Refuse a word that is none of the few that there are.
+
+    Raises:
+        ValueError: naming the setting and them.
+    """
+    if value not in choices:
+        raise ValueError(f"{name} {value!r} is unknown: use one of {', '.join(choices)}")
 
 
 def require_counts(num_workers: int, seed: int, **counts: int | None) -> None:

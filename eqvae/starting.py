@@ -12,6 +12,8 @@ from eqvae.autoencoders import Autoencoder
 from eqvae.autoencoders.training_files import AdamState, read_autoencoder_adam, read_critic, read_critic_adam
 from eqvae.losses import PatchCritic
 
+SHRINKINGS = (1, 4, 8, 16, 32, 64)  # by which images may be drawn smaller: EQ-VAE's 4, and others'
+
 
 class TrainingStart:
     """Critic and optimizers as a public training checkpoint left them, or fresh; and the learning rate.
@@ -149,16 +151,21 @@ def require_large_images(
     height, width = image_size
     if height % factor or width % factor:
         raise ValueError(f"training images of {height} x {width} pixels: both sides must be multiples of {factor}")
-    side = min(height, width)
     drawn = factor * smallest_latent((height // factor, width // factor))
     for name, needed in smallest_sides.items():
         if drawn < needed:
-            latent = -(-needed // factor)  # rows that must be left
-            enough = factor * latent * (4 if drawn < side else 1)
+            enough = _enough_pixels(needed, factor, smallest_latent)
             raise ValueError(
                 f"the smallest image that a step can draw from {height} x {width} pixels has a side of {drawn}, {name} "
                 f"needs {needed}: use images of at least {enough} pixels, other transforms, or leave it out"
             )
+
+
+def _enough_pixels(needed: int, factor: int, smallest_latent: Callable[[tuple[int, int]], int]) -> int:
+    """Side of images of which no step can draw one with a side below `needed`: a multiple that leaves its rows."""
+    rows = -(-needed // factor)  # that must be left
+    sides = [rows * shrunk for shrunk in SHRINKINGS]
+    return factor * next((side for side in sides if factor * smallest_latent((side, side)) >= needed), sides[-1])
 
 
 def require_large_validation_images(image_size: tuple[int, int], smallest_sides: Mapping[str, int]) -> None:

@@ -144,6 +144,14 @@ MISTAKES = [
     ),
     (AUTOENCODER, "--data.init_args.train.class_path=eqvae.data.ShapeSource", "did you mean eqvae.data.ShapesSource?"),
     (AUTOENCODER, "--data.init_args.train.init_args.num_image=3", "num_image is unknown: did you mean num_images?"),
+    (AUTOENCODER, "--model.init_args.gradient_clip_norm=x", "model.init_args.gradient_clip_norm: x is no float"),
+    (AUTOENCODER, "--model.init_args.autoencoder=[1]", "model.init_args.autoencoder: [1] is no str or dict"),
+    (
+        AUTOENCODER,
+        "--model.init_args.regularizers=[{class_path: eqvae.regularizers.ChannelMasking, init_args: {kept: 3}}]",
+        "model.init_args.regularizers.init_args.kept: 3 is no list, as [1, 2] is one",
+    ),
+    (AUTOENCODER, "--model.init_args.regularizers=3", "model.init_args.regularizers: 3 is no list"),
 ]
 
 

@@ -39,9 +39,15 @@ def no_terms(posterior: Posterior, codes: Codes | None) -> list[Term]:
 
 
 def kl_terms(weight: float, posterior: Posterior, codes: Codes | None) -> list[Term]:
-    """The divergence from a standard normal, summed over the latent, mean over the batch."""
+    """The divergence from a standard normal, summed over the latent, mean over the batch.
+
+    Of a posterior in 16 bits it is computed in float32: near a standard normal its parts cancel.
+    """
     assert isinstance(posterior, DiagonalGaussianDistribution), "only a Gaussian diverges from a normal"
-    return [Term("kl", at_least_float32(posterior.kl()).mean(), weight)]
+    parameters = at_least_float32(posterior.parameters)
+    if parameters.dtype != posterior.parameters.dtype:
+        posterior = DiagonalGaussianDistribution(parameters)
+    return [Term("kl", posterior.kl().mean(), weight)]
 
 
 class CodebookLoss:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eqvae.losses.balance import gradient_norm, norm_ratio
+from eqvae.ranges import require_choice, require_number
 
 MAXIMUM_WEIGHT = 1e4
 NUM_GROUPS = 32  # of channels that are normalized together; fewer where they do not divide
@@ -78,7 +79,8 @@ class AdversarialLoss:
             those of each image, so that the number of devices does not matter.
 
     Raises:
-        ValueError: for another norm, or `critic_weights` for one that no published critic has.
+        ValueError: for another kind or norm, a number below 0, or `critic_weights` for a norm that no published critic
+            has.
     """
 
     def __init__(
@@ -94,6 +96,10 @@ class AdversarialLoss:
     ):
         if norm not in ("batch", "group"):
             raise ValueError(f"adversarial.norm {norm!r} is unknown: use batch or group")
+        require_choice("adversarial.kind", kind, ("hinge", "vanilla"))
+        counts = {"start_step": start_step, "num_layers": num_layers, "ramp_steps": ramp_steps}
+        for name, value in (counts | {"weight": weight}).items():
+            require_number(f"adversarial.{name}", value, least=0)
         if norm == "group" and critic_weights:
             raise ValueError(
                 "adversarial.norm group starts a critic afresh: set critic_weights to null, or norm to batch"

@@ -39,9 +39,9 @@ class EfficientNetDistance(nn.Module):
         self.stages, self.resize = list(stages), resize
         self._frozen = FrozenNetwork(efficientnet_lite0())
 
-    def forward(self, images: Tensor, target: Tensor) -> Tensor:
-        """Both [B, 3, H, W] in [-1, 1]; distances [B] >= 0. Only `images` receives a gradient."""
-        with torch.no_grad():
+    def forward(self, images: Tensor, target: Tensor, both: bool = False) -> Tensor:
+        """Both [B, 3, H, W] in [-1, 1]; distances [B] >= 0. Only `images` receives a gradient, unless `both` are to."""
+        with torch.set_grad_enabled(both and torch.is_grad_enabled()):
             expected = self._levels(target)
         return reduce(torch.add, (_unit_difference(a, b) for a, b in zip(self._levels(images), expected)))
 
@@ -77,9 +77,9 @@ class LPIPSDistance(nn.Module):
         with torch.inference_mode(False):
             self._frozen = FrozenNetwork(_lpips_network(net, backbone, weights or BACKBONE_URLS[net]))
 
-    def forward(self, images: Tensor, target: Tensor) -> Tensor:
-        """Both [B, 3, H, W] in [-1, 1]; distances [B] >= 0. Only `images` receives a gradient."""
-        return self._frozen.on(images.device)(images, target.detach()).flatten()
+    def forward(self, images: Tensor, target: Tensor, both: bool = False) -> Tensor:
+        """Both [B, 3, H, W] in [-1, 1]; distances [B] >= 0. Only `images` receives a gradient, unless `both` are to."""
+        return self._frozen.on(images.device)(images, target if both else target.detach()).flatten()
 
 
 def _lpips_network(net: str, backbone: dict[str, Tensor], source: str) -> nn.Module:

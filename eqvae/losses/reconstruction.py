@@ -1,11 +1,13 @@
 """Pixels plus perception as a Laplace or Gaussian likelihood (latent-diffusion's autoencoder loss)."""
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 from torch import Tensor
 
 from eqvae.losses.perceptual import SMALLEST_SIDES, create_perceptual
+from eqvae.ranges import require_choice, require_number
 
 
 class ReconstructionLoss:
@@ -21,6 +23,9 @@ class ReconstructionLoss:
         perceptual_weights_file: local backbone weights for LPIPS where they cannot be downloaded.
         log_variance: l, a constant (0): the public code declares it a parameter that no optimizer receives.
         reduction: "sum" over pixels (latent-diffusion), or "mean" over everything (VQ-GAN).
+
+    Raises:
+        ValueError: for a word that is none of these, or a number out of its range.
     """
 
     def __init__(
@@ -32,6 +37,10 @@ class ReconstructionLoss:
         log_variance: float = 0.0,
         reduction: Literal["sum", "mean"] = "sum",
     ):
+        require_choice("reconstruction.pixel", pixel, ("l1", "mse"))
+        require_choice("reconstruction.reduction", reduction, ("sum", "mean"))
+        require_number("reconstruction.perceptual_weight", perceptual_weight, least=0)
+        require_number("reconstruction.log_variance", log_variance)
         self.pixel, self.perceptual = pixel, perceptual
         self.perceptual_weight = perceptual_weight
         self.distance = create_perceptual(perceptual, perceptual_weights_file) if perceptual_weight else None
@@ -48,9 +57,14 @@ class ReconstructionLoss:
         pixels = difference.abs() if self.pixel == "l1" else difference.square()
         total, terms = pixels, {"pixel": pixels.detach().mean()}
         if self.distance is not None:
-            distance = self.distance(images, target)
+            distance = self._perceptual(self.distance, images, target)
             total = pixels + self.perceptual_weight * distance[:, None, None, None]
             terms["perceptual"] = distance.detach().mean()
         nll = total * math.exp(-self.log_variance) + self.log_variance
         terms["nll"] = nll.mean() if self.reduction == "mean" else nll.sum() / len(images)
         return terms
+
+    @staticmethod
+    def _perceptual(distance: Callable[..., Tensor], images: Tensor, target: Tensor) -> Tensor:
+        """[B], with gradient to the target, too, where it has one: that of pixels reaches it, as well."""
+        return distance(images, target, both=True) if target.requires_grad else distance(images, target)

@@ -10,6 +10,7 @@ from torch import Tensor
 from eqvae.regularizers.base import Action, LatentRegularizer, StepKey
 
 NAME = "affine"
+SMALLEST_SHARE = 0.1  # of a blend
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class AffineTransforms(LatentRegularizer):
 
     Args:
         probability: of a transformed step.
-        largest_share: of the blend, a ~ U(0.1, largest_share); 0 leaves blending out.
+        largest_share: of the blend, a ~ U(0.1, largest_share), up to 0.1 always this share; 0 leaves blending out.
 
     Raises:
         ValueError: for a probability outside [0, 1], or a share outside [0, 1].
@@ -97,5 +98,5 @@ class AffineTransforms(LatentRegularizer):
         angle, scale = rng.uniform(-180, 180), rng.uniform(0.8, 1.2)
         shear = (math.radians(rng.uniform(-10, 10)), math.radians(rng.uniform(-5, 5)))
         affine = Affine(angle, scale, shear, (rng.uniform(-0.1, 0.1), rng.uniform(-0.1, 0.1)))
-        share = rng.uniform(0.1, self.largest_share) if self.largest_share else 0.0
+        share = rng.uniform(min(SMALLEST_SHARE, self.largest_share), self.largest_share)
         return AffineBlended(affine, share, key.uniform(f"{NAME} partners").argsort())

@@ -10,6 +10,7 @@ from eqvae.autoencoders import Autoencoder, Term
 from eqvae.foundation import EfficientNetMap, FeatureEncoder
 from eqvae.precision import at_least_float32
 from eqvae.randomness import keyed_uniform
+from eqvae.ranges import require_number
 from eqvae.regularizers.base import Action, LatentRegularizer, Pass, StepKey
 from eqvae.regularizers.measuring import require_trained_encoder
 
@@ -70,7 +71,7 @@ class FoundationAlignment(LatentRegularizer):
         grid: side in features; latents are averaged to it. None: that of the latents of whole images, at most 16.
 
     Raises:
-        ValueError: by `prepare`, for an encoder that does not train.
+        ValueError: for a grid below 1; by `prepare`, for an encoder that does not train.
     """
 
     name = NAME
@@ -86,6 +87,7 @@ class FoundationAlignment(LatentRegularizer):
     ):
         super().__init__()
         self.encoder = EfficientNetMap() if encoder is None else encoder
+        require_number(f"{NAME}: grid", 1 if grid is None else grid, least=1)
         self.weight, self.grid = weight, grid
         self.margins = (cosine_margin, similarity_margin)
 

@@ -149,8 +149,16 @@ class LatentRegularizer(nn.Module, ABC):
         """What a step does: a function of the key."""
 
     def smallest_side(self, latent_size: Size) -> int:
-        """Shorter side of the smallest latents that a step can draw of latents [h, w]."""
+        """Shorter side of the smallest latents that a step can encode to or decode, of latents [h, w]."""
         return min(latent_size)
+
+    def smallest_compared(self, latent_size: Size) -> int:
+        """The same of those whose reconstruction the loss compares with its target."""
+        return self.smallest_side(latent_size)
+
+    def smallest_shown(self, latent_size: Size) -> int:
+        """The same of those whose reconstruction the critic sees, which second passes are not."""
+        return self.smallest_compared(latent_size)
 
     def describe(self) -> str:
         """Its name, then after a colon the settings that a model card tells."""
@@ -158,6 +166,10 @@ class LatentRegularizer(nn.Module, ABC):
 
     def extra_passes(self) -> Passes:
         """What it costs."""
+        return Passes()
+
+    def critic_passes(self) -> Passes:
+        """What a pass of the critic's own costs beside that, without gradients."""
         return Passes()
 
 
@@ -238,14 +250,24 @@ class Regularizers(nn.ModuleList):
     def smallest_side(self, latent_size: Size) -> int:
         return min([min(latent_size), *(regularizer.smallest_side(latent_size) for regularizer in self)])
 
-    def describe(self) -> str:
+    def smallest_compared(self, latent_size: Size) -> int:
+        return min([min(latent_size), *(regularizer.smallest_compared(latent_size) for regularizer in self)])
+
+    def smallest_shown(self, latent_size: Size) -> int:
+        return min([min(latent_size), *(regularizer.smallest_shown(latent_size) for regularizer in self)])
+
+    def describe(self, with_critic: bool = False) -> str:
         """One line for the start of a run: what acts, and what it costs."""
-        names, passes = ", ".join(regularizer.name for regularizer in self), self.extra_passes()
+        names, passes = ", ".join(regularizer.name for regularizer in self), self.extra_passes(with_critic)
         cost = f"{passes.encoder:g} encoder and {passes.decoder:g} decoder passes a step"
         return f"regularizers: {names}; {cost} beside those of the ordinary loss" if names else "regularizers: none"
 
-    def extra_passes(self) -> Passes:
-        return Passes(*map(sum, zip(Passes(), *(regularizer.extra_passes() for regularizer in self), strict=True)))
+    def extra_passes(self, with_critic: bool = False) -> Passes:
+        """What a step costs, of a training with a critic that of its own pass included."""
+        passes = [regularizer.extra_passes() for regularizer in self]
+        if with_critic:
+            passes += [regularizer.critic_passes() for regularizer in self]
+        return Passes(*map(sum, zip(Passes(), *passes, strict=True)))
 
 
 def reconstruct(

@@ -8,9 +8,16 @@ from typing import Literal
 from torch import Tensor
 
 from eqvae.equivariance import QUARTER_TURNS, Factor, SpatialTransform
-from eqvae.regularizers.base import Action, LatentRegularizer, Size, StepKey
+from eqvae.ranges import require_choice
+from eqvae.regularizers.base import Action, LatentRegularizer, Passes, Size, StepKey
 
 NAME = "equivariance"
+CHOICES = {
+    "scale": ("none", "isotropic", "anisotropic"),
+    "rotation": ("none", "quarter"),
+    "interpolation": ("bilinear", "bicubic"),
+    "critic": ("same", "fresh"),
+}
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,9 @@ class TransformDistribution:
             does in its second pass. It costs a decoder pass each step, and an encoder pass where either draw shrinks
             the input, both without gradients.
         same_on_all_devices: false lets every device draw its own transforms; the result then depends on their number.
+
+    Raises:
+        ValueError: for a word that is none of these, or a probability outside [0, 1].
     """
 
     scale: Literal["none", "isotropic", "anisotropic"] = "isotropic"
@@ -68,6 +78,8 @@ class TransformDistribution:
     same_on_all_devices: bool = True
 
     def __post_init__(self):
+        for name, choices in CHOICES.items():
+            require_choice(f"transforms: {name}", getattr(self, name), choices)
         for name in ("probability", "low_resolution_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
@@ -90,6 +102,13 @@ class TransformDistribution:
         if rng.random() < self.low_resolution_probability:
             return Draw("low_resolution", SpatialTransform(_isotropic_scale(rng, latent_size), 0, self.interpolation))
         return Draw("plain", SpatialTransform())
+
+    def critic_passes(self) -> Passes:
+        """Of a step: the decoder's, and the encoder's where one of the two draws shrinks the input."""
+        if self.critic == "same":
+            return Passes()
+        shrinks = (1 - self.probability) * self.low_resolution_probability
+        return Passes(encoder=1 - (1 - shrinks) ** 2, decoder=1.0)
 
     def smallest_side(self, latent_size: Size) -> int:
         """Shorter side of the smallest latent that a step can draw; the image's is f times it.
@@ -138,7 +157,9 @@ class Equivariance(LatentRegularizer):
 
     def describe(self) -> str:
         settings = ("scale", "rotation", "interpolation", "probability", "low_resolution_probability")
-        told = (f"{name.replace('_', ' ')} {getattr(self.transforms, name)}" for name in settings)
+        told = [f"{name.replace('_', ' ')} {getattr(self.transforms, name)}" for name in settings]
+        told += ["flips in half of them"] if self.transforms.flip else []
+        told += ["a pass of the critic's own"] if self.fresh_for_critic else []
         return f"{self.name}: {', '.join(told)}"
 
     def draw(self, key: StepKey) -> Draw:
@@ -146,6 +167,9 @@ class Equivariance(LatentRegularizer):
 
     def smallest_side(self, latent_size: Size) -> int:
         return self.transforms.smallest_side(latent_size)
+
+    def critic_passes(self) -> Passes:
+        return self.transforms.critic_passes()
 
 
 def draw_of(transforms: TransformDistribution, key: StepKey) -> Draw:

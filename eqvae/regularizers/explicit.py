@@ -1,6 +1,6 @@
 """The explicit latent loss: the ablation of EQ-VAE that collapses."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from eqvae.autoencoders import Autoencoder, Term
 from eqvae.equivariance import SpatialTransform
+from eqvae.precision import at_least_float32
 from eqvae.regularizers.base import Action, LatentRegularizer, Pass, Passes, Size, StepKey
 from eqvae.regularizers.equivariance import TransformDistribution, choose_transforms, draw_of
 from eqvae.regularizers.measuring import require_trained_encoder
@@ -27,7 +28,8 @@ def explicit_error(
     """
     with torch.set_grad_enabled(torch.is_grad_enabled() and not stop_gradient):
         expected = autoencoder.posterior(transform(images)).mean
-    return (transform(latents) - expected).float().square().sum() / len(images)
+    difference = transform(at_least_float32(latents)) - at_least_float32(expected)
+    return difference.square().sum() / len(images)
 
 
 @dataclass(frozen=True)
@@ -88,5 +90,12 @@ class ExplicitEquivariance(LatentRegularizer):
     def smallest_side(self, latent_size: Size) -> int:
         return self.transforms.smallest_side(latent_size)
 
+    def smallest_compared(self, latent_size: Size) -> int:
+        """Of the steps that shrink the input: what an equivariance step transforms is encoded alone."""
+        return replace(self.transforms, scale="none").smallest_side(latent_size)
+
     def extra_passes(self) -> Passes:
         return Passes(encoder=self.transforms.probability)
+
+    def critic_passes(self) -> Passes:
+        return self.transforms.critic_passes()

@@ -1,5 +1,6 @@
 """Latents of which a part is hidden from the decoder: positions, or the last channels."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from eqvae.autoencoders import Autoencoder
 from eqvae.randomness import keyed_normal
+from eqvae.ranges import require_number
 from eqvae.regularizers.base import Action, LatentRegularizer, StepKey
 from eqvae.regularizers.measuring import channel_statistics, require_no_codebook
 
@@ -29,9 +31,8 @@ class MaskedPositions(Action):
     def hidden(self, height: int, width: int) -> Tensor:
         """Which positions [height, width] are hidden."""
         rows, columns = (-(-side // self.block) for side in (height, width))
-        places = self.key.generator(f"{POSITIONS} places").sample(
-            range(rows * columns), int(self.ratio * rows * columns)
-        )
+        count = math.floor(self.ratio * rows * columns + 1e-6)  # a whole number that rounding has put just below stays
+        places = self.key.generator(f"{POSITIONS} places").sample(range(rows * columns), count)
         hidden = torch.zeros(rows * columns, dtype=torch.bool)
         hidden[places] = True
         whole = hidden.view(rows, columns).repeat_interleave(self.block, 0).repeat_interleave(self.block, 1)
@@ -50,7 +51,8 @@ class LatentMasking(LatentRegularizer):
         block: side of the squares that are hidden, in latent pixels; 2 in the paper at 512 pixels.
 
     Raises:
-        ValueError: for shares outside [0, 1], or probabilities that are not one for each share and sum to 1.
+        ValueError: for shares outside [0, 1], probabilities that are not one for each share and sum to 1, or a block
+            below 1.
     """
 
     name = POSITIONS
@@ -66,6 +68,7 @@ class LatentMasking(LatentRegularizer):
             raise ValueError(f"{POSITIONS}: ratios {list(ratios)} are no shares: give numbers in [0, 1]")
         if len(ratios) != len(probabilities) or min(probabilities) < 0 or abs(sum(probabilities) - 1) > 1e-6:
             raise ValueError(f"{POSITIONS}: probabilities {list(probabilities)}: give one for each ratio, in sum 1")
+        require_number(f"{POSITIONS}: block", block, least=1)
         self.ratios, self.probabilities, self.block = tuple(ratios), tuple(probabilities), block
 
     def prepare(self, autoencoder: Autoencoder) -> None:

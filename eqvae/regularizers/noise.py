@@ -6,6 +6,7 @@ from typing import Literal
 from torch import Tensor
 
 from eqvae.autoencoders import Autoencoder
+from eqvae.ranges import require_choice
 from eqvae.regularizers.base import Action, LatentRegularizer, StepKey
 from eqvae.regularizers.measuring import channel_statistics, require_no_codebook
 
@@ -39,7 +40,7 @@ class LatentNoise(LatentRegularizer):
         mix: "interpolate", or "add" for z + tau gamma e, which is worse in the paper.
 
     Raises:
-        ValueError: by `prepare`, of a VQ autoencoder.
+        ValueError: for another mix; by `prepare`, of a VQ autoencoder.
     """
 
     name = "noise"
@@ -47,6 +48,7 @@ class LatentNoise(LatentRegularizer):
     def __init__(self, strength: float = 3.0, mix: Literal["interpolate", "add"] = "interpolate"):
         super().__init__()
         self.strength = strength
+        require_choice(f"{self.name}: mix", mix, ("interpolate", "add"))
         self.mix: Literal["interpolate", "add"] = mix
 
     def prepare(self, autoencoder: Autoencoder) -> None:

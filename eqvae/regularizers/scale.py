@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from eqvae.autoencoders import Term
+from eqvae.ranges import require_choice
 from eqvae.regularizers.base import Action, LatentRegularizer, Pass, Passes, Size, StepKey
 
 NAME = "scale_equivariance"
@@ -55,7 +56,7 @@ class ScaleEquivariance(LatentRegularizer):
         target: what the smaller image is made of: the "image", or its "reconstruction" D(z), with gradient.
 
     Raises:
-        ValueError: for factors that do not shrink.
+        ValueError: for factors that do not shrink, or another target.
     """
 
     name = NAME
@@ -69,6 +70,7 @@ class ScaleEquivariance(LatentRegularizer):
         super().__init__()
         if not factors or min(factors) < 2:
             raise ValueError(f"{NAME}: factors {list(factors)} do not shrink: give whole numbers of at least 2")
+        require_choice(f"{NAME}: target", target, ("image", "reconstruction"))
         self.factors, self.weight = tuple(factors), weight
         self.target: Literal["image", "reconstruction"] = target
 
@@ -78,6 +80,9 @@ class ScaleEquivariance(LatentRegularizer):
 
     def smallest_side(self, latent_size: Size) -> int:
         return max(min(latent_size) // max(self.factors), 1)
+
+    def smallest_shown(self, latent_size: Size) -> int:
+        return min(latent_size)
 
     def extra_passes(self) -> Passes:
         return Passes(decoder=1.0 if self.target == "image" else 2.0)

@@ -19,6 +19,8 @@ UNKNOWN_OPTION = re.compile(r"(?:Group '(?P<group>.+?)' does not accept option|O
 UNRECOGNIZED = re.compile(r"unrecognized arguments: --(?P<name>\w+)")
 UNKNOWN_CLASS = re.compile(r"(module '.+?' has no attribute '|No module named|Import of module|does not correspond to)")
 WRONG_TYPE = re.compile(r"Expected an? (?P<type>.+?)\. Got value: (?P<value>.*)")
+ONE_TYPE = re.compile(r"Expected an? (<class '.+?'>)$")
+NOTHING = "<class 'NoneType'>"  # what else a value may be is no help
 ONE_OF = re.compile(r"Expected a typing\.Literal\[(.+)\]")
 NO_CLASS = re.compile(r"Expected a dot import path string: (.+)")
 LACKS_ALL = re.compile(r"the following arguments are required: \w+\.(data|model)\b")
@@ -65,11 +67,11 @@ def explain(message: str, options: Iterable[str]) -> str:
     first = LEVEL.match(message)
     if first and values and (entry := _unknown_entry(first[1], _literal(values[-1]))):
         return entry
-    keys, class_path, choices = [], None, []
+    keys, class_path, choices, types, may_be_class = [], None, [], [], False
     for line in lines:
         if level := LEVEL.match(line):
             keys.append(level[1])
-            line = line[level.end() :]
+            line, types, may_be_class = line[level.end() :], [], False
         if found := CLASS.match(line):
             class_path, line = found[1], line[found.end() :]
         key, arguments = _places(keys, values[-1] if values else "")
@@ -82,8 +84,10 @@ def explain(message: str, options: Iterable[str]) -> str:
         if wrong := WRONG_TYPE.match(line):
             return _wrong_value(key, wrong["value"], _literals(line), wrong["type"])
         choices += _literals(line)
-        if choices and (given := GIVEN.match(line)):
-            return _wrong_value(key, given[1], choices, "")
+        types += [one[1] for one in ONE_TYPE.finditer(line) if one[1] != NOTHING]
+        may_be_class = may_be_class or bool(NO_CLASS.match(line))
+        if (choices or (types and not may_be_class)) and (given := GIVEN.match(line)):
+            return _wrong_value(key, given[1], choices, " or ".join(types))
         if class_path and line and not line.startswith(ACCOUNT):
             return f"{key}: {_reworded(line)}"
     if LACKS_ALL.match(lines[0]):
@@ -149,7 +153,8 @@ def _unknown_option(key: str, group: str | None, name: str, class_path: str | No
 def _wrong_value(key: str, value: str, choices: list[str], kind: str) -> str:
     if choices:
         return f"{key}: {not_among(value, choices)}"
-    return f"{key}: {value} is no {CLASS_NAME.sub(lambda found: found[1], kind)}"
+    kind = CLASS_NAME.sub(lambda found: found[1], kind)
+    return f"{key}: {value} is no {kind.replace('collections.abc.Sequence', 'list, as [1, 2] is one')}"
 
 
 def _reworded(line: str) -> str:

@@ -117,3 +117,12 @@ def test_an_interrupted_training_leaves_the_program_its_handlers(monkeypatch):
 def test_a_mistake_is_a_line():
     with pytest.raises(ValueError, match=r"model\.init_args\.learnin_rate is unknown: did you mean learning_rate\?"):
         eqvae.fine_tune("tiny-shapes", overrides={"model.init_args.learnin_rate": 1})
+
+
+def test_the_size_of_images_is_that_of_the_source_within_another(finished):
+    """CIFAR-10 is read from parquet files and kept in memory: the outer source has no size of its own."""
+    eqvae.fine_tune("cifar10", image_size=16)
+    inner = "data.init_args.{}.init_args.source.init_args.image_size"
+    assert options(finished[0]) == {inner.format("train"): "16", inner.format("validation"): "16"}
+    eqvae.fine_tune("cifar10", images="own/folder")
+    assert "image_size: 32" in options(finished[1])["data.init_args.train"]

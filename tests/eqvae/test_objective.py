@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import lightning
 import pytest
 import torch
+import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 from torch._dynamo.testing import CompileCounter, CompileCounterWithBackend
 
@@ -21,8 +22,11 @@ from eqvae.module import AutoencoderModule
 from eqvae.regularizers import (
     PRESETS,
     Draw,
+    Equivariance,
     ExplicitEquivariance,
+    LatentNoise,
     LocalCorrelation,
+    ScaleEquivariance,
     TransformDistribution,
     reconstruct,
 )
@@ -164,6 +168,14 @@ def test_explicit_loss_is_the_squared_latent_error():
     assert explicit_error(equivariant, mean, images(), transform).item() < 1e-6
 
 
+def test_explicit_loss_of_16_bits_is_transformed_in_float32():
+    latents, image = images(2, 16)[:, :, ::2, ::2].bfloat16(), images(2, 16)
+    halved = SpatialTransform((0.5, 0.5))
+    encoder = SimpleNamespace(posterior=lambda shrunk: SimpleNamespace(mean=F.avg_pool2d(shrunk, 2).bfloat16()))
+    expected = (halved(latents.float()) - F.avg_pool2d(halved(image), 2).bfloat16().float()).square().sum() / 2
+    assert explicit_error(encoder, latents, image, halved).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
 @pytest.mark.parametrize("config", [TINY_AUTOENCODER, TINY_VQ], ids=["kl", "vq"])
 def test_explicit_loss_replaces_the_transformed_reconstruction(config, monkeypatch):
     always = TransformDistribution(probability=1.0)
@@ -243,7 +255,7 @@ def test_the_critics_pass_is_a_step_of_its_own(monkeypatch):
     monkeypatch.setattr("eqvae.module.load_autoencoder", lambda source, seed: Equivariant())
     module = ModuleAtStep({}, "released", PIXELS, CRITIC)
     batch = {"image": images(1, 8), "key": torch.arange(1)}
-    counts, steps = Counter(), 600
+    counts, steps, again = Counter(), 600, 0
     for step in range(steps):
         monkeypatch.setattr(ModuleAtStep, "global_step", step)
         action = module._draw(batch)
@@ -255,12 +267,31 @@ def test_the_critics_pass_is_a_step_of_its_own(monkeypatch):
         kind = what_is_shown(real, batch["image"])
         (draw,) = action.actions
         counts[draw.kind, kind] += 1
-        encodes_again = "low_resolution" in (draw.kind, kind)
+        again += (encodes_again := "low_resolution" in (draw.kind, kind))
         assert module.autoencoder.num_encoded - encoded == encodes_again, (draw.kind, kind)
     shares = {"equivariance": 0.5, "low_resolution": 0.125, "plain": 0.375}
     for first, second in itertools.product(shares, repeat=2):
         expected = steps * shares[first] * shares[second]
         assert abs(counts[first, second] - expected) < 5 * math.sqrt(expected), (first, second, counts)
+    passes = module.regularizers.extra_passes(with_critic=True)
+    assert passes == (pytest.approx(1 - 0.875**2), 1)
+    assert again / steps == pytest.approx(passes.encoder, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("create", "critic", "told"),
+    [
+        (Equivariance, CRITIC, "0.234375 encoder and 1 decoder"),
+        (Equivariance, None, "0 encoder and 0 decoder"),
+        (ExplicitEquivariance, CRITIC, "0.734375 encoder and 1 decoder"),
+        (ExplicitEquivariance, None, "0.5 encoder and 0 decoder"),
+    ],
+)
+def test_a_run_says_what_the_critics_own_pass_costs(create, critic, told, monkeypatch):
+    said = []
+    monkeypatch.setattr("eqvae.module.rank_zero_info", said.append)
+    fit(AutoencoderModule(TINY_AUTOENCODER, None, PIXELS, critic, regularizers=[create("released")]), steps=1)
+    assert any(f"; {told} passes a step" in line for line in said)
 
 
 def test_the_critics_pass_draws_its_own_posterior_samples():
@@ -284,6 +315,20 @@ def test_the_critics_part_grows_over_its_ramp():
     assert AdversarialLoss().factor(0) == 1.0
 
 
+@pytest.mark.parametrize(("start_step", "takes_part"), [(0, True), (1, True), (2, False)])
+def test_a_critic_that_never_takes_part_is_told(start_step, takes_part, monkeypatch):
+    said = []
+    monkeypatch.setattr("eqvae.module.rank_zero_warn", said.append)
+    critic = AdversarialLoss(num_layers=1, base_channels=8, start_step=start_step)
+    module = AutoencoderModule(TINY_AUTOENCODER, None, PIXELS, critic)
+    before = deepcopy(module.critic.state_dict())
+    fit(module, steps=2)
+    assert said == (
+        [] if takes_part else ["adversarial.start_step 2: in 2 steps the critic takes no part: set it lower"]
+    )
+    assert takes_part != all(torch.equal(value, before[name]) for name, value in module.critic.state_dict().items())
+
+
 @needs_bfloat16
 def test_bf16_trains_with_losses_in_float32():
     module = AutoencoderModule(TINY_AUTOENCODER, "released", PIXELS, CRITIC)
@@ -304,11 +349,39 @@ def test_float16_is_refused():
     [
         (TINY_AUTOENCODER, {"codebook": CodebookLoss()}, "no codebook"),
         (TINY_AUTOENCODER, {"trainable": "encoder"}, "all or decoder"),
+        (TINY_AUTOENCODER, {"kl_weight": -1e-6}, "kl_weight must be at least 0"),
+        (TINY_AUTOENCODER, {"accumulate_batches": 0}, "accumulate_batches must be at least 1"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(config, options, expected):
     with pytest.raises(ValueError, match=expected):
         AutoencoderModule(config, None, PIXELS, **options)
+
+
+@pytest.mark.parametrize(
+    ("create", "options"),
+    [
+        (TransformDistribution, {"scale": "iso"}),
+        (TransformDistribution, {"rotation": "quarters"}),
+        (TransformDistribution, {"interpolation": "nearest"}),
+        (TransformDistribution, {"critic": "Fresh"}),
+        (ReconstructionLoss, {"pixel": "L1"}),
+        (ReconstructionLoss, {"reduction": "average"}),
+        (AdversarialLoss, {"kind": "Hinge"}),
+        (LatentNoise, {"mix": "additive"}),
+        (ScaleEquivariance, {"target": "images"}),
+    ],
+)
+def test_a_word_that_is_none_of_the_choices_does_not_stand_for_one(create, options):
+    ((name, value),) = options.items()
+    with pytest.raises(ValueError, match=rf"{name} '{value}' is unknown: use one of \w+, "):
+        create(**options)
+
+
+@pytest.mark.parametrize("name", ["weight", "start_step", "ramp_steps"])
+def test_numbers_that_would_turn_the_critics_part_around_are_refused(name):
+    with pytest.raises(ValueError, match=rf"^adversarial\.{name} must be at least 0 and finite, got -1$"):
+        AdversarialLoss(**{name: -1})
 
 
 def test_compiled_networks_learn_the_same(monkeypatch):

@@ -90,6 +90,17 @@ def test_gradient_reaches_the_images_only(name, backbone_file):
 
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "lpips_alex"])
+def test_gradient_reaches_both_where_it_is_asked_to(name, backbone_file):
+    """It is the same function of both, so that they may change places."""
+    distance = create_perceptual(name, backbone_file if name.startswith("lpips") else None)
+    pairs = [[images(2, 3, 64, 64, seed=seed).requires_grad_() for seed in order] for order in ((0, 1), (1, 0))]
+    (first, second), (other_second, other_first) = (
+        torch.autograd.grad(distance(*pair, both=True).sum(), pair) for pair in pairs
+    )
+    torch.testing.assert_close((first, second), (other_first, other_second), rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "lpips_alex"])
 def test_networks_stay_out_of_the_module_that_trains(name, backbone_file):
     holder = nn.Module()
     holder.distance = create_perceptual(name, backbone_file if name.startswith("lpips") else None)

@@ -1,6 +1,7 @@
 """The interface of regularizers: what a step draws, how several compose, parameters of their own, YAML."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -141,6 +142,14 @@ def test_an_action_on_the_input_changes_the_posterior():
     result = reconstruct(autoencoder, images(), low)
     assert torch.equal(result.encoded, HALF(images()))
     assert torch.equal(result.target, result.encoded)
+
+
+def test_a_card_tells_two_trainings_apart():
+    plain = TransformDistribution()
+    others = [replace(plain, flip=True), replace(plain, critic="fresh"), replace(plain, scale="none")]
+    told = [Equivariance(each).describe() for each in (plain, *others)]
+    assert len(set(told)) == 4
+    assert all(each.startswith("equivariance: scale ") for each in told)
 
 
 def test_draws_of_a_key_are_its_own():

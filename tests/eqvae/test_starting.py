@@ -2,14 +2,27 @@
 
 import warnings
 
+import lightning
 import lpips
 import pytest
 import torch
 
+from eqvae.autoencoders import load_autoencoder
+from eqvae.autoencoders.registry import MODEL_CLASSES
+from eqvae.data import ImageDataModule
+from eqvae.data.given import GivenSource
 from eqvae.losses import AdversarialLoss, PatchCritic, ReconstructionLoss
 from eqvae.losses.perceptual import SMALLEST_SIDES, EfficientNetDistance
 from eqvae.module import AutoencoderModule
-from eqvae.regularizers import TransformDistribution
+from eqvae.regularizers import (
+    Equivariance,
+    ExplicitEquivariance,
+    LatentNoise,
+    Regularizers,
+    ScaleEquivariance,
+    StayClose,
+    TransformDistribution,
+)
 from eqvae.starting import require_large_images
 from tests.eqvae.test_objective import PIXELS, fit, images
 from tests.tiny import TINY_AUTOENCODER, stage_one
@@ -99,6 +112,57 @@ def test_a_fit_refuses_before_its_first_step(options, pattern, monkeypatch):
     with pytest.raises(ValueError, match=pattern):
         fit(module, steps=1)
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+CRITIC_OF_12 = AdversarialLoss(num_layers=2, base_channels=2)
+LOW_RESOLUTION = TransformDistribution(probability=0.5, low_resolution_probability=0.5)
+
+
+@pytest.mark.parametrize("regularizer", [ScaleEquivariance(), ExplicitEquivariance()])
+def test_what_the_critic_is_not_shown_may_be_too_small_for_it(regularizer):
+    settings = {"adversarial": CRITIC_OF_12, "regularizers": [regularizer]}
+    assert fit(AutoencoderModule(TINY_AUTOENCODER, None, PIXELS, **settings), steps=2).trainer.global_step == 2
+
+
+@pytest.mark.parametrize(
+    ("regularizer", "sides"),
+    [
+        (Equivariance(), (2, 2, 2)),
+        (ScaleEquivariance(), (2, 2, 8)),  # its second pass is compared and not shown
+        (ExplicitEquivariance(), (2, 8, 8)),  # its second pass is of the encoder alone
+        (ExplicitEquivariance(LOW_RESOLUTION), (2, 2, 2)),
+        (StayClose(), (8, 8, 8)),
+    ],
+)
+def test_smallest_latents_by_who_sees_them(regularizer, sides):
+    both = Regularizers([regularizer, LatentNoise()], load_autoencoder(TINY_AUTOENCODER))
+    for each in (regularizer, both):
+        found = (each.smallest_side((8, 12)), each.smallest_compared((8, 12)), each.smallest_shown((8, 12)))
+        assert found == sides
+
+
+def test_enough_is_enough_where_more_than_a_quarter_is_left_out():
+    smallest = ScaleEquivariance([8]).smallest_side
+    with pytest.raises(ValueError, match="use images of at least 96 pixels"):
+        require_large_images((48, 48), 2, smallest, {"it": 12})
+    require_large_images((96, 96), 2, smallest, {"it": 12})
+
+
+@pytest.mark.parametrize(("height", "width", "wrong"), [(34, 32, 34), (32, 34, 34), (32, 36, None)])
+def test_both_sides_must_fit_the_latents_that_are_exported(height, width, wrong, tmp_path):
+    """FLUX.2 packs 2 x 2 latents: images that it trains on could not be encoded to raw latents when all is done."""
+    config = {"_class_name": "AutoencoderKLFlux2", **MODEL_CLASSES["AutoencoderKLFlux2"].tiny}
+    data = ImageDataModule(GivenSource(torch.rand(4, 3, height, width) * 2 - 1), global_batch_size=2)
+    module = AutoencoderModule(config, None, PIXELS)
+    options = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    limits = {"max_steps": 1, "limit_val_batches": 0, "use_distributed_sampler": False}
+    trainer = lightning.Trainer(accelerator="cpu", logger=False, default_root_dir=tmp_path, **limits, **options)
+    if wrong is None:
+        trainer.fit(module, data)
+        assert load_autoencoder(tmp_path / "autoencoder").has_normalization
+        return
+    with pytest.raises(ValueError, match=f"image_size {wrong} is no multiple of 4"):
+        trainer.fit(module, data)
 
 
 def test_lpips_counts_where_it_is_weighed(monkeypatch):

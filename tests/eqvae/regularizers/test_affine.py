@@ -113,3 +113,9 @@ def test_probability_0_is_the_ordinary_loss():
 def test_impossible_shares_are_refused(options):
     with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
         AffineTransforms(**options)
+
+
+@pytest.mark.parametrize("largest", [0.05, 0.1, 0.4])
+def test_no_blend_takes_more_than_the_largest_share(largest):
+    shares = [share_of(AffineTransforms(1.0, largest).draw(key(step))) for step in range(50)]
+    assert min(0.1, largest) <= min(shares) <= max(shares) <= largest

@@ -116,3 +116,8 @@ def test_an_encoder_of_stage_2_is_named_by_its_class():
     together = Regularizers([alignment], module.autoencoder)
     _, terms = acted_out(together.draw(key(size=(2, 2))), module.autoencoder, images(2, 8))
     assert terms["alignment"].value.isfinite()
+
+
+def test_a_grid_of_nothing_is_refused():
+    with pytest.raises(ValueError, match=r"^alignment: grid must be at least 1 and finite, got 0$"):
+        FoundationAlignment(grid=0)

@@ -23,6 +23,24 @@ def test_it_is_that_of_two_normal_distributions(mean, std):
     assert term.weight == 1e-3
 
 
+def test_of_16_bits_it_is_computed_in_float32():
+    """Near a standard normal bfloat16 would round variance, logarithm and their difference, and be negative."""
+    shape = (2, 4, 5, 6)
+    moments = torch.cat((torch.full(shape, 0.01), torch.full(shape, 0.03)), dim=1).bfloat16().requires_grad_()
+    (term,) = kl_terms(1.0, DiagonalGaussianDistribution(moments), None)
+    (exact,) = kl_terms(1.0, DiagonalGaussianDistribution(moments.detach().double()), None)
+    assert term.value.dtype == torch.float32
+    assert term.value.item() == pytest.approx(exact.value.item(), rel=1e-3)
+    term.value.backward()
+    assert (moments.grad > 0).all()
+
+
+def test_a_strong_one_is_refused_where_the_encoder_is_frozen():
+    options = {"trainable": "decoder", "kl_weight": 1e-3}
+    with pytest.raises(ValueError, match=r"^kl_weight 0\.001 pulls at the encoder alone: set trainable to all"):
+        AutoencoderModule(CONFIGS["kl"], None, PIXELS, **options)
+
+
 def test_a_strong_one_takes_the_images_out_of_latents():
     def spread(weight: float) -> float:
         """Of posterior means over their deviations, between images."""

@@ -107,3 +107,12 @@ def test_numbers_are_drawn_alike():
 def test_channels_that_are_not_there_are_refused(kept):
     with pytest.raises(ValueError, match=r"give numbers in 1 \.\.\. 4"):
         channel_masking(kept)
+
+
+def test_no_position_is_lost_to_the_rounding_of_a_share():
+    assert masking(0.57).draw(key()).hidden(10, 10).sum() == 57  # 0.57 * 10 * 10 is 56.99999999999999
+
+
+def test_squares_of_no_side_are_refused():
+    with pytest.raises(ValueError, match=r"^masking: block must be at least 1"):
+        LatentMasking(block=0)

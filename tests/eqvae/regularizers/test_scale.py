@@ -5,8 +5,11 @@ import torch
 import torch.nn.functional as F
 
 from eqvae.autoencoders import Decoded
+from eqvae.autoencoders.latent_losses import no_terms
+from eqvae.losses import ReconstructionLoss
 from eqvae.module import AutoencoderModule
-from eqvae.regularizers import Pass, Reconstruction, ScaleEquivariance
+from eqvae.objective import AutoencoderObjective
+from eqvae.regularizers import Pass, Reconstruction, Regularizers, ScaleEquivariance
 from eqvae.regularizers.scale import shrink
 from tests.eqvae.regularizers.registry import CONFIGS, METHODS, absolute, acted_out, key, prepared
 from tests.eqvae.test_objective import PIXELS, fit, images
@@ -63,6 +66,26 @@ def test_the_target_is_the_image_or_the_reconstruction():
     _, terms = acted_out(ScaleEquivariance((2,)).draw(key()), autoencoder)
     expected = absolute(smaller, F.avg_pool2d(images(), 2))
     torch.testing.assert_close(terms["scale_equivariance"].value, expected)
+
+
+@pytest.mark.parametrize("perceptual", ["none", "efficientnet_lite0"])
+def test_the_whole_loss_reaches_a_target_that_is_a_reconstruction(perceptual):
+    """T D(z) is made of z, too, and the distance is the same of both."""
+    distance = AutoencoderObjective(
+        ReconstructionLoss(perceptual=perceptual), no_terms, Regularizers([], None)
+    ).distance
+    gradients = []
+    for both in (False, True):
+        decoded, whole = images(2, 32).requires_grad_(), images(2, 64).requires_grad_()
+        target = F.avg_pool2d(whole, 2)
+        target.retain_grad()
+        distance(decoded, target if both else target.detach()).backward()
+        gradients.append((decoded.grad, target.grad))
+    (alone, _), (own, of_target) = gradients
+    torch.testing.assert_close(own, alone)
+    swapped, fixed = F.avg_pool2d(images(2, 64), 2).requires_grad_(), images(2, 32)
+    distance(swapped, fixed).backward()
+    torch.testing.assert_close(of_target, swapped.grad, rtol=1e-3, atol=1e-5)
 
 
 def test_factors_are_drawn_alike_and_none_leaves_less_than_is_told():
