@@ -161,7 +161,7 @@ class AutoencoderExport:
 
 def _constants(autoencoder: Autoencoder) -> dict[str, list[float]] | None:
     """The numbers of its normalization; None where that is unknown."""
-    if not autoencoder.has_normalization:
+    if not getattr(autoencoder, "has_normalization", False):  # anything that encodes and decodes may be trained
         return None
     normalization = autoencoder.normalization
     return {"shift": list(normalization.shift), "scale": list(normalization.scale)}

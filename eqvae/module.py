@@ -1,6 +1,5 @@
 """Stage 1: fine-tune an autoencoder, with or without equivariance regularization."""
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -15,9 +14,10 @@ from eqvae.autoencoders.exporting import remove_export
 from eqvae.caching import CacheRun, LatentCaching, ReleasesCaches
 from eqvae.evaluation.autoencoder import AutoencoderEvaluation
 from eqvae.exports import AutoencoderExport
+from eqvae.image_sizes import require_large_images, require_large_validation_images, smallest_sides
 from eqvae.latents.learned import IMAGES, require_learned_images
 from eqvae.losses import AdversarialLoss, ReconstructionLoss
-from eqvae.objective import AutoencoderObjective
+from eqvae.objective import USUAL_KL_WEIGHT, AutoencoderObjective, doubts, require_kl_weight
 from eqvae.precision import require_float32_weights
 from eqvae.provenance import describe_recipe
 from eqvae.ranges import require_number
@@ -32,8 +32,7 @@ from eqvae.regularizers import (
     TransformDistribution,
     reconstruct,
 )
-from eqvae.regularizers.base import Size
-from eqvae.starting import TrainingStart, require_large_images, require_large_validation_images
+from eqvae.starting import TrainingStart
 from eqvae.stream import SequentialBatches
 from eqvae.training.compiling import allow_two_passes_back, compile_network
 from eqvae.training.data_module import data_module
@@ -41,12 +40,6 @@ from eqvae.training.gradients import Gradients
 from eqvae.training.nonfinite import FiniteGuard, OnNonFinite
 from eqvae.training.schedules import learning_rate_factor, require_schedule, set_learning_rate
 from eqvae.training.step_logging import log_nothing, log_terms, means
-
-DROWNED_CODEBOOK = (
-    "model.init_args.reconstruction.reduction sum drowns the loss of the codebook, which is a mean: few codes stay in "
-    "use; set it to mean, as VQ-GAN"
-)
-USUAL_KL_WEIGHT = 1e-6  # latent-diffusion's; a larger one is an arm of its own
 
 
 class AutoencoderModule(lightning.LightningModule):
@@ -134,7 +127,6 @@ class AutoencoderModule(lightning.LightningModule):
         super().__init__()
         if learning_rate != "restored":
             require_number("model.init_args.learning_rate", learning_rate, least=0)
-        require_number("model.init_args.kl_weight", kl_weight, least=0)
         require_number("model.init_args.accumulate_batches", accumulate_batches, least=1)
         self.automatic_optimization = False
         self.autoencoder = load_autoencoder(autoencoder, seed).train()
@@ -149,13 +141,7 @@ class AutoencoderModule(lightning.LightningModule):
             self.autoencoder.freeze_latents()
         asked = [] if transforms is None else [Equivariance(transforms)]
         self.regularizers = Regularizers([*asked, *(regularizers or [])], self.autoencoder)
-        if kl_weight > USUAL_KL_WEIGHT and (self.autoencoder.num_codes or not self.autoencoder.draws):
-            model_class = type(self.autoencoder.model).__name__
-            raise ValueError(f"kl_weight {kl_weight:g}: latents of {model_class} have no spread, so leave it out")
-        if kl_weight > USUAL_KL_WEIGHT and trainable == "decoder":
-            raise ValueError(
-                f"kl_weight {kl_weight:g} pulls at the encoder alone: set trainable to all, or leave it out"
-            )
+        require_kl_weight(kl_weight, self.autoencoder, trainable)
         self.kl_weight = kl_weight
         self.reconstruction = reconstruction or ReconstructionLoss()
         self.adversarial = adversarial
@@ -214,11 +200,9 @@ class AutoencoderModule(lightning.LightningModule):
         trained = sum(each.numel() for each in self.autoencoder.parameters() if each.requires_grad)
         rank_zero_info(f"{type(self.autoencoder).__name__}: {trained / 1e6:.3f} M trained parameters")
         rank_zero_info(self.regularizers.describe(self.critic is not None))
-        if self.autoencoder.num_codes and self.reconstruction.reduction == "sum":
-            rank_zero_warn(DROWNED_CODEBOOK)
-        if self.adversarial is not None and 0 < self.trainer.max_steps <= self.adversarial.start_step:
-            start, steps = self.adversarial.start_step, self.trainer.max_steps
-            rank_zero_warn(f"adversarial.start_step {start}: in {steps} steps the critic takes no part: set it lower")
+        losses = (self.reconstruction, self.adversarial)
+        for doubt in doubts(*losses, self.autoencoder.num_codes, self.trainer.max_steps):
+            rank_zero_warn(doubt)
         if self.compiled:
             self._compile()
 
@@ -246,20 +230,13 @@ class AutoencoderModule(lightning.LightningModule):
         amounts = (self.trainer.world_size, len(images), self.accumulate_batches)
         self.learning_rate = self.training_start.settle_learning_rate(*amounts)
         size, factor = (images.shape[-2], images.shape[-1]), self.autoencoder.posterior_factor
-        for smallest_latent, sides in self._smallest_sides():
+        networks = smallest_sides(self.autoencoder, self.regularizers, self.reconstruction, self.critic)
+        for smallest_latent, sides in networks:
             require_large_images(size, factor, smallest_latent, sides)
         data = data_module(self.trainer)
         if data is not None and self.trainer.limit_val_batches:
             self.evaluation.require_images(data.count("validation"), "data.init_args.validation")
             require_large_validation_images(data.image_size("validation"), self.evaluation.smallest_sides)
-
-    def _smallest_sides(self) -> Iterator[tuple[Callable[[Size], int], dict[str, int]]]:
-        """Which latents reach networks at their smallest, and the shortest side in pixels that each network takes."""
-        yield self.regularizers.smallest_compared, {"reconstruction.perceptual": self.reconstruction.smallest_side}
-        if self.critic is not None:
-            yield self.regularizers.smallest_shown, {"the critic of adversarial": self.critic.smallest_side}
-        padding = self.autoencoder.posterior_factor * self.autoencoder.smallest_latent_side
-        yield self.regularizers.smallest_side, {"its padding_mode": padding}
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         images = batch["image"]

@@ -1,6 +1,6 @@
 """The published loss of an autoencoder with its critic, and what regularizers add to it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +9,15 @@ from eqvae.autoencoders import Autoencoder, Term
 from eqvae.losses import AdversarialLoss, ReconstructionLoss
 from eqvae.losses.balance import gradient_norm, norm_ratio
 from eqvae.precision import at_least_float32
+from eqvae.ranges import require_number
 from eqvae.regularizers import Reconstruction, Regularizers
 
 LARGEST_PULL = 1e8  # VA-VAE's clamp, arXiv 2501.01423
+DROWNED_CODEBOOK = (
+    "model.init_args.reconstruction.reduction sum drowns the loss of the codebook, which is a mean: few codes stay in "
+    "use; set it to mean, as VQ-GAN"
+)
+USUAL_KL_WEIGHT = 1e-6  # latent-diffusion's; a larger one is an arm of its own
 
 
 class AutoencoderObjective:
@@ -97,6 +103,29 @@ class AutoencoderObjective:
             return _zero_of(self.critic.parameters())
         real, fake = shown
         return self.adversarial.critic_loss(self.critic(at_least_float32(real)), self.critic(at_least_float32(fake)))
+
+
+def doubts(
+    reconstruction: ReconstructionLoss, adversarial: AdversarialLoss | None, num_codes: int, max_steps: int
+) -> Iterator[str]:
+    """What of losses does not do in so many steps what it seems to be asked for; -1 steps are any number."""
+    if num_codes and reconstruction.reduction == "sum":
+        yield DROWNED_CODEBOOK
+    if adversarial is not None and 0 < max_steps <= adversarial.start_step:
+        start = adversarial.start_step
+        yield f"adversarial.start_step {start}: in {max_steps} steps the critic takes no part: set it lower"
+
+
+def require_kl_weight(kl_weight: float, autoencoder: Autoencoder, trainable: str) -> None:
+    """Refuse a weight that is none, and a stronger one than usual where it does nothing."""
+    require_number("model.init_args.kl_weight", kl_weight, least=0)
+    if kl_weight <= USUAL_KL_WEIGHT:
+        return
+    if autoencoder.num_codes or not autoencoder.draws:
+        model_class = type(autoencoder.model).__name__
+        raise ValueError(f"kl_weight {kl_weight:g}: latents of {model_class} have no spread, so leave it out")
+    if trainable == "decoder":
+        raise ValueError(f"kl_weight {kl_weight:g} pulls at the encoder alone: set trainable to all, or leave it out")
 
 
 def _zero_of(parameters: Iterable[nn.Parameter]) -> Tensor:

@@ -11,6 +11,7 @@ from eqvae.autoencoders import load_autoencoder
 from eqvae.autoencoders.registry import MODEL_CLASSES
 from eqvae.data import ImageDataModule
 from eqvae.data.given import GivenSource
+from eqvae.image_sizes import require_large_images
 from eqvae.losses import AdversarialLoss, PatchCritic, ReconstructionLoss
 from eqvae.losses.perceptual import SMALLEST_SIDES, EfficientNetDistance
 from eqvae.module import AutoencoderModule
@@ -23,7 +24,6 @@ from eqvae.regularizers import (
     StayClose,
     TransformDistribution,
 )
-from eqvae.starting import require_large_images
 from tests.eqvae.test_objective import PIXELS, fit, images
 from tests.tiny import TINY_AUTOENCODER, stage_one
 
