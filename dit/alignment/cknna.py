@@ -28,7 +28,7 @@ def cknna(first: Tensor, second: Tensor, neighbours: int = 10) -> float:
     (one, near_one), (other, near_other) = (_kernel(rows, neighbours) for rows in (first, second))
     mutual = (one * other)[near_one & near_other].sum()
     own = one[near_one].square().sum(), other[near_other].square().sum()
-    if min(own) < NEGLIGIBLE:
+    if min(map(float, own)) < NEGLIGIBLE:
         raise ValueError("CKNNA of rows that are all the same: give images that differ")
     return float(mutual / (own[0] * own[1]).sqrt())
 
