@@ -39,6 +39,10 @@ def start_table() -> str:
     return start_report.to_markdown(kept("start-search"))
 
 
+def seeds_table() -> str:
+    return start_report.to_markdown(kept("start-seeds"))
+
+
 def treatment_table() -> str:
     starts = {line["name"]: line for line in kept("start-search")}
     return treatment_report.to_markdown(starts, kept("treatment-search"))
@@ -73,6 +77,7 @@ def arms_forecast_table() -> str:
     ("page", "table"),
     [
         ("start-search", start_table),
+        ("start-search", seeds_table),
         ("treatment-search", treatment_table),
         ("maskgit", token_table),
         ("maskgit", second_token_table),
