@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean, median, variance
 
 from studies.start_search import read_results
 from studies.sweep_table import table
@@ -103,6 +103,14 @@ def _spent(own: Sequence[dict]) -> list[str]:
     return [f"{seeds:.1f}", f"{median(seconds):.0f} s ({min(seconds):.0f} to {max(seconds):.0f})"]
 
 
+def spread(lines: Sequence[dict], pair: str) -> float:
+    """Standard deviation of the log speed-up of a pair's seeds within a comparison, pooled over comparisons."""
+    each = [[log for log in line["log_speed_ups"] if log is not None] for line in lines if line["pair"] == pair]
+    several = [logs for logs in each if len(logs) > 1]
+    squares = sum(variance(logs) * (len(logs) - 1) for logs in several)
+    return math.sqrt(squares / sum(len(logs) - 1 for logs in several))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("lines", nargs="?", type=Path, default=LINES)
@@ -115,7 +123,12 @@ def main() -> None:
     if arguments.run:
         run_all(arguments.lines, arguments.run, arguments.budget, arguments.count, arguments.first, arguments.pairs)
     else:
-        print(tables(read_results(arguments.lines)))
+        lines = read_results(arguments.lines)
+        print(tables(lines))
+        for pair in {line["pair"]: None for line in lines}:
+            print(
+                f"{pair}: a seed's log speed-up has a standard deviation of {spread(lines, pair):.2f} in a comparison"
+            )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from studies.compare_accuracy import PAIRS, SEEDS_APART, found, run_all, tables
+from studies.compare_accuracy import PAIRS, SEEDS_APART, found, run_all, spread, tables
 from tests.twostage.synthetic_sweep import synthetic_results
 from twostage.compare.run import Compared
 
@@ -64,3 +64,11 @@ def test_the_table_counts_words_and_intervals():
     ).splitlines()
     assert rows[2] == "| equal | 3 | 1 | 0 | 2 | 1.00 | 1 of 2 | 3.0 | 110 s (100 to 120) |"
     assert rows[3] == "| different | 2 | 2 | 0 | 0 | 1.34 | 2 of 2 | 3.0 | 90 s (90 to 90) |"
+
+
+def test_the_spread_is_that_within_comparisons():
+    lines = [{"pair": "equal", "log_speed_ups": logs} for logs in ([0.0, 0.2], [1.0, 1.0, None, 1.3], [5.0])]
+    # Squares about each comparison's own mean: 0.02 with one degree of freedom, 0.06 with two.
+    assert spread([*lines, {"pair": "different", "log_speed_ups": [0.0, 9.0]}], "equal") == pytest.approx(
+        math.sqrt(0.08 / 3)
+    )

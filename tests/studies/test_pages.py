@@ -31,6 +31,9 @@ RIVALS = {"ablation": "both", "regularizers": "equivariant"}
 """Sweeps of many arms, whose page has a row for each, and the arm that they are held against beside the control."""
 
 
+BATCHES = ("compare-accuracy", "compare-accuracy-again")
+
+
 def kept(name: str) -> list[dict]:
     return read_results(ROOT / f"studies/results/{name}.jsonl")
 
@@ -104,6 +107,18 @@ def test_the_page_on_compare_holds_the_table_of_all_forty_comparisons():
         (pair, number) for pair in compare_accuracy.PAIRS for number in range(compare_accuracy.COUNT)
     )
     assert compare_accuracy.tables(lines) in (ROOT / "docs/studies/compare-accuracy.md").read_text()
+
+
+def test_the_page_on_compare_holds_the_second_twenty():
+    lines = kept("compare-accuracy-again")
+    page = (ROOT / "docs/studies/compare-accuracy.md").read_text()
+    assert {line["pair"] for line in lines} == {"equal"}
+    assert sorted(line["number"] for line in lines) == list(range(20, 20 + compare_accuracy.COUNT))
+    assert compare_accuracy.tables(lines) in page
+    words = [line["word"] for line in [*kept("compare-accuracy"), *lines] if line["pair"] == "equal"]
+    assert f"{sum(word != 'undecided' for word in words)} of {len(words)} equal ones" in page
+    found = " and ".join(f".{100 * compare_accuracy.spread(kept(name), 'equal'):.0f}" for name in BATCHES)
+    assert f"standard deviations within a comparison are {found}" in page
 
 
 def test_the_gauge_that_compare_forecasts_with_is_the_one_that_the_study_chose():
