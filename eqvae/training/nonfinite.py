@@ -20,10 +20,10 @@ class FiniteGuard:
     """Decides before every optimizer step whether its losses and gradients are fit for an update.
 
     All processes decide alike, since one that alone stopped or skipped would leave the others waiting, and name the
-    samples of all. What batch normalization measured of a skipped step is forgotten, too. The step's
-    batches are written to `nonfinite/step=NNNNNNN-rank=R.safetensors` in the trainer's root folder. With loss scaling
-    (precision 16-mixed) gradients are left to the scaler, which leaves updates out and halves its scale until they are
-    finite; at a scale of 1 they would not be finite without it either, and are judged here.
+    samples of all. What batch normalization measured of a skipped step is forgotten, too. The step's batches are
+    written to `nonfinite/step=NNNNNNN-rank=R.safetensors` in the trainer's root folder. With loss scaling (precision
+    16-mixed) gradients are left to the scaler, which leaves updates out and halves its scale until they are finite; at
+    a scale of 1 they would not be finite without it either, and are judged here.
 
     Args:
         on_nonfinite: "stop" raises, "skip" leaves the update out and counts it in `num_skipped`.
