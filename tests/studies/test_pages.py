@@ -1,8 +1,10 @@
 """The tables on the pages of the studies are those of the results that are kept."""
 
 from pathlib import Path
+from statistics import mean, stdev
 
 import pytest
+from scipy.stats import binomtest
 
 from studies import (
     arms_forecast,
@@ -117,8 +119,20 @@ def test_the_page_on_compare_holds_the_second_twenty():
     assert compare_accuracy.tables(lines) in page
     words = [line["word"] for line in [*kept("compare-accuracy"), *lines] if line["pair"] == "equal"]
     assert f"{sum(word != 'undecided' for word in words)} of {len(words)} equal ones" in page
+    interval = binomtest(1, len(words)).proportion_ci(method="exact")
+    assert f"95 %: {100 * interval.low:.1f} to {100 * interval.high:.0f} %" in page
     found = " and ".join(f".{100 * compare_accuracy.spread(kept(name), 'equal'):.0f}" for name in BATCHES)
     assert f"standard deviations within a comparison are {found}" in page
+
+
+def test_what_seeds_move_is_said_as_it_is():
+    page = (ROOT / "docs/studies/start-search.md").read_text()
+    lines = [line for line in kept("start-seeds") if line["base"] == "perceptual"]
+    rotation, scale = ([line[name] for line in lines] for name in ("rotation", "scale"))
+    assert f"move the rotation error by .{100 * stdev(rotation):.0f}**" in page
+    assert f".{100 * min(rotation):.0f} to {max(rotation):.2f}, mean .{100 * mean(rotation):.0f})" in page
+    assert f"the scale error by\n  .0{100 * stdev(scale):.0f} " in page
+    assert f"differ with a standard deviation of .{100 * 2**0.5 * stdev(rotation):.0f}" in page
 
 
 def test_the_gauge_that_compare_forecasts_with_is_the_one_that_the_study_chose():
